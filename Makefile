@@ -1,0 +1,69 @@
+# Everything starts here, CI included. Needs python3 (3.11 or newer), make, git and the package registries.
+
+.DEFAULT_GOAL := help
+.SHELLFLAGS := -ec
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+WORKERS ?= 2
+
+.PHONY: help setup sources vendor-tools demo test test-matrix lint docs format bench sweep picture check clean
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
+
+setup: $(VENV)/.stamp ## Make the virtual environment, with everything for tests and demo
+
+$(VENV)/.stamp: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "$(PYTHON) is " + sys.version.split()[0] + ", expected 3.11 or newer; name another: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --quiet --compile-bytecode --python $(BIN)/python --group dev --extra demo
+	@touch $@
+
+sources: setup ## Fetch the vendor's SQL of every pinned release into releases/
+	@$(BIN)/python vendor/fetch.py
+
+vendor-tools: setup ## Build the vendor's tool for the tests (minutes the first time, cached in ~/.cache)
+	@$(BIN)/python vendor/build_tool.py
+
+demo: setup sources ## Watch it work on a PostgreSQL of its own
+	@$(BIN)/schema-migrator demo
+
+test: setup sources vendor-tools ## Run the tests
+	$(BIN)/pytest -n $(WORKERS) -m 'not matrix'
+
+test-matrix: setup sources ## Run the tests of every release and every PostgreSQL (many minutes)
+	$(BIN)/python vendor/build_tool.py --all
+	$(BIN)/pytest -n $(WORKERS) -m matrix
+
+lint: setup ## Check style, types and the order of the modules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/documents.py --check
+
+docs: setup ## Write the generated parts of README.md
+	$(BIN)/python tools/documents.py
+
+format: setup ## Put the code in shape
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+sweep: setup sources vendor-tools ## Stop the vendor's tool and ours at every statement, then migrate (an hour)
+	PYTHONPATH=tests $(BIN)/python tools/kill_sweep.py $(SWEEP)
+
+bench: setup sources vendor-tools ## Compare round trips and seconds with the vendor's tool
+	PYTHONPATH=tests $(BIN)/python tools/bench.py $(BENCH)
+
+picture: setup sources ## Paint what the demo prints: docs/demo.svg
+	$(BIN)/python tools/demo_picture.py
+
+check: lint ## Check all that needs no database
+
+clean: ## Remove what the targets above made here (the cache of vendor's tools stays)
+	rm -rf $(VENV) releases dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
