@@ -1,0 +1,226 @@
+"""Every option, defined once: its variable, its flag, its type, its default and its meaning.
+
+Variable `SCHEMA_MIGRATOR_X_Y` is flag `--x-y`, and the vendor's `SQL_X` is `--sql-x`, each of the latter
+also with `DEFAULT_` or `VISIBILITY_` before it for one store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args, get_origin
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from schema_migrator.source import Store
+
+PREFIX = "SCHEMA_MIGRATOR_"
+PASSWORDS = frozenset({"password", "password_file", "password_command"})
+"""The fields of SqlSettings that are ways to give the password."""
+
+
+def _split_names(value: object) -> object:
+    """Split each of one or several texts at its commas; a name counts once."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        return value
+    names = [name.strip() for text in texts for name in str(text).split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+class _Given(BaseSettings):
+    """Settings made of what is given alone: `read_environment` and the flags are merged before."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave the environment out: which flag beats which variable depends on the store."""
+        return (init_settings,)
+
+
+class RunSettings(_Given):
+    """What to do, and how patiently."""
+
+    temporal_version: str | None = Field(
+        None, validation_alias="TEMPORAL_VERSION", description="server version whose files are used, exactly"
+    )
+    default_target_version: str | None = Field(
+        None,
+        validation_alias="DEFAULT_TARGET_VERSION",
+        description="schema version for the default store; unset: the release's own",
+    )
+    visibility_target_version: str | None = Field(
+        None,
+        validation_alias="VISIBILITY_TARGET_VERSION",
+        description="schema version for the visibility store; unset: the release's own",
+    )
+    stores: Annotated[tuple[Store, ...], NoDecode, BeforeValidator(_split_names)] = Field(
+        tuple(Store),
+        min_length=1,
+        validation_alias=f"{PREFIX}STORES",
+        description="stores to work on, separated by commas; --store repeats",
+    )
+    sources: Path = Field(
+        Path("releases"),
+        validation_alias=f"{PREFIX}SOURCES",
+        description="folder that holds the releases' files, one folder a server version",
+    )
+    executor: Literal["native"] = Field(
+        "native", validation_alias=f"{PREFIX}EXECUTOR", description="what runs the statements"
+    )
+    output: Literal["text", "json"] = Field(
+        "text", validation_alias=f"{PREFIX}OUTPUT", description="form of the results on standard output"
+    )
+    wait_timeout: float = Field(
+        300,
+        ge=0,
+        validation_alias=f"{PREFIX}WAIT_TIMEOUT",
+        description="seconds to wait for the database, and for a step's table locks",
+    )
+    lock_timeout: float = Field(
+        600, ge=0, validation_alias=f"{PREFIX}LOCK_TIMEOUT", description="seconds to wait for another run"
+    )
+    ddl_lock_timeout: float = Field(
+        0.2,
+        gt=0,
+        validation_alias=f"{PREFIX}DDL_LOCK_TIMEOUT",
+        description="seconds that one try may queue for a table lock (PostgreSQL's lock_timeout)",
+    )
+    statement_timeout: float = Field(
+        0,
+        ge=0,
+        validation_alias=f"{PREFIX}STATEMENT_TIMEOUT",
+        description="seconds that one statement may run; 0: no limit",
+    )
+    no_verify: bool = Field(
+        default=False, validation_alias=f"{PREFIX}NO_VERIFY", description="do not prove the result by a rehearsal"
+    )
+    on_drift: Literal["warn", "fail"] = Field(
+        "warn",
+        validation_alias=f"{PREFIX}ON_DRIFT",
+        description="what to do where the schema was changed by hand: warn, or fail before anything is touched",
+    )
+    adopt: bool = Field(
+        default=False,
+        validation_alias=f"{PREFIX}ADOPT",
+        description="record the version that the tables are of, where another one or none is recorded",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias=f"{PREFIX}LOG_LEVEL", description="least grave event that is logged"
+    )
+    termination_log: Path = Field(
+        Path("/dev/termination-log"),
+        validation_alias=f"{PREFIX}TERMINATION_LOG",
+        description="file that gets the last words, if it exists (Kubernetes makes it)",
+    )
+
+
+class SqlSettings(_Given):
+    """How to reach a database; read once for both stores and once for each."""
+
+    host: str | None = Field(None, description="server's name or address; several, separated by commas")
+    port: int | None = Field(None, ge=1, le=65535, description="server's port")
+    user: str | None = Field(None, description="role")
+    password: SecretStr | None = Field(None, description="password, any characters")
+    password_file: Path | None = Field(None, description="file that holds the password")
+    password_command: str | None = Field(
+        None, description="command that prints the password (run without a shell at every connection)"
+    )
+    database: str | None = Field(None, description="database's name; temporal and temporal_visibility unless said")
+    connect_attributes: str | None = Field(
+        None,
+        description="more connection parameters, as a query string (search_path=temporal&sslmode=require)",
+    )
+    tls: bool | None = Field(None, description="use TLS; unset: as libpq decides (PGSSLMODE)")
+    tls_ca_file: Path | None = Field(None, description="certificates of the authorities to trust")
+    tls_cert_file: Path | None = Field(None, description="client certificate")
+    tls_key_file: Path | None = Field(None, description="client certificate's key")
+    tls_server_name: str | None = Field(None, description="name expected in the server's certificate")
+    tls_disable_host_verification: bool | None = Field(
+        None, description="accept a certificate for any name; without a CA file any certificate at all"
+    )
+    plugin: Literal["postgres12", "postgres12_pgx"] | None = Field(
+        None, description="the vendor's name of the kind of database"
+    )
+    direct_host: str | None = Field(
+        None, description="server's address past a transaction pooler, for CREATE INDEX CONCURRENTLY"
+    )
+    direct_port: int | None = Field(None, ge=1, le=65535, description="server's port past a transaction pooler")
+
+    def over(self, broad: Self) -> Self:
+        """Return these settings, with the broad ones where nothing is set here.
+
+        A password of its own, however it is given, leaves no room for a broad one.
+        """
+        mine = self.model_fields_set
+        taken = mine | PASSWORDS if mine & PASSWORDS else mine
+        return self.model_copy(update={name: getattr(broad, name) for name in broad.model_fields_set - taken})
+
+
+def read_environment(kind: type[BaseSettings], prefix: str = "") -> dict[str, str]:
+    """Return what the environment sets, by the variables' names; empty means unset."""
+    found = EnvSettingsSource(kind, env_prefix=prefix, env_ignore_empty=True)()
+    return {name if name.isupper() else prefix + name.upper(): value for name, value in found.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """A flag and its variable, as people see them."""
+
+    variable: str
+    flag: str
+    field: FieldInfo
+
+    @property
+    def meaning(self) -> str:
+        """What it is for, and the values that it takes where they are few."""
+        kinds = (self.field.annotation, *get_args(self.field.annotation))
+        choices = next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+        return f"{self.field.description} ({', '.join(choices)})" if choices else str(self.field.description)
+
+    @property
+    def default(self) -> str:
+        """The value that counts where nothing is set; empty for none."""
+        value = self.field.default
+        if isinstance(value, tuple):
+            return ",".join(value)
+        return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def run_options() -> tuple[Option, ...]:
+    """Every option of RunSettings."""
+    named = ((str(field.validation_alias), field) for field in RunSettings.model_fields.values())
+    return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
+
+
+def sql_options(prefix: str = "SQL_") -> tuple[Option, ...]:
+    """Every option of SqlSettings under one of the prefixes SQL_, DEFAULT_SQL_ and VISIBILITY_SQL_."""
+    named = ((prefix + name.upper(), field) for name, field in SqlSettings.model_fields.items())
+    return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
+
+
+def all_options() -> tuple[Option, ...]:
+    """Every option there is."""
+    scopes = ("SQL_", *(scope_of(store) for store in Store))
+    return (*run_options(), *(option for scope in scopes for option in sql_options(scope)))
+
+
+def scope_of(store: Store) -> str:
+    """Return the prefix of a store's own connection settings."""
+    return f"{store.upper()}_SQL_"
+
+
+def flag_of(variable: str) -> str:
+    """Return the flag that sets what a variable sets."""
+    name = variable.removeprefix(PREFIX)
+    return "--store" if name == "STORES" else "--" + name.lower().replace("_", "-")

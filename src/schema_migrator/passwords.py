@@ -1,0 +1,61 @@
+"""Passwords from a file or a command; nothing here shows what either held."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+from schema_migrator.errors import SettingsError
+
+COMMAND_SECONDS = 30
+"""How long a command may take to print a password."""
+
+
+def from_file(path: Path, name: str) -> str:
+    """Return a file's content without its last line break. Raises SettingsError that gives the setting's name."""
+    try:
+        found = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f'the password file "{path}" cannot be read ({error.strerror})', hint=_fix(name)) from None
+    return _decoded(found, f'the password file "{path}"', name)
+
+
+def from_command(command: str, name: str) -> str:
+    """Return what a command prints, without its last line break. Raises SettingsError."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise SettingsError(f"{name} is no command line ({str(error).lower()})", hint=_fix(name)) from None
+    if not words or not words[0]:
+        raise SettingsError(f"{name} names no program", hint=_fix(name))
+    return _decoded(_run(words, name), name, name)
+
+
+def _run(words: list[str], name: str) -> bytes:
+    by_hand = "run it by hand and look at what it says"
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=COMMAND_SECONDS
+        )
+    except OSError as error:
+        raise SettingsError(f'{name} cannot run "{words[0]}" ({error.strerror})', hint=_fix(name)) from None
+    except subprocess.TimeoutExpired:
+        raise SettingsError(f'{name}: "{words[0]}" ran longer than {COMMAND_SECONDS} s', hint=by_hand) from None
+    if done.returncode != 0:
+        raise SettingsError(f'{name}: "{words[0]}" failed with exit code {done.returncode}', hint=by_hand)
+    return done.stdout
+
+
+def _decoded(found: bytes, what: str, name: str) -> str:
+    try:
+        text = found.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{what} gives no UTF-8 text", hint=_fix(name)) from None
+    if not text or "\0" in text:
+        raise SettingsError(f"{what} gives {'a zero byte' if text else 'no password'}", hint=_fix(name))
+    return text
+
+
+def _fix(name: str) -> str:
+    return f"correct {name}"

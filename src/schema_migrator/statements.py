@@ -1,0 +1,141 @@
+"""SQL text to statements, and what their text says about how they may run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+_SUMMARY = 80
+# Comments and quoted texts: the word CONCURRENTLY means nothing in them. Quoted names can hold the marks of either.
+_HIDDEN = re.compile(
+    r"""--[^\n]* | /\*.*?\*/ | "[^"]*"
+      | (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*'
+      | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$""",
+    re.VERBOSE | re.DOTALL,
+)
+_NAME = r'(?:(?:"(?:[^"]|"")+"|[\w$]+)\s*\.\s*)?(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<bare>[\w$]+))'
+_CONCURRENTLY = re.compile(
+    r"""(?: CREATE\s+(?:UNIQUE\s+)?INDEX
+          | DROP\s+INDEX
+          | REINDEX\s*(?:\([^)]*\)\s*)?(?:INDEX|TABLE|SCHEMA|DATABASE|SYSTEM)
+          | ALTER\s+TABLE\b.*\bDETACH\s+PARTITION\s+\S+
+        )\s+(?P<word>CONCURRENTLY)\b""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+_CONCURRENT_INDEX = re.compile(
+    rf"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(?!ON\b){_NAME}", re.IGNORECASE
+)
+_CREATE_TABLE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One SQL statement as it stands in its file.
+
+    `text` has no comments before it and no final semicolon; `file` is the file's name for people,
+    `line` counts from 1.
+    """
+
+    text: str
+    file: str
+    line: int
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether CONCURRENTLY stands where PostgreSQL refuses the statement in a transaction block."""
+        return bool(_CONCURRENTLY.match(_code(self.text)))
+
+    @property
+    def data_only(self) -> bool:
+        """Whether the statement changes rows and no structure."""
+        return self.text[:6].upper() == "INSERT"
+
+    @property
+    def concurrent_index(self) -> str | None:
+        """Name of the index that a CREATE INDEX CONCURRENTLY makes."""
+        found = _CONCURRENT_INDEX.match(_code(self.text))
+        return _named(found) if found else None
+
+    @property
+    def plain(self) -> str:
+        """The text with which the statement runs inside a transaction: CONCURRENTLY left out.
+
+        Blanks take the word's place, so that error positions stay true.
+        """
+        found = _CONCURRENTLY.match(_code(self.text))
+        if found is None:
+            return self.text
+        start, end = found.span("word")
+        return self.text[:start] + " " * (end - start) + self.text[end:]
+
+    @property
+    def summary(self) -> str:
+        """The statement on one line without comments, cut to a readable length."""
+        line = " ".join(_blanked(self.text, texts=False).split())
+        return line if len(line) <= _SUMMARY else line[: _SUMMARY - 3] + "..."
+
+
+@cache
+def split(sql: str, file: str) -> tuple[Statement, ...]:
+    """Split a file's text; comments before a statement, and pieces that hold nothing else, are left out."""
+    import sqlparse  # noqa: PLC0415 - slow to load, and a run with nothing to do never needs it
+
+    found: list[Statement] = []
+    position = 0
+    for piece in sqlparse.split(sql):
+        start = sql.index(piece, position)
+        position = start + len(piece)
+        lead, end = _inner(piece)
+        if lead < end:
+            line = sql.count("\n", 0, start + lead) + 1
+            found.append(Statement(text=piece[lead:end], file=file, line=line))
+    return tuple(found)
+
+
+@cache
+def created_tables(sql: str) -> frozenset[str]:
+    """Names of the tables that a file's text creates; enough to tell the two stores apart."""
+    return frozenset(_named(found) for found in _CREATE_TABLE.finditer(_code(sql)))
+
+
+def point_at(statement: Statement, position: int) -> str:
+    """Show where in its file a statement is wrong: file, line, the line itself and a caret.
+
+    `position` counts characters of the statement from 1, as PostgreSQL does.
+    """
+    before = statement.text[: position - 1]
+    line_start = before.rfind("\n") + 1
+    line_end = statement.text.find("\n", line_start)
+    line = statement.text[line_start : line_end if line_end >= 0 else None].rstrip("\r")
+    number = statement.line + before.count("\n")
+    pad = "".join("\t" if char == "\t" else " " for char in before[line_start:])
+    return f"{statement.file}:{number}\n  {line}\n  {pad}^"
+
+
+def _inner(piece: str) -> tuple[int, int]:
+    """Return where a statement begins and ends: without its semicolon and the comments before and after it."""
+    bare = _blanked(piece, texts=False)
+    return len(bare) - len(bare.lstrip("; \t\r\n\f\v")), len(bare.rstrip("; \t\r\n\f\v"))
+
+
+@cache
+def _code(sql: str) -> str:
+    """Return the text with blanks for comments and quoted texts, every position kept."""
+    return _blanked(sql, texts=True)
+
+
+def _blanked(sql: str, *, texts: bool) -> str:
+    """Put blanks for comments, and if asked for quoted texts too; quoted names stay."""
+
+    def blank(found: re.Match[str]) -> str:
+        hidden = found.group()
+        gone = hidden[0] != '"' if texts else hidden[:2] in ("--", "/*")
+        return re.sub(r"[^\n]", " ", hidden) if gone else hidden
+
+    return _HIDDEN.sub(blank, sql)
+
+
+def _named(found: re.Match[str]) -> str:
+    """Return the name as PostgreSQL folds it."""
+    return found["quoted"].replace('""', '"') if found["quoted"] else found["bare"].lower()
