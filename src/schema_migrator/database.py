@@ -1,0 +1,184 @@
+"""Transactions, statements and the errors of psycopg."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from schema_migrator.connection import Connection, connect, refusal
+from schema_migrator.errors import (
+    ConnectionLost,
+    MigratorError,
+    PreflightFailed,
+    RefusedError,
+    StatementFailed,
+    StatementTimeout,
+    TableLockTimeout,
+)
+from schema_migrator.parameters import APPLICATION
+from schema_migrator.statements import point_at
+
+if TYPE_CHECKING:
+    from schema_migrator.settings import StoreSettings
+    from schema_migrator.statements import Statement
+    from schema_migrator.workers import Interrupt
+
+__all__ = [
+    "APPLICATION",
+    "Batch",
+    "Connection",
+    "Limits",
+    "batch",
+    "blame",
+    "configure",
+    "connect",
+    "explain",
+    "session",
+    "transaction",
+    "translated",
+]
+
+_LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03")
+_CONTENDED = ("55P03", "40P01", "40001")
+_DETAIL = 200  # characters of what the server adds: a whole row can be among it
+_TRANSIENT = (*_CONTENDED, "57014", "25006", "42501")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Timeouts of a transaction in seconds; 0 means none."""
+
+    table_lock: float
+    statement: float
+
+
+class Batch:
+    """Statements sent without waiting for their answers, which knows which of them failed."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        self._sent: list[tuple[psycopg.Cursor[Any], Statement | None]] = []
+
+    def send(self, query: LiteralString | sql.Composed, values: Sequence[object] | None = None) -> psycopg.Cursor[Any]:
+        """Send a query of our own."""
+        cursor = self._conn.execute(query, values)
+        self._sent.append((cursor, None))
+        return cursor
+
+    def run(self, statements: Iterable[Statement]) -> None:
+        """Send a step's statements, CONCURRENTLY left out."""
+        for statement in statements:
+            cursor = self._conn.cursor()
+            self._sent.append((cursor, statement))
+            cursor.execute(statement.plain.encode())
+
+    def blame(self, error: psycopg.Error) -> Exception:
+        """Return the error that shows the statement to blame, or the error itself where none is."""
+        failed = next((one for cursor, one in self._sent if cursor.statusmessage is None), None)
+        return error if failed is None else blame(failed, error)
+
+
+@contextmanager
+def batch(conn: Connection) -> Iterator[Batch]:
+    """Pipeline what the block sends: nothing waits for an answer until a row is fetched."""
+    sent = Batch(conn)
+    try:
+        with conn.pipeline():
+            yield sent
+    except psycopg.Error as error:
+        raise sent.blame(error) from error
+
+
+@contextmanager
+def transaction(conn: Connection, schema: str, limits: Limits, *, name: str) -> Iterator[Batch]:
+    """Run the block in one READ COMMITTED transaction whose search_path is exactly one schema.
+
+    What is set lasts as long as the transaction, so that a pooler's next client sees nothing of it.
+    """
+    try:
+        with batch(conn) as sent:
+            conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            configure(conn, schema, limits, name)
+            yield sent
+            conn.execute("COMMIT")
+    except BaseException:
+        with suppress(psycopg.Error):  # a lost connection is rolled back by the server
+            conn.rollback()
+        raise
+
+
+def blame(statement: Statement, error: psycopg.Error) -> Exception:
+    """Return StatementFailed that shows the statement, or the error itself if no statement is to blame."""
+    if not error.sqlstate or error.sqlstate.startswith((*_LOST, *_TRANSIENT)):
+        return error
+    position = error.diag.statement_position
+    where = (
+        point_at(statement, int(position)) if position else f"{statement.file}:{statement.line}\n  {statement.summary}"
+    )
+    more = (error.diag.message_detail or "").removesuffix(".")
+    detail = f" ({more[:_DETAIL]}{'...' if len(more) > _DETAIL else ''})" if more else ""
+    return StatementFailed(
+        f"PostgreSQL refused a statement ({error.sqlstate}): {error.diag.message_primary}{detail}",
+        hint="nothing of its transaction remains",
+        detail=where,
+    )
+
+
+@contextmanager
+def session(conn: Connection, schema: str, limits: Limits, *, name: str) -> Iterator[None]:
+    """Run the block, outside any transaction, with these settings for the session; for CONCURRENTLY."""
+    configure(conn, schema, limits, name, local=False)
+    try:
+        yield
+    finally:
+        if not conn.broken:
+            conn.execute("RESET ALL")
+
+
+def configure(conn: Connection, schema: str | None, limits: Limits, name: str, *, local: bool = True) -> None:
+    """Set timeouts, search_path and application_name, for the transaction or for the session."""
+    values = {
+        "lock_timeout": f"{round(limits.table_lock * 1000)}ms",
+        "statement_timeout": f"{round(limits.statement * 1000)}ms",
+        "idle_in_transaction_session_timeout": "60s",  # a lost client's locks end
+        "client_connection_check_interval": "5s",  # PostgreSQL 14: a lost client's statement ends
+        "application_name": name,
+    } | ({"search_path": sql.Identifier(schema).as_string(conn)} if schema else {})
+    conn.execute(
+        "SELECT set_config(s.name, v.value, %s) FROM pg_catalog.pg_settings s"
+        " JOIN unnest(%s::text[], %s::text[]) AS v(name, value) ON s.name = v.name",
+        [local, list(values), list(values.values())],
+    )
+
+
+@contextmanager
+def translated(settings: StoreSettings, interrupt: Interrupt) -> Iterator[None]:
+    """Turn psycopg's errors into ours, by SQLSTATE."""
+    try:
+        yield
+    except psycopg.Error as error:
+        interrupt.check()
+        raise explain(error, settings) from error
+
+
+def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
+    """Return our error for one of psycopg's."""
+    state, text = error.sqlstate or "", error.diag.message_primary or refusal(error)[1]
+    if (not state and isinstance(error, psycopg.OperationalError)) or state.startswith(_LOST):
+        return ConnectionLost(f"the connection to {settings.address} broke: {text}", hint="run it again")
+    if state in _CONTENDED:
+        return TableLockTimeout(f"other sessions kept a table locked: {text}", hint="run it again")
+    if state == "57014":
+        return StatementTimeout(f"a statement was cancelled: {text}", hint="raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT")
+    if state == "25006":
+        return RefusedError(f"{settings.address} is read-only: {text}", hint="connect to the primary server")
+    if state == "42501":
+        return PreflightFailed(
+            f"the role lacks a right at {settings.address}: {text}", hint="grant it, or own the object"
+        )
+    return StatementFailed(f"PostgreSQL refused a statement at {settings.address} ({state}): {text}")

@@ -1,0 +1,173 @@
+"""A full look at a store: its rows, and where there is something to decide, snapshots and a rehearsal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from schema_migrator import database, rehearsal, resume, seed, snapshot, state
+from schema_migrator.source import UNVERSIONED, carried, load_release, parse_version
+from schema_migrator.state import At, Unknown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from packaging.version import Version
+
+    from schema_migrator.database import Connection
+    from schema_migrator.rehearsal import Rehearsal
+    from schema_migrator.seed import Seed
+    from schema_migrator.settings import StoreSettings
+    from schema_migrator.snapshot import Snapshot
+    from schema_migrator.source import Release, Source, Step
+    from schema_migrator.state import Facts, Sight, State
+
+_LIMITS = database.Limits(table_lock=1, statement=60)
+_SIZES = """
+SELECT c.relname::text, pg_catalog.pg_total_relation_size(c.oid) FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'
+"""
+_HISTORY = sql.SQL("SELECT new_version FROM {} WHERE version_partition = 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a store is looked for. `path`: search_path, if it is given; `sources`: the folder of all releases."""
+
+    conn: Connection
+    store: StoreSettings
+    release: Release
+    sources: Path
+    path: tuple[str, ...]
+
+    @property
+    def source(self) -> Source:
+        """The store's steps."""
+        return self.release.source(self.store.store)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What is there: the schema as it is, the seed row, and the versions that the history records."""
+
+    snapshot: Snapshot
+    seed: Seed
+    history: frozenset[Version]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What a full look found; without `live` and `rehearsal` the version row alone was enough."""
+
+    sight: Sight
+    live: Live | None = None
+    rehearsal: Rehearsal | None = None
+
+    @property
+    def state(self) -> State:
+        """The store's state."""
+        return self.sight.state
+
+    @property
+    def facts(self) -> Facts:
+        """What the catalogs say of the database."""
+        return self.sight.facts
+
+
+def look(place: Place) -> Sight:
+    """Read the version row and a few facts; two round trips."""
+    return state.look(place.conn, place.release, place.store, place.path)
+
+
+def examine(place: Place, sight: Sight, target: Version) -> Examination:
+    """Return the state, found by snapshot where the row does not settle it."""
+    if not sight.facts.may_create_schema:
+        return Examination(sight=sight)
+    if not settled(sight, target):
+        return in_full(place, sight, target)
+    if sight.facts.invalid and sight.recorded == target:
+        rehearsed = rehearsal.rehearse(place.conn, place.source)
+        return Examination(sight=sight, live=read_live(place.conn, sight), rehearsal=rehearsed)
+    return Examination(sight=sight)
+
+
+def in_full(place: Place, sight: Sight, target: Version) -> Examination:
+    """Rehearse and compare, whatever the version row says. Needs CREATE on the database."""
+    live = read_live(place.conn, sight)
+    steps = resume.pending(place.source, sight.recorded or UNVERSIONED, target)
+    rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
+    if not _refinable(sight):
+        return Examination(sight=sight, live=live, rehearsal=rehearsed)
+    evidence = resume.Evidence(
+        source=place.source,
+        sight=sight,
+        live=live.snapshot.validated(),
+        seed=live.seed,
+        rehearsal=rehearsed,
+        history=live.history,
+    )
+    found = resume.find(evidence, _other_rehearsals(place))
+    return Examination(sight=replace(sight, state=found), live=live, rehearsal=rehearsed)
+
+
+def table_sizes(conn: Connection, sight: Sight) -> dict[str, int]:
+    """Return the bytes of each table with its indexes. A table that somebody keeps locked raises LockNotAvailable."""
+    schema = sight.facts.schema or ""
+    with database.transaction(conn, schema, _LIMITS, name=database.APPLICATION):
+        return dict(conn.execute(_SIZES, [schema]).fetchall())
+
+
+def again(place: Place, before: Examination, version: Version) -> Examination:
+    """Look at the schema again; what was rehearsed is not rehearsed twice."""
+    sight = look(place)
+    rehearsed = before.rehearsal or rehearsal.rehearse(place.conn, place.source, only=version)
+    return Examination(sight=sight, live=read_live(place.conn, sight), rehearsal=rehearsed)
+
+
+def settled(sight: Sight, target: Version) -> bool:
+    """Whether the version row alone says all there is to know: an empty store, or one at its target or above."""
+    match sight.state:
+        case state.Absent():
+            return True
+        case At(version=version):
+            return version == UNVERSIONED or version >= target
+        case _:
+            return not _refinable(sight)
+
+
+def _refinable(sight: Sight) -> bool:
+    """Whether a snapshot can say more: not where the row is unreadable, or recorded tables are gone."""
+    return not isinstance(sight.state, Unknown) or sight.state.refinable
+
+
+def read_live(conn: Connection, sight: Sight) -> Live:
+    """Read the snapshot, the seed row and the history of a schema that exists."""
+    with database.transaction(conn, sight.facts.schema or "", _LIMITS, name=database.APPLICATION):
+        taken = snapshot.take(conn)
+        found = seed.read(conn, taken, installing=sight.recorded in (None, UNVERSIONED))
+    return Live(snapshot=taken, seed=found, history=read_history(conn, sight))
+
+
+def read_history(conn: Connection, sight: Sight) -> frozenset[Version]:
+    """Return the versions that schema_update_history lists."""
+    if "schema_update_history" not in sight.facts.tables:
+        return frozenset()
+    rows = conn.execute(_HISTORY.format(sql.Identifier(sight.facts.schema or "", "schema_update_history"))).fetchall()
+    versions = (parse_version(new or "") for (new,) in rows)
+    return frozenset(version for version in versions if version)
+
+
+def _other_rehearsals(place: Place) -> Iterator[Rehearsal]:
+    """Rehearse the releases whose files make something that this one's do not."""
+    ours = {_made_by(step) for step in place.source.steps}
+    for name in carried(place.sources):
+        other = load_release(place.sources, name).source(place.store.store)
+        if any(_made_by(step) not in ours for step in other.steps):
+            yield rehearsal.rehearse(place.conn, other)
+
+
+def _made_by(step: Step) -> tuple[Version, tuple[str, ...]]:
+    return step.version, tuple(statement.text for statement in step.statements)

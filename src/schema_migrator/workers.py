@@ -1,0 +1,121 @@
+"""One thread a store, and signals that stop them all."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from schema_migrator.errors import MigratorError, Stopped, combine
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from schema_migrator.source import Store
+
+T = TypeVar("T")
+
+_GRACE_SECONDS = 15  # half of Kubernetes' default terminationGracePeriodSeconds
+
+
+class Interrupt:
+    """Set by SIGTERM or SIGINT: ends every wait, cancels every running statement."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self._signal = 0
+        self._cancels: set[Callable[[], None]] = set()
+
+    def set(self, number: int) -> None:
+        """Ask everything to stop."""
+        self._signal = number
+        self.event.set()
+
+    def check(self) -> None:
+        """Raise Stopped if a signal came."""
+        if self.event.is_set():
+            raise Stopped(self._signal)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, or raise Stopped as soon as a signal comes."""
+        self.event.wait(seconds)
+        self.check()
+
+    @contextmanager
+    def cancelling(self, cancel: Callable[[], None]) -> Iterator[None]:
+        """Call `cancel` if a signal comes during the block."""
+        self._cancels.add(cancel)
+        try:
+            yield
+        finally:
+            self._cancels.discard(cancel)
+
+    def cancel_all(self) -> None:
+        """Cancel what runs now; a failing cancel leaves the others theirs."""
+        for cancel in tuple(self._cancels):
+            with suppress(Exception):  # the connection may be the thing that is broken
+                cancel()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Let SIGTERM and SIGINT set this while the block runs; PID 1 would not hear them otherwise."""
+
+        def handle(number: int, _frame: FrameType | None) -> None:
+            self.set(number)
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Worker(threading.Thread, Generic[T]):
+    def __init__(self, work: Callable[[], T], name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.work = work
+        self.result: T
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self.work()
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            self.error = error
+
+
+def side_by_side(stores: tuple[Store, ...], interrupt: Interrupt, work: Callable[[Store], T]) -> dict[Store, T]:
+    """Do the work for each store in its own thread; return the results or raise what went wrong.
+
+    All are awaited, so one store's failure never leaves the other half done. Raises MigratorError
+    (SeveralErrors if more than one store failed), or Stopped.
+    """
+    workers = {store: _Worker(partial(work, store), name=str(store)) for store in stores}
+    for worker in workers.values():
+        worker.start()
+    _await(list(workers.values()), interrupt)
+    errors = [worker.error for worker in workers.values() if worker.error is not None]
+    for error in errors:
+        if not isinstance(error, MigratorError):
+            raise error
+    if errors:
+        raise combine([error for error in errors if isinstance(error, MigratorError)])
+    return {store: worker.result for store, worker in workers.items()}
+
+
+def _await(workers: list[_Worker[T]], interrupt: Interrupt) -> None:
+    for worker in workers:
+        while worker.is_alive() and not interrupt.event.is_set():
+            worker.join(0.1)
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while any(worker.is_alive() for worker in workers) and time.monotonic() < deadline:
+        interrupt.cancel_all()
+        for worker in workers:
+            worker.join(0.5)
+    if any(worker.is_alive() for worker in workers):
+        interrupt.check()
