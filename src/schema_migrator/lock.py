@@ -1,0 +1,189 @@
+"""The advisory lock: one run at a time in a database, and it dies with its owner.
+
+A connection of its own holds a transaction-level lock in an open READ COMMITTED transaction, which
+holds no snapshot between statements. Waiters poll: a blocked `pg_advisory_lock` would hold a snapshot
+and so stop the holder's CREATE INDEX CONCURRENTLY (golang-migrate issue 960). A transaction-level lock
+survives a transaction pooler. PostgreSQL: "Explicit Locking", "Advisory Locks".
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from schema_migrator import database, logs
+from schema_migrator.errors import LockHeld, LockLost
+
+if TYPE_CHECKING:
+    from schema_migrator.database import Connection
+    from schema_migrator.settings import StoreSettings
+    from schema_migrator.workers import Interrupt
+
+KEY = 0x54656D706F72616C
+"""The lock's key: "Temporal" in ASCII. Its halves are pg_locks.classid and objid."""
+
+_HEARTBEAT_SECONDS = 10.0
+_HOLDER_TIMEOUT_SECONDS = 60  # a holder that shows no heartbeat for so long loses the lock
+_ORPHAN_SECONDS = 15.0
+_WORKER = f"{database.APPLICATION} worker "
+
+_TRY = f"""
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL idle_in_transaction_session_timeout = '{_HOLDER_TIMEOUT_SECONDS}s';
+SET LOCAL application_name = '{database.APPLICATION} lock';
+SELECT pg_try_advisory_xact_lock({KEY}), pg_backend_pid()
+"""
+_MINE = f"""
+l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+AND l.classid = {KEY >> 32} AND l.objid = {KEY & 0xFFFFFFFF}
+AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""  # noqa: S608 - constants of this module
+_HOLDER = f"""
+SELECT l.pid, a.application_name, coalesce(a.client_addr::text, 'local') AS client,
+  a.xact_start::text AS since
+FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE {_MINE}
+"""  # noqa: S608 - constants of this module
+# Inside a transaction pg_stat_activity stays as it was at the first look.
+_LOOK_ANEW = "SELECT pg_stat_clear_snapshot()"
+_WORKERS = """
+SELECT pid, extract(epoch FROM clock_timestamp() - query_start)::float AS seconds
+FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s
+  AND application_name <> %s AND state <> 'idle' AND pid <> pg_backend_pid()
+"""
+_PROGRESS = """
+SELECT left(regexp_replace(a.query, '\\s+', ' ', 'g'), 80) AS statement,
+  round(extract(epoch FROM clock_timestamp() - a.query_start)) AS seconds,
+  pg_blocking_pids(a.pid) AS blocked_by, p.phase,
+  CASE WHEN p.blocks_total > 0 THEN 100 * p.blocks_done / p.blocks_total END AS percent
+FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index p ON p.pid = a.pid
+WHERE a.datname = current_database() AND a.application_name = %s AND a.state = 'active'
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A held lock: the pid of the backend that holds it, and the name of the backends it protects."""
+
+    pid: int
+    worker: str
+
+    def ask(self, conn: Connection) -> psycopg.Cursor[Any]:
+        """Ask, from the worker's connection, whether the lock is still held."""
+        return conn.execute(f"SELECT EXISTS (SELECT FROM pg_locks l WHERE l.pid = %s AND {_MINE})", [self.pid])  # noqa: S608
+
+    def assert_held(self, answer: psycopg.Cursor[Any]) -> None:
+        """Raise LockLost unless the answer says that the lock is held."""
+        row = answer.fetchone()
+        if row is None or not row[0]:
+            raise LockLost(
+                f"the advisory lock of backend {self.pid} went away during the work, which was rolled back",
+                hint="run it again",
+            )
+
+
+@contextmanager
+def hold(settings: StoreSettings, interrupt: Interrupt, *, run: str, patience: float, wait: float) -> Iterator[Lock]:
+    """Hold the lock during the block; wait for it up to `patience` seconds, `wait` for the database.
+
+    Raises LockHeld at the deadline, naming the holder.
+    """
+    conn = database.connect(settings, interrupt, patience=wait)
+    # With values bound by the server, a query's portal, and so its snapshot, stays until the next one:
+    # a CREATE INDEX CONCURRENTLY of ours would wait for the holder for ever.
+    conn.cursor_factory = psycopg.ClientCursor
+    worker = _WORKER + run
+    try:
+        pid = _acquire(conn, settings, interrupt, patience)
+        _end_orphans(conn, interrupt, worker)
+        with _heartbeat(conn, worker):
+            yield Lock(pid=pid, worker=worker)
+    finally:
+        _release(conn)
+
+
+def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, patience: float) -> int:
+    started, pause = time.monotonic(), 0.1
+    while True:
+        cursor = conn.execute(_TRY)
+        while cursor.nextset():
+            pass
+        held, pid = cursor.fetchone() or (False, 0)
+        if held:
+            return int(pid)
+        conn.execute("ROLLBACK")
+        spent = time.monotonic() - started
+        _report_holder(conn, settings, spent, patience)
+        interrupt.sleep(min(pause, max(patience - spent, 0.05)))
+        pause = min(pause * 1.5, 2.0)
+
+
+def _report_holder(conn: Connection, settings: StoreSettings, spent: float, patience: float) -> None:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        holder = cursor.execute(_HOLDER).fetchone()
+    who = _describe(holder)
+    if spent >= patience:
+        raise LockHeld(
+            f'another run holds the lock on database "{settings.database}" after {patience:g} s: {who}',
+            hint="wait for it, or end it if it is yours and hangs: SELECT pg_terminate_backend(pid)",
+        )
+    logs.logger().info("lock.waiting", database=settings.database, holder=who, seconds=round(spent), limit=patience)
+
+
+def _describe(holder: dict[str, Any] | None) -> str:
+    if holder is None:
+        return "it has just let go"
+    name = holder["application_name"] or "unnamed"
+    return f"pid {holder['pid']} ({name}) from {holder['client']} since {holder['since']}"
+
+
+def _end_orphans(conn: Connection, interrupt: Interrupt, worker: str) -> None:
+    """Wait for, then end, backends that an earlier run left working: its client is gone, they are not."""
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    while orphans := conn.execute(_WORKERS, [f"{_WORKER}%", worker]).fetchall():
+        for pid, seconds in orphans:
+            logs.logger().warning("orphan.found", pid=pid, seconds=round(seconds))
+            if time.monotonic() > deadline:
+                conn.execute("SELECT pg_terminate_backend(%s)", [pid])
+        interrupt.sleep(0.5)
+        conn.execute(_LOOK_ANEW)
+
+
+@contextmanager
+def _heartbeat(conn: Connection, worker: str) -> Iterator[None]:
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(_HEARTBEAT_SECONDS):
+            with suppress(psycopg.Error):  # the worker looks for the lock itself before each commit
+                _report_progress(conn, worker)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(_HEARTBEAT_SECONDS)
+
+
+def _report_progress(conn: Connection, worker: str) -> None:
+    conn.execute(_LOOK_ANEW)
+    conn.execute(_LOOK_ANEW)
+    with conn.cursor(row_factory=dict_row) as cursor:
+        for row in cursor.execute(_PROGRESS, [worker]).fetchall():
+            shown = {name: value for name, value in row.items() if value not in (None, [])}
+            logs.logger().info("statement.running", **shown)
+
+
+def _release(conn: Connection) -> None:
+    with suppress(psycopg.Error):  # what went wrong before is what people need to hear
+        if not conn.broken:
+            conn.execute("ROLLBACK")
+    conn.close()

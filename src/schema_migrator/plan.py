@@ -1,0 +1,217 @@
+"""What a run will do: a pure function of files, state and target to a frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from packaging.version import Version
+
+from schema_migrator.errors import UnknownState
+from schema_migrator.source import UNVERSIONED
+from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
+
+if TYPE_CHECKING:
+    from schema_migrator.rehearsal import Rehearsal
+    from schema_migrator.snapshot import Key, Snapshot
+    from schema_migrator.source import Source, Step, Store
+    from schema_migrator.state import Sight, State
+    from schema_migrator.statements import Statement
+
+SMALL_TABLE_BYTES = 16 * 1024 * 1024
+"""Up to this size a table's indexes are built in the step's transaction, in well under a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableLock:
+    """A lock that a step takes on a table of `size` bytes before its first statement."""
+
+    table: str
+    mode: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What a step is compared with before it runs and before it is committed.
+
+    `touched` are the objects that the step changes, not the order of columns, which no step can put
+    right; `start` and `end` are the snapshots of them before and after. `dropped` are tables and columns
+    that go, and what hangs on them and is not among the `known` objects would go unseen.
+    """
+
+    touched: frozenset[Key]
+    start: Snapshot
+    end: Snapshot
+    dropped: frozenset[Key]
+    known: frozenset[Key]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """One step with the statements that are to run, and the way they will.
+
+    `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction. `resumed`: an
+    earlier run began it. Without a rehearsal there are no locks to take first and there is no proof.
+    """
+
+    step: Step
+    previous: Version
+    statements: tuple[Statement, ...]
+    locks: tuple[TableLock, ...] = ()
+    rewrites: tuple[str, ...] = ()
+    concurrently: bool = False
+    resumed: bool = False
+    proof: Proof | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The steps from a state to a target; none when there is nothing to do.
+
+    `setup`: the version tables and the first version row are written before. `adopt`: the version that
+    is recorded first, because the tables are of it. `rebuild`: invalid indexes that are built again before
+    anything else. `together`: all in one transaction, since nobody uses the store yet.
+    """
+
+    store: Store
+    database: str
+    schema: str
+    state: State
+    target: Version
+    setup: bool
+    adopt: Step | None
+    together: bool
+    steps: tuple[PlannedStep, ...]
+    rebuild: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.steps and not self.setup and not self.rebuild and self.adopt is None
+
+    @property
+    def version(self) -> Version | None:
+        """The version that the plan starts from."""
+        return None if isinstance(self.state, Absent | Unknown) else self.state.version
+
+    @property
+    def recorded(self) -> Version | None:
+        """The version that the version row says, None without a row."""
+        return self.state.recorded if isinstance(self.state, Unrecorded | Unknown) else self.version
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the store is newer than the target."""
+        return self.version is not None and self.version > self.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What a rehearsal and a look at the tables add; `sizes` in bytes, indexes included."""
+
+    rehearsal: Rehearsal
+    live: Snapshot
+    sizes: Mapping[str, int]
+
+
+def build(
+    source: Source,
+    sight: Sight,
+    target: Version,
+    *,
+    database: str,
+    adopt: bool = False,
+    knowledge: Knowledge | None = None,
+) -> Plan:
+    """Return the plan. Raises UnknownState where no plan can be made.
+
+    Without knowledge the steps carry no locks and no proof, and all tables count as small.
+    """
+    state = sight.state
+    _refuse(source, sight, target, database, adopt=adopt)
+    together = isinstance(state, Absent) or (isinstance(state, At) and state.version == UNVERSIONED)
+    start = UNVERSIONED if isinstance(state, Absent | Unknown) else state.version or UNVERSIONED
+    steps: list[PlannedStep] = []
+    previous = start
+    for step in source.steps:
+        if previous < step.version <= target:
+            untouched = not any(one.statements for one in steps)
+            steps.append(_planned(step, previous, state, None if together else knowledge, untouched=untouched))
+            previous = step.version
+    unrecorded = isinstance(state, Unrecorded)
+    return Plan(
+        store=source.store,
+        database=database,
+        schema=sight.facts.schema or "",
+        state=state,
+        target=target,
+        setup=sight.recorded is None and not unrecorded,
+        adopt=next(step for step in source.steps if step.version == start) if unrecorded else None,
+        together=together,
+        steps=tuple(steps),
+        rebuild=tuple(sight.facts.invalid) if knowledge else (),
+    )
+
+
+def _refuse(source: Source, sight: Sight, target: Version, database: str, *, adopt: bool) -> None:
+    state = sight.state
+    match state:
+        case Absent() | Between():
+            return
+        case At():
+            if state.min_compatible > target:
+                raise UnknownState(
+                    f'database "{database}" is at {state.version}, which works with servers from '
+                    f"{state.min_compatible} on, but the target is {target}",
+                    hint="set TEMPORAL_VERSION to the release that runs, or a newer one",
+                    store=source.store,
+                )
+        case Unrecorded():
+            if not (state.confirmed or adopt):
+                raise UnknownState(
+                    f'database "{database}" holds the tables of {state.version}, but {state.recorded or "no version"}'
+                    " is recorded for it",
+                    hint=f"if {state.version} is right, record it: schema-migrator migrate --adopt",
+                    store=source.store,
+                )
+        case Unknown():
+            raise UnknownState(f'database "{database}": {state.reason}', hint=state.hint, store=source.store)
+        case _:
+            assert_never(state)
+
+
+def _planned(
+    step: Step, previous: Version, state: State, knowledge: Knowledge | None, *, untouched: bool
+) -> PlannedStep:
+    """Return a step as it will run; `untouched`: the tables are still as they were looked at when it begins."""
+    resumed = isinstance(state, Between) and state.step == step.version
+    indexes = state.remaining if isinstance(state, Between) and resumed else range(len(step.statements))
+    statements = tuple(step.statements[index] for index in indexes)
+    if knowledge is None:
+        return PlannedStep(step=step, previous=previous, statements=statements)
+    rehearsal, sizes = knowledge.rehearsal, knowledge.sizes
+    locks = tuple(
+        TableLock(table=table, mode=mode, size=sizes.get(table, 0))
+        for table, mode in rehearsal.altered(step, previous).items()
+        if table in knowledge.live.tables or not resumed
+    )
+    large = any(lock.size > SMALL_TABLE_BYTES for lock in locks)
+    touched = rehearsal.unordered().touched(step.version)
+    return PlannedStep(
+        step=step,
+        previous=previous,
+        statements=statements,
+        locks=locks,
+        rewrites=tuple(sorted(rehearsal.rewritten[step.version].intersection(lock.table for lock in locks))),
+        concurrently=large and any(statement.concurrent for statement in statements),
+        resumed=resumed,
+        proof=Proof(
+            touched=touched,
+            start=(knowledge.live if untouched else rehearsal.after[previous]).only(touched),
+            end=rehearsal.after[step.version].only(touched),
+            dropped=rehearsal.dropped(step.version),
+            known=rehearsal.known,
+        ),
+    )

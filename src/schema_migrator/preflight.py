@@ -1,0 +1,249 @@
+"""What would stop a plan, found all at once before anything is changed, each with its remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schema_migrator import logs
+from schema_migrator.errors import PreflightFailed
+
+if TYPE_CHECKING:
+    from schema_migrator.database import Connection
+    from schema_migrator.plan import Plan
+    from schema_migrator.settings import StoreSettings
+    from schema_migrator.state import Facts
+
+OLDEST_SERVER = 120000
+"""server_version_num of the oldest PostgreSQL that the vendor's folder v12 is written for."""
+
+_LONG_SECONDS = 60
+_SHOWN = 3
+_EXTENSION = """
+SELECT e.name IS NOT NULL AS available, coalesce(v.trusted, false) AS trusted, r.rolsuper AS superuser
+FROM pg_catalog.pg_roles r
+LEFT JOIN pg_catalog.pg_available_extensions e ON e.name = 'btree_gin'
+LEFT JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version
+WHERE r.rolname = current_user
+"""
+# What DROP COLUMN and DROP TABLE take along without CASCADE (PostgreSQL: ALTER TABLE, DROP COLUMN).
+_DEPENDENTS = """
+WITH dropped AS (
+  SELECT t.oid, t.relname::text AS name, a.attnum, d.attname IS NULL AS whole
+  FROM unnest(%s::text[], %s::text[]) AS d(relname, attname)
+  JOIN pg_catalog.pg_class t ON t.relname = d.relname
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace AND n.nspname = %s
+  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = d.attname
+), hanging AS (
+  SELECT d.name, p.classid, p.objid FROM dropped d JOIN pg_catalog.pg_depend p
+    ON p.refobjid = d.oid AND p.refclassid = 'pg_catalog.pg_class'::regclass
+  WHERE p.deptype = 'a' AND (d.whole OR p.refobjsubid = d.attnum)
+)
+SELECT 'index', h.name, i.relname::text FROM hanging h JOIN pg_catalog.pg_class i ON i.oid = h.objid
+WHERE h.classid = 'pg_catalog.pg_class'::regclass AND i.relkind = 'i'
+UNION SELECT 'constraint', h.name, c.conname::text FROM hanging h JOIN pg_catalog.pg_constraint c ON c.oid = h.objid
+WHERE h.classid = 'pg_catalog.pg_constraint'::regclass AND c.contype <> 'n'
+UNION SELECT 'statistics', h.name, s.stxname::text FROM hanging h
+JOIN pg_catalog.pg_statistic_ext s ON s.oid = h.objid WHERE h.classid = 'pg_catalog.pg_statistic_ext'::regclass
+UNION SELECT 'column', d.name, a.attname::text FROM dropped d
+JOIN pg_catalog.pg_attribute a ON a.attrelid = d.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE d.whole
+UNION SELECT 'rule', h.name, r.rulename::text FROM hanging h JOIN pg_catalog.pg_rewrite r ON r.oid = h.objid
+WHERE h.classid = 'pg_catalog.pg_rewrite'::regclass
+UNION SELECT 'policy', h.name, p.polname::text FROM hanging h JOIN pg_catalog.pg_policy p ON p.oid = h.objid
+WHERE h.classid = 'pg_catalog.pg_policy'::regclass
+UNION SELECT 'trigger', h.name, g.tgname::text FROM hanging h JOIN pg_catalog.pg_trigger g ON g.oid = h.objid
+WHERE h.classid = 'pg_catalog.pg_trigger'::regclass AND NOT g.tgisinternal
+"""
+_DROPS = {
+    "index": "DROP INDEX {name};",
+    "column": "ALTER TABLE {table} DROP COLUMN {name};",
+    "constraint": "ALTER TABLE {table} DROP CONSTRAINT {name};",
+    "rule": "DROP RULE {name} ON {table};",
+    "policy": "DROP POLICY {name} ON {table};",
+    "statistics": "DROP STATISTICS {name};",
+    "trigger": "DROP TRIGGER {name} ON {table};",
+}
+_LONG_TRANSACTIONS = """
+SELECT pid, usename::text, coalesce(application_name, ''),
+  round(extract(epoch FROM clock_timestamp() - xact_start))::int
+FROM pg_catalog.pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+  AND xact_start < clock_timestamp() - make_interval(secs => %s)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something that is missing, and what to do about it, a line each."""
+
+    found: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionRights:
+    """Whether btree_gin can be created here by this role."""
+
+    available: bool
+    trusted: bool
+    superuser: bool
+
+
+def check(conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *, verify: bool) -> None:
+    """Raise PreflightFailed naming everything that would stop a plan with something to do.
+
+    `verify`: the run ends with a rehearsal, which needs a right of its own.
+    """
+    if plan.empty:
+        return
+    rights = _extension_rights(conn) if _needs_btree_gin(plan) and not facts.btree_gin else None
+    pooled = conn.info.backend_pid != facts.pid and settings.sql.direct_host is None
+    found = [*problems(plan, facts, rights, pooled=pooled), *_dependents(conn, plan)]
+    if verify and not facts.may_create_schema:
+        found.append(cannot_rehearse(facts, plan.database))
+    if found:
+        raise PreflightFailed(
+            f'role "{facts.role}" cannot migrate database "{plan.database}"',
+            hint="what stands in the way, each with its remedy:",
+            detail="\n".join(f"  - {problem.found}\n    {problem.remedy}" for problem in found),
+            store=plan.store,
+        )
+    if not plan.together:
+        _warn_of_long_transactions(conn)
+
+
+def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled: bool) -> tuple[Problem, ...]:
+    """Return everything that would stop the plan."""
+    found = [*_server(facts), *_schema(plan, facts), *_ownership(facts)]
+    if rights is not None:
+        found += _extension(plan, facts, rights)
+    if pooled and any(step.concurrently for step in plan.steps):
+        found.append(
+            Problem(
+                found="a transaction pooler is in the way of CREATE INDEX CONCURRENTLY",
+                remedy="set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server itself",
+            )
+        )
+    return tuple(found)
+
+
+def cannot_rehearse(facts: Facts, database: str) -> Problem:
+    """Return the problem of a role that may not make a scratch schema."""
+    return Problem(
+        found=f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{database}")',
+        remedy=f"as its owner run: GRANT CREATE ON DATABASE {_quoted(database)} TO {_quoted(facts.role)};"
+        " or go without proof: --no-verify",
+    )
+
+
+def _dependents(conn: Connection, plan: Plan) -> list[Problem]:
+    """Find what is not the vendor's and would silently go with a column or a table that a step drops."""
+    found = []
+    for step in plan.steps:
+        if step.proof is None or not step.proof.dropped:
+            continue
+        dropped = sorted(step.proof.dropped)
+        tables = [key.parent or key.name for key in dropped]
+        columns = [key.name if key.parent else None for key in dropped]
+        rows = conn.execute(_DEPENDENTS, [tables, columns, plan.schema]).fetchall()
+        strange = {(kind, table, name) for kind, table, name in rows if (kind, table, name) not in step.proof.known}
+        found += [
+            Problem(
+                found=f'step {step.step.version} drops what your {kind} "{name}" on "{table}" hangs on',
+                remedy="if it may go, drop it yourself first: "
+                + _DROPS[kind].format(table=_quoted(table), name=_quoted(name)),
+            )
+            for kind, table, name in sorted(strange)
+        ]
+    return found
+
+
+def _server(facts: Facts) -> list[Problem]:
+    found = []
+    if facts.server < OLDEST_SERVER:
+        found.append(Problem(found=f"the server is PostgreSQL {facts.server // 10000}", remedy="12 or newer is needed"))
+    if facts.read_only:
+        found.append(
+            Problem(
+                found="the server is read-only (a standby, or default_transaction_read_only is on)",
+                remedy="connect to the primary server",
+            )
+        )
+    return found
+
+
+def _schema(plan: Plan, facts: Facts) -> list[Problem]:
+    if not facts.schema_exists:
+        named = f'the schema "{facts.schema}"' if facts.schema else "no schema of the search_path"
+        wanted = f"CREATE SCHEMA {_quoted(facts.schema)};" if facts.schema else "set search_path in its settings"
+        return [Problem(found=f"{named} {'does not exist' if facts.schema else 'exists'}", remedy=wanted)]
+    found = []
+    if not facts.may_create_table:
+        found.append(
+            Problem(
+                found=f'it may not create tables in the schema "{facts.schema}", which "{facts.schema_owner}" owns'
+                " (since PostgreSQL 15 not everybody may)",
+                remedy=f"as its owner run: GRANT USAGE, CREATE ON SCHEMA {_quoted(facts.schema or '')}"
+                f" TO {_quoted(facts.role)};"
+                f" in a CloudNativePG Database: schemas: [{{name: {facts.schema}, owner: {facts.role}}}]",
+            )
+        )
+    if facts.elsewhere:
+        found.append(
+            Problem(
+                found=f"tables of the {plan.store} store are also in the schema {', '.join(facts.elsewhere)}",
+                remedy="name the right schema by search_path in SQL_CONNECT_ATTRIBUTES, or remove the other tables",
+            )
+        )
+    return found
+
+
+def _ownership(facts: Facts) -> list[Problem]:
+    if not facts.foreign_tables:
+        return []
+    shown = ", ".join(facts.foreign_tables[:_SHOWN]) + (", ..." if len(facts.foreign_tables) > _SHOWN else "")
+    count = "one table" if len(facts.foreign_tables) == 1 else f"{len(facts.foreign_tables)} tables"
+    return [
+        Problem(
+            found=f"it does not own {count} of the schema: {shown}",
+            remedy=f"run as the owner, or make it a member: GRANT <owner> TO {_quoted(facts.role)};",
+        )
+    ]
+
+
+def _extension(plan: Plan, facts: Facts, rights: ExtensionRights) -> list[Problem]:
+    if not rights.available:
+        return [
+            Problem(
+                found="the server does not offer the extension btree_gin",
+                remedy="install PostgreSQL's contrib modules on the server",
+            )
+        ]
+    if rights.superuser or (rights.trusted and facts.may_create_schema):
+        return []
+    return [
+        Problem(
+            found="it may not create the extension btree_gin (that takes CREATE on the database)",
+            remedy=f'as a superuser in "{plan.database}" run: CREATE EXTENSION btree_gin;'
+            " in a CloudNativePG Database: extensions: [{name: btree_gin}]",
+        )
+    ]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _needs_btree_gin(plan: Plan) -> bool:
+    return any("btree_gin" in statement.text for step in plan.steps for statement in step.statements)
+
+
+def _extension_rights(conn: Connection) -> ExtensionRights:
+    row = conn.execute(_EXTENSION).fetchone()
+    available, trusted, superuser = row or (False, False, False)
+    return ExtensionRights(available=available, trusted=trusted, superuser=superuser)
+
+
+def _warn_of_long_transactions(conn: Connection) -> None:
+    for pid, role, application, seconds in conn.execute(_LONG_TRANSACTIONS, [_LONG_SECONDS]).fetchall():
+        logs.logger().warning("transaction.long", pid=pid, role=role, application=application, seconds=seconds)
