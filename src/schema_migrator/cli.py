@@ -1,0 +1,262 @@
+"""The command line: flags from the settings' fields, one place that exits."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from schema_migrator import __version__, errors, logs
+from schema_migrator.errors import MigratorError, NotAsRehearsed, NotAtTarget, SettingsError, SeveralErrors
+from schema_migrator.options import Option, run_options, sql_options
+from schema_migrator.settings import Settings, read
+from schema_migrator.workers import Interrupt
+
+_EXAMPLES = """\
+examples:
+  schema-migrator releases
+  schema-migrator migrate --temporal-version 1.32.2 --sql-host db --sql-user temporal --sql-password-file pw
+  schema-migrator status --output json
+  schema-migrator plan --store visibility --visibility-target-version 1.9
+  schema-migrator demo
+
+Every option is a variable too: --lock-timeout is SCHEMA_MIGRATOR_LOCK_TIMEOUT, --sql-host is SQL_HOST,
+--visibility-sql-host is VISIBILITY_SQL_HOST. A flag beats a variable, a store's own name the common one.
+
+exit codes:
+  0 every store at its target or above it    1 failed, worth a retry    2 wrong use, settings or files
+  3 a person must settle something in the database    4 another run holds the lock    130, 143 stopped
+"""
+_COMMANDS = {
+    "migrate": "bring both stores to their targets",
+    "plan": "show what migrate would do, and change nothing",
+    "status": "show which version each store is at",
+    "verify": "compare both schemas with what their versions look like",
+    "releases": "list the Temporal releases whose files are here",
+    "create-database": "create the stores' databases where they are missing",
+    "demo": "show all of it on a private PostgreSQL",
+}
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    code = run(sys.argv[1:])
+    gc.freeze()  # else Python searches all that was imported for cycles as it exits: 60 ms or more
+    sys.exit(code)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; return its exit code."""
+    arguments: dict[str, Any] = {}
+    try:
+        arguments = _parse(argv)
+        _say(_output(arguments))
+    except MigratorError as error:
+        code = errors.exit_code(error)
+        for part in error.parts if isinstance(error, SeveralErrors) else (error,):
+            print(f"error: {part}", file=sys.stderr)  # noqa: T201
+        _last_words(f"exit code {code}: {error}", arguments)
+        return code
+    except Exception as error:
+        _last_words(f"exit code 1: {type(error).__name__}: {error}", arguments)
+        raise
+    return 0
+
+
+def _output(arguments: dict[str, Any]) -> str:
+    interrupt = Interrupt()
+    with interrupt.on_signals():
+        settings = read({name: value for name, value in arguments.items() if name.isupper()})
+        logs.configure(settings.run.log_level, terminal=sys.stderr.isatty())
+        return _HANDLERS[arguments["command"]](settings, interrupt, arguments)
+
+
+def _say(text: str) -> None:
+    """Print a result; a reader that has left, such as `head`, changes neither what is done nor the exit code."""
+    try:
+        print(text, flush=True)  # noqa: T201 - results go to standard output
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _last_words(text: str, arguments: dict[str, Any]) -> None:
+    """Write to the termination log, where there is one, whatever the settings are otherwise like."""
+    name = "SCHEMA_MIGRATOR_TERMINATION_LOG"
+    path = Path(arguments.get(name) or os.environ.get(name) or "/dev/termination-log")
+    with suppress(OSError):  # the same words have gone to standard error
+        if path.exists():
+            path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
+
+
+def _migrate(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
+    from schema_migrator import commands, report  # noqa: PLC0415
+
+    done = commands.migrate(settings, interrupt)
+    if settings.run.output == "json":
+        return report.to_json(map(report.migration_json, done))
+    return report.migration_text(done)
+
+
+def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+    from schema_migrator import commands, report  # noqa: PLC0415
+
+    plans = commands.show_plan(settings, interrupt)
+    as_json = settings.run.output == "json"
+    text = report.to_json(map(report.plan_json, plans)) if as_json else "\n\n".join(map(report.plan_text, plans))
+    behind = [plan.store for plan in plans if not plan.empty]
+    return _checked(text, behind, arguments)
+
+
+def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+    from schema_migrator import commands, report  # noqa: PLC0415
+
+    found = commands.status(settings, interrupt)
+    as_json = settings.run.output == "json"
+    text = report.to_json(map(report.status_json, found)) if as_json else report.status_text(found)
+    return _checked(text, [one.store for one in found if not one.up_to_date], arguments)
+
+
+def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
+    from schema_migrator import commands, report  # noqa: PLC0415
+
+    found = commands.verify(settings, interrupt)
+    as_json = settings.run.output == "json"
+    text = report.to_json(map(report.verify_json, found)) if as_json else "\n\n".join(map(report.verify_text, found))
+    wrong = [one.store for one in found if not one.equal]
+    if wrong:
+        _say(text)
+        names = " and ".join(f"the {store} store" for store in wrong)
+        be = "is" if len(wrong) == 1 else "are"
+        raise NotAsRehearsed(
+            f"{names} {be} not what the version has to look like", hint="repair it by the SQL shown, if you agree"
+        )
+    return text
+
+
+def _checked(text: str, behind: list[Any], arguments: dict[str, Any]) -> str:
+    """Return the text, or with --check print it and raise NotAtTarget if a store is behind."""
+    if behind and arguments["check"]:
+        _say(text)
+        names = f"the {behind[0]} store is not at its target" if len(behind) == 1 else "no store is at its target"
+        raise NotAtTarget(names, hint="run schema-migrator migrate")
+    return text
+
+
+def _releases(settings: Settings, _interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
+    from schema_migrator import commands, report  # noqa: PLC0415
+
+    found = commands.releases(settings)
+    return report.releases_json(found) if settings.run.output == "json" else report.releases_text(found)
+
+
+def _create_database(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+    from schema_migrator import commands, report  # noqa: PLC0415
+
+    made = commands.create_databases(settings, interrupt, through=arguments["through"])
+    if settings.run.output == "json":
+        return report.to_json(
+            {"store": str(store), "database": settings.store(store).database, "created": new}
+            for store, new in made.items()
+        )
+    lines = (
+        f'{store} store: database "{settings.store(store).database}" ' + ("created" if new else "was already there")
+        for store, new in made.items()
+    )
+    return "\n".join(lines)
+
+
+def _demo(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
+    from schema_migrator import demo  # noqa: PLC0415
+
+    logs.configure("error", terminal=True)
+    for paragraph in demo.show(settings.run.sources, interrupt):
+        _say(paragraph + "\n")
+    return "Done."
+
+
+_HANDLERS: dict[str, Callable[[Settings, Interrupt, dict[str, Any]], str]] = {
+    "migrate": _migrate,
+    "plan": _plan,
+    "status": _status,
+    "verify": _verify,
+    "releases": _releases,
+    "create-database": _create_database,
+    "demo": _demo,
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses like everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        # Where a command should stand may stand what was meant as a password.
+        said = "there is no such command" if "invalid choice" in message else message
+        raise SettingsError(said, hint=f"see {self.prog} --help")
+
+
+def _parse(argv: Sequence[str]) -> dict[str, Any]:
+    """Return the flags by name. Raises SettingsError, which names unknown flags but not their values."""
+    found, unknown = parser().parse_known_args(argv)
+    if unknown:
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        said = f"there is no flag {flags[0]}" if flags else "there is an argument that belongs to no flag"
+        raise SettingsError(said, hint=f"see schema-migrator {found.command} --help")
+    return vars(found)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = _Parser(
+        prog="schema-migrator",
+        description="Migrates Temporal's PostgreSQL schemas: locked, transactional, resumable.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--version", action="version", version=f"schema-migrator {__version__}")
+    commands = made.add_subparsers(dest="command", required=True, metavar="command")
+    for name, text in _COMMANDS.items():
+        command = commands.add_parser(
+            name, usage=f"schema-migrator {name} [options]", help=text, description=text, allow_abbrev=False
+        )
+        _add_options(command)
+        if name in ("plan", "status"):
+            command.add_argument("--check", action="store_true", help="exit 3 unless every store is at its target")
+        if name == "create-database":
+            command.add_argument("--through", default="postgres", help="database to connect to meanwhile (postgres)")
+    return made
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    common, connection = (
+        parser.add_argument_group("settings"),
+        parser.add_argument_group("connection (each also as --default-sql-... and --visibility-sql-... for one store)"),
+    )
+    for option in run_options():
+        _add_option(common, option, hidden=False)
+    for prefix in ("SQL_", "DEFAULT_SQL_", "VISIBILITY_SQL_"):
+        for option in sql_options(prefix):
+            _add_option(connection, option, hidden=prefix != "SQL_")
+
+
+def _add_option(group: argparse._ArgumentGroup, option: Option, *, hidden: bool) -> None:
+    text = f"{option.meaning} [{option.variable}]".replace("%", "%%")
+    extra: dict[str, Any] = {"action": "append"} if option.flag == "--store" else {}
+    if option.field.annotation in (bool, bool | None):
+        extra = {"nargs": "?", "const": "true"}
+    group.add_argument(
+        option.flag,
+        dest=option.variable,
+        metavar="VALUE",
+        help=argparse.SUPPRESS if hidden else text,
+        **extra,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""The commands: each a column of calls named for the stages."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from schema_migrator import autocommit, database, examine, execute, lock, logs, plan, preflight
+from schema_migrator.errors import NotAsRehearsed, PreflightFailed, UnknownState
+from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
+from schema_migrator.state import At, Between, Unknown
+from schema_migrator.tasks import Task, each, looks, tasks
+from schema_migrator.verify import judge, unlisted
+from schema_migrator.work import Work
+from schema_migrator.workers import Interrupt, side_by_side
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from schema_migrator.examine import Examination
+    from schema_migrator.execute import Outcome
+    from schema_migrator.plan import Plan
+    from schema_migrator.settings import Settings
+    from schema_migrator.state import Sight, State
+    from schema_migrator.verify import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatus:
+    """Where a store is, and where it is to be. `unlisted`: see verify.Verdict."""
+
+    store: Store
+    database: str
+    target: Version
+    state: State
+    unlisted: tuple[Version, ...] = ()
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the store is at its target or above it."""
+        return isinstance(self.state, At) and self.state.version >= self.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """What a run did to one store, and the proof of it where one was asked for."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...] = ()
+    seconds: float = 0.0
+    verdict: Verdict | None = None
+
+
+def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
+    """Bring every store to its target; all are looked at before the first is touched."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        checked = each(those, lambda task: _checked_plan(task, sights[task.store.store]))
+        if settings.run.on_drift == "fail":
+            each(those, lambda task: _weigh_drift(task, checked[task.store.store][0]))
+        return tuple(each(those, lambda task: _migrate(task, checked[task.store.store][1])).values())
+
+
+def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[Plan, ...]:
+    """Return what `migrate` would do; nothing is changed."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return tuple(each(those, lambda task: _checked_plan(task, sights[task.store.store])[1]).values())
+
+
+def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
+    """Return where every store is."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return tuple(each(those, lambda task: _status(task, sights[task.store.store])).values())
+
+
+def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
+    """Compare every store with the rehearsal of its version: the recorded one, or the target asked for."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return tuple(each(those, lambda task: _verify(task, sights[task.store.store])).values())
+
+
+def releases(settings: Settings) -> tuple[Release, ...]:
+    """Return the releases whose files are there."""
+    return tuple(load_release(settings.run.sources, name) for name in carried(settings.run.sources))
+
+
+def create_databases(settings: Settings, interrupt: Interrupt, *, through: str) -> dict[Store, bool]:
+    """Create the stores' databases where they are missing; return which were made.
+
+    As the vendor's create-database does: connected to the database `through`.
+    """
+    stores = tuple(one.store for one in settings.stores)
+    return side_by_side(stores, interrupt, lambda store: _create_database(settings, store, interrupt, through))
+
+
+def _status(task: Task, sight: Sight) -> StoreStatus:
+    found = examine.examine(task.place, sight, task.target)
+    listed = examine.read_history(task.place.conn, sight)
+    reached = found.state.version if isinstance(found.state, At) else None
+    return StoreStatus(
+        store=task.store.store,
+        database=task.store.database,
+        target=task.target,
+        state=found.state,
+        unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
+    )
+
+
+def _verify(task: Task, sight: Sight) -> Verdict:
+    version = task.target if task.store.target_version else sight.recorded
+    if version not in task.place.source.versions:
+        raise UnknownState(
+            f'no version of "{task.store.database}" is recorded to compare with'
+            if version is None
+            else f"version {version} is recorded, which release {task.place.release.version} does not have",
+            hint="name one by DEFAULT_TARGET_VERSION or VISIBILITY_TARGET_VERSION",
+        )
+    if not sight.facts.may_create_schema:
+        raise _cannot_rehearse(task, sight)
+    found = examine.in_full(task.place, sight, version)
+    if isinstance(found.state, At) and found.state.release and version == found.state.version:
+        release = load_release(task.settings.run.sources, found.state.release)
+        return _verify(replace(task, place=replace(task.place, release=release)), sight)
+    return _judge(task, found, version)
+
+
+def _judge(task: Task, found: Examination, version: Version) -> Verdict:
+    assert found.live is not None  # noqa: S101 - a full examination has both
+    assert found.rehearsal is not None  # noqa: S101
+    return judge(task.store, task.place.source, version, found.live, found.rehearsal)
+
+
+def _cannot_rehearse(task: Task, sight: Sight) -> PreflightFailed:
+    problem = preflight.cannot_rehearse(sight.facts, task.store.database)
+    return PreflightFailed(f'role "{sight.facts.role}": {problem.found}', hint=problem.remedy)
+
+
+def _checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tuple[Examination, Plan]:
+    """Plan with all that is known, and refuse what preflight speaks against, unless it was checked before."""
+    verify = not task.settings.run.no_verify
+    if isinstance(sight.state, Unknown) and sight.state.refinable and not sight.facts.may_create_schema:
+        raise _cannot_rehearse(task, sight)
+    found = examine.examine(task.place, sight, task.target)
+    made = plan.build(
+        task.place.source,
+        found.sight,
+        task.target,
+        database=task.store.database,
+        adopt=task.settings.run.adopt,
+        knowledge=_knowledge(task, found),
+    )
+    if made != checked:
+        preflight.check(task.place.conn, made, sight.facts, task.store, verify=verify)
+    return found, made
+
+
+def _knowledge(task: Task, found: Examination) -> plan.Knowledge | None:
+    if found.live is None or found.rehearsal is None:
+        return None
+    sizes = examine.table_sizes(task.place.conn, found.sight)
+    return plan.Knowledge(rehearsal=found.rehearsal, live=found.live.snapshot, sizes=sizes)
+
+
+def _weigh_drift(task: Task, found: Examination) -> None:
+    """Say, or refuse, what was changed by hand before we came; an invalid index is not, and is built again."""
+    state = found.state
+    if found.live is None or found.rehearsal is None or not isinstance(state, At | Between):
+        return
+    if isinstance(state, At) and state.release:  # recognised whole
+        return
+    healed = replace(found, live=replace(found.live, snapshot=found.live.snapshot.validated()))
+    verdict = _judge(task, healed, state.version or UNVERSIONED)
+    begun = found.rehearsal.touched(state.step) if isinstance(state, Between) else ()
+    _report_drift(task, verdict.outside(begun))
+
+
+def _report_drift(task: Task, verdict: Verdict) -> None:
+    changes = [*verdict.difference.missing, *verdict.difference.different]
+    for change in changes:
+        logs.logger().warning("schema.drift", object=str(change.key), expected=change.expected, found=change.found)
+    for change in verdict.difference.extra:
+        logs.logger().info("schema.extra", object=str(change.key), found=change.found)
+    if changes and task.settings.run.on_drift == "fail":
+        raise NotAsRehearsed(
+            f'{len(changes)} objects of "{verdict.database}" differ from version {verdict.version}: '
+            + ", ".join(str(change.key) for change in changes[:5]),
+            hint="repair them as schema-migrator verify says, or take --on-drift warn",
+        )
+
+
+def _migrate(task: Task, first: Plan) -> Migration:
+    """Do the work under the lock, from a new look: another run may have done it while we waited."""
+    started = time.monotonic()
+    if first.empty:
+        _log_nothing_to_do(first)
+        return Migration(plan=first)
+    run = task.settings.run
+    name = secrets.token_hex(4)
+    held = lock.hold(task.store, task.interrupt, run=name, patience=run.lock_timeout, wait=run.wait_timeout)
+    with held as mine:
+        work = _work(task, mine)
+        found, made = _checked_plan(task, examine.look(task.place), first)
+        _weigh_drift(task, found)
+        if _rebuild_invalid(work, found):
+            found, made = _checked_plan(task, examine.look(task.place))
+        outcomes = execute.run(work, made)
+        verdict = None if run.no_verify or made.empty else _prove(task, found, made)
+    return Migration(plan=made, outcomes=outcomes, seconds=time.monotonic() - started, verdict=verdict)
+
+
+def _rebuild_invalid(work: Work, found: Examination) -> bool:
+    """Build again the vendor's indexes that are invalid; return whether there were any."""
+    if found.live is None or found.rehearsal is None:
+        return False
+    broken = sorted(key.name for key in found.live.snapshot.invalid)
+    known = {key.name for key in found.rehearsal.known if key.kind == "index"}
+    ours = [name for name in broken if name in known]
+    leftovers = [name for name in broken if re.sub(r"_cc(new|old)\d*$", "", name) in known - {name}]
+    if ours or leftovers:
+        autocommit.rebuild_indexes(work, found.facts.schema or "", ours, leftovers)
+    return bool(ours or leftovers)
+
+
+def _prove(task: Task, found: Examination, made: Plan) -> Verdict:
+    """Compare what is there now with the rehearsal of the target."""
+    version = made.version if made.ahead and made.version else made.target
+    verdict = _judge(task, examine.again(task.place, found, version), version)
+    _report_drift(task, verdict)
+    return verdict
+
+
+def _work(task: Task, held: lock.Lock) -> Work:
+    return Work(
+        conn=task.place.conn,
+        release=task.place.release,
+        settings=task.settings,
+        store=task.store,
+        lock=held,
+        interrupt=task.interrupt,
+    )
+
+
+def _log_nothing_to_do(found: Plan) -> None:
+    log = logs.logger()
+    version, target = str(found.version), str(found.target)
+    if found.ahead:
+        log.warning("schema.ahead", version=version, target=target, action="nothing: servers ask for at least theirs")
+    else:
+        log.info("schema.at_target", version=version)
+
+
+def _create_database(settings: Settings, store: Store, interrupt: Interrupt, through: str) -> bool:
+    wanted = settings.store(store)
+    conn = database.connect(replace(wanted, database=through), interrupt, patience=settings.run.wait_timeout)
+    with database.translated(wanted, interrupt), conn:
+        if conn.execute("SELECT FROM pg_database WHERE datname = %s", [wanted.database]).fetchone() is not None:
+            return False
+        try:
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(wanted.database)))
+        except psycopg.errors.DuplicateDatabase:
+            return False
+        except psycopg.errors.UniqueViolation:  # two of us at the same moment: the other one made it
+            return False
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise PreflightFailed(
+                f'role "{wanted.user}" may not create the database "{wanted.database}"',
+                hint=f'as a superuser run: ALTER ROLE "{wanted.user}" CREATEDB; or create the database yourself',
+                store=store,
+            ) from error
+    return True

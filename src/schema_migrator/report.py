@@ -1,0 +1,283 @@
+"""Results to text for people and JSON for programs; every function takes values and returns text."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any, assert_never
+
+from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
+from schema_migrator.verify import repair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from schema_migrator.commands import Migration, StoreStatus
+    from schema_migrator.plan import Plan, PlannedStep
+    from schema_migrator.snapshot import Change
+    from schema_migrator.source import Release
+    from schema_migrator.state import State
+    from schema_migrator.verify import Verdict
+
+_WIDTH = 140
+_KILO = 1024
+
+
+def to_json(stores: Iterable[dict[str, Any]]) -> str:
+    """Return the document that every command prints with `--output json`."""
+    return json.dumps({"stores": list(stores)}, indent=2)
+
+
+def releases_json(found: tuple[Release, ...]) -> str:
+    """Return the releases as JSON."""
+    return json.dumps({"releases": [_release(release) for release in found]}, indent=2)
+
+
+def releases_text(found: tuple[Release, ...]) -> str:
+    """Return a table of releases."""
+    rows = [(r["server"], r["default"], r["visibility"]) for r in map(_release, found)]
+    return _table(("server", "default schema", "visibility schema"), rows)
+
+
+def _release(release: Release) -> dict[str, str]:
+    return {
+        "server": release.version,
+        "default": str(release.default.latest),
+        "visibility": str(release.visibility.latest),
+    }
+
+
+def state_name(state: State) -> str:
+    """Return the state's name in JSON: tables of an unrecorded version are unknown until they are adopted."""
+    match state:
+        case Absent():
+            return "absent"
+        case At():
+            return "at"
+        case Between():
+            return "between"
+        case Unrecorded() | Unknown():
+            return "unknown"
+        case _:
+            assert_never(state)
+
+
+def _version(state: State) -> str | None:
+    """Return the recorded version."""
+    match state:
+        case Absent():
+            return None
+        case At() | Between():
+            recorded = state.version
+        case Unrecorded() | Unknown():
+            recorded = state.recorded
+        case _:
+            assert_never(state)
+    return None if recorded is None else str(recorded)
+
+
+def status_json(found: StoreStatus) -> dict[str, Any]:
+    """Return a store's status as JSON; `version` is what is recorded."""
+    return {
+        "store": str(found.store),
+        "database": found.database,
+        "state": state_name(found.state),
+        "version": _version(found.state),
+        "target": str(found.target),
+        "up_to_date": found.up_to_date,
+        **_particulars(found.state),
+        "missing_history": [str(version) for version in found.unlisted],
+    }
+
+
+def _particulars(state: State) -> dict[str, Any]:
+    match state:
+        case Between():
+            return {"step": str(state.step), "done": state.done, "statements": state.total}
+        case Unrecorded():
+            return {"tables_of": str(state.version), "adopts_itself": state.confirmed}
+        case Unknown():
+            return {"reason": state.reason}
+        case _:
+            return {}
+
+
+def status_text(found: tuple[StoreStatus, ...]) -> str:
+    """Return a table of stores."""
+    rows = [(str(s.store), s.database, _version(s.state) or "-", str(s.target), _verdict(s)) for s in found]
+    return _table(("store", "database", "version", "target", "state and what migrate does"), rows)
+
+
+def _verdict(found: StoreStatus) -> str:
+    state = found.state
+    match state:
+        case Absent():
+            return "empty: installs it"
+        case At():
+            if state.version > found.target:
+                text = "ahead of the target: nothing"
+            else:
+                text = "at target: nothing" if found.up_to_date else "behind: upgrades it"
+        case Between():
+            text = f"half-applied: {state.step}, {state.done} of {state.total} statements: resumes it"
+        case Unrecorded():
+            way = "records it and goes on" if state.confirmed else "refuses without --adopt"
+            text = f"the tables are of {state.version}: {way}"
+        case Unknown():
+            text = f"unknown: refuses: {state.reason}"
+        case _:
+            assert_never(state)
+    lacking = ", ".join(str(version) for version in found.unlisted)
+    return text + (f" (not in the history: {lacking})" if lacking else "")
+
+
+def verify_json(found: Verdict) -> dict[str, Any]:
+    """Return a verdict as JSON."""
+    return {
+        "store": str(found.store),
+        "database": found.database,
+        "version": str(found.version),
+        "equal": found.equal,
+        "missing": [_change(one) for one in found.difference.missing],
+        "different": [_change(one) for one in found.difference.different],
+        "extra": [{**_change(one), "repair": None} for one in found.difference.extra],
+        "missing_history": [str(version) for version in found.unlisted],
+    }
+
+
+def _change(change: Change) -> dict[str, str | None]:
+    return {
+        "kind": change.key.kind,
+        "table": change.key.parent or None,
+        "name": change.key.name,
+        "expected": change.expected,
+        "found": change.found,
+        "repair": repair(change) or None,
+    }
+
+
+def verify_text(found: Verdict) -> str:
+    """Return a verdict as lines: what is missing, different and extra, with the SQL that repairs it."""
+    heading = f'{found.store} store, database "{found.database}", version {found.version}: '
+    lines = [heading + ("as it has to be" if found.equal else "NOT as it has to be")]
+    lines += [f"  missing    {one.key}\n             repair: {repair(one)}" for one in found.difference.missing]
+    lines += [
+        f"  different  {one.key}\n             expected: {'none' if one.expected is None else one.expected}\n"
+        f"             found:    {one.found}\n"
+        f"             repair: {repair(one)}"
+        for one in found.difference.different
+    ]
+    lines += [f"  extra      {one.key} (tolerated)" for one in found.difference.extra]
+    lacking = ", ".join(str(version) for version in found.unlisted)
+    return "\n".join(lines + ([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []))
+
+
+def plan_json(found: Plan) -> dict[str, Any]:
+    """Return a plan as JSON."""
+    return {
+        "store": str(found.store),
+        "database": found.database,
+        "state": state_name(found.state),
+        "version": _version(found.state),
+        "target": str(found.target),
+        "up_to_date": found.empty,
+        "one_transaction": found.together,
+        "adopts": str(found.adopt.version) if found.adopt else None,
+        "steps": [_step(step) for step in found.steps],
+    }
+
+
+def _step(step: PlannedStep) -> dict[str, Any]:
+    return {
+        "version": str(step.step.version),
+        "description": step.step.description,
+        "statements": [statement.text for statement in step.statements],
+        "locks": [{"table": lock.table, "mode": lock.mode, "bytes": lock.size} for lock in step.locks],
+        "rewrites": list(step.rewrites),
+        "concurrently": step.concurrently,
+        "resumed": step.resumed,
+    }
+
+
+def plan_text(found: Plan) -> str:
+    """Return a plan as a heading and a table of its steps."""
+    heading = f'{found.store} store, database "{found.database}": '
+    if found.empty:
+        return heading + f"at {found.version}, nothing to do"
+    if found.rebuild:
+        heading += f"builds {', '.join(found.rebuild)} again" + (", then " if found.adopt or found.steps else "")
+    if found.adopt:
+        heading += f"records {found.adopt.version}" + (", then " if found.steps else "")
+    if not found.steps:
+        return heading
+    way = "in one transaction" if found.together else "one transaction a step"
+    heading += f"{found.version or 'nothing'} to {found.target}, {way}"
+    rows = [(str(s.step.version), str(len(s.statements)), _locks(s), s.step.description) for s in found.steps]
+    return heading + "\n" + _table(("version", "statements", "locks and rewrites", "what the vendor says"), rows)
+
+
+def _locks(step: PlannedStep) -> str:
+    parts = [f"{lock.mode} {lock.table} ({_size(lock.size)})" for lock in step.locks]
+    parts += [f"rewrites {table}" for table in step.rewrites]
+    return (
+        "\n".join(
+            parts + (["indexes CONCURRENTLY"] if step.concurrently else []) + (["resumed"] if step.resumed else [])
+        )
+        or "-"
+    )
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < _KILO:
+            return f"{value:.0f} {unit}"
+        value /= _KILO
+    return f"{value:.1f} GB"
+
+
+def migration_json(done: Migration) -> dict[str, Any]:
+    """Return what was done to a store as JSON; `version` is the one it is at now."""
+    reached = done.outcomes[-1].version if done.outcomes else done.plan.version
+    return {
+        "store": str(done.plan.store),
+        "database": done.plan.database,
+        "state": "at",
+        "from": _version(done.plan.state),
+        "version": str(reached),
+        "target": str(done.plan.target),
+        "up_to_date": True,
+        "steps": [str(outcome.version) for outcome in done.outcomes],
+        "seconds": round(done.seconds, 3),
+        "verified": done.verdict.equal if done.verdict else None,
+    }
+
+
+def migration_text(done: tuple[Migration, ...]) -> str:
+    """Return a table of what was done."""
+    return _table(("store", "database", "before", "now", "done"), [_migration_row(one) for one in done])
+
+
+def _migration_row(done: Migration) -> tuple[str, ...]:
+    row = migration_json(done)
+    count = len(done.outcomes)
+    what = f"{count} step{'s' * (count != 1)} in {done.seconds:.1f} s" if done.outcomes else "nothing to do"
+    if done.plan.adopt is not None:
+        what = f"version {done.plan.adopt.version} recorded" + (f", {what}" if done.outcomes else "")
+    if done.verdict is not None:
+        what += ", verified" if done.verdict.equal else ", DIFFERS: see schema-migrator verify"
+    return row["store"], row["database"], row["from"] or "-", row["version"], what
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    from rich.box import SIMPLE  # noqa: PLC0415 - slow to load, and JSON does without it
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(*heads, box=SIMPLE, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, highlight=False, markup=False)
+    console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
+    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())

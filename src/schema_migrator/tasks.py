@@ -1,0 +1,113 @@
+"""One task a store: its settings, its connection, its target; done side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from schema_migrator import database, examine
+from schema_migrator.errors import MigratorError, SharedDatabase
+from schema_migrator.examine import Place
+from schema_migrator.source import Release, Store, load_release
+from schema_migrator.workers import Interrupt, side_by_side
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from schema_migrator.database import Connection
+    from schema_migrator.settings import Settings, StoreSettings
+    from schema_migrator.state import Sight
+
+T = TypeVar("T")
+_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,"]*?))\s*(?:,|$)')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One store with its connection and its target."""
+
+    place: Place
+    settings: Settings
+    target: Version
+    interrupt: Interrupt
+
+    @property
+    def store(self) -> StoreSettings:
+        """The store's settings."""
+        return self.place.store
+
+
+@contextmanager
+def tasks(settings: Settings, interrupt: Interrupt) -> Iterator[dict[Store, Task]]:
+    """Read the files, then connect to every store. Raises InputError before anything is contacted."""
+    release = load_release(settings.run.sources, settings.run.temporal_version)
+    targets = {one.store: release.source(one.store).target(one.target_version) for one in settings.stores}
+    connect = partial(database.connect, interrupt=interrupt, patience=settings.run.wait_timeout)
+    conns = side_by_side(tuple(targets), interrupt, lambda store: connect(settings.store(store)))
+    with ExitStack() as stack:
+        for conn in conns.values():
+            stack.callback(conn.close)
+        yield {
+            one.store: Task(
+                place=_place(settings, one, release, conns[one.store]),
+                settings=settings,
+                target=targets[one.store],
+                interrupt=interrupt,
+            )
+            for one in settings.stores
+        }
+
+
+def _place(settings: Settings, store: StoreSettings, release: Release, conn: Connection) -> Place:
+    path = search_path(store.attributes.get("search_path", ""))
+    return Place(conn=conn, store=store, release=release, sources=settings.run.sources, path=path)
+
+
+def search_path(text: str) -> tuple[str, ...]:
+    """Return the names in a search_path as PostgreSQL reads them: those without quotes in lower case."""
+    found = (item.group(1, 2) for item in _NAME.finditer(text))
+    names = (quoted.replace('""', '"') if quoted is not None else plain.lower() for quoted, plain in found)
+    return tuple(name for name in names if name)
+
+
+def each(those: dict[Store, Task], work: Callable[[Task], T]) -> dict[Store, T]:
+    """Do the work for every store side by side."""
+    interrupt = next(iter(those.values())).interrupt
+    return side_by_side(tuple(those), interrupt, lambda store: _guarded(those[store], work))
+
+
+def _guarded(task: Task, work: Callable[[Task], T]) -> T:
+    """Do one store's work: its events and errors carry its name, a signal cancels its statements."""
+    import structlog  # noqa: PLC0415 - logs loads it late
+
+    cancel = partial(task.place.conn.cancel_safe, timeout=3)
+    with (
+        structlog.contextvars.bound_contextvars(store=str(task.store.store)),
+        task.interrupt.cancelling(cancel),
+        database.translated(task.store, task.interrupt),
+    ):
+        try:
+            return work(task)
+        except MigratorError as error:
+            error.store = error.store or str(task.store.store)
+            raise
+
+
+def looks(those: dict[Store, Task]) -> dict[Store, Sight]:
+    """Look at every store. Raises SharedDatabase where two lead to one database."""
+    sights = each(those, lambda task: examine.look(task.place))
+    _refuse_shared_database(sights)
+    return sights
+
+
+def _refuse_shared_database(sights: dict[Store, Sight]) -> None:
+    identities = {sight.facts.identity for sight in sights.values()}
+    if len(identities) < len(sights):
+        raise SharedDatabase(
+            "both stores' names lead to one database, expected a database for each",
+            hint="set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases",
+        )
