@@ -1,0 +1,40 @@
+"""The fixtures: a server for the session, fresh databases for a test, the vendor's program on them."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from engine import Engine, NoEngineError, choose
+from stores import Databases, fresh
+from vendor_tool import VendorTool
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Stop the run, and never skip, when there is no PostgreSQL for it."""
+    # A worker of pytest-xdist cannot stop the run in good order, and its parent has already looked.
+    if hasattr(session.config, "workerinput"):
+        return
+    try:
+        choose()
+    except NoEngineError as error:
+        pytest.exit(f"no PostgreSQL for the tests: {error}", returncode=3)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Engine]:
+    """Start the PostgreSQL of this run, one for each worker unless it was given."""
+    with choose() as engine:
+        yield engine
+
+
+@pytest.fixture
+def databases(server: Engine) -> Iterator[Databases]:
+    """Create two empty databases and their owner; drop all after the test."""
+    with fresh(server) as made:
+        yield made
+
+
+@pytest.fixture
+def vendor_tool(databases: Databases) -> Callable[[str], VendorTool]:
+    """Return what gives the vendor's program of a release, on this test's databases."""
+    return lambda version: VendorTool(version=version, databases=databases)

@@ -1,0 +1,178 @@
+"""Databases that cannot be reached: waited for, or refused at once, and left as they were."""
+
+import json
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from refusing import STORES, Clock, Refusals, errors
+from running import Completed, finish, run_cli, start_cli
+from stores import Databases, create_database, unique
+
+THERE = "is it running, and is the address right?"
+
+
+def address(databases: Databases, store: str, host: str | None = None, port: int | None = None) -> str:
+    """Return where a store is, as sentences say it."""
+    return f"{databases.user}@{host or databases.host}:{port or databases.port}/{databases.name(store)}"
+
+
+def waited(done: Completed) -> float:
+    """Return after how many seconds the last wait was begun."""
+    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    return max(event["seconds"] for event in events if event["event"] == "database.waiting")
+
+
+def test_no_such_host(refusals: Refusals, databases: Databases) -> None:
+    """A name that leads nowhere is tried until the deadline, since it may be entered later."""
+    found = refusals.refused(1, SQL_HOST="no.such.host.invalid")
+    # The resolver's own words differ with and without a network.
+    assert [re.sub(r"\[Errno -\d\] [\w ]+", "REASON", line) for line in found] == [
+        f"error: {store}: the database at {address(databases, store, 'no.such.host.invalid')} was not there after 1 s: "
+        f"failed to resolve host 'no.such.host.invalid': REASON; {THERE}"
+        for store in STORES
+    ]
+
+
+def test_refused_port(refusals: Refusals, databases: Databases) -> None:
+    """A port that nobody listens on is tried until the deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = refusals.run(1, SQL_HOST="127.0.0.1", SQL_PORT=str(port))
+    assert errors(done) == [
+        f"error: {store}: the database at {address(databases, store, '127.0.0.1', port)} was not there after 1 s: "
+        f"Connection refused; {THERE}"
+        for store in STORES
+    ]
+    assert waited(done) <= 1
+
+
+def test_server_that_does_not_answer(refusals: Refusals) -> None:
+    """A server that takes the connection and says nothing does not hold us up past the deadline for long."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        clock = Clock()
+        found = refusals.refused(1, SQL_HOST="127.0.0.1", SQL_PORT=str(silent.getsockname()[1]))
+        assert [line.rpartition(" s: ")[2] for line in found] == [f"connection timeout expired; {THERE}"] * 2
+        assert clock.seconds < 60  # as slow as a busy machine may be; a try that nobody ends takes minutes
+
+
+def test_database_that_comes_late(databases: Databases) -> None:
+    """A database that is created within the deadline is served, and what was waited for is logged."""
+    name = unique("temporal_late")
+    waiting = start_cli(databases.env() | {"DEFAULT_SQL_DATABASE": name}, "status", "--store", "default")
+    assert waiting.stderr is not None
+    event = json.loads(waiting.stderr.readline())
+    assert (event["event"], event["level"]) == ("database.waiting", "warning")
+    assert event["reason"] == f'database "{name}" does not exist'
+    create_database(databases.engine, name, databases.user)
+    assert finish(waiting).code == 0
+
+
+def test_wrong_password(refusals: Refusals, databases: Databases) -> None:
+    """A wrong password is tried for less than ten seconds of the five minutes, then names role and database."""
+    done = refusals.run(3, SQL_PASSWORD="no", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
+    assert errors(done) == [
+        f"error: {store}: the server rejected the password for {address(databases, store)}; "
+        "the Secret and the role's password differ: make them the same"
+        for store in STORES
+    ]
+    assert 2 < waited(done) < 9
+
+
+def test_no_password(refusals: Refusals, databases: Databases) -> None:
+    """A password that is asked for and not set is refused at once."""
+    found = refusals.refused(3, SQL_PASSWORD="", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
+    assert found == [
+        f"error: {store}: the server asks for a password for {address(databases, store)}, and none is set; "
+        "set SQL_PASSWORD, SQL_PASSWORD_FILE or SQL_PASSWORD_COMMAND"
+        for store in STORES
+    ]
+
+
+def test_missing_database(refusals: Refusals, databases: Databases) -> None:
+    """A database that is not created until the deadline is named, with the command that creates it."""
+    found = refusals.refused(1, DEFAULT_SQL_DATABASE="nix")
+    assert found == [
+        (
+            f"error: default: the database at {address(databases, 'nix')} was not there after 1 s: "
+            'database "nix" does not exist; create it: schema-migrator create-database'
+        )
+    ]
+
+
+def test_no_right_to_connect(refusals: Refusals, databases: Databases) -> None:
+    """A role that may not connect is refused at once, with the SQL that lets it in."""
+    name = databases.visibility
+    refusals.sql("default", f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC, "{databases.user}"')
+    found = refusals.refused(3, SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
+    assert found == [
+        (
+            f"error: visibility: the server does not let us in at {address(databases, 'visibility')}: "
+            f'permission denied for database "{name}"; '
+            f'as its owner run: GRANT CONNECT ON DATABASE "{name}" TO "{databases.user}";'
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ("ssl_mode=require", 'unrecognized configuration parameter "ssl_mode"'),
+        ("sslmode=on", 'invalid sslmode value: "on"'),
+        ("work_mem=lots", 'invalid value for parameter "work_mem": "lots"'),
+        ("keepalives_idle=x", 'invalid integer value "x" for connection option "keepalives_idle"'),
+    ],
+)
+def test_mistaken_attributes(refusals: Refusals, databases: Databases, attributes: str, reason: str) -> None:
+    """Connect attributes that libpq or the server does not take are refused at once."""
+    found = refusals.refused(
+        2, "--store", "default", SQL_CONNECT_ATTRIBUTES=attributes, SCHEMA_MIGRATOR_WAIT_TIMEOUT="300"
+    )
+    assert found == [
+        (
+            f"error: default: the connection parameters for {address(databases, 'default')} are refused: {reason}; "
+            "correct SQL_CONNECT_ATTRIBUTES, or libpq's own variables (PG...)"
+        )
+    ]
+
+
+def test_failing_password_command(refusals: Refusals) -> None:
+    """A command that fails is refused before connecting."""
+    found = refusals.refused(2, SQL_PASSWORD="", SQL_PASSWORD_COMMAND="false")
+    assert found == [
+        f'error: {store}: SQL_PASSWORD_COMMAND: "false" failed with exit code 1; '
+        "run it by hand and look at what it says"
+        for store in STORES
+    ]
+
+
+@pytest.mark.parametrize("command", ["migrate", "plan", "status", "verify", "create-database"])
+def test_every_command_waits_and_refuses(refusals: Refusals, command: str) -> None:
+    """Whatever connects waits until the deadline and ends with exit code 1."""
+    done = refusals.run(1, "--store", "default", command=command, SQL_PORT="1")
+    assert len(errors(done)) == 1
+    assert "was not there after 1 s: Connection refused" in done.stderr
+
+
+def test_stops_while_waiting(databases: Databases) -> None:
+    """SIGTERM ends the wait at once, with its own exit code."""
+    waiting = start_cli(databases.env() | {"SQL_PORT": "1"}, "status")
+    assert waiting.stderr is not None
+    waiting.stderr.readline()
+    clock = Clock()
+    waiting.terminate()
+    done = finish(waiting)
+    assert done.code == 143
+    assert errors(done) == ["error: stopped by a signal, everything uncommitted was rolled back; run it again"]
+    assert clock.seconds < 30
+
+
+def test_awkward_passwords_reach_the_server(databases: Databases, tmp_path: Path) -> None:
+    """From a variable, a file with a line break at its end, and a command."""
+    file = tmp_path / "password"
+    file.write_text(f"{databases.password}\n")
+    base = {name: value for name, value in databases.env().items() if name != "SQL_PASSWORD"}
+    for given in ({"SQL_PASSWORD_FILE": str(file)}, {"SQL_PASSWORD_COMMAND": f"cat {file}"}):
+        assert run_cli(base | given, "status").code == 0

@@ -1,0 +1,199 @@
+"""What a person changed by hand: named exactly and nothing else, never blessed, and repaired by the SQL shown."""
+
+import json
+
+import pytest
+from structlog.testing import capture_logs
+
+from migrations import run_here
+from schema_migrator.errors import NotAsRehearsed
+from schema_migrator.verify import Verdict, repair
+from states import site
+from stores import Databases
+
+TABLE = "executions_visibility"
+FOREIGN = """
+CREATE SCHEMA other;
+CREATE FUNCTION other.convert_ts(s varchar) RETURNS timestamp LANGUAGE plpgsql IMMUTABLE STRICT
+  AS $$ BEGIN RETURN '2000-01-01'::timestamp; END $$;
+DROP INDEX by_temporal_external_payload_count;
+ALTER TABLE executions_visibility DROP temporalexternalpayloadcount, ADD temporalexternalpayloadcount bigint
+  GENERATED ALWAYS AS (extract(epoch FROM other.convert_ts(search_attributes ->> 'x'))::bigint) STORED;
+CREATE INDEX by_temporal_external_payload_count ON executions_visibility (namespace_id, temporalexternalpayloadcount,
+  (coalesce(close_time, '9999-12-31 23:59:59')) DESC, start_time DESC, run_id);
+"""
+REPLACED = """
+CREATE OR REPLACE FUNCTION convert_ts(s varchar) RETURNS timestamp LANGUAGE sql IMMUTABLE AS 'SELECT now()::timestamp'
+"""
+NARROWED = f"ALTER TABLE {TABLE} ALTER workflow_type_name TYPE varchar(200)"
+VISIBILITY = {
+    "DROP INDEX by_status": f"missing index {TABLE}.by_status",
+    f"ALTER TABLE {TABLE} ALTER status SET DEFAULT 7": f"different column {TABLE}.status",
+    f"ALTER TABLE {TABLE} ALTER _version DROP DEFAULT": f"different column {TABLE}._version",
+    NARROWED: f"different column {TABLE}.workflow_type_name",
+    f"ALTER TABLE {TABLE} ALTER encoding TYPE varchar(100)": f"different column {TABLE}.encoding",
+    f'ALTER TABLE {TABLE} ALTER task_queue TYPE varchar(255) COLLATE "C"': f"different column {TABLE}.task_queue",
+    f"ALTER TABLE {TABLE} ALTER start_time DROP NOT NULL": f"different column {TABLE}.start_time",
+    f"ALTER TABLE {TABLE} ALTER memo SET NOT NULL": f"different column {TABLE}.memo",
+    f"ALTER TABLE {TABLE} DROP CONSTRAINT {TABLE}_pkey": f"missing constraint {TABLE}.{TABLE}_pkey",
+    f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY": f"different table {TABLE}",
+    REPLACED: "different function convert_ts(s character varying)",
+    FOREIGN: f"different column {TABLE}.temporalexternalpayloadcount",
+    f"CREATE INDEX by_type_close_time ON {TABLE} (run_id)": f"different index {TABLE}.by_type_close_time",
+    f"CREATE INDEX mine ON {TABLE} (run_id)": f"extra index {TABLE}.mine",
+    f"ALTER TABLE {TABLE} ADD mine int": f"extra column {TABLE}.mine",
+    f"ALTER TABLE {TABLE} ADD CONSTRAINT own CHECK (status > 0)": f"extra constraint {TABLE}.own",
+    "CREATE TABLE own (a int PRIMARY KEY, b int UNIQUE)": "extra table own",
+    "CREATE FUNCTION own(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'": "extra function own(a integer)",
+    f"CREATE VIEW own_view AS SELECT run_id FROM {TABLE}": "extra view own_view",
+}
+INVALID = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'by_build_ids'::regclass"
+DEFAULT = {
+    "DROP TABLE tasks": "missing table tasks",
+    "DROP TABLE namespaces": "missing table namespaces",
+    "DROP TABLE namespace_metadata": "missing table namespace_metadata",
+    "SELECT": "missing row namespace_metadata.partition_id 54321",
+    "DROP INDEX cm_idx_rolehost": "missing index cluster_membership.cm_idx_rolehost",
+    "ALTER TABLE current_executions DROP data_encoding": "missing column current_executions.data_encoding",
+    "ALTER TABLE nexus_endpoints_partition_status DROP CONSTRAINT only_one_row": (
+        "missing constraint nexus_endpoints_partition_status.only_one_row"
+    ),
+    "ALTER TABLE shards SET UNLOGGED": "different table shards",
+    "ALTER TABLE executions ALTER db_record_version TYPE int": "different column executions.db_record_version",
+    "ALTER TABLE cluster_membership ALTER record_expiry TYPE timestamptz": (
+        "different column cluster_membership.record_expiry"
+    ),
+    "ALTER TABLE queues ADD own int GENERATED ALWAYS AS (queue_type + 1) STORED": "extra column queues.own",
+}
+
+
+def named(verdict: Verdict) -> list[str]:
+    """Return all that a verdict names, as the text report begins its lines."""
+    found = verdict.difference
+    parts = {"missing": found.missing, "different": found.different, "extra": found.extra}
+    return sorted(f"{part} {change.key}" for part, changes in parts.items() for change in changes)
+
+
+@pytest.mark.parametrize(("name", "drift"), [("visibility", VISIBILITY), ("default", DEFAULT)])
+def test_each_is_named_and_repaired(databases: Databases, name: str, drift: dict[str, str]) -> None:
+    """Everything is named, nothing else is, and after the SQL that is shown the schema is as it has to be."""
+    store = site(databases, name).install()
+    store.run(*drift)
+    verdict = store.verify()
+    assert named(verdict) == sorted(drift.values())
+    repairs = [repair(one) for one in (*verdict.difference.missing, *verdict.difference.different)]
+    store.run(*repairs)
+    repaired = store.verify()
+    assert repaired.equal
+    assert named(repaired) == sorted(one for one in drift.values() if one.startswith("extra"))
+
+
+def test_text_json_and_exit_codes(databases: Databases, capsys: pytest.CaptureFixture[str]) -> None:
+    """Text and JSON name the same; exit 3 where anything is missing or different, 0 with extras alone."""
+    store = site(databases, "visibility").install()
+    env = databases.env() | dict(store.variables)
+    store.run(f"CREATE INDEX mine ON {TABLE} (run_id)", "DELETE FROM schema_update_history WHERE new_version = '1.9'")
+    assert run_here(env, "verify") == 0
+    text = capsys.readouterr().out
+    assert text.splitlines() == [
+        f'visibility store, database "{databases.visibility}", version 1.14: as it has to be',
+        f"  extra      index {TABLE}.mine (tolerated)",
+        "  not in schema_update_history: 1.9 (no harm)",
+    ]
+    store.run("DROP INDEX by_status", NARROWED)
+    assert run_here(env, "verify") == 3
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].endswith("version 1.14: NOT as it has to be")
+    assert [" ".join(line.split()[:3]) for line in shown[1:] if line.startswith("  ") and line[2] != " "] == [
+        f"missing index {TABLE}.by_status",
+        f"different column {TABLE}.workflow_type_name",
+        f"extra index {TABLE}.mine",
+        "not in schema_update_history:",
+    ]
+    assert run_here(env, "verify", "--output", "json") == 3
+    (found,) = json.loads(capsys.readouterr().out)["stores"]
+    assert (found["equal"], found["missing_history"]) == (False, ["1.9"])
+    assert found["different"] == [
+        {
+            "kind": "column",
+            "table": TABLE,
+            "name": "workflow_type_name",
+            "expected": "character varying(255) NOT NULL",
+            "found": "character varying(200) NOT NULL",
+            "repair": f"ALTER TABLE {TABLE} ALTER COLUMN workflow_type_name TYPE character varying(255);",
+        }
+    ]
+    assert [(one["kind"], one["name"]) for one in found["missing"]] == [("index", "by_status")]
+    assert [(one["name"], one["repair"]) for one in found["extra"]] == [("mine", None)]
+
+
+def test_an_invalid_index_is_different(databases: Databases) -> None:
+    """It is there, but counts for nothing until it is built again."""
+    store = site(databases, "visibility").install()
+    store.admin(INVALID)
+    verdict = store.verify()
+    assert named(verdict) == [f"different index {TABLE}.by_build_ids"]
+    (change,) = verdict.difference.different
+    assert repair(change) == "REINDEX INDEX CONCURRENTLY by_build_ids;"
+    store.run(repair(change))
+    assert store.verify().equal
+
+
+def test_columns_in_another_order(databases: Databases) -> None:
+    """A column that was dropped and added again stands last, which is named and cannot be repaired in place."""
+    store = site(databases, "default").install()
+    store.run("ALTER TABLE shards DROP data, ADD data bytea NOT NULL")
+    verdict = store.verify()
+    assert named(verdict) == ["different order shards"]
+    assert repair(verdict.difference.different[0]).startswith("-- the columns stand in another order")
+
+
+def test_a_version_other_than_the_recorded_one(databases: Databases) -> None:
+    """A given target is compared with instead, and what later versions add is different, not extra."""
+    store = site(databases, "default", DEFAULT_TARGET_VERSION="1.17").install()
+    verdict = store.verify()
+    assert str(verdict.version) == "1.17"
+    assert named(verdict) == [
+        "different table current_chasm_executions",
+        "different table task_queues_v2",
+        "different table tasks_v2",
+    ]
+
+
+def test_an_upgrade_warns_of_drift_or_refuses_it(databases: Databases) -> None:
+    """What no step touches is named as a warning, and is no success; with --on-drift fail nothing is touched."""
+    store = site(databases, "visibility").install("1.9", "1.29.1")
+    store.run("DROP INDEX by_status", NARROWED, f"CREATE INDEX mine ON {TABLE} (run_id)")
+    refusal = store.refused(SCHEMA_MIGRATOR_ON_DRIFT="fail")
+    assert isinstance(refusal, NotAsRehearsed)
+    assert refusal.message == (
+        f'2 objects of "{store.name}" differ from version 1.9: index {TABLE}.by_status, '
+        f"column {TABLE}.workflow_type_name"
+    )
+    with capture_logs() as events:
+        verdict = store.migrate().verdict
+    assert verdict is not None
+    assert named(verdict) == [
+        f"different column {TABLE}.workflow_type_name",
+        f"extra index {TABLE}.mine",
+        f"missing index {TABLE}.by_status",
+    ]
+    drift = {one["object"] for one in events if one["event"] == "schema.drift" and one["log_level"] == "warning"}
+    assert drift == {f"index {TABLE}.by_status", f"column {TABLE}.workflow_type_name"}
+
+
+def test_drift_beside_a_half_applied_step(databases: Databases) -> None:
+    """What the begun step does not touch is weighed as well."""
+    store = site(databases, "visibility").half_install("1.2", 20)
+    store.run(f"ALTER TABLE {TABLE} ALTER encoding SET DEFAULT 'x'")
+    refusal = store.refused(SCHEMA_MIGRATOR_ON_DRIFT="fail")
+    assert isinstance(refusal, NotAsRehearsed)
+    assert refusal.message == f'1 objects of "{store.name}" differ from version 1.1: column {TABLE}.encoding'
+
+
+def test_drift_in_what_a_step_touches(databases: Databases) -> None:
+    """A step whose objects are not what they have to be is refused before it runs."""
+    store = site(databases, "visibility").install("1.13")
+    store.run(f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY")
+    refusal = store.refused()
+    assert f"table {TABLE} is ROW LEVEL SECURITY, expected none" in refusal.message

@@ -1,0 +1,59 @@
+"""Runs our program as its users do: a process with an environment."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+COMMAND = (sys.executable, "-m", "schema_migrator.cli")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """How a run ended and what it wrote."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run_cli(env: Mapping[str, str], *args: str) -> Completed:
+    """Run to the end."""
+    return finish(start_cli(env, *args))
+
+
+def start_cli(env: Mapping[str, str], *args: str) -> subprocess.Popen[str]:
+    """Start and do not wait, for runs side by side and for signals; `finish` ends it."""
+    return subprocess.Popen(
+        [*COMMAND, *args],
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@contextmanager
+def started(env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Start `migrate` for the block, which is to `finish` it; kill it when the block fails."""
+    process = start_cli(env, "migrate")
+    try:
+        yield process
+    except BaseException:
+        process.kill()
+        sys.stderr.write(finish(process).stderr)
+        raise
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 120) -> Completed:
+    """Wait at most `timeout` seconds, then kill it and raise TimeoutExpired."""
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return Completed(code=process.returncode, stdout=stdout, stderr=stderr)

@@ -1,0 +1,118 @@
+"""Reports as they look, compared with files; SCHEMA_MIGRATOR_TEST_WRITE=1 writes the files anew."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from schema_migrator import report
+from schema_migrator.commands import Migration, StoreStatus
+from schema_migrator.execute import Outcome
+from schema_migrator.plan import Plan, TableLock
+from schema_migrator.snapshot import Change, Difference, Key
+from schema_migrator.source import Store
+from schema_migrator.state import Absent, Between, State, Unknown, Unrecorded
+from schema_migrator.verify import Verdict
+from values import at, planned, release
+
+GOLDEN = Path(__file__).resolve().parent.parent / "data" / "reports"
+STATES: dict[str, State] = {
+    "absent": Absent(),
+    "behind": at("1.3"),
+    "at_target": at("1.9"),
+    "ahead": at("1.14"),
+    "between": Between(version=Version("1.2"), step=Version("1.3"), total=11, remaining=(9, 10)),
+    "confirmed": Unrecorded(version=Version("1.9"), recorded=None, confirmed=True),
+    "unrecorded": Unrecorded(version=Version("1.9"), recorded=Version("0.0"), confirmed=False),
+    "unknown": Unknown(reason='schema_version records "x", at least "y"', hint="find out who wrote that row"),
+}
+
+
+def status(name: str, state: State) -> StoreStatus:
+    """Return the status of a database of that name."""
+    return StoreStatus(store=Store.VISIBILITY, database=name, target=Version("1.9"), state=state)
+
+
+def upgrade() -> Plan:
+    """Return a plan with one of everything that a step can have."""
+    plan = planned(at("1.6"))
+    table = "executions_visibility"
+    locks = (
+        TableLock(table=table, mode="ACCESS EXCLUSIVE", size=5 * 1024**3),
+        TableLock(table="t", mode="SHARE", size=0),
+    )
+    first, second, third = plan.steps
+    steps = (replace(first, locks=locks, rewrites=(table,)), replace(second, locks=locks[1:], concurrently=True), third)
+    return replace(plan, steps=steps)
+
+
+def verdict() -> Verdict:
+    """Return a verdict with one of each kind of difference."""
+    build = "CREATE INDEX by_status ON executions_visibility (status)"
+    index, column, extra = (
+        Key("index", "executions_visibility", "by_status"),
+        Key("column", "executions_visibility", "memo"),
+        Key("table", "", "my_own"),
+    )
+    return Verdict(
+        store=Store.VISIBILITY,
+        database="temporal_visibility",
+        version=Version("1.9"),
+        difference=Difference(
+            missing=(Change(key=index, expected=build, found=None),),
+            different=(Change(key=column, expected="bytea", found="text"),),
+            extra=(Change(key=extra, expected=None, found="r p"),),
+        ),
+        unlisted=(Version("1.4"),),
+    )
+
+
+def migrations() -> tuple[Migration, ...]:
+    """Return a run that installed one store, adopted a second and found nothing to do for a third."""
+    installed, nothing = planned(Absent()), planned(at("1.9"))
+    adopted = planned(Unrecorded(version=Version("1.8"), recorded=None, confirmed=True))
+    outcomes = tuple(Outcome(version=step.step.version, seconds=0.25) for step in installed.steps)
+    return (
+        Migration(plan=installed, outcomes=outcomes, seconds=2.5),
+        Migration(plan=adopted, outcomes=outcomes[-1:], seconds=0.25, verdict=verdict()),
+        Migration(plan=nothing),
+    )
+
+
+TEXTS: dict[str, Callable[[], str]] = {
+    "status": lambda: report.status_text(tuple(status(name, state) for name, state in STATES.items())),
+    "plan_fresh": lambda: report.plan_text(planned(Absent(), "1.2")),
+    "plan_upgrade": lambda: report.plan_text(upgrade()),
+    "plan_nothing": lambda: report.plan_text(planned(at("1.9"))),
+    "plan_adopt": lambda: report.plan_text(planned(Unrecorded(version=Version("1.8"), recorded=None, confirmed=True))),
+    "migration": lambda: report.migration_text(migrations()),
+    "verify": lambda: report.verify_text(verdict()),
+    "releases": lambda: report.releases_text((release("1.29.1"), release("1.32.2"))),
+    "status_json": lambda: report.to_json(report.status_json(status(name, state)) for name, state in STATES.items()),
+    "plan_json": lambda: report.to_json([report.plan_json(upgrade())]),
+    "migration_json": lambda: report.to_json(map(report.migration_json, migrations())),
+    "verify_json": lambda: report.to_json([report.verify_json(verdict())]),
+    "releases_json": lambda: report.releases_json((release("1.29.1"), release("1.32.2"))),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_reports(name: str) -> None:
+    """Each report is exactly as its file; JSON can be read back."""
+    text = TEXTS[name]()
+    path = GOLDEN / f"{name}.{'json' if name.endswith('_json') else 'txt'}"
+    if os.environ.get("SCHEMA_MIGRATOR_TEST_WRITE"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n", encoding="utf-8")
+    assert f"{text}\n" == path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        json.loads(text)
+
+
+def test_no_file_without_a_report() -> None:
+    """What is compared with nothing is removed."""
+    assert {path.stem for path in GOLDEN.iterdir()} == set(TEXTS)

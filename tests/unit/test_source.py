@@ -1,0 +1,266 @@
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.version import Version
+
+from schema_migrator.errors import SourceError, TargetError
+from schema_migrator.source import Store, carried, load_release, parse_version
+from stores import RELEASES
+
+AGAIN = "; fetch the release's files again"
+ROOT_HINT = "; set SCHEMA_MIGRATOR_SOURCES to the folder that holds one folder a server version"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return a folder with a copy of one release."""
+    shutil.copytree(RELEASES / "1.29.1", tmp_path / "1.29.1")
+    return tmp_path
+
+
+@pytest.fixture
+def step(root: Path) -> Path:
+    """Return the folder of the copy's visibility 1.2, of one SQL file."""
+    return root / "1.29.1" / "postgresql" / "v12" / "visibility" / "versioned" / "v1.2"
+
+
+def write(step: Path, **changes: Any) -> Path:  # noqa: ANN401 - any JSON
+    """Change entries of a step's manifest."""
+    path = step / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return path
+
+
+def refused(root: Path) -> str:
+    """Load the release; return why not."""
+    with pytest.raises(SourceError) as caught:
+        load_release(root, "1.29.1")
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("release", "default", "visibility"),
+    [
+        ("1.25.1", "1.14", "1.6"),
+        ("1.29.1", "1.18", "1.9"),
+        ("1.30.9", "1.18", "1.13"),
+        ("1.31.5", "1.19", "1.14"),
+        ("1.32.2", "1.19", "1.14"),
+    ],
+)
+def test_reads_the_carried_releases(release: str, default: str, visibility: str) -> None:
+    """Each release ends at the versions that its server expects, from 1.0 on without a gap."""
+    found = load_release(RELEASES, release)
+    assert (str(found.default.latest), str(found.visibility.latest)) == (default, visibility)
+    assert str(found.default.versions[0]) == str(found.visibility.versions[0]) == "1.0"
+    assert len(found.default.versions) == Version(default).minor + 1
+
+
+def test_reads_a_step() -> None:
+    """A step has what the vendor's tool records, and its statements in the manifest's order."""
+    step = load_release(RELEASES, "1.29.1").visibility.steps[2]
+    raw = (RELEASES / "1.29.1/postgresql/v12/visibility/versioned/v1.2/manifest.json").read_bytes()
+    assert step.md5 == hashlib.md5(raw, usedforsecurity=False).hexdigest()
+    assert (str(step.version), str(step.min_compatible)) == ("1.2", json.loads(raw)["MinCompatibleVersion"])
+    assert step.description == json.loads(raw)["Description"]
+    assert {statement.file for statement in step.statements} == {"visibility/v1.2/advanced_visibility.sql"}
+
+
+def test_knows_the_stores_tables() -> None:
+    """The two stores share no table, so that a table tells which store it is of."""
+    release = load_release(RELEASES, "1.32.2")
+    assert release.visibility.tables == {"executions_visibility"}
+    assert {"executions", "namespaces", "tasks_v2"} <= release.default.tables
+    assert not release.default.tables & release.visibility.tables
+    assert Store.DEFAULT.other is Store.VISIBILITY
+    assert Store.VISIBILITY.other is Store.DEFAULT
+
+
+@pytest.mark.parametrize(("wanted", "found"), [("1.29.1", "1.29.1"), ("v1.29.1", "1.29.1")])
+def test_finds_a_release(root: Path, wanted: str, found: str) -> None:
+    """A `v` before the version makes no difference, in the setting or in the folder's name."""
+    assert load_release(root, wanted).version == found
+    (root / "1.29.1").rename(root / "v1.29.1")
+    assert load_release(root, wanted).version == found
+
+
+def test_lists_releases_by_version(tmp_path: Path) -> None:
+    """Other folders are left out, and 1.9 comes before 1.10."""
+    for name in ("1.10.0", "1.9.3", "current", "1.10.0-rc1", "lost+found"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "1.8.0").write_text("")
+    assert carried(tmp_path) == ("1.9.3", "1.10.0")
+
+
+def test_refuses_an_unnamed_release(root: Path) -> None:
+    """Without TEMPORAL_VERSION the carried releases are listed."""
+    with pytest.raises(SourceError) as caught:
+        load_release(root, None)
+    assert str(caught.value) == "the server's version is not given; set TEMPORAL_VERSION to one of 1.29.1"
+
+
+@pytest.mark.parametrize("wanted", ["1.29", "1.29.2", "latest", ""])
+def test_refuses_a_release_that_is_not_carried(root: Path, wanted: str) -> None:
+    """Only exactly that version will do, and the carried ones are listed."""
+    with pytest.raises(SourceError) as caught:
+        load_release(root, wanted)
+    assert str(caught.value) == f'release "{wanted}" is not carried in "{root}"; set TEMPORAL_VERSION to one of 1.29.1'
+
+
+def test_refuses_a_root_without_releases(tmp_path: Path) -> None:
+    """An empty, a missing and a wrong folder of releases are named."""
+    with pytest.raises(SourceError) as caught:
+        carried(tmp_path)
+    assert str(caught.value) == f'the folder of releases "{tmp_path}" holds no release{ROOT_HINT}'
+    with pytest.raises(SourceError) as caught:
+        carried(tmp_path / "no")
+    assert (
+        str(caught.value)
+        == f'the folder of releases "{tmp_path}/no" cannot be read (No such file or directory){ROOT_HINT}'
+    )
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError) as caught:
+        carried(tmp_path / "file")
+    assert str(caught.value) == f'the folder of releases "{tmp_path}/file" cannot be read (Not a directory){ROOT_HINT}'
+
+
+def test_refuses_a_release_without_a_store(root: Path) -> None:
+    """A missing or empty folder of a store is named."""
+    folder = root / "1.29.1" / "postgresql" / "v12" / "visibility" / "versioned"
+    shutil.rmtree(folder)
+    assert refused(root) == f'release 1.29.1 has no folder "{folder}"{AGAIN}'
+    folder.mkdir()
+    (folder / "v1.0-old").mkdir()
+    assert refused(root) == f'"{folder}" holds no version folder, expected v1.0, v1.1 and so on{AGAIN}'
+
+
+@pytest.mark.parametrize(
+    ("gone", "before", "after", "missing"), [("v1.0", "nothing", "1.1", "v1.0"), ("v1.4", "1.3", "1.5", "v1.4")]
+)
+def test_refuses_a_gap(step: Path, root: Path, gone: str, before: str, after: str, missing: str) -> None:
+    """A version that is not there, first or in between, is named."""
+    shutil.rmtree(step.parent / gone)
+    expected = f'"{step.parent}" goes from {before} to {after}, expected {missing} in between{AGAIN}'
+    assert refused(root) == expected
+
+
+def test_takes_a_new_major_version(step: Path, root: Path) -> None:
+    """After 1.9 may come 2.0."""
+    new = step.parent / "v2.0"
+    shutil.copytree(step, new)
+    write(new, CurrVersion="2.0")
+    assert str(load_release(root, "1.29.1").visibility.latest) == "2.0"
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("", "is no JSON: Expecting value: line 1 column 1 (char 0)"),
+        ('{"CurrVersion": "1.2",}', "is no JSON: Expecting property name enclosed in double quotes: "),
+        ("[]", "holds no JSON object"),
+        ('"1.2"', "holds no JSON object"),
+    ],
+)
+def test_refuses_a_manifest_that_is_no_json(step: Path, root: Path, raw: str, reason: str) -> None:
+    """A manifest of another form is named, with the place where it goes wrong."""
+    path = step / "manifest.json"
+    path.write_text(raw)
+    found = refused(root)
+    assert found.startswith(f'"{path}" {reason}')
+    assert found.endswith(AGAIN)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("CurrVersion", None), ("CurrVersion", "one"), ("CurrVersion", 1.2), ("MinCompatibleVersion", "0.1-beta")],
+)
+def test_refuses_a_manifest_without_versions(step: Path, root: Path, key: str, value: object) -> None:
+    """A version that is none is shown as it stands there."""
+    path = write(step, **{key: value})
+    assert refused(root) == f'"{path}" has {key} {json.dumps(value)}, expected a version such as "1.0"{AGAIN}'
+
+
+def test_refuses_a_manifest_of_another_version(step: Path, root: Path) -> None:
+    """Manifest and folder must agree."""
+    path = write(step, CurrVersion="1.3")
+    assert refused(root) == f'"{path}" has CurrVersion 1.3, expected 1.2 as its folder says{AGAIN}'
+
+
+@pytest.mark.parametrize("names", ["a.sql", [1], ["../v1.1/a.sql"], ["/etc/passwd"], [".."], [""], ["a\\b.sql"]])
+def test_refuses_files_elsewhere(step: Path, root: Path, names: object) -> None:
+    """A manifest can name only files of its own folder."""
+    path = write(step, SchemaUpdateCqlFiles=names)
+    assert (
+        refused(root)
+        == f'"{path}" has SchemaUpdateCqlFiles {json.dumps(names)}, expected names of files beside it{AGAIN}'
+    )
+
+
+def test_refuses_a_step_of_no_files(step: Path, root: Path) -> None:
+    """A step is empty only where its manifest says that it may be."""
+    path = write(step, SchemaUpdateCqlFiles=[])
+    assert refused(root) == f'"{path}" names no SQL file and does not say AllowNoCqlFiles{AGAIN}'
+    write(step, AllowNoCqlFiles=True)
+    assert load_release(root, "1.29.1").visibility.steps[2].statements == ()
+
+
+def test_refuses_missing_files(step: Path, root: Path) -> None:
+    """A missing SQL file and a missing manifest are named."""
+    path = step / "advanced_visibility.sql"
+    path.unlink()
+    assert refused(root) == f'"{path}" cannot be read (No such file or directory){AGAIN}'
+    manifest = step / "manifest.json"
+    manifest.unlink()
+    assert refused(root) == f'"{manifest}" cannot be read (No such file or directory){AGAIN}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"SELECT '\xe4';", "is no UTF-8 text: invalid continuation byte at byte 8"),
+        (b"SELECT 1;\0DROP", "holds a zero byte, expected SQL text"),
+    ],
+)
+def test_refuses_bytes_that_are_no_text(step: Path, root: Path, raw: bytes, reason: str) -> None:
+    """Another encoding, or a zero byte that would end a statement early, is refused."""
+    path = step / "advanced_visibility.sql"
+    path.write_bytes(raw)
+    assert refused(root) == f'"{path}" {reason}{AGAIN}'
+
+
+KNOWN = "1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"), [(None, "1.9"), ("1.0", "1.0"), ("v1.5", "1.5"), ("1", "1.0"), ("1.5.0", "1.5")]
+)
+def test_finds_a_target(wanted: str | None, found: str) -> None:
+    """The target is the release's latest version unless said, always in the release's own spelling."""
+    assert str(load_release(RELEASES, "1.29.1").visibility.target(wanted)) == found
+
+
+@pytest.mark.parametrize("wanted", ["latest", "1.x", "-1", "1.9\n", "１.9", ""])  # noqa: RUF001 - a wide digit
+def test_refuses_a_target_that_is_no_version(wanted: str) -> None:
+    """What is no version is shown, with the versions that there are."""
+    with pytest.raises(TargetError) as caught:
+        load_release(RELEASES, "1.29.1").visibility.target(wanted)
+    assert str(caught.value) == (
+        f'the visibility target version is "{wanted}", expected a version such as "1.9"; give one of {KNOWN}'
+    )
+    assert caught.value.exit_code == 2
+    assert parse_version(wanted) is None
+
+
+def test_refuses_an_unknown_target() -> None:
+    """A version of another release is refused with the versions of this one."""
+    with pytest.raises(TargetError) as caught:
+        load_release(RELEASES, "1.29.1").visibility.target("1.10")
+    assert str(caught.value) == (
+        "the visibility target version is 1.10, which release 1.29.1 does not have; "
+        f"give one of {KNOWN}, or another TEMPORAL_VERSION"
+    )
