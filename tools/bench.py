@@ -1,0 +1,214 @@
+"""Compares the vendor's tool and ours, alternately on one server; `make bench` runs it.
+
+Each pair of runs has fresh databases: first the installation, then the same commands again with nothing
+to do. Round trips are counted, and delayed, by the proxy of the tests; without a delay the clients
+connect straight to the server, since the proxy itself would cost the vendor's many round trips more.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import TypeAlias
+
+import bench_page
+from bench_page import JOBS, Case, Pair, Result, Sample
+from engine import Engine
+from proxy import Options, Proxy
+from schema_migrator.embedded import private_server
+from stores import RELEASES, Databases, fresh
+from vendor_tool import FOLDERS, VendorTool, binary
+
+VERSIONS = ("1.29.1", "1.32.2")
+DELAYS = (0.0, 0.01)
+ROOT = RELEASES.parent
+OURS = Path(sys.executable).with_name("schema-migrator")
+IMPORTS = """
+import gc, rich.table, structlog
+import schema_migrator.cli, schema_migrator.commands, schema_migrator.report
+gc.freeze()
+"""
+DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+
+
+class BenchError(Exception):
+    """A command that was to be measured failed; the text is what it wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program with its arguments and its whole environment."""
+
+    words: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+Commands: TypeAlias = Callable[[Databases], list[Command]]
+
+
+def main() -> None:
+    """Measure, print the table, and write docs/performance.md and docs/performance.svg."""
+    args = arguments()
+    compile_ours()
+    with server(durable=args.durable) as engine:
+        page = bench_page.Page(
+            about=about(engine, args),
+            results=measure(engine, args.repetitions),
+            trips=count_trips(engine),
+            startup=startup(),
+        )
+    print(page.table())
+    print()
+    print(page.goals())
+    if not args.no_write:
+        bench_page.write(page, ROOT / "docs")
+
+
+def arguments() -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-n", "--repetitions", type=int, default=5, help="measured pairs a case, after one warm-up (5)")
+    parser.add_argument("--durable", action="store_true", help="let the server write to disk at every commit")
+    parser.add_argument("--no-write", action="store_true", help="print only, leave docs/ as it is")
+    return parser.parse_args()
+
+
+def compile_ours() -> None:
+    """Compile our modules, as an installed wheel's are; the dependencies were compiled by `make setup`."""
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / "src")], check=True)
+
+
+@contextmanager
+def server(*, durable: bool) -> Iterator[Engine]:
+    """Start the embedded PostgreSQL."""
+    with private_server(settings={"max_connections": "200", **(DURABLE if durable else {})}) as started:
+        yield Engine(host=started.host, port=started.port, user=started.user, password=started.password)
+
+
+def about(engine: Engine, args: argparse.Namespace) -> dict[str, str]:
+    """Return what the figures depend on."""
+    with engine.connect() as conn:
+        row = conn.execute("SELECT split_part(version(), ' ', 2), current_setting('fsync')").fetchone()
+    postgres, fsync = row or ("", "")
+    ours = subprocess.run([str(OURS), "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "ours": ours,
+        "vendor": f"temporal-sql-tool of {' and '.join(VERSIONS)}",
+        "PostgreSQL": f"{postgres}, fsync {fsync}, on the same machine",
+        "Python": sys.version.split()[0],
+        "CPUs": str(os.cpu_count()),
+        "repetitions": str(args.repetitions),
+        "options": " ".join(sys.argv[1:]),
+    }
+
+
+def measure(engine: Engine, repetitions: int) -> tuple[Result, ...]:
+    """Run everything, the warm-up and then the repetitions, with the first place changing each time."""
+    pairs: dict[Case, list[Pair]] = {}
+    for turn, (release, delay) in product(range(repetitions + 1), product(VERSIONS, DELAYS)):
+        tools = (vendor_commands, our_commands) if turn % 2 else (our_commands, vendor_commands)
+        found = {tool: samples(engine, partial(tool, release), delay) for tool in tools}
+        for job, ours, vendor in zip(JOBS, found[our_commands], found[vendor_commands], strict=True):
+            case = Case(release=release, job=job, delay=delay)
+            pairs.setdefault(case, []).append(Pair(ours=ours, vendor=vendor))
+        print("." if turn else "w", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    cases = sorted(pairs, key=lambda case: (case.release, JOBS.index(case.job), case.delay))
+    return tuple(Result(case=case, pairs=tuple(pairs[case][1:])) for case in cases)
+
+
+def count_trips(engine: Engine) -> dict[tuple[str, str], int]:
+    """Count our round trips in each release and job, without the verification where there is one."""
+    found = {}
+    for release in VERSIONS:
+        commands = partial(our_commands, release, options=("--no-verify",) if can_skip_verify() else ())
+        for job, sample in zip(JOBS, samples(engine, commands, DELAYS[-1]), strict=True):
+            found[release, job] = sample.round_trips or 0
+    return found
+
+
+def startup(times: int = 7) -> float:
+    """Return the seconds that Python takes to start with our modules, the median of several times."""
+    found = []
+    for _ in range(times):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+        found.append(time.perf_counter() - began)
+    return median(found)
+
+
+@cache
+def can_skip_verify() -> bool:
+    """Tell whether our program has the option that leaves the verification out."""
+    done = subprocess.run([str(OURS), "migrate", "--help"], capture_output=True, text=True, check=True)
+    return "--no-verify" in done.stdout
+
+
+def vendor_commands(release: str, databases: Databases) -> list[Command]:
+    """Return the four commands of the vendor's chart: setup and update of each store."""
+    tool = VendorTool(version=release, databases=databases)
+    found = []
+    for store, folder in FOLDERS.items():
+        schema = RELEASES / release / "postgresql" / "v12" / folder / "versioned"
+        both = (("setup-schema", "-v", "0.0"), ("update-schema", "-d", str(schema)))
+        found += [Command(words=(str(binary(release)), *words), env=tool.environment(store)) for words in both]
+    return found
+
+
+def our_commands(release: str, databases: Databases, options: tuple[str, ...] = ()) -> list[Command]:
+    """Return our one command, through the script that is installed with the package."""
+    env = {**databases.env(), "TEMPORAL_VERSION": release}
+    return [Command(words=(str(OURS), "migrate", *options), env=env)]
+
+
+def samples(engine: Engine, commands: Commands, delay: float) -> list[Sample]:
+    """Measure an installation into fresh databases, and the same commands once more."""
+    with fresh(engine) as databases:
+        return [sample(databases, commands, delay) for _ in JOBS]
+
+
+def sample(databases: Databases, commands: Commands, delay: float) -> Sample:
+    """Run the commands one after the other and measure them as one."""
+    with ExitStack() as stack:
+        proxy = None
+        if delay:
+            options = Options(host=databases.host, port=databases.port, delay=delay)
+            proxy = stack.enter_context(Proxy(options))
+            databases = databases.via(proxy.port)
+        ready = commands(databases)
+        began = time.perf_counter()
+        memory = max(run(command) for command in ready)
+        seconds = time.perf_counter() - began
+        return Sample(seconds=seconds, memory=memory, round_trips=proxy.stats.round_trips if proxy else None)
+
+
+def run(command: Command) -> int:
+    """Run to the end; return the peak of its memory in bytes.
+
+    Linux counts the moment before exec too, when the child still is this process: what is smaller than
+    this process cannot be seen. Raises BenchError.
+    """
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command.words, env=dict(command.env), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            raise BenchError(f"{' '.join(command.words)} ended with {process.returncode}: {output.read()}")
+    return usage.ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""The benchmark's results to a table, a page and a picture; every function takes values and returns text."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+JOBS = ("install", "nothing to do")
+MOST_TRIPS = {"install": 24, "nothing to do": 12}
+LEAST_RATIO = 3.0
+MOST_SECONDS_MORE = 0.6
+MOST_MEMORY = 80
+MEGA = 1_000_000
+
+BAR, GAP, GROUP, LEFT, WIDTH, TOP = 13, 3, 48, 210, 760, 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What was run; `delay` is in seconds a round trip."""
+
+    release: str
+    job: str
+    delay: float
+
+    @property
+    def link(self) -> str:
+        """The delay for people."""
+        return f"{self.delay * 1000:.0f} ms" if self.delay else "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One run of all commands of a tool; `memory` in bytes is the largest of its processes'."""
+
+    seconds: float
+    memory: int
+    round_trips: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two runs, one right after the other."""
+
+    ours: Sample
+    vendor: Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """All measured pairs of a case."""
+
+    case: Case
+    pairs: tuple[Pair, ...]
+
+    @property
+    def ours(self) -> tuple[Sample, ...]:
+        """Our runs."""
+        return tuple(pair.ours for pair in self.pairs)
+
+    @property
+    def vendor(self) -> tuple[Sample, ...]:
+        """The vendor's runs."""
+        return tuple(pair.vendor for pair in self.pairs)
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long as ours the vendor's took, pair by pair, the median."""
+        return median(pair.vendor.seconds / pair.ours.seconds for pair in self.pairs)
+
+    @property
+    def seconds_more(self) -> float:
+        """How many seconds more than the vendor's ours took, pair by pair, the median."""
+        return median(pair.ours.seconds - pair.vendor.seconds for pair in self.pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """A limit and what was measured."""
+
+    what: str
+    limit: str
+    measured: str
+    met: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """All results; `trips` are our round trips by release and job without verification."""
+
+    about: Mapping[str, str]
+    results: tuple[Result, ...]
+    trips: Mapping[tuple[str, str], int]
+    startup: float
+
+    def table(self) -> str:
+        """Return the results as a Markdown table."""
+        heads = ("release", "job", "delay", "round trips, theirs", "ours", "seconds, theirs", "ours", "theirs / ours")
+        return markdown((*heads, "our memory"), map(row, self.results))
+
+    def goals(self) -> str:
+        """Return the limits, and whether they were kept, as a Markdown table."""
+        rows = ((one.what, one.limit, one.measured, "yes" if one.met else "**no**") for one in self.judge())
+        return markdown(("goal", "limit", "measured", "met"), rows)
+
+    def judge(self) -> Iterable[Goal]:
+        """Yield the goals."""
+        for job, limit in MOST_TRIPS.items():
+            trips = max(count for (_, of), count in self.trips.items() if of == job)
+            yield Goal(
+                what=f"round trips, both stores, {job}",
+                limit=f"at most {limit}",
+                measured=str(trips),
+                met=trips <= limit,
+            )
+        for case in (one for one in self.results if one.case.delay and one.case.job == "install"):
+            yield Goal(
+                what=f"install {case.case.release} with {case.case.link} a round trip",
+                limit=f"{LEAST_RATIO:g} times faster",
+                measured=f"{case.ratio:.1f} times",
+                met=case.ratio >= LEAST_RATIO,
+            )
+        for case in (one for one in self.results if not one.case.delay):
+            yield Goal(
+                what=f"{case.case.job} {case.case.release} with no delay",
+                limit=f"at most {MOST_SECONDS_MORE:g} s slower",
+                measured=f"{case.seconds_more:+.2f} s",
+                met=case.seconds_more <= MOST_SECONDS_MORE,
+            )
+        memory = max(sample.memory for one in self.results for sample in one.ours)
+        yield Goal(
+            what="peak memory",
+            limit=f"under {MOST_MEMORY} MB",
+            measured=f"{memory / MEGA:.0f} MB",
+            met=memory < MOST_MEMORY * MEGA,
+        )
+
+
+def row(result: Result) -> tuple[str, ...]:
+    """Return a result's row of the table."""
+    case = result.case
+    return (
+        case.release,
+        case.job,
+        case.link,
+        trips(result.vendor),
+        trips(result.ours),
+        seconds(result.vendor),
+        seconds(result.ours),
+        f"{result.ratio:.2f}",
+        f"{max(sample.memory for sample in result.ours) / MEGA:.0f} MB",
+    )
+
+
+def trips(samples: Iterable[Sample]) -> str:
+    """Return the round trips, from the fewest to the most where they differ."""
+    found = sorted({sample.round_trips for sample in samples if sample.round_trips is not None})
+    return " to ".join(map(str, dict.fromkeys((found[0], found[-1])))) if found else ""
+
+
+def seconds(samples: Iterable[Sample]) -> str:
+    """Return the median with the extremes."""
+    found = [sample.seconds for sample in samples]
+    return f"{median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+
+
+def markdown(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a Markdown table whose columns stand below each other in plain text too."""
+    table = [heads, *rows]
+    widths = [max(len(line[column]) for line in table) for column in range(len(heads))]
+    table.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in table
+    )
+
+
+def write(page: Page, folder: Path) -> None:
+    """Write performance.md and performance.svg."""
+    folder.mkdir(exist_ok=True)
+    Path(folder, "performance.md").write_text(document(page), encoding="utf-8")
+    Path(folder, "performance.svg").write_text(picture(page), encoding="utf-8")
+
+
+def document(page: Page) -> str:
+    """Return the page."""
+    about = page.about
+    command = f'make bench BENCH="{about["options"]}"' if about["options"] else "make bench"
+    facts = markdown(
+        ("what", "which"), ((name, about[name]) for name in ("date", "vendor", "PostgreSQL", "Python", "CPUs"))
+    )
+    return f"""# Performance
+
+Written by `{command}`, which measures it all anew: change nothing here by hand.
+
+The vendor's tool runs its four commands (`setup-schema` and `update-schema` for each store) one after the
+other; ours is one process, `schema-migrator migrate` {about["ours"]}. Both run alternately on one server, the first
+place changing each time, {about["repetitions"]} times after a warm-up, each time on fresh databases: the installation,
+then the same commands again with nothing to do.
+
+{facts}
+
+## Goals
+
+{page.goals()}
+
+## Measured
+
+{page.table()}
+
+![Seconds of both tools](performance.svg)
+
+- Seconds are medians (least to most) of whole processes, from start to exit. Starting Python with our modules
+  takes {page.startup:.2f} s of ours. The ratio is the median of the pairs' ratios: above 1, ours is faster.
+- Round trips are those after authentication, over all connections. A proxy between client and server counts
+  them and holds each one, also those of the authentication, for the delay. With no delay there is no proxy.
+- The server does not wait for its disk (fsync off), unless `make bench BENCH=--durable` says otherwise.
+  Where it does, each of the vendor's autocommits waits, and each of our few commits.
+- Memory is the peak of the resident set of our process, the largest of all its runs.
+"""
+
+
+def picture(page: Page) -> str:
+    """Return a bar chart of the medians as SVG, for light and dark."""
+    longest = max(
+        median(one.seconds for one in side) for result in page.results for side in (result.ours, result.vendor)
+    )
+    scale = (WIDTH - LEFT - 60) / longest
+    groups = "".join(group(result, TOP + GROUP * place, scale) for place, result in enumerate(page.results))
+    height = TOP + GROUP * len(page.results) + 8
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"
+  role="img" aria-label="Seconds of both tools, as in the table">
+<style>
+  svg {{ font: 13px system-ui, sans-serif }}
+  .page {{ fill: #ffffff }} text {{ fill: #24292f }} .minor {{ fill: #57606a }}
+  .vendor {{ fill: #9aa4af }} .ours {{ fill: #1f6feb }}
+  @media (prefers-color-scheme: dark) {{
+    .page {{ fill: #0d1117 }} text {{ fill: #e6edf3 }} .minor {{ fill: #9198a1 }}
+    .vendor {{ fill: #6e7681 }} .ours {{ fill: #4493f8 }}
+  }}
+</style>
+<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>
+<text x="16" y="26" font-weight="600">Seconds for both stores (median; shorter is better)</text>
+<rect class="vendor" x="{LEFT}" y="36" width="12" height="12"/><text x="{LEFT + 18}" y="47">temporal-sql-tool</text>
+<rect class="ours" x="{LEFT + 160}" y="36" width="12" height="12"/><text x="{LEFT + 178}" y="47">schema-migrator</text>
+{groups}</svg>
+"""
+
+
+def group(result: Result, y: int, scale: float) -> str:
+    """Return the two bars of a case with their labels."""
+    case = result.case
+    delay = f"{case.link} a round trip" if case.delay else "no delay"
+    bars = bar("vendor", result.vendor, y, scale) + bar("ours", result.ours, y + BAR + GAP, scale)
+    return (
+        f'<text x="16" y="{y + 11}">{case.release}, {case.job}</text>\n'
+        f'<text class="minor" x="16" y="{y + 27}">{delay}</text>\n{bars}'
+    )
+
+
+def bar(tool: str, samples: Iterable[Sample], y: int, scale: float) -> str:
+    """Return one bar with its figure."""
+    value = median(sample.seconds for sample in samples)
+    width = max(value * scale, 1)
+    return (
+        f'<rect class="{tool}" x="{LEFT}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2"/>'
+        f'<text x="{LEFT + width + 6:.1f}" y="{y + 11}">{value:.2f}</text>\n'
+    )

@@ -1,0 +1,110 @@
+"""Write the generated parts of the documents; --check only compares.
+
+README.md has the table of settings and the text of --help, CONTRIBUTING.md the list of modules.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from schema_migrator.cli import parser
+from schema_migrator.options import Option, run_options, sql_options
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class MarkersMissingError(Exception):
+    """A document has no place for a generated part."""
+
+
+def settings() -> str:
+    """Return the tables of all options."""
+    return "\n".join(
+        [
+            *table(run_options()),
+            "",
+            "Where the databases are. Each of these also exists for one store alone, which beats the common one:",
+            "`DEFAULT_SQL_HOST` (`--default-sql-host`) and `VISIBILITY_SQL_HOST` (`--visibility-sql-host`), and so on.",
+            "",
+            *table(sql_options()),
+        ]
+    )
+
+
+def table(options: Iterable[Option]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    rows = (
+        f"| `{option.flag}` | `{option.variable}` | {code(option.default)} | {escaped(option.meaning)} |"
+        for option in options
+    )
+    return ["| flag | variable | default | meaning |", "| --- | --- | --- | --- |", *rows]
+
+
+def code(text: str) -> str:
+    """Return the text in code type; nothing for nothing."""
+    return f"`{text}`" if text else ""
+
+
+def escaped(text: str) -> str:
+    """Return the text as a cell of a table takes it."""
+    return text.replace("|", "\\|")
+
+
+def help_text() -> str:
+    """Return what --help prints, at a width that fits a page."""
+    os.environ["COLUMNS"] = "100"
+    return f"```console\n$ schema-migrator --help\n{parser().format_help().rstrip()}\n```"
+
+
+def modules() -> str:
+    """Return the modules in the order of their layers, each with the first line of its docstring."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = project["tool"]["importlinter"]["contracts"]
+    names = [name.strip().rpartition(".")[2] for layer in reversed(contract["layers"]) for name in layer.split("|")]
+    rows = [f"| `{name}` | {first_line(name)} |" for name in names]
+    return "\n".join(["| module | what it does |", "| --- | --- |", *rows])
+
+
+def first_line(module: str) -> str:
+    """Return the first line of a module's docstring, without its full stop."""
+    tree = ast.parse((ROOT / "src" / "schema_migrator" / f"{module}.py").read_text(encoding="utf-8"))
+    return escaped((ast.get_docstring(tree) or "").partition("\n")[0].removesuffix("."))
+
+
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"settings": settings, "help": help_text},
+    "CONTRIBUTING.md": {"modules": modules},
+}
+
+
+def generated(document: str, text: str) -> str:
+    """Return the document with all parts as they have to be. Raises MarkersMissingError."""
+    for name, make in PARTS[document].items():
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        part = make()
+        text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
+        if count != 1:
+            raise MarkersMissingError(f'{document} has {count} places "<!-- {name} -->", expected one')
+    return text
+
+
+def main() -> None:
+    """Write, or with --check end with 1 if there is something to write."""
+    for document in PARTS:
+        path = ROOT / document
+        before = path.read_text(encoding="utf-8")
+        after = generated(document, before)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(after, encoding="utf-8")
+        elif after != before:
+            sys.exit(f"{document} is not as the program is: run `make docs`")
+
+
+if __name__ == "__main__":
+    main()
