@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 
 from engine import Engine, NoEngineError, choose
 from stores import Databases, fresh
@@ -18,6 +19,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         choose()
     except NoEngineError as error:
         pytest.exit(f"no PostgreSQL for the tests: {error}", returncode=3)
+
+
+@pytest.fixture(autouse=True)
+def events_as_by_default() -> None:
+    """Forget the log level that a command line run in this process by an earlier test has set."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
