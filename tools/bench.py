@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import TypeAlias
 
 import bench_page
-from bench_page import JOBS, Case, Pair, Result, Sample
+from bench_page import INSTALL, JOBS, NOTHING, PROVE, Case, Pair, Result, Sample
 from engine import Engine
 from proxy import Options, Proxy
 from schema_migrator.embedded import private_server
@@ -63,7 +63,6 @@ def main() -> None:
         page = bench_page.Page(
             about=about(engine, args),
             results=measure(engine, args.repetitions),
-            trips=count_trips(engine),
             startup=startup(),
         )
     print(page.table())
@@ -116,25 +115,27 @@ def measure(engine: Engine, repetitions: int) -> tuple[Result, ...]:
     """Run everything, the warm-up and then the repetitions, with the first place changing each time."""
     pairs: dict[Case, list[Pair]] = {}
     for turn, (release, delay) in product(range(repetitions + 1), product(VERSIONS, DELAYS)):
-        tools = (vendor_commands, our_commands) if turn % 2 else (our_commands, vendor_commands)
-        found = {tool: samples(engine, partial(tool, release), delay) for tool in tools}
-        for job, ours, vendor in zip(JOBS, found[our_commands], found[vendor_commands], strict=True):
-            case = Case(release=release, job=job, delay=delay)
-            pairs.setdefault(case, []).append(Pair(ours=ours, vendor=vendor))
+        for job, pair in pairs_of(engine, release, delay, vendor_first=bool(turn % 2)):
+            pairs.setdefault(Case(release=release, job=job, delay=delay), []).append(pair)
         print("." if turn else "w", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     cases = sorted(pairs, key=lambda case: (case.release, JOBS.index(case.job), case.delay))
     return tuple(Result(case=case, pairs=tuple(pairs[case][1:])) for case in cases)
 
 
-def count_trips(engine: Engine) -> dict[tuple[str, str], int]:
-    """Count our round trips in each release and job, without the verification where there is one."""
-    found = {}
-    for release in VERSIONS:
-        commands = partial(our_commands, release, options=("--no-verify",) if can_skip_verify() else ())
-        for job, sample in zip(JOBS, samples(engine, commands, DELAYS[-1]), strict=True):
-            found[release, job] = sample.round_trips or 0
-    return found
+def pairs_of(engine: Engine, release: str, delay: float, *, vendor_first: bool) -> Iterator[tuple[str, Pair]]:
+    """Measure each job of both tools once; the vendor's installation is compared with ours of both kinds."""
+    tools = {
+        "vendor": partial(vendor_commands, release),
+        "ours": partial(our_commands, release, options=("--no-verify",)),
+        "proven": partial(our_commands, release),
+    }
+    order = list(tools) if vendor_first else list(reversed(tools))
+    found = {tool: samples(engine, tools[tool], delay) for tool in order}
+    (install, nothing), (proven, _), vendor = found["ours"], found["proven"], found["vendor"]
+    for job, ours in ((INSTALL, install), (PROVE, proven)):
+        yield job, Pair(ours=ours, vendor=vendor[0])
+    yield NOTHING, Pair(ours=nothing, vendor=vendor[1])
 
 
 def startup(times: int = 7) -> float:
@@ -145,13 +146,6 @@ def startup(times: int = 7) -> float:
         subprocess.run([sys.executable, "-c", IMPORTS], check=True)
         found.append(time.perf_counter() - began)
     return median(found)
-
-
-@cache
-def can_skip_verify() -> bool:
-    """Tell whether our program has the option that leaves the verification out."""
-    done = subprocess.run([str(OURS), "migrate", "--help"], capture_output=True, text=True, check=True)
-    return "--no-verify" in done.stdout
 
 
 def vendor_commands(release: str, databases: Databases) -> list[Command]:
@@ -174,7 +168,7 @@ def our_commands(release: str, databases: Databases, options: tuple[str, ...] = 
 def samples(engine: Engine, commands: Commands, delay: float) -> list[Sample]:
     """Measure an installation into fresh databases, and the same commands once more."""
     with fresh(engine) as databases:
-        return [sample(databases, commands, delay) for _ in JOBS]
+        return [sample(databases, commands, delay) for _ in (INSTALL, NOTHING)]
 
 
 def sample(databases: Databases, commands: Commands, delay: float) -> Sample:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-JOBS = ("install", "nothing to do")
-MOST_TRIPS = {"install": 24, "nothing to do": 12}
+INSTALL, PROVE, NOTHING = "install", "install, proven", "nothing to do"
+JOBS = (INSTALL, PROVE, NOTHING)
+MOST_TRIPS = {INSTALL: 24, NOTHING: 12}
 LEAST_RATIO = 3.0
 MOST_SECONDS_MORE = 0.6
 MOST_MEMORY = 80
@@ -86,11 +87,10 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """All results; `trips` are our round trips by release and job without verification."""
+    """All results, and the seconds that Python takes to start with our modules."""
 
     about: Mapping[str, str]
     results: tuple[Result, ...]
-    trips: Mapping[tuple[str, str], int]
     startup: float
 
     def table(self) -> str:
@@ -106,21 +106,22 @@ class Page:
     def judge(self) -> Iterable[Goal]:
         """Yield the goals."""
         for job, limit in MOST_TRIPS.items():
-            trips = max(count for (_, of), count in self.trips.items() if of == job)
+            ours = (sample.round_trips or 0 for one in self.results if one.case.job == job for sample in one.ours)
+            trips = max(ours)
             yield Goal(
                 what=f"round trips, both stores, {job}",
                 limit=f"at most {limit}",
                 measured=str(trips),
                 met=trips <= limit,
             )
-        for case in (one for one in self.results if one.case.delay and one.case.job == "install"):
+        for case in (one for one in self.results if one.case.delay and one.case.job == INSTALL):
             yield Goal(
                 what=f"install {case.case.release} with {case.case.link} a round trip",
                 limit=f"{LEAST_RATIO:g} times faster",
                 measured=f"{case.ratio:.1f} times",
                 met=case.ratio >= LEAST_RATIO,
             )
-        for case in (one for one in self.results if not one.case.delay):
+        for case in (one for one in self.results if not one.case.delay and one.case.job != PROVE):
             yield Goal(
                 what=f"{case.case.job} {case.case.release} with no delay",
                 limit=f"at most {MOST_SECONDS_MORE:g} s slower",
@@ -195,7 +196,8 @@ Written by `{command}`, which measures it all anew: change nothing here by hand.
 The vendor's tool runs its four commands (`setup-schema` and `update-schema` for each store) one after the
 other; ours is one process, `schema-migrator migrate` {about["ours"]}. Both run alternately on one server, the first
 place changing each time, {about["repetitions"]} times after a warm-up, each time on fresh databases: the installation,
-then the same commands again with nothing to do.
+then the same commands again with nothing to do. The vendor's tool proves nothing; so the goals are set for
+ours with `--no-verify`, and "{PROVE}" is what it does unless told otherwise.
 
 {facts}
 
