@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from schema_migrator import autocommit, database, examine, execute, lock, logs, plan, preflight
+from schema_migrator import autocommit, database, examine, execute, lock, logs, plan, preflight, sqltool
 from schema_migrator.errors import NotAsRehearsed, PreflightFailed, UnknownState
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
 from schema_migrator.state import At, Between, Unknown
@@ -59,6 +59,7 @@ class Migration:
 
 def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
     """Bring every store to its target; all are looked at before the first is touched."""
+    sqltool.check(settings.run)
     with tasks(settings, interrupt) as those:
         sights = looks(those)
         checked = each(those, lambda task: _checked_plan(task, sights[task.store.store]))
@@ -155,7 +156,7 @@ def _checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tupl
         found.sight,
         task.target,
         database=task.store.database,
-        adopt=task.settings.run.adopt,
+        wishes=plan.Wishes(adopt=task.settings.run.adopt, by_tool=task.settings.run.executor == "sql-tool"),
         knowledge=_knowledge(task, found),
     )
     if made != checked:
@@ -212,7 +213,7 @@ def _migrate(task: Task, first: Plan) -> Migration:
         _weigh_drift(task, found)
         if _rebuild_invalid(work, found):
             found, made = _checked_plan(task, examine.look(task.place))
-        outcomes = execute.run(work, made)
+        outcomes = (sqltool if made.by_tool else execute).run(work, made)
         verdict = None if run.no_verify or made.empty else _prove(task, found, made)
     return Migration(plan=made, outcomes=outcomes, seconds=time.monotonic() - started, verdict=verdict)
 

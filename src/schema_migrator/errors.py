@@ -11,6 +11,7 @@ MigratorError
 │   ├── ConnectionLost
 │   ├── TableLockTimeout
 │   ├── StatementTimeout
+│   ├── ToolFailed
 │   └── LockLost
 ├── RefusedError          3   a person must settle it
 │   ├── PasswordRejected
@@ -94,6 +95,10 @@ class TableLockTimeout(RetryableError):
 
 class StatementTimeout(RetryableError):
     """A statement ran longer than it was allowed to."""
+
+
+class ToolFailed(RetryableError):
+    """The vendor's tool did not bring the database to the version it was asked for."""
 
 
 class LockLost(RetryableError):

@@ -51,8 +51,8 @@ def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
     if plan.together:
         return _run_together(work, plan)
     if plan.adopt is not None:
-        _adopt(work, plan, plan.adopt)
-    return tuple(_run_step(work, plan, step) for step in plan.steps)
+        adopt(work, plan, plan.adopt)
+    return tuple(run_step(work, plan, step) for step in plan.steps)
 
 
 def _run_together(work: Work, plan: Plan) -> tuple[Outcome, ...]:
@@ -69,14 +69,15 @@ def _run_together(work: Work, plan: Plan) -> tuple[Outcome, ...]:
     return tuple(Outcome(version=step.step.version, seconds=seconds / len(plan.steps)) for step in plan.steps)
 
 
-def _adopt(work: Work, plan: Plan, step: Step) -> None:
+def adopt(work: Work, plan: Plan, step: Step) -> None:
     """Record the version that the tables are of; no other row is touched."""
     with database.translated(work.store, work.interrupt), _transaction(work, plan, step.version) as sent:
         records.adopt(sent, plan, step)
     logs.logger().warning("version.adopted", recorded=str(plan.recorded), version=str(step.version))
 
 
-def _run_step(work: Work, plan: Plan, step: PlannedStep) -> Outcome:
+def run_step(work: Work, plan: Plan, step: PlannedStep) -> Outcome:
+    """Apply one step and record it; what it raises is what `run` raises."""
     started = time.monotonic()
     for alone, group in groupby(step.statements, lambda one: one.concurrent and step.concurrently):
         statements = tuple(group)
@@ -173,7 +174,7 @@ def _assert_start(conn: Connection, step: PlannedStep, statements: tuple[Stateme
     """See, under the tables' locks, that a step starts where the plan says: another tool may have begun it."""
     if step.proof is None or statements[:1] != step.statements[:1]:
         return
-    wrong = _deviations(conn, step.proof, step.proof.start)
+    wrong = deviations(conn, step.proof, step.proof.start)
     if wrong:
         raise NotAsRehearsed(
             f"step {step.step.version} does not start as the plan says and was left alone: {wrong}",
@@ -182,7 +183,7 @@ def _assert_start(conn: Connection, step: PlannedStep, statements: tuple[Stateme
 
 
 def _assert_end(conn: Connection, step: PlannedStep) -> None:
-    wrong = _deviations(conn, step.proof, step.proof.end) if step.proof else ""
+    wrong = deviations(conn, step.proof, step.proof.end) if step.proof else ""
     if wrong:
         raise NotAsRehearsed(
             f"step {step.step.version} does not end as its rehearsal did and was rolled back: {wrong}",
@@ -190,7 +191,8 @@ def _assert_end(conn: Connection, step: PlannedStep) -> None:
         )
 
 
-def _deviations(conn: Connection, proof: Proof, expected: Snapshot) -> str:
+def deviations(conn: Connection, proof: Proof, expected: Snapshot) -> str:
+    """Return how what a step touches differs from a snapshot; empty where it does not."""
     change = snapshot.compare(expected, snapshot.take(conn).only(proof.touched))
     wrong = [*change.missing, *change.different, *change.extra]
     return "; ".join(f"{one.key} is {one.found or 'not there'}, expected {one.expected or 'none'}" for one in wrong)

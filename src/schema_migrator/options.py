@@ -75,8 +75,15 @@ class RunSettings(_Given):
         validation_alias=f"{PREFIX}SOURCES",
         description="folder that holds the releases' files, one folder a server version",
     )
-    executor: Literal["native"] = Field(
-        "native", validation_alias=f"{PREFIX}EXECUTOR", description="what runs the statements"
+    executor: Literal["native", "sql-tool"] = Field(
+        "native",
+        validation_alias=f"{PREFIX}EXECUTOR",
+        description="what runs the statements: we, or the vendor's binary one step at a time",
+    )
+    sql_tool: Path | None = Field(
+        None,
+        validation_alias=f"{PREFIX}SQL_TOOL",
+        description="the vendor's temporal-sql-tool, of the same release as the files; for the executor sql-tool",
     )
     output: Literal["text", "json"] = Field(
         "text", validation_alias=f"{PREFIX}OUTPUT", description="form of the results on standard output"

@@ -72,7 +72,8 @@ class Plan:
 
     `setup`: the version tables and the first version row are written before. `adopt`: the version that
     is recorded first, because the tables are of it. `rebuild`: invalid indexes that are built again before
-    anything else. `together`: all in one transaction, since nobody uses the store yet.
+    anything else. `together`: all in one transaction, since nobody uses the store yet. `by_tool`: the
+    vendor's binary runs the steps that nobody began before.
     """
 
     store: Store
@@ -85,6 +86,7 @@ class Plan:
     together: bool
     steps: tuple[PlannedStep, ...]
     rebuild: tuple[str, ...] = ()
+    by_tool: bool = False
 
     @property
     def empty(self) -> bool:
@@ -116,13 +118,21 @@ class Knowledge:
     sizes: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What was asked for: to adopt the version that the tables are of; to let the vendor's binary run the steps."""
+
+    adopt: bool = False
+    by_tool: bool = False
+
+
 def build(
     source: Source,
     sight: Sight,
     target: Version,
     *,
     database: str,
-    adopt: bool = False,
+    wishes: Wishes = Wishes(),
     knowledge: Knowledge | None = None,
 ) -> Plan:
     """Return the plan. Raises UnknownState where no plan can be made.
@@ -130,15 +140,15 @@ def build(
     Without knowledge the steps carry no locks and no proof, and all tables count as small.
     """
     state = sight.state
-    _refuse(source, sight, target, database, adopt=adopt)
-    together = isinstance(state, Absent) or (isinstance(state, At) and state.version == UNVERSIONED)
+    _refuse(source, sight, target, database, adopt=wishes.adopt)
+    fresh = isinstance(state, Absent) or (isinstance(state, At) and state.version == UNVERSIONED)
     start = UNVERSIONED if isinstance(state, Absent | Unknown) else state.version or UNVERSIONED
     steps: list[PlannedStep] = []
     previous = start
     for step in source.steps:
         if previous < step.version <= target:
             untouched = not any(one.statements for one in steps)
-            steps.append(_planned(step, previous, state, None if together else knowledge, untouched=untouched))
+            steps.append(_planned(step, previous, state, None if fresh else knowledge, untouched=untouched))
             previous = step.version
     unrecorded = isinstance(state, Unrecorded)
     return Plan(
@@ -149,9 +159,10 @@ def build(
         target=target,
         setup=sight.recorded is None and not unrecorded,
         adopt=next(step for step in source.steps if step.version == start) if unrecorded else None,
-        together=together,
+        together=fresh and not wishes.by_tool,
         steps=tuple(steps),
         rebuild=tuple(sight.facts.invalid) if knowledge else (),
+        by_tool=wishes.by_tool,
     )
 
 

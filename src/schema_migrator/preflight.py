@@ -117,10 +117,11 @@ def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled
     found = [*_server(facts), *_schema(plan, facts), *_ownership(facts)]
     if rights is not None:
         found += _extension(plan, facts, rights)
-    if pooled and any(step.concurrently for step in plan.steps):
+    if pooled and (plan.by_tool or any(step.concurrently for step in plan.steps)):
+        what = "the vendor's tool" if plan.by_tool else "CREATE INDEX CONCURRENTLY"
         found.append(
             Problem(
-                found="a transaction pooler is in the way of CREATE INDEX CONCURRENTLY",
+                found=f"a transaction pooler is in the way of {what}",
                 remedy="set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server itself",
             )
         )

@@ -181,6 +181,7 @@ def plan_json(found: Plan) -> dict[str, Any]:
         "version": _version(found.state),
         "target": str(found.target),
         "up_to_date": found.empty,
+        "executor": "sql-tool" if found.by_tool else "native",
         "one_transaction": found.together,
         "adopts": str(found.adopt.version) if found.adopt else None,
         "steps": [_step(step) for step in found.steps],
@@ -210,7 +211,8 @@ def plan_text(found: Plan) -> str:
         heading += f"records {found.adopt.version}" + (", then " if found.steps else "")
     if not found.steps:
         return heading
-    way = "in one transaction" if found.together else "one transaction a step"
+    alone = "each step by temporal-sql-tool" if found.by_tool else "one transaction a step"
+    way = "in one transaction" if found.together else alone
     heading += f"{found.version or 'nothing'} to {found.target}, {way}"
     rows = [(str(s.step.version), str(len(s.statements)), _locks(s), s.step.description) for s in found.steps]
     return heading + "\n" + _table(("version", "statements", "locks and rewrites", "what the vendor says"), rows)

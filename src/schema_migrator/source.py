@@ -69,10 +69,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """All steps of one store in one release, lowest version first."""
+    """All steps of one store in one release, lowest version first; `folder` is the `versioned` one."""
 
     store: Store
     release: str
+    folder: Path
     steps: tuple[Step, ...]
 
     @property
@@ -175,7 +176,7 @@ def load(folder: Path, *, store: Store, release: str) -> Source:
     if not steps:
         raise SourceError(f'"{folder}" holds no version folder, expected v1.0, v1.1 and so on', hint=_FETCH_AGAIN)
     _check_complete(folder, [step.version for step in steps])
-    return Source(store=store, release=release, steps=tuple(steps))
+    return Source(store=store, release=release, folder=folder, steps=tuple(steps))
 
 
 def _check_complete(folder: Path, versions: list[Version]) -> None:

@@ -12,7 +12,7 @@ from packaging.version import Version
 from schema_migrator import report
 from schema_migrator.commands import Migration, StoreStatus
 from schema_migrator.execute import Outcome
-from schema_migrator.plan import Plan, TableLock
+from schema_migrator.plan import Plan, TableLock, Wishes
 from schema_migrator.snapshot import Change, Difference, Key
 from schema_migrator.source import Store
 from schema_migrator.state import Absent, Between, State, Unknown, Unrecorded
@@ -87,6 +87,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "status": lambda: report.status_text(tuple(status(name, state) for name, state in STATES.items())),
     "plan_fresh": lambda: report.plan_text(planned(Absent(), "1.2")),
     "plan_upgrade": lambda: report.plan_text(upgrade()),
+    "plan_by_tool": lambda: report.plan_text(planned(Absent(), "1.1", wishes=Wishes(by_tool=True))),
     "plan_nothing": lambda: report.plan_text(planned(at("1.9"))),
     "plan_adopt": lambda: report.plan_text(planned(Unrecorded(version=Version("1.8"), recorded=None, confirmed=True))),
     "migration": lambda: report.migration_text(migrations()),

@@ -104,7 +104,7 @@ def test_stores(clean: pytest.MonkeyPatch, variable: str, flag: list[str] | None
         ("SCHEMA_MIGRATOR_STORES", "default,visible", '"visible", expected default or visibility'),
         ("SCHEMA_MIGRATOR_OUTPUT", "yaml", '"yaml", expected text or json'),
         ("SCHEMA_MIGRATOR_LOG_LEVEL", "trace", '"trace", expected debug, info, warning or error'),
-        ("SCHEMA_MIGRATOR_EXECUTOR", "magic", '"magic", expected native'),
+        ("SCHEMA_MIGRATOR_EXECUTOR", "magic", '"magic", expected native or sql-tool'),
         ("SCHEMA_MIGRATOR_WAIT_TIMEOUT", "5m", '"5m", expected a number of seconds'),
         ("SCHEMA_MIGRATOR_WAIT_TIMEOUT", "inf", '"inf", expected a number of seconds'),
         ("SCHEMA_MIGRATOR_WAIT_TIMEOUT", "-1", '"-1", expected at least 0'),
