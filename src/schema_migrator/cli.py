@@ -1,19 +1,16 @@
-"""The command line: flags from the settings' fields, one place that exits."""
+"""The command line: flags from the settings' fields, and a handler a command."""
 
 from __future__ import annotations
 
 import argparse
-import gc
-import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
-from schema_migrator import __version__, errors, logs
-from schema_migrator.errors import MigratorError, NotAsRehearsed, NotAtTarget, SettingsError, SeveralErrors
+from schema_migrator import __version__, logs, program
+from schema_migrator.errors import NotAsRehearsed, NotAtTarget, SettingsError
 from schema_migrator.options import Option, run_options, sql_options
+from schema_migrator.program import say
 from schema_migrator.settings import Settings, read
 from schema_migrator.workers import Interrupt
 
@@ -45,27 +42,12 @@ _COMMANDS = {
 
 def main() -> None:
     """Run the command line and exit."""
-    code = run(sys.argv[1:])
-    gc.freeze()  # else Python searches all that was imported for cycles as it exits: 60 ms or more
-    sys.exit(code)
+    program.leave(run(sys.argv[1:]))
 
 
 def run(argv: Sequence[str]) -> int:
     """Run one command; return its exit code."""
-    arguments: dict[str, Any] = {}
-    try:
-        arguments = _parse(argv)
-        _say(_output(arguments))
-    except MigratorError as error:
-        code = errors.exit_code(error)
-        for part in error.parts if isinstance(error, SeveralErrors) else (error,):
-            print(f"error: {part}", file=sys.stderr)  # noqa: T201
-        _last_words(f"exit code {code}: {error}", arguments)
-        return code
-    except Exception as error:
-        _last_words(f"exit code 1: {type(error).__name__}: {error}", arguments)
-        raise
-    return 0
+    return program.run(argv, _parse, _output)
 
 
 def _output(arguments: dict[str, Any]) -> str:
@@ -74,23 +56,6 @@ def _output(arguments: dict[str, Any]) -> str:
         settings = read({name: value for name, value in arguments.items() if name.isupper()})
         logs.configure(settings.run.log_level, terminal=sys.stderr.isatty())
         return _HANDLERS[arguments["command"]](settings, interrupt, arguments)
-
-
-def _say(text: str) -> None:
-    """Print a result; a reader that has left, such as `head`, changes neither what is done nor the exit code."""
-    try:
-        print(text, flush=True)  # noqa: T201 - results go to standard output
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _last_words(text: str, arguments: dict[str, Any]) -> None:
-    """Write to the termination log, where there is one, whatever the settings are otherwise like."""
-    name = "SCHEMA_MIGRATOR_TERMINATION_LOG"
-    path = Path(arguments.get(name) or os.environ.get(name) or "/dev/termination-log")
-    with suppress(OSError):  # the same words have gone to standard error
-        if path.exists():
-            path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _migrate(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
@@ -129,7 +94,7 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
     text = report.to_json(map(report.verify_json, found)) if as_json else "\n\n".join(map(report.verify_text, found))
     wrong = [one.store for one in found if not one.equal]
     if wrong:
-        _say(text)
+        say(text)
         names = " and ".join(f"the {store} store" for store in wrong)
         be = "is" if len(wrong) == 1 else "are"
         raise NotAsRehearsed(
@@ -141,7 +106,7 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
 def _checked(text: str, behind: list[Any], arguments: dict[str, Any]) -> str:
     """Return the text, or with --check print it and raise NotAtTarget if a store is behind."""
     if behind and arguments["check"]:
-        _say(text)
+        say(text)
         names = f"the {behind[0]} store is not at its target" if len(behind) == 1 else "no store is at its target"
         raise NotAtTarget(names, hint="run schema-migrator migrate")
     return text
@@ -155,9 +120,9 @@ def _releases(settings: Settings, _interrupt: Interrupt, _arguments: dict[str, A
 
 
 def _create_database(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
-    from schema_migrator import commands, report  # noqa: PLC0415
+    from schema_migrator import databases, report  # noqa: PLC0415
 
-    made = commands.create_databases(settings, interrupt, through=arguments["through"])
+    made = databases.create(settings, interrupt, through=arguments["through"])
     if settings.run.output == "json":
         return report.to_json(
             {"store": str(store), "database": settings.store(store).database, "created": new}
@@ -175,7 +140,7 @@ def _demo(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) 
 
     logs.configure("error", terminal=True)
     for paragraph in demo.show(settings.run.sources, interrupt):
-        _say(paragraph + "\n")
+        say(paragraph + "\n")
     return "Done."
 
 

@@ -8,17 +8,13 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import psycopg
-from psycopg import sql
-
-from schema_migrator import autocommit, database, examine, execute, lock, logs, plan, preflight, sqltool
+from schema_migrator import autocommit, examine, execute, lock, logs, plan, preflight, sqltool
 from schema_migrator.errors import NotAsRehearsed, PreflightFailed, UnknownState
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
 from schema_migrator.state import At, Between, Unknown
 from schema_migrator.tasks import Task, each, looks, tasks
 from schema_migrator.verify import judge, unlisted
 from schema_migrator.work import Work
-from schema_migrator.workers import Interrupt, side_by_side
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -29,6 +25,7 @@ if TYPE_CHECKING:
     from schema_migrator.settings import Settings
     from schema_migrator.state import Sight, State
     from schema_migrator.verify import Verdict
+    from schema_migrator.workers import Interrupt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +89,6 @@ def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
 def releases(settings: Settings) -> tuple[Release, ...]:
     """Return the releases whose files are there."""
     return tuple(load_release(settings.run.sources, name) for name in carried(settings.run.sources))
-
-
-def create_databases(settings: Settings, interrupt: Interrupt, *, through: str) -> dict[Store, bool]:
-    """Create the stores' databases where they are missing; return which were made.
-
-    As the vendor's create-database does: connected to the database `through`.
-    """
-    stores = tuple(one.store for one in settings.stores)
-    return side_by_side(stores, interrupt, lambda store: _create_database(settings, store, interrupt, through))
 
 
 def _status(task: Task, sight: Sight) -> StoreStatus:
@@ -257,24 +245,3 @@ def _log_nothing_to_do(found: Plan) -> None:
         log.warning("schema.ahead", version=version, target=target, action="nothing: servers ask for at least theirs")
     else:
         log.info("schema.at_target", version=version)
-
-
-def _create_database(settings: Settings, store: Store, interrupt: Interrupt, through: str) -> bool:
-    wanted = settings.store(store)
-    conn = database.connect(replace(wanted, database=through), interrupt, patience=settings.run.wait_timeout)
-    with database.translated(wanted, interrupt), conn:
-        if conn.execute("SELECT FROM pg_database WHERE datname = %s", [wanted.database]).fetchone() is not None:
-            return False
-        try:
-            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(wanted.database)))
-        except psycopg.errors.DuplicateDatabase:
-            return False
-        except psycopg.errors.UniqueViolation:  # two of us at the same moment: the other one made it
-            return False
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise PreflightFailed(
-                f'role "{wanted.user}" may not create the database "{wanted.database}"',
-                hint=f'as a superuser run: ALTER ROLE "{wanted.user}" CREATEDB; or create the database yourself',
-                store=store,
-            ) from error
-    return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from schema_migrator import commands, database, records, report, settings
+from schema_migrator import commands, database, databases, records, report, settings
 from schema_migrator.embedded import private_server
 from schema_migrator.errors import SettingsError
 from schema_migrator.options import PREFIX
@@ -45,7 +45,7 @@ def show(sources: Path, interrupt: Interrupt) -> Iterator[str]:
 
 def _main_job(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[str]:
     before, after = (_settings(server, sources, release, "temporal") for release in (_BEFORE, _AFTER))
-    commands.create_databases(before, interrupt, through="postgres")
+    databases.create(before, interrupt, through="postgres")
     yield "1. A fresh install, one transaction a store:\n" + _migrate(before, interrupt)
     yield _status(before, interrupt)
     yield "2. Again, as a hook does at every sync:\n" + _migrate(before, interrupt)
@@ -55,7 +55,7 @@ def _main_job(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[s
 
 def _incident(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[str]:
     broken = _settings(server, sources, _BEFORE, "broken")
-    commands.create_databases(broken, interrupt, through="postgres")
+    databases.create(broken, interrupt, through="postgres")
     for store in Store:
         _half_apply(broken, store, interrupt)
     yield (

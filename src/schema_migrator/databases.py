@@ -1,0 +1,47 @@
+"""The stores' databases themselves: created where they are missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from schema_migrator import database
+from schema_migrator.errors import PreflightFailed
+from schema_migrator.workers import Interrupt, side_by_side
+
+if TYPE_CHECKING:
+    from schema_migrator.settings import Settings
+    from schema_migrator.source import Store
+
+
+def create(settings: Settings, interrupt: Interrupt, *, through: str) -> dict[Store, bool]:
+    """Create the stores' databases where they are missing; return which were made.
+
+    As the vendor's create-database does: connected to the database `through`.
+    """
+    stores = tuple(one.store for one in settings.stores)
+    return side_by_side(stores, interrupt, lambda store: _create(settings, store, interrupt, through))
+
+
+def _create(settings: Settings, store: Store, interrupt: Interrupt, through: str) -> bool:
+    wanted = settings.store(store)
+    conn = database.connect(replace(wanted, database=through), interrupt, patience=settings.run.wait_timeout)
+    with database.translated(wanted, interrupt), conn:
+        if conn.execute("SELECT FROM pg_database WHERE datname = %s", [wanted.database]).fetchone() is not None:
+            return False
+        try:
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(wanted.database)))
+        except psycopg.errors.DuplicateDatabase:
+            return False
+        except psycopg.errors.UniqueViolation:  # two of us at the same moment: the other one made it
+            return False
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise PreflightFailed(
+                f'role "{wanted.user}" may not create the database "{wanted.database}"',
+                hint=f'as a superuser run: ALTER ROLE "{wanted.user}" CREATEDB; or create the database yourself',
+                store=store,
+            ) from error
+    return True
