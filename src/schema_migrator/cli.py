@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from schema_migrator import __version__, logs, program
-from schema_migrator.errors import NotAsRehearsed, NotAtTarget, SettingsError
+from schema_migrator.errors import NotAsRehearsed, NotAtTarget
 from schema_migrator.options import Option, run_options, sql_options
-from schema_migrator.program import say
+from schema_migrator.program import Parser, say
 from schema_migrator.settings import Settings, read
 from schema_migrator.workers import Interrupt
 
@@ -155,28 +155,13 @@ _HANDLERS: dict[str, Callable[[Settings, Interrupt, dict[str, Any]], str]] = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Refuses like everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        # Where a command should stand may stand what was meant as a password.
-        said = "there is no such command" if "invalid choice" in message else message
-        raise SettingsError(said, hint=f"see {self.prog} --help")
-
-
 def _parse(argv: Sequence[str]) -> dict[str, Any]:
-    """Return the flags by name. Raises SettingsError, which names unknown flags but not their values."""
-    found, unknown = parser().parse_known_args(argv)
-    if unknown:
-        flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        said = f"there is no flag {flags[0]}" if flags else "there is an argument that belongs to no flag"
-        raise SettingsError(said, hint=f"see schema-migrator {found.command} --help")
-    return vars(found)
+    return program.parse(parser(), argv)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    made = _Parser(
+    made = Parser(
         prog="schema-migrator",
         description="Migrates Temporal's PostgreSQL schemas: locked, transactional, resumable.",
         epilog=_EXAMPLES,

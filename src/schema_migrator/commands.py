@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from schema_migrator import autocommit, examine, execute, lock, logs, plan, preflight, sqltool
 from schema_migrator.errors import NotAsRehearsed, PreflightFailed, UnknownState
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
-from schema_migrator.state import At, Between, Unknown
+from schema_migrator.state import Absent, At, Between, Unknown
 from schema_migrator.tasks import Task, each, looks, tasks
 from schema_migrator.verify import judge, unlisted
 from schema_migrator.work import Work
@@ -86,6 +86,19 @@ def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
         return tuple(each(those, lambda task: _verify(task, sights[task.store.store])).values())
 
 
+def set_up(settings: Settings, interrupt: Interrupt) -> bool:
+    """Write version 0.0 into stores that are empty, as the vendor's setup-schema does; return whether any was."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return any(each(those, lambda task: _set_up(task, sights[task.store.store])).values())
+
+
+def describe(settings: Settings, interrupt: Interrupt) -> dict[Store, Version | None]:
+    """Return what is recorded, and no more than that."""
+    with tasks(settings, interrupt) as those:
+        return {store: sight.recorded for store, sight in looks(those).items()}
+
+
 def releases(settings: Settings) -> tuple[Release, ...]:
     """Return the releases whose files are there."""
     return tuple(load_release(settings.run.sources, name) for name in carried(settings.run.sources))
@@ -120,6 +133,13 @@ def _verify(task: Task, sight: Sight) -> Verdict:
         release = load_release(task.settings.run.sources, found.state.release)
         return _verify(replace(task, place=replace(task.place, release=release)), sight)
     return _judge(task, found, version)
+
+
+def _set_up(task: Task, sight: Sight) -> bool:
+    if not isinstance(sight.state, Absent):
+        return False
+    empty = replace(task, target=UNVERSIONED)
+    return bool(_migrate(empty, _checked_plan(empty, sight)[1]).plan.setup)
 
 
 def _judge(task: Task, found: Examination, version: Version) -> Verdict:
@@ -202,7 +222,8 @@ def _migrate(task: Task, first: Plan) -> Migration:
         if _rebuild_invalid(work, found):
             found, made = _checked_plan(task, examine.look(task.place))
         outcomes = (sqltool if made.by_tool else execute).run(work, made)
-        verdict = None if run.no_verify or made.empty else _prove(task, found, made)
+        proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
+        verdict = _prove(task, found, made) if proven else None
     return Migration(plan=made, outcomes=outcomes, seconds=time.monotonic() - started, verdict=verdict)
 
 

@@ -1,4 +1,4 @@
-"""The stores' databases themselves: created where they are missing."""
+"""The stores' databases themselves: created where they are missing, dropped where that is asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from schema_migrator import database
-from schema_migrator.errors import PreflightFailed
+from schema_migrator.errors import PreflightFailed, UnknownState
 from schema_migrator.workers import Interrupt, side_by_side
 
 if TYPE_CHECKING:
@@ -24,6 +24,23 @@ def create(settings: Settings, interrupt: Interrupt, *, through: str) -> dict[St
     """
     stores = tuple(one.store for one in settings.stores)
     return side_by_side(stores, interrupt, lambda store: _create(settings, store, interrupt, through))
+
+
+def drop(settings: Settings, interrupt: Interrupt, *, through: str) -> None:
+    """Drop the stores' databases. Raises UnknownState where one is not there or somebody is connected to it."""
+    for wanted in settings.stores:
+        conn = database.connect(replace(wanted, database=through), interrupt, patience=settings.run.wait_timeout)
+        with database.translated(wanted, interrupt), conn:
+            try:
+                conn.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(wanted.database)))
+            except psycopg.errors.InvalidCatalogName as error:
+                raise UnknownState(f'database "{wanted.database}" is not there', store=wanted.store) from error
+            except psycopg.errors.ObjectInUse as error:
+                raise UnknownState(
+                    f'database "{wanted.database}" was not dropped: {error.diag.message_detail}',
+                    hint="stop the servers that use it",
+                    store=wanted.store,
+                ) from error
 
 
 def _create(settings: Settings, store: Store, interrupt: Interrupt, through: str) -> bool:

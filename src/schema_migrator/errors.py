@@ -12,6 +12,7 @@ MigratorError
 │   ├── TableLockTimeout
 │   ├── StatementTimeout
 │   ├── ToolFailed
+│   ├── NoVersion
 │   └── LockLost
 ├── RefusedError          3   a person must settle it
 │   ├── PasswordRejected
@@ -99,6 +100,10 @@ class StatementTimeout(RetryableError):
 
 class ToolFailed(RetryableError):
     """The vendor's tool did not bring the database to the version it was asked for."""
+
+
+class NoVersion(RetryableError):
+    """The drop-in's describe-schema: no version is recorded."""
 
 
 class LockLost(RetryableError):

@@ -172,7 +172,7 @@ def _refuse(source: Source, sight: Sight, target: Version, database: str, *, ado
         case Absent() | Between():
             return
         case At():
-            if state.min_compatible > target:
+            if state.min_compatible > target > UNVERSIONED:  # a set-up alone asks nothing of what is there
                 raise UnknownState(
                     f'database "{database}" is at {state.version}, which works with servers from '
                     f"{state.min_compatible} on, but the target is {target}",

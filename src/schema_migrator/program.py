@@ -1,7 +1,8 @@
-"""How a command line ends: its result, its errors, its exit code; the one place that exits."""
+"""How a command line begins and ends: refused flags, results, errors, exit codes; the one place that exits."""
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import sys
@@ -11,7 +12,26 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from schema_migrator import errors
-from schema_migrator.errors import MigratorError, SeveralErrors
+from schema_migrator.errors import MigratorError, SettingsError, SeveralErrors
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses like everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise SettingsError; where a command should stand may stand what was meant as a password."""
+        said = "there is no such command" if "invalid choice" in message else message
+        raise SettingsError(said, hint=f"see {self.prog} --help")
+
+
+def parse(parser: Parser, argv: Sequence[str]) -> dict[str, Any]:
+    """Return the flags by name. Raises SettingsError, which names unknown flags but not their values."""
+    found, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        said = f"there is no flag {flags[0]}" if flags else "there is an argument that belongs to no flag"
+        raise SettingsError(said, hint=f"see {parser.prog} {found.command} --help")
+    return vars(found)
 
 
 def run(
