@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from functools import partial
@@ -14,14 +14,15 @@ from psycopg import sql
 from migrations import Picture, References, latest, picture, versions
 from proxy import Options, Proxy
 from schema_migrator import commands, logs, settings
-from schema_migrator.commands import Migration
-from schema_migrator.errors import MigratorError
+from schema_migrator.errors import MigratorError, NotAsRehearsed
 from schema_migrator.workers import Interrupt
 from stores import Databases, bookkeeping, unique
 from vendor_tool import VendorError, VendorTool
 
 Rows = list[tuple[Any, ...]]
 Records = Mapping[str, Rows]
+Heal = Callable[[Databases, str, str, str], None]
+"""Brings a database of a release's store to the release's target: databases, release, store, name."""
 
 KINDS = "QES"
 """The messages that count: simple queries, executions, and the Sync that commits these."""
@@ -101,10 +102,12 @@ class Sweep:
 
     `seen` are states that ours has migrated, with what came of it: a point that leaves the same state again
     (before a statement is mostly as after the one before) shares that, unless `every` is to be migrated.
+    `heal` is what brings a store to its target, and raises what MigratorError it likes.
     """
 
     databases: Databases
     references: References
+    heal: Heal = field(default_factory=lambda: migrate)
     every: bool = False
     seen: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
@@ -155,13 +158,12 @@ class Sweep:
         """Run ours; return all that is wrong with the result, which is nothing."""
         before = self._history(database)
         try:
-            done = migrate(self.databases, release, store, database)
+            self.heal(self.databases, release, store, database)
             (plan,) = commands.show_plan(read_settings(self.databases, release, store, database), Interrupt())
         except MigratorError as error:
             return f"{type(error).__name__}: {error}"
         found, expected = picture(self.databases, database), self.reference(release, store)
         wrong = differences(found, expected) + wrong_history(before, found.records, expected.records)
-        wrong += ["the verdict is not equal"] * (done.verdict is not None and not done.verdict.equal)
         wrong += ["another plan is not empty"] * (not plan.empty)
         return "; ".join(wrong)
 
@@ -186,11 +188,12 @@ class Sweep:
         return self.seen[state], known
 
 
-def migrate(databases: Databases, release: str, store: str, database: str) -> Migration:
-    """Run our migrate in this process."""
+def migrate(databases: Databases, release: str, store: str, database: str) -> None:
+    """Run our migrate in this process. Raises MigratorError, also for a result that is not as it has to be."""
     logs.configure("critical", terminal=False)
     (done,) = commands.migrate(read_settings(databases, release, store, database), Interrupt())
-    return done
+    if done.verdict is not None and not done.verdict.equal:
+        raise NotAsRehearsed("the verdict is not equal")
 
 
 def read_settings(databases: Databases, release: str, store: str, database: str) -> settings.Settings:
