@@ -9,8 +9,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 WORKERS ?= 2
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TEMPORAL_VERSION ?= 1.32.2
+IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources vendor-tools demo test test-matrix lint docs format bench sweep picture check clean
+.PHONY: help setup sources vendor-tools demo test test-matrix image test-image lint docs format bench sweep picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -34,11 +37,17 @@ demo: setup sources ## Watch it work on a PostgreSQL of its own
 	@$(BIN)/schema-migrator demo
 
 test: setup sources vendor-tools ## Run the tests
-	$(BIN)/pytest -n $(WORKERS) -m 'not matrix'
+	$(BIN)/pytest -n $(WORKERS) -m 'not matrix and not image'
 
 test-matrix: setup sources ## Run the tests of every release and every PostgreSQL (many minutes)
 	$(BIN)/python vendor/build_tool.py --all
 	$(BIN)/pytest -n $(WORKERS) -m matrix
+
+image: ## Build the image (IMAGE, TEMPORAL_VERSION, DOCKER_FLAGS)
+	docker build $(DOCKER_FLAGS) --build-arg TEMPORAL_VERSION=$(TEMPORAL_VERSION) --build-arg VERSION=$(VERSION) --tag $(IMAGE) .
+
+test-image: setup sources vendor-tools image ## Build the image and run it against a PostgreSQL container
+	SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m image tests/image
 
 lint: setup ## Check style, types and the order of the modules
 	$(BIN)/ruff check

@@ -1,12 +1,16 @@
 """The fixtures: a server for the session, fresh databases for a test, the vendor's program on them."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 import structlog
 
 from engine import Engine, NoEngineError, choose
+from kill_points import Points
+from migrations import References
 from stores import Databases, fresh
+from sweep import Point, points
 from vendor_tool import VendorTool
 
 
@@ -45,3 +49,22 @@ def databases(server: Engine) -> Iterator[Databases]:
 def vendor_tool(databases: Databases) -> Callable[[str], VendorTool]:
     """Return what gives the vendor's program of a release, on this test's databases."""
     return lambda version: VendorTool(version=version, databases=databases)
+
+
+@pytest.fixture(scope="session")
+def references(server: Engine) -> Iterator[References]:
+    """Give what the vendor's tool makes, to compare with; each picture is made once."""
+    with fresh(server) as databases:
+        yield References(databases=databases)
+
+
+@pytest.fixture(scope="session")
+def all_points(server: Engine) -> Points:
+    """Return what lists the points at which the vendor's tool can be stopped, each release's and store's once."""
+
+    @cache
+    def listed(release: str, store: str) -> list[Point]:
+        with fresh(server) as databases:
+            return points(databases, release, store)
+
+    return listed

@@ -71,12 +71,17 @@ def build(version: str, target: Path) -> None:
         )
         if result.returncode:
             raise BuildError(f"the vendor's tool {version} does not build: {result.stderr.strip()}")
-        Path(folder, "sql").rename(target)
+        # For another architecture (GOARCH) Go adds a folder of its name.
+        next(Path(folder, "bin").rglob("sql")).rename(target)
 
 
 def environment(folder: str) -> dict[str, str]:
-    """Return what Go needs to install into `folder`."""
-    return {**fetch.go_environment(), "CGO_ENABLED": "0", "GOBIN": folder}
+    """Return what Go needs to install into `folder`, for whatever GOARCH says; GOBIN would refuse another one."""
+    given = {name: value for name, value in fetch.go_environment().items() if name != "GOBIN"}
+    modules = subprocess.run(
+        [fetch.go_command(), "env", "GOMODCACHE"], env=given, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    return {**given, "CGO_ENABLED": "0", "GOPATH": folder, "GOMODCACHE": modules}
 
 
 if __name__ == "__main__":

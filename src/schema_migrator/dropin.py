@@ -1,7 +1,6 @@
 """The vendor's command line on our engine: `temporal-sql-tool`, locked, idempotent and resuming.
 
-Flags, aliases and variables are those of go.temporal.io/server, tools/sql/main.go; Go takes each with one
-dash or two. Where it differs on purpose: docs/running.md.
+Where it differs on purpose: docs/running.md.
 """
 
 from __future__ import annotations
@@ -9,76 +8,21 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schema_migrator import __version__, logs, program
+from schema_migrator import logs, program
+from schema_migrator.dropin_flags import CONNECTION, parse, parser, plain
 from schema_migrator.errors import NoVersion, SettingsError, UnknownState, WrongStore
-from schema_migrator.options import sql_options
-from schema_migrator.program import Parser
+from schema_migrator.options import flag_of, scope_of
 from schema_migrator.settings import Settings, read
 from schema_migrator.source import UNVERSIONED, Store, carried, parse_version
 from schema_migrator.workers import Interrupt
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
-
     from packaging.version import Version
 
-_CONNECTION = {
-    "SQL_HOST": ("endpoint", "ep"),
-    "SQL_PORT": ("port", "p"),
-    "SQL_USER": ("user", "u"),
-    "SQL_PASSWORD": ("password", "pw"),
-    "SQL_DATABASE": ("database", "db"),
-    "SQL_PLUGIN": ("plugin", "pl"),
-    "SQL_CONNECT_ATTRIBUTES": ("connect-attributes", "ca"),
-    "SQL_TLS": ("tls",),
-    "SQL_TLS_CERT_FILE": ("tls-cert-file",),
-    "SQL_TLS_KEY_FILE": ("tls-key-file",),
-    "SQL_TLS_CA_FILE": ("tls-ca-file",),
-    "SQL_TLS_SERVER_NAME": ("tls-server-name",),
-    "SQL_TLS_DISABLE_HOST_VERIFICATION": ("tls-disable-host-verification",),
-}
-_SWITCHES = frozenset({"SQL_TLS", "SQL_TLS_DISABLE_HOST_VERIFICATION", "quiet", "force", "overwrite", "unversioned"})
-_FLAG = re.compile(r"--?(?P<name>[a-z][a-z-]*)(=(?P<value>.*))?", re.DOTALL)
-_COMMANDS: dict[str, tuple[str, str, dict[str, tuple[tuple[str, ...], str]]]] = {
-    "setup-schema": (
-        "setup",
-        "make the version tables, at 0.0; leave them alone where they are",
-        {
-            "version": (("version", "v"), "0.0, or with --schema-name the version to migrate to"),
-            "file": (("schema-file", "f"), "refused: it has no steps that could be resumed"),
-            "name": (("schema-name",), "postgresql/v12/temporal or postgresql/v12/visibility"),
-            "unversioned": (("disable-versioning", "d"), "refused: nobody could tell the version"),
-            "overwrite": (("overwrite", "o"), "refused unless the database is empty"),
-        },
-    ),
-    "update-schema": (
-        "update",
-        "migrate one store, whatever was begun before",
-        {
-            "version": (("version", "v"), "the version to reach; unset: the folder's last"),
-            "folder": (("schema-dir", "d"), "folder of the steps: .../1.32.2/postgresql/v12/temporal/versioned"),
-            "name": (("schema-name", "s"), "postgresql/v12/temporal or postgresql/v12/visibility"),
-        },
-    ),
-    "create-database": (
-        "create",
-        "create the database where it is missing",
-        {"through": (("defaultdb",), "database to connect to meanwhile (postgres)")},
-    ),
-    "drop-database": (
-        "drop",
-        "drop the database",
-        {
-            "through": (("defaultdb",), "database to connect to meanwhile (postgres)"),
-            "force": (("force", "f"), "without it nothing is dropped"),
-        },
-    ),
-    "describe-schema": ("describe", "print the version alone; exit 1 where none is recorded", {}),
-}
 _SCHEMA_NAMES = {f"postgresql/v12/{store.folder}": store for store in Store}
 
 
@@ -89,34 +33,9 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command; return its exit code, 0 with --quiet, as the vendor's tool does."""
-    words = tuple(_plain(argv))
-    code = program.run(words, _parse, _output)
+    words = tuple(plain(argv))
+    code = program.run(words, parse, _output)
     return 0 if "--quiet" in words else code
-
-
-def _plain(argv: Sequence[str]) -> Iterator[str]:
-    """Yield Go's flags as argparse takes them: one dash or two, `--tls=true`, values that begin with a dash."""
-    words, known = iter(argv), _flags({**_CONNECTION, "quiet": ("quiet", "q")})
-    for word in words:
-        found = _FLAG.fullmatch(word)
-        name, switch = known.get(found["name"] if found else "", ("", False))
-        if not found or not name:
-            known = _flags({option: flags for option, (flags, _) in _options(word).items()}) or known
-            yield word
-        elif switch:
-            yield from [f"--{name}"] if (found["value"] or "true").lower() in ("true", "t", "1") else []
-        else:
-            value = next(words, None) if found["value"] is None else found["value"]
-            yield f"--{name}" if value is None else f"--{name}={value}"
-
-
-def _flags(options: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, bool]]:
-    """Return by every flag its long name, and whether it is a switch."""
-    return {flag: (flags[0], option in _SWITCHES) for option, flags in options.items() for flag in flags}
-
-
-def _options(command: str) -> dict[str, tuple[tuple[str, ...], str]]:
-    return next((options for name, (alias, _, options) in _COMMANDS.items() if command in (name, alias)), {})
 
 
 def _output(arguments: dict[str, Any]) -> str:
@@ -226,9 +145,17 @@ def _some_release() -> dict[str, str]:
 
 
 def _settings(arguments: dict[str, Any], store: Store, more: dict[str, str]) -> Settings:
-    given = {name: arguments[name] for name in _CONNECTION}
-    database = given["SQL_DATABASE"] or os.environ.get("SQL_DATABASE") or "temporal"
-    return read({**given, "SQL_DATABASE": database, "SCHEMA_MIGRATOR_STORES": str(store), **more})
+    """Read the settings of one store; a flag of this command line beats every variable."""
+    names = {scope_of(store) + name.removeprefix("SQL_"): name for name in CONNECTION}
+    given = {narrow: arguments[name] for narrow, name in names.items()}
+    database = arguments["SQL_DATABASE"] or os.environ.get("SQL_DATABASE") or "temporal"
+    given |= {scope_of(store) + "DATABASE": database, "SCHEMA_MIGRATOR_STORES": str(store)}
+    try:
+        return read({**given, **more})
+    except SettingsError as error:
+        for narrow, name in names.items():
+            error.message = re.sub(rf"{flag_of(narrow)}\b(?!-)", f"--{CONNECTION[name][0]}", error.message)
+        raise
 
 
 def _files(arguments: dict[str, Any]) -> tuple[Store, dict[str, str]]:
@@ -252,46 +179,6 @@ def _place(folder: Path) -> tuple[Store, dict[str, str]]:
             hint="give a folder such as 1.32.2/postgresql/v12/temporal/versioned, or a link to it",
         )
     return found, {"SCHEMA_MIGRATOR_SOURCES": str(Path(*root)), "TEMPORAL_VERSION": release}
-
-
-def _parse(argv: Sequence[str]) -> dict[str, Any]:
-    found = program.parse(parser(), argv)
-    names = {alias: name for name, (alias, *_) in _COMMANDS.items()}
-    return {**found, "command": names.get(found["command"], found["command"])}
-
-
-def parser() -> Parser:
-    """Return the parser of the vendor's command line."""
-    made = Parser(
-        prog="temporal-sql-tool",
-        usage="temporal-sql-tool [options] command [options of the command]",
-        description="The vendor's command line on schema-migrator's engine: locked, idempotent, resuming.",
-        epilog="Settings of schema-migrator (SCHEMA_MIGRATOR_WAIT_TIMEOUT and so on) work too.",
-        allow_abbrev=False,
-    )
-    made.add_argument(
-        "-v", "--version", action="version", version=f"temporal-sql-tool of schema-migrator {__version__}"
-    )
-    meanings = {option.variable: f"{option.meaning} [{option.variable}]" for option in sql_options()}
-    for name, flags in _CONNECTION.items():
-        _add(made, name, flags, meanings[name])
-    _add(made, "quiet", ("quiet", "q"), "exit with 0 after a failure too")
-    commands = made.add_subparsers(dest="command", required=True, metavar="command")
-    for name, (alias, meaning, options) in _COMMANDS.items():
-        command = commands.add_parser(
-            name, aliases=[alias], help=meaning, description=f"{meaning}.".capitalize(), allow_abbrev=False
-        )
-        for option, (flags, help_text) in options.items():
-            _add(command, option, flags, help_text)
-    commands.add_parser("help", help="show this")
-    return made
-
-
-def _add(parser: ArgumentParser, name: str, flags: Sequence[str], meaning: str) -> None:
-    switch = name in _SWITCHES
-    extra: dict[str, Any] = {"action": "store_const", "const": "true"} if switch else {"metavar": "VALUE"}
-    names = [("-" if len(flag) == 1 else "--") + flag for flag in flags]
-    parser.add_argument(*names, dest=name, help=meaning.replace("%", "%%"), **extra)
 
 
 if __name__ == "__main__":

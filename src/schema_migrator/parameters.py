@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -46,7 +48,23 @@ def parameters(settings: StoreSettings, *, direct: bool = False) -> dict[str, An
         **_attributes(settings),
         "client_encoding": "utf8",
     }
-    return {name: value for name, value in found.items() if value is not None}
+    known = {name: value for name, value in found.items() if value is not None}
+    _assert_role(settings, known)
+    return known
+
+
+def _assert_role(settings: StoreSettings, known: Mapping[str, Any]) -> None:
+    """Refuse where libpq would take the system user's name for a role, and there is no such name."""
+    if "user" in known or "service" in known or {"PGUSER", "PGSERVICE"} & os.environ.keys():
+        return
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise SettingsError(
+            f"no role is named, and this system has no name for user {os.geteuid()}",
+            hint="set SQL_USER",
+            store=settings.store,
+        ) from None
 
 
 def _tls(settings: StoreSettings, host: str | None) -> dict[str, str]:

@@ -1,27 +1,12 @@
 """Whatever the vendor's tool leaves when it is stopped, and after retries, ours brings to the target."""
 
-from functools import cache
-
 import pytest
 
 from chart_line import run_line
-from engine import Engine
 from kill_points import Points, Stop, stops
 from migrations import References
-from stores import Databases, fresh
-from sweep import SETUP, Point, Sweep, migrate, points
-
-
-@pytest.fixture(scope="module")
-def all_points(server: Engine) -> Points:
-    """Return what lists the points of a release and store, each listed once."""
-
-    @cache
-    def listed(release: str, store: str) -> list[Point]:
-        with fresh(server) as databases:
-            return points(databases, release, store)
-
-    return listed
+from stores import Databases
+from sweep import SETUP, Sweep, migrate
 
 
 @pytest.fixture(params=[migrate, run_line], ids=["migrate", "chart"])
