@@ -26,6 +26,19 @@ def test_leaves_unset_what_is_unset(clean: pytest.MonkeyPatch) -> None:
     assert parameters(read({}).stores[0])["client_encoding"] == "utf8"
 
 
+def test_refuses_a_user_without_a_name(clean: pytest.MonkeyPatch) -> None:
+    """A container's numeric user is no role; libpq would fail, and wait, at every connection."""
+    clean.setattr("os.geteuid", lambda: 1234567)
+    with pytest.raises(SettingsError) as refusal:
+        given(clean, {})
+    assert str(refusal.value) == (
+        "default: no role is named, and this system has no name for user 1234567; set SQL_USER"
+    )
+    assert given(clean, {"PGUSER": "u"}) == {}
+    clean.delenv("PGUSER")
+    assert given(clean, {"SQL_USER": "u"}) == {"user": "u"}
+
+
 def test_goes_past_a_pooler(clean: pytest.MonkeyPatch) -> None:
     """The direct connection has another host and port, and all else the same."""
     variables = {"SQL_HOST": "pooler", "SQL_PORT": "6432", "SQL_USER": "u", "SQL_PASSWORD": "p"}
