@@ -14,6 +14,7 @@ from psycopg import sql
 from migrations import Picture, References, latest, picture, versions
 from proxy import Options, Proxy
 from schema_migrator import commands, logs, settings
+from schema_migrator.commands import Migration
 from schema_migrator.errors import MigratorError, NotAsRehearsed
 from schema_migrator.workers import Interrupt
 from stores import Databases, bookkeeping, unique
@@ -21,7 +22,7 @@ from vendor_tool import VendorError, VendorTool
 
 Rows = list[tuple[Any, ...]]
 Records = Mapping[str, Rows]
-Heal = Callable[[Databases, str, str, str], None]
+Heal = Callable[[Databases, str, str, str], object]
 """Brings a database of a release's store to the release's target: databases, release, store, name."""
 
 KINDS = "QES"
@@ -188,12 +189,13 @@ class Sweep:
         return self.seen[state], known
 
 
-def migrate(databases: Databases, release: str, store: str, database: str) -> None:
+def migrate(databases: Databases, release: str, store: str, database: str) -> Migration:
     """Run our migrate in this process. Raises MigratorError, also for a result that is not as it has to be."""
     logs.configure("critical", terminal=False)
     (done,) = commands.migrate(read_settings(databases, release, store, database), Interrupt())
     if done.verdict is not None and not done.verdict.equal:
         raise NotAsRehearsed("the verdict is not equal")
+    return done
 
 
 def read_settings(databases: Databases, release: str, store: str, database: str) -> settings.Settings:
