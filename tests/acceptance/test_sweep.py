@@ -6,10 +6,10 @@ from chart_line import run_line
 from kill_points import Points, Stop, stops
 from migrations import References
 from stores import Databases
-from sweep import SETUP, Sweep, migrate
+from sweep import SETUP, Sweep, run_migrate
 
 
-@pytest.fixture(params=[migrate, run_line], ids=["migrate", "chart"])
+@pytest.fixture(params=[run_migrate, run_line], ids=["migrate", "chart"])
 def sweep(databases: Databases, references: References, request: pytest.FixtureRequest) -> Sweep:
     """Return the sweep on this test's databases, healed by ours or by the official chart's line on our drop-in."""
     return Sweep(databases=databases, references=references, heal=request.param)
