@@ -9,11 +9,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 WORKERS ?= 2
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/temporal-schema-migrator/tools
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources vendor-tools demo test test-matrix image test-image lint docs format bench sweep picture check clean
+.PHONY: help setup sources vendor-tools demo test test-matrix image test-image test-chart lint docs format bench sweep picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -37,7 +38,7 @@ demo: setup sources ## Watch it work on a PostgreSQL of its own
 	@$(BIN)/schema-migrator demo
 
 test: setup sources vendor-tools ## Run the tests
-	$(BIN)/pytest -n $(WORKERS) -m 'not matrix and not image'
+	$(BIN)/pytest -n $(WORKERS) -m 'not matrix and not image and not chart'
 
 test-matrix: setup sources ## Run the tests of every release and every PostgreSQL (many minutes)
 	$(BIN)/python vendor/build_tool.py --all
@@ -49,6 +50,13 @@ image: ## Build the image (IMAGE, TEMPORAL_VERSION, DOCKER_FLAGS)
 test-image: setup sources vendor-tools image ## Build the image and run it against a PostgreSQL container
 	SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m image tests/image
 
+test-chart: setup $(TOOLS)/helm ## Render the chart with helm, check it against Kubernetes' schemas and our settings
+	HELM=$(TOOLS)/helm $(BIN)/pytest -m chart tests/chart
+
+# Go tools come as modules that go.sum pins.
+$(TOOLS)/%: tools/%/go.mod tools/%/go.sum | setup
+	cd tools/$* && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 ../../$(BIN)/go build -o $@ tool
+
 lint: setup ## Check style, types and the order of the modules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -56,7 +64,7 @@ lint: setup ## Check style, types and the order of the modules
 	$(BIN)/lint-imports
 	$(BIN)/python tools/documents.py --check
 
-docs: setup ## Write the generated parts of README.md
+docs: setup ## Write the generated parts of the documents
 	$(BIN)/python tools/documents.py
 
 format: setup ## Put the code in shape

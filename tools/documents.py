@@ -1,22 +1,27 @@
 """Write the generated parts of the documents; --check only compares.
 
-README.md has the table of settings and the text of --help, CONTRIBUTING.md the list of modules.
+README.md has the table of settings and the text of --help, CONTRIBUTING.md the list of modules, the
+chart's README its values.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+import yaml
 
 from schema_migrator.cli import parser
 from schema_migrator.options import Option, run_options, sql_options
 
 ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "charts" / "temporal-migrations"
 
 
 class MarkersMissingError(Exception):
@@ -77,9 +82,33 @@ def first_line(module: str) -> str:
     return escaped((ast.get_docstring(tree) or "").partition("\n")[0].removesuffix("."))
 
 
+def chart_values() -> str:
+    """Return the table of the chart's values, each with the `# --` line above it."""
+    lines = (CHART / "values.yaml").read_text(encoding="utf-8").splitlines()
+    rows = [
+        f"| `{name}` | {code(default)} | {escaped(meaning)} |"
+        for name, default, meaning in described(yaml.compose("\n".join(lines)), lines)
+    ]
+    return "\n".join(["| value | default | meaning |", "| --- | --- | --- |", *rows])
+
+
+def described(node: yaml.MappingNode, lines: list[str], above: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield each value's name, default and meaning; a block of values has a row only where it is described itself."""
+    for key, value in node.value:
+        comment = lines[key.start_mark.line - 1].strip()
+        meaning = comment.removeprefix("# -- ") if comment.startswith("# -- ") else ""
+        block = isinstance(value, yaml.MappingNode) and not value.flow_style
+        if block and not meaning:
+            yield from described(value, lines, f"{above}{key.value}.")
+        else:
+            default = yaml.safe_load(yaml.serialize(value))
+            yield f"{above}{key.value}", json.dumps(default), meaning
+
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"settings": settings, "help": help_text},
     "CONTRIBUTING.md": {"modules": modules},
+    "charts/temporal-migrations/README.md": {"values": chart_values},
 }
 
 

@@ -1,0 +1,242 @@
+{{- define "temporal-migrations.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- $made := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- default $made .Values.fullnameOverride | trunc 48 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "temporal-migrations.labels" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "temporal-migrations.image" -}}
+{{- $registry := default .Values.image.registry .Values.global.imageRegistry -}}
+{{- $place := ternary (printf "%s/%s" $registry .Values.image.repository) .Values.image.repository (ne $registry "") -}}
+{{- if .Values.image.digest }}{{ $place }}@{{ .Values.image.digest }}
+{{- else }}{{ $place }}:{{ default .Chart.AppVersion .Values.image.tag }}{{ end -}}
+{{- end }}
+
+{{- define "temporal-migrations.serviceAccountName" -}}
+{{- $made := ternary (include "temporal-migrations.fullname" .) "default" .Values.serviceAccount.create -}}
+{{- default $made .Values.serviceAccount.name -}}
+{{- end }}
+
+{{- /* A store's connection: its own fields over the common ones. */}}
+{{- define "temporal-migrations.connection" -}}
+{{- mergeOverwrite (deepCopy .root.Values.connection) (deepCopy .store.connection) | toYaml -}}
+{{- end }}
+
+{{- /* What cannot be said in the schema, each as one sentence. */}}
+{{- define "temporal-migrations.check" -}}
+{{- $enabled := 0 }}
+{{- range $name := list "default" "visibility" }}
+  {{- $store := index $.Values.databases $name }}
+  {{- if $store.enabled }}
+    {{- $enabled = add1 $enabled }}
+    {{- if not (kindIs "string" $store.targetVersion) }}
+      {{- fail (printf "databases.%s.targetVersion is the number %v: quote it, because YAML takes 1.10 for 1.1" $name $store.targetVersion) }}
+    {{- end }}
+    {{- $connection := include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml }}
+    {{- if not (or $connection.host $connection.hostKey) }}
+      {{- fail (printf "the %s store has no host: set connection.host, or connection.hostKey to a key of the Secret" $name) }}
+    {{- end }}
+    {{- if not (or $connection.user $connection.userKey) }}
+      {{- fail (printf "the %s store has no role: set connection.user, or connection.userKey to a key of the Secret" $name) }}
+    {{- end }}
+    {{- if and (not $connection.existingSecret) (or $connection.hostKey $connection.portKey $connection.userKey) }}
+      {{- fail (printf "the %s store names keys of a Secret, but no Secret: set connection.existingSecret" $name) }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- if not $enabled }}{{ fail "no store is enabled: set databases.default.enabled or databases.visibility.enabled" }}{{ end }}
+{{- if not (kindIs "string" .Values.serverVersion) }}
+  {{- fail (printf "serverVersion is the number %v: quote it" .Values.serverVersion) }}
+{{- end }}
+{{- if and (eq .Values.mode "job") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
+  {{- fail "ttlSecondsAfterFinished is set in mode job: Argo CD would make the Job again as soon as it is gone; unset it" }}
+{{- end }}
+{{- end }}
+
+{{- define "temporal-migrations.env" -}}
+{{- $stores := list }}
+{{- range $name := list "default" "visibility" }}{{ if (index $.Values.databases $name).enabled }}{{ $stores = append $stores $name }}{{ end }}{{ end -}}
+- name: SCHEMA_MIGRATOR_STORES
+  value: {{ join "," $stores }}
+{{- with .Values.serverVersion }}
+- name: TEMPORAL_VERSION
+  value: {{ . | quote }}
+{{- end }}
+{{- range $setting, $variable := dict "executor" "EXECUTOR" "waitTimeout" "WAIT_TIMEOUT" "lockTimeout" "LOCK_TIMEOUT" "onDrift" "ON_DRIFT" "adopt" "ADOPT" "logLevel" "LOG_LEVEL" }}
+- name: SCHEMA_MIGRATOR_{{ $variable }}
+  value: {{ index $.Values.settings $setting | toString | quote }}
+{{- end }}
+{{- range $name := $stores }}
+{{- $store := index $.Values.databases $name }}
+{{ include "temporal-migrations.storeEnv" (dict "name" $name "store" $store "connection" (include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml)) }}
+{{- end }}
+{{- end }}
+
+{{- define "temporal-migrations.storeEnv" -}}
+{{- $prefix := printf "%s_SQL_" (upper .name) }}
+{{- $connection := .connection -}}
+- name: {{ $prefix }}DATABASE
+  value: {{ .store.database | quote }}
+{{- with .store.targetVersion }}
+- name: {{ upper $.name }}_TARGET_VERSION
+  value: {{ . | quote }}
+{{- end }}
+{{- range $variable, $field := dict "HOST" "host" "PORT" "port" "USER" "user" }}
+{{- $key := index $connection (printf "%sKey" $field) }}
+{{- $value := index $connection $field }}
+{{- if $key }}
+- name: {{ $prefix }}{{ $variable }}
+  valueFrom: { secretKeyRef: { name: {{ $connection.existingSecret | quote }}, key: {{ $key | quote }} } }
+{{- else if $value }}
+- name: {{ $prefix }}{{ $variable }}
+  value: {{ $value | toString | quote }}
+{{- end }}
+{{- end }}
+{{- if $connection.passwordCommand }}
+- name: {{ $prefix }}PASSWORD_COMMAND
+  value: {{ $connection.passwordCommand | quote }}
+{{- else if $connection.existingSecret }}
+- name: {{ $prefix }}PASSWORD
+  valueFrom: { secretKeyRef: { name: {{ $connection.existingSecret | quote }}, key: {{ $connection.passwordKey | quote }} } }
+{{- end }}
+{{- range $variable, $field := dict "CONNECT_ATTRIBUTES" "connectAttributes" "DIRECT_HOST" "directHost" }}
+{{- with index $connection $field }}
+- name: {{ $prefix }}{{ $variable }}
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- if $connection.tls.enabled }}
+- name: {{ $prefix }}TLS
+  value: "true"
+{{- range $variable, $field := dict "CA_FILE" "caKey" "CERT_FILE" "certKey" "KEY_FILE" "keyKey" }}
+{{- with index $connection.tls $field }}
+- name: {{ $prefix }}TLS_{{ $variable }}
+  value: {{ printf "/etc/temporal-migrations/tls/%s/%s" $.name . }}
+{{- end }}
+{{- end }}
+{{- with $connection.tls.serverName }}
+- name: {{ $prefix }}TLS_SERVER_NAME
+  value: {{ . | quote }}
+{{- end }}
+{{- if $connection.tls.disableHostVerification }}
+- name: {{ $prefix }}TLS_DISABLE_HOST_VERIFICATION
+  value: "true"
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The pod of every Job and of the test: only the command differs. */}}
+{{- define "temporal-migrations.pod" -}}
+{{- $root := .root }}
+{{- $tls := dict }}
+{{- range $name := list "default" "visibility" }}
+  {{- $store := index $root.Values.databases $name }}
+  {{- $connection := include "temporal-migrations.connection" (dict "root" $root "store" $store) | fromYaml }}
+  {{- if and $store.enabled $connection.tls.enabled $connection.tls.existingSecret }}{{ $_ := set $tls $name $connection.tls.existingSecret }}{{ end }}
+{{- end -}}
+restartPolicy: Never
+serviceAccountName: {{ include "temporal-migrations.serviceAccountName" $root }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
+  {{- end }}
+{{- end }}
+{{- range $field := list "priorityClassName" "runtimeClassName" }}
+{{- with index $root.Values $field }}
+{{ $field }}: {{ . }}
+{{- end }}
+{{- end }}
+securityContext: {{- toYaml $root.Values.podSecurityContext | nindent 2 }}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "hostAliases" "dnsConfig" }}
+{{- with index $root.Values $field }}
+{{ $field }}: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with $root.Values.extraInitContainers }}
+initContainers: {{- toYaml . | nindent 2 }}
+{{- end }}
+containers:
+  - name: {{ .command }}
+    image: {{ include "temporal-migrations.image" $root | quote }}
+    imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+    args: [{{ .command }}]
+    env:
+      {{- include "temporal-migrations.env" $root | nindent 6 }}
+      {{- with $root.Values.extraEnv }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    {{- with $root.Values.extraEnvFrom }}
+    envFrom: {{- toYaml . | nindent 6 }}
+    {{- end }}
+    securityContext: {{- toYaml $root.Values.securityContext | nindent 6 }}
+    resources: {{- toYaml $root.Values.resources | nindent 6 }}
+    terminationMessagePath: /dev/termination-log
+    terminationMessagePolicy: FallbackToLogsOnError
+    {{- if or $tls $root.Values.extraVolumeMounts }}
+    volumeMounts:
+      {{- range $name, $secret := $tls }}
+      - { name: tls-{{ $name }}, mountPath: /etc/temporal-migrations/tls/{{ $name }}, readOnly: true }
+      {{- end }}
+      {{- with $root.Values.extraVolumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    {{- end }}
+{{- if or $tls $root.Values.extraVolumes }}
+volumes:
+  {{- range $name, $secret := $tls }}
+  - { name: tls-{{ $name }}, secret: { secretName: {{ $secret | quote }} } }
+  {{- end }}
+  {{- with $root.Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* A Job's spec; `command` is also its container's name, which the failure policy needs. */}}
+{{- define "temporal-migrations.jobSpec" -}}
+{{- $root := .root -}}
+backoffLimit: {{ $root.Values.backoffLimit }}
+activeDeadlineSeconds: {{ $root.Values.activeDeadlineSeconds }}
+{{- if not (kindIs "invalid" $root.Values.ttlSecondsAfterFinished) }}
+ttlSecondsAfterFinished: {{ $root.Values.ttlSecondsAfterFinished }}
+{{- end }}
+podFailurePolicy:
+  rules:
+    - action: FailJob
+      onExitCodes: { containerName: {{ .command }}, operator: In, values: [2, 3] }
+    - action: Ignore
+      onPodConditions: [{ type: DisruptionTarget, status: "True" }]
+template:
+  metadata:
+    labels:
+      {{- include "temporal-migrations.labels" $root | nindent 6 }}
+      {{- with $root.Values.podLabels }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    {{- with $root.Values.podAnnotations }}
+    annotations: {{- toYaml . | nindent 6 }}
+    {{- end }}
+  spec:
+    {{- include "temporal-migrations.pod" . | nindent 4 }}
+{{- end }}
+
+{{- /* All that the migration depends on; not the contents of Secrets, and nothing random. */}}
+{{- define "temporal-migrations.hash" -}}
+{{- $spec := include "temporal-migrations.jobSpec" (dict "root" . "command" "migrate") -}}
+{{- printf "%s %s %s" $spec .Chart.Version .Values.forceTrigger | sha256sum -}}
+{{- end }}
+
+{{- define "temporal-migrations.hookPolicy" -}}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
