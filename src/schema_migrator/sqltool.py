@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import os
 import re
 import subprocess
@@ -46,6 +47,7 @@ WHERE datname = current_database() AND application_name = %s AND pid <> pg_backe
 _POSTGRES_14 = 140_000
 _SETTING = "SCHEMA_MIGRATOR_SQL_TOOL"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_MODULE = re.compile(rb"\tgo\.temporal\.io/server\tv([0-9.]+)\t")
 _PLAIN = re.compile(r"[\w.~$-]+")
 _UNTOLD = frozenset({"logging-call-at", "config", "message", "event"})
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -74,27 +76,36 @@ def check(settings: RunSettings) -> None:
         raise SettingsError(
             f"the executor is sql-tool, but {_SETTING} is not set", hint="name the vendor's binary by it"
         )
-    said = _ask_version(path)
-    found = re.search(r"version v?([0-9][0-9.]*)\s*$", said)
+    said = _says(path)
+    found = _built_from(path) or said
     if found is None:
         raise SettingsError(
             f'{_SETTING} "{path}" does not say its version as temporal-sql-tool does',
             hint=f"name the vendor's binary of release {release.version}",
         )
-    if found[1] != release.version:
+    if found != release.version:
         raise SettingsError(
-            f'{_SETTING} "{path}" is of release {found[1]}, expected {release.version} like the files',
-            hint=f"set TEMPORAL_VERSION={found[1]}, or name another binary",
+            f'{_SETTING} "{path}" is of release {found}, expected {release.version} like the files',
+            hint=f"set TEMPORAL_VERSION={found}, or name another binary",
         )
 
 
-def _ask_version(path: Path) -> str:
+def _built_from(path: Path) -> str | None:
+    """Return the version of the Go module that a binary was built from; 1.25.1 says of itself that it is 0.0.1."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as binary:
+        found = _MODULE.search(binary)
+        return found[1].decode() if found else None
+
+
+def _says(path: Path) -> str | None:
+    """Return what the binary says of its version. Raises SettingsError if it cannot be run."""
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = error.strerror if isinstance(error, OSError) else "it does not end"
         raise SettingsError(f'{_SETTING} "{path}" cannot be run ({reason})', hint=f"correct {_SETTING}") from error
-    return done.stdout
+    found = re.search(r"version v?([0-9][0-9.]*)\s*$", done.stdout)
+    return found[1] if found else None
 
 
 def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
