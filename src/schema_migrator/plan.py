@@ -215,7 +215,7 @@ def _planned(
         previous=previous,
         statements=statements,
         locks=locks,
-        rewrites=tuple(sorted(rehearsal.rewritten[step.version].intersection(lock.table for lock in locks))),
+        rewrites=tuple(sorted(rehearsal.rewrites(step.version).keys() & {lock.table for lock in locks})),
         concurrently=large and any(statement.concurrent for statement in statements),
         resumed=resumed,
         proof=Proof(

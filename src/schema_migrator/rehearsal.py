@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from schema_migrator.snapshot import Snapshot
     from schema_migrator.source import Source, Step
 
+    _Answers = tuple[Cursor[Any], Cursor[Any]]
+
 PREFIX = "schema_migrator_rehearsal_"
 """Prefix of the scratch schema's name; the rest is random."""
 
@@ -43,10 +45,24 @@ WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode <> 'Access
   AND NOT (l.mode IN ('RowShareLock', 'RowExclusiveLock')
     AND EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D'))
 """
-_FILES = """
-SELECT c.relname::text, c.relfilenode FROM pg_catalog.pg_class c
-WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
+_BODIES = """
+SELECT c.relname::text, c.relfilenode, (
+  SELECT json_object_agg(a.attname, a.attnum) FROM pg_catalog.pg_attribute a
+  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+FROM pg_catalog.pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a snapshot does not compare: the file that holds a table's rows, and its columns' numbers.
+
+    A file that changes means that every row was written anew; a column that was dropped and added again
+    has another number, and has lost its values.
+    """
+
+    file: int
+    columns: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +70,13 @@ class Rehearsal:
     """What every version of a release looks like on this server.
 
     `after` has a snapshot a version (0.0: nothing), `within` one before and one after each statement of
-    the steps that were asked for, `rewritten` the tables that a step writes anew (their file changed).
+    the steps that were asked for, and so has `bodies` the tables' bodies by their names.
     """
 
     release: str
     after: Mapping[Version, Snapshot]
     within: Mapping[Version, tuple[Snapshot, ...]]
-    rewritten: Mapping[Version, frozenset[str]]
+    bodies: Mapping[Version, tuple[Mapping[str, Body], ...]]
 
     @property
     def known(self) -> frozenset[Key]:
@@ -81,6 +97,15 @@ class Rehearsal:
         pairs = pairwise(self.within[version])
         keys = frozenset(key for one, other in pairs for key in snapshot.changed(one, other))
         return keys | {Key("table", "", table) for key in keys if (table := snapshot.table_of(key))}
+
+    def rewrites(self, version: Version, *, start: int = 0) -> dict[str, int]:
+        """Return how often the step to a version writes a table anew, from one of its statements on."""
+        counts: dict[str, int] = {}
+        for before, after in pairwise(self.bodies[version][start:]):
+            for table in before.keys() & after.keys():
+                if before[table].file != after[table].file:
+                    counts[table] = counts.get(table, 0) + 1
+        return counts
 
     def dropped(self, version: Version) -> frozenset[Key]:
         """Return the tables and columns that some statement of the step to a version drops."""
@@ -112,37 +137,41 @@ def rehearse(
     `conn` must be in autocommit. Needs CREATE on the database. Raises StatementFailed where the files
     do not run on this server.
     """
+    steps = [step for step in source.steps if only is None or step.version <= only]
     with _scratch_schema(conn) as sent:
-        start, files = sent.send(snapshot.QUERY), [sent.send(_FILES)]
-        asked = []
-        steps = [step for step in source.steps if only is None or step.version <= only]
-        for step in steps:
-            looked = only in (None, step.version)
-            asked.append([*_run(sent, step, each=step.version in closely, looked=looked)])
-            files.append(sent.send(_FILES))
+        start = _look(sent)
+        asked = [
+            [*_run(sent, step, each=step.version in closely, looked=only in (None, step.version))] for step in steps
+        ]
         _assert_harmless(sent.send(_STRONG_LOCKS))
-    before = snapshot.read(start)
-    after, within = {UNVERSIONED: before}, {}
+    before, body = _read(start)
+    after, within, bodies = {UNVERSIONED: before}, {}, {}
     for step, answers in zip(steps, asked, strict=True):
-        taken = tuple(map(snapshot.read, answers))
-        within[step.version] = (before, *taken)
-        before = after[step.version] = taken[-1] if taken else before
-    rewritten = map(_rewritten, pairwise(dict(answer.fetchall()) for answer in files))
-    return Rehearsal(
-        release=source.release,
-        after=after,
-        within=within,
-        rewritten={step.version: tables for step, tables in zip(steps, rewritten, strict=True)},
-    )
+        taken = [(before, body), *map(_read, answers)]
+        within[step.version] = tuple(one for one, _ in taken)
+        bodies[step.version] = tuple(one for _, one in taken)
+        before, body = taken[-1]
+        after[step.version] = before
+    return Rehearsal(release=source.release, after=after, within=within, bodies=bodies)
 
 
-def _run(sent: Batch, step: Step, *, each: bool, looked: bool) -> Iterator[Cursor[Any]]:
-    """Send a step's statements, and the question for a snapshot after each of them or after all."""
+def _run(sent: Batch, step: Step, *, each: bool, looked: bool) -> Iterator[_Answers]:
+    """Send a step's statements, and look after each of them or after all."""
     groups = [[one] for one in step.statements] if each else [step.statements]
     for statements in groups:
         sent.run(statements)
         if looked:
-            yield sent.send(snapshot.QUERY)
+            yield _look(sent)
+
+
+def _look(sent: Batch) -> _Answers:
+    return sent.send(snapshot.QUERY), sent.send(_BODIES)
+
+
+def _read(answers: _Answers) -> tuple[Snapshot, dict[str, Body]]:
+    taken, bodies = answers
+    found = {name: Body(file=file, columns=columns or {}) for name, file, columns in bodies.fetchall()}
+    return snapshot.read(taken), found
 
 
 @contextmanager
@@ -164,11 +193,6 @@ def _scratch_schema(conn: Connection) -> Iterator[Batch]:
     finally:
         with suppress(psycopg.Error):  # a lost connection is rolled back by the server
             conn.rollback()
-
-
-def _rewritten(files: tuple[dict[str, int], dict[str, int]]) -> frozenset[str]:
-    before, after = files
-    return frozenset(name for name, file in before.items() if after.get(name, file) != file)
 
 
 def _assert_harmless(answer: Cursor[Any]) -> None:
