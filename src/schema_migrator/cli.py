@@ -34,6 +34,7 @@ _COMMANDS = {
     "plan": "show what migrate would do, and change nothing",
     "status": "show which version each store is at",
     "verify": "compare both schemas with what their versions look like",
+    "wait": "wait until the databases, or their schemas, are ready",
     "releases": "list the Temporal releases whose files are here",
     "create-database": "create the stores' databases where they are missing",
     "demo": "show all of it on a private PostgreSQL",
@@ -135,6 +136,13 @@ def _create_database(settings: Settings, interrupt: Interrupt, arguments: dict[s
     return "\n".join(lines)
 
 
+def _wait(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+    from schema_migrator import wait, waiting_report  # noqa: PLC0415
+
+    ready = wait.wait(settings, interrupt, wait.aims(arguments["aims"]))
+    return waiting_report.ready_json(ready) if settings.run.output == "json" else waiting_report.ready_text(ready)
+
+
 def _demo(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
     from schema_migrator import demo  # noqa: PLC0415
 
@@ -149,6 +157,7 @@ _HANDLERS: dict[str, Callable[[Settings, Interrupt, dict[str, Any]], str]] = {
     "plan": _plan,
     "status": _status,
     "verify": _verify,
+    "wait": _wait,
     "releases": _releases,
     "create-database": _create_database,
     "demo": _demo,
@@ -177,6 +186,15 @@ def parser() -> Parser:
         _add_options(command)
         if name in ("plan", "status"):
             command.add_argument("--check", action="store_true", help="exit 3 unless every store is at its target")
+        if name == "wait":
+            command.add_argument(
+                "--for",
+                dest="aims",
+                action="append",
+                metavar="WHAT",
+                required=True,
+                help="database or schema; repeats, or separated by commas",
+            )
         if name == "create-database":
             command.add_argument("--through", default="postgres", help="database to connect to meanwhile (postgres)")
     return made

@@ -71,13 +71,16 @@ _TLS_HINTS = {
 }
 
 
-def connect(settings: StoreSettings, interrupt: Interrupt, *, patience: float, direct: bool = False) -> Connection:
+def connect(
+    settings: StoreSettings, interrupt: Interrupt, *, patience: float, direct: bool = False, began: float | None = None
+) -> Connection:
     """Connect, waiting up to `patience` seconds for a database that is not there yet.
 
-    The connection is in autocommit. `direct` goes past a transaction pooler. Raises DatabaseUnavailable
-    at the deadline, PasswordRejected, PreflightFailed, TlsRejected or SettingsError.
+    The connection is in autocommit. `direct` goes past a transaction pooler; `began` is when the waiting began
+    (time.monotonic), if it was not now. Raises DatabaseUnavailable at the deadline, PasswordRejected,
+    PreflightFailed, TlsRejected or SettingsError.
     """
-    limit = _Patience(patience)
+    limit = _Patience(patience, time.monotonic() if began is None else began)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(psycopg.OperationalError),
         stop=lambda state: limit.left(state) <= 0 or interrupt.event.is_set(),
@@ -108,8 +111,8 @@ def refusal(error: BaseException | None) -> tuple[Refusal, str]:
 class _Patience:
     """How long to go on: until the deadline for what may come up yet, briefly for a rejected password."""
 
-    def __init__(self, seconds: float) -> None:
-        self.deadline = time.monotonic() + seconds
+    def __init__(self, seconds: float, began: float) -> None:
+        self.deadline = began + seconds
         self.backoff = tenacity.wait_exponential(multiplier=0.2, max=5) + tenacity.wait_random(0, 1)
         self.rejected_until = math.inf
 

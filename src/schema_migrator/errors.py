@@ -9,6 +9,8 @@ MigratorError
 ├── RetryableError        1   worth another try
 │   ├── DatabaseUnavailable
 │   ├── ConnectionLost
+│   ├── SchemaBehind
+│   ├── FrontendUnavailable
 │   ├── TableLockTimeout
 │   ├── StatementTimeout
 │   ├── ToolFailed
@@ -88,6 +90,14 @@ class DatabaseUnavailable(RetryableError):
 
 class ConnectionLost(RetryableError):
     """The connection broke during the work; the open transaction was rolled back."""
+
+
+class SchemaBehind(RetryableError):
+    """A schema did not reach the version that a server expects until the deadline."""
+
+
+class FrontendUnavailable(RetryableError):
+    """Temporal's frontend did not answer, or was not ready, until the deadline."""
 
 
 class TableLockTimeout(RetryableError):

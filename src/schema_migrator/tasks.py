@@ -42,11 +42,14 @@ class Task:
 
 
 @contextmanager
-def tasks(settings: Settings, interrupt: Interrupt) -> Iterator[dict[Store, Task]]:
-    """Read the files, then connect to every store. Raises InputError before anything is contacted."""
+def tasks(settings: Settings, interrupt: Interrupt, *, began: float | None = None) -> Iterator[dict[Store, Task]]:
+    """Read the files, then connect to every store; `began`: see database.connect.
+
+    Raises InputError before anything is contacted.
+    """
     release = load_release(settings.run.sources, settings.run.temporal_version)
     targets = {one.store: release.source(one.store).target(one.target_version) for one in settings.stores}
-    connect = partial(database.connect, interrupt=interrupt, patience=settings.run.wait_timeout)
+    connect = partial(database.connect, interrupt=interrupt, patience=settings.run.wait_timeout, began=began)
     conns = side_by_side(tuple(targets), interrupt, lambda store: connect(settings.store(store)))
     with ExitStack() as stack:
         for conn in conns.values():
