@@ -2,9 +2,7 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -12,37 +10,34 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from helm import CHART, NEWEST, VERSIONS, Manifest, helm, rendered, template
 from schema_migrator.settings import read
 
-CHART = Path(__file__).resolve().parents[2] / "charts" / "temporal-migrations"
 CI = sorted(path.stem.removesuffix("-values") for path in (CHART / "ci").glob("*-values.yaml"))
-VERSIONS = ("1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
-NEWEST = VERSIONS[-1]
 POLICY = "before-hook-creation,hook-succeeded"
 pytestmark = pytest.mark.chart
 
-Manifest = dict[str, Any]
 
-
-def helm(*args: str) -> subprocess.CompletedProcess[str]:
-    """Run helm; `make test-chart` builds it and says where it is. A version among the arguments beats this one."""
-    return subprocess.run(
-        [os.environ["HELM"], args[0], "--kube-version", NEWEST, *args[1:]], capture_output=True, text=True, check=False
-    )
+def given(values: str) -> tuple[str, str]:
+    """Return the arguments for one of the values files in ci/."""
+    return "--values", str(CHART / "ci" / f"{values}-values.yaml")
 
 
 def render(values: str, *args: str, release: str = "release") -> list[Manifest]:
     """Return what helm makes of the chart with one of the values files in ci/."""
-    done = helm("template", release, str(CHART), "--values", str(CHART / "ci" / f"{values}-values.yaml"), *args)
-    assert done.returncode == 0, done.stderr
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    return rendered(*given(values), *args, release=release)
 
 
 def refusal(*args: str) -> str:
     """Return what helm says of values that it must not take."""
-    done = helm("template", "release", str(CHART), "--values", str(CHART / "ci" / "minimal-values.yaml"), *args)
+    done = template(*given("minimal"), *args)
     assert done.returncode != 0
     return done.stderr
+
+
+def set_json(**values: object) -> tuple[str, ...]:
+    """Return the arguments that set values."""
+    return tuple(word for name, value in values.items() for word in ("--set-json", f"{name}={json.dumps(value)}"))
 
 
 def one(manifests: list[Manifest], kind: str, suffix: str = "") -> Manifest:
@@ -65,7 +60,7 @@ def pod(manifests: list[Manifest]) -> Manifest:
 @pytest.mark.parametrize("values", CI)
 def test_lint(values: str) -> None:
     """Helm has nothing to say of it."""
-    done = helm("lint", "--strict", str(CHART), "--values", str(CHART / "ci" / f"{values}-values.yaml"))
+    done = helm("lint", "--strict", "--kube-version", NEWEST, str(CHART), *given(values))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -83,12 +78,12 @@ def test_kubernetes_takes_it(values: str, version: str) -> None:
 def test_our_program_takes_its_variables(values: str) -> None:
     """Each variable of the Job is a setting of ours; a Secret's value stands for itself."""
     (container,) = pod(render(values))["containers"]
-    given = {
+    variables = {
         item["name"]: item.get("value", "5432" if item["name"].endswith("_PORT") else "x") for item in container["env"]
     }
-    with patch.dict(os.environ, given, clear=True):
+    with patch.dict(os.environ, variables, clear=True):
         settings = read({})
-    stores = given["SCHEMA_MIGRATOR_STORES"].split(",")
+    stores = variables["SCHEMA_MIGRATOR_STORES"].split(",")
     assert [str(store.store) for store in settings.stores] == stores
     assert all(store.sql.host and store.sql.user for store in settings.stores)
 
@@ -113,11 +108,17 @@ def test_a_hooks_account_is_there_before_it() -> None:
     manifests = render("everything")
     account = one(manifests, "ServiceAccount")
     annotations = account["metadata"]["annotations"]
-    assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade,post-install,post-upgrade"
+    assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade,post-install,post-upgrade,test"
     assert (annotations["helm.sh/hook-weight"], annotations["helm.sh/hook-delete-policy"]) == ("-10", POLICY)
     verify = one(manifests, "Job", "-verify")
     assert verify["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
     assert pod(manifests)["serviceAccountName"] == account["metadata"]["name"]
+
+
+def test_the_account_is_there_for_helm_test_too() -> None:
+    """The account goes with the hook, so the test's pod needs it made again."""
+    account = one(render("minimal", "--set", "serviceAccount.create=true"), "ServiceAccount")
+    assert account["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade,test"
 
 
 def test_an_ordinary_job() -> None:
@@ -137,6 +138,7 @@ CHANGES = {
     "the trigger": ("--set", "forceTrigger=now"),
     "a host": ("--set", "connection.host=other"),
     "a toleration": ("--set", "tolerations[0].operator=Exists"),
+    "an annotation": ("--set", "annotations.note=other"),
 }
 
 
@@ -175,13 +177,53 @@ def test_the_pod_is_restricted() -> None:
 def test_secrets_are_only_referred_to() -> None:
     """CloudNativePG's Secrets as they are: role, password, host and port by key, one Secret a store."""
     (container,) = pod(render("cloudnativepg"))["containers"]
-    given = {item["name"]: item for item in container["env"]}
-    assert {name: item["valueFrom"]["secretKeyRef"] for name, item in given.items() if "valueFrom" in item} == {
+    found = {item["name"]: item for item in container["env"]}
+    assert {name: item["valueFrom"]["secretKeyRef"] for name, item in found.items() if "valueFrom" in item} == {
         f"{store}_SQL_{name}": {"name": secret, "key": key}
         for store, secret in (("DEFAULT", "temporal-app"), ("VISIBILITY", "temporal-visibility-app"))
         for name, key in (("HOST", "host"), ("PORT", "port"), ("USER", "username"), ("PASSWORD", "password"))
     }
-    assert given["DEFAULT_TARGET_VERSION"]["value"] == "1.18"
+    assert found["DEFAULT_TARGET_VERSION"]["value"] == "1.18"
+
+
+OWN = {
+    "a host beats the common key": ({"hostKey": "host"}, {"host": "own"}, "HOST", "own"),
+    "a role beats the common key": ({"userKey": "username"}, {"user": "own"}, "USER", "own"),
+    "a port beats the common key": ({"portKey": "port"}, {"port": 6432}, "PORT", "6432"),
+    "a Secret beats the common command": ({"passwordCommand": "token"}, {"existingSecret": "own"}, "PASSWORD", "own"),
+    "a command beats the common Secret": ({}, {"passwordCommand": "token"}, "PASSWORD_COMMAND", "token"),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_a_stores_own_connection(case: str) -> None:
+    """What a store says of itself leaves nothing of another way to say it."""
+    common, own, name, value = OWN[case]
+    connection = {"host": "db", "user": "temporal", "existingSecret": "temporal-db", **common}
+    databases = {"visibility": {"connection": own}}
+    found = pod(render("minimal", *set_json(connection=connection, databases=databases)))
+    env = {item["name"]: item for item in found["containers"][0]["env"] if item["name"].startswith("VISIBILITY_SQL_")}
+    item = env[f"VISIBILITY_SQL_{name}"]
+    assert item.get("value", item.get("valueFrom")) in (
+        value,
+        {"secretKeyRef": {"name": value, "key": "password"}},
+    )
+    assert len({"VISIBILITY_SQL_PASSWORD", "VISIBILITY_SQL_PASSWORD_COMMAND"} & set(env)) == 1
+
+
+def test_a_clients_key_is_not_for_everybody() -> None:
+    """Libpq refuses one that all may read: root and the pod's group may."""
+    found = pod(render("everything"))
+    (volume,) = [item for item in found["volumes"] if item["name"] == "tls-default"]
+    assert volume["secret"] == {"secretName": "db-tls", "defaultMode": 0o440}
+    assert found["securityContext"]["fsGroup"] == 65532
+
+
+def test_labels_can_be_replaced() -> None:
+    """A pod's label of one's own beats the chart's; no key stands twice."""
+    labels = set_json(podLabels={"app.kubernetes.io/version": "mine"})
+    (made, *_) = (item for item in render("minimal", *labels) if item["kind"] == "Job")
+    assert made["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/version"] == "mine"
 
 
 def test_images() -> None:
@@ -210,8 +252,15 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
     ("--set", "connection.existingSecret=,connection.userKey=username"): (
         "the default store names keys of a Secret, but no Secret: set connection.existingSecret"
     ),
-    ("--set", "databases.default.enabled=false,databases.visibility.enabled=false"): "no store is enabled",
-    ("--set", "mode=job,ttlSecondsAfterFinished=600"): "ttlSecondsAfterFinished is set in mode job",
+    ("--set", "databases.default.enabled=false,databases.visibility.enabled=false"): (
+        "no store is enabled: set databases.default.enabled or databases.visibility.enabled"
+    ),
+    ("--set", "mode=job,ttlSecondsAfterFinished=600"): (
+        "ttlSecondsAfterFinished is set in mode job: Argo CD would make the Job again as soon as it is gone; unset it"
+    ),
+    ("--set", "extraEnv[0].name=SCHEMA_MIGRATOR_ADOPT,extraEnv[0].value=true"): (
+        "extraEnv has SCHEMA_MIGRATOR_ADOPT, which the chart sets itself: use its value in place of extraEnv"
+    ),
     ("--set", "tolerationz=x"): "additional properties 'tolerationz' not allowed",
     ("--set", "connection.hots=x"): "additional properties 'hots' not allowed",
     ("--set", "mode=cron"): "value must be one of 'hook', 'job'",
@@ -234,14 +283,14 @@ def test_every_value_is_in_the_schema() -> None:
             yield name
             yield from (f"{name}.{below}" for below in keys(rule))
 
-    def given(values: Mapping[str, Any]) -> Iterator[str]:
+    def said(values: Mapping[str, Any]) -> Iterator[str]:
         for name, value in values.items():
             yield name
-            yield from (f"{name}.{below}" for below in given(value)) if isinstance(value, dict) else ()
+            yield from (f"{name}.{below}" for below in said(value)) if isinstance(value, dict) else ()
 
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     free = ("podSecurityContext.", "securityContext.", "resources.")
-    assert {name for name in given(values) if not name.startswith(free)} == {
+    assert {name for name in said(values) if not name.startswith(free)} == {
         name for name in keys(schema) if ".connection." not in name
     }

@@ -24,9 +24,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- default $made .Values.serviceAccount.name -}}
 {{- end }}
 
-{{- /* A store's connection: its own fields over the common ones. */}}
+{{- /* A store's connection: its own fields over the common ones; its own way to say a thing leaves none of the common ways. */}}
 {{- define "temporal-migrations.connection" -}}
-{{- mergeOverwrite (deepCopy .root.Values.connection) (deepCopy .store.connection) | toYaml -}}
+{{- $own := .store.connection }}
+{{- $made := mergeOverwrite (deepCopy .root.Values.connection) (deepCopy $own) }}
+{{- range $field := list "host" "port" "user" }}
+  {{- $key := printf "%sKey" $field }}
+  {{- if and (hasKey $own $field) (not (hasKey $own $key)) }}{{ $_ := set $made $key "" }}{{ end }}
+{{- end }}
+{{- if and (hasKey $own "existingSecret") (not (hasKey $own "passwordCommand")) }}{{ $_ := set $made "passwordCommand" "" }}{{ end }}
+{{- toYaml $made -}}
 {{- end }}
 
 {{- /* What cannot be said in the schema, each as one sentence. */}}
@@ -57,6 +64,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- if and (eq .Values.mode "job") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
   {{- fail "ttlSecondsAfterFinished is set in mode job: Argo CD would make the Job again as soon as it is gone; unset it" }}
+{{- end }}
+{{- $made := list }}
+{{- range (include "temporal-migrations.env" . | fromYamlArray) }}{{ $made = append $made .name }}{{ end }}
+{{- range .Values.extraEnv }}
+  {{- if has .name $made }}
+    {{- fail (printf "extraEnv has %s, which the chart sets itself: use its value in place of extraEnv" .name) }}
+  {{- end }}
 {{- end }}
 {{- end }}
 
@@ -195,7 +209,8 @@ containers:
 {{- if or $tls $root.Values.extraVolumes }}
 volumes:
   {{- range $name, $secret := $tls }}
-  - { name: tls-{{ $name }}, secret: { secretName: {{ $secret | quote }} } }
+  # libpq refuses a client's key that everybody may read; the pod's group may.
+  - { name: tls-{{ $name }}, secret: { secretName: {{ $secret | quote }}, defaultMode: 0440 } }
   {{- end }}
   {{- with $root.Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
@@ -220,10 +235,7 @@ podFailurePolicy:
 template:
   metadata:
     labels:
-      {{- include "temporal-migrations.labels" $root | nindent 6 }}
-      {{- with $root.Values.podLabels }}
-      {{- toYaml . | nindent 6 }}
-      {{- end }}
+      {{- mergeOverwrite (include "temporal-migrations.labels" $root | fromYaml) $root.Values.podLabels | toYaml | nindent 6 }}
     {{- with $root.Values.podAnnotations }}
     annotations: {{- toYaml . | nindent 6 }}
     {{- end }}
@@ -231,10 +243,10 @@ template:
     {{- include "temporal-migrations.pod" . | nindent 4 }}
 {{- end }}
 
-{{- /* All that the migration depends on; not the contents of Secrets, and nothing random. */}}
+{{- /* The rendered Job but for its name, which may hold this; not the contents of Secrets, and nothing random. */}}
 {{- define "temporal-migrations.hash" -}}
 {{- $spec := include "temporal-migrations.jobSpec" (dict "root" . "command" "migrate") -}}
-{{- printf "%s %s %s" $spec .Chart.Version .Values.forceTrigger | sha256sum -}}
+{{- printf "%s %s %s %v" $spec (toYaml .Values.annotations) .Chart.Version .Values.forceTrigger | sha256sum -}}
 {{- end }}
 
 {{- define "temporal-migrations.hookPolicy" -}}
