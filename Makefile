@@ -14,7 +14,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources vendor-tools demo test test-matrix image test-image test-chart lint docs format bench sweep picture check clean
+.PHONY: help setup sources crds vendor-tools demo test test-matrix image test-image test-chart lint docs format bench sweep picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -30,6 +30,9 @@ $(VENV)/.stamp: pyproject.toml uv.lock
 
 sources: setup ## Fetch the vendor's SQL of every pinned release into releases/
 	@$(BIN)/python vendor/fetch.py
+
+crds: setup ## Fetch the resource definitions that the examples are checked against into crds/
+	@$(BIN)/python vendor/crds.py
 
 vendor-tools: setup ## Build the vendor's tool for the tests (minutes the first time, cached in ~/.cache)
 	@$(BIN)/python vendor/build_tool.py
@@ -50,7 +53,7 @@ image: ## Build the image (IMAGE, TEMPORAL_VERSION, DOCKER_FLAGS)
 test-image: setup sources vendor-tools image ## Build the image and run it against a PostgreSQL container
 	SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m image tests/image
 
-test-chart: setup $(TOOLS)/helm ## Render the chart with helm, check it against Kubernetes' schemas and our settings
+test-chart: setup crds $(TOOLS)/helm ## Render chart and examples with helm, check them against the schemas of their kinds and our settings
 	HELM=$(TOOLS)/helm $(BIN)/pytest -m chart tests/chart
 
 # Go tools come as modules that go.sum pins.
@@ -83,4 +86,4 @@ picture: setup sources ## Paint what the demo prints: docs/demo.svg
 check: lint ## Check all that needs no database
 
 clean: ## Remove what the targets above made here (the cache of vendor's tools stays)
-	rm -rf $(VENV) releases dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) releases crds dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -24,8 +24,9 @@ class FetchError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """The hashes that go.sum gives for a release; `None` where its line is missing."""
+    """The hashes that go.sum gives for a module's release; `None` where its line is missing."""
 
+    module: str
     version: str
     zip_hash: str | None
     mod_hash: str | None
@@ -35,6 +36,7 @@ class Pin:
 class Download:
     """What Go says about a release in its module cache."""
 
+    module: str
     version: str
     folder: Path
     zip_hash: str
@@ -56,44 +58,51 @@ def fetch(pins: Sequence[Pin], releases: Path) -> None:
     missing = [pin for pin in pins if not (releases / pin.version).is_dir()]
     if not missing:
         return
-    downloads = {item.version: item for item in download([pin.version for pin in missing])}
+    downloads = verified(missing)
     for pin in missing:
-        check(pin, downloads[pin.version])
-    for pin in missing:
-        copy(downloads[pin.version].folder, releases / pin.version)
-        print(f"fetched {MODULE} {pin.version} into {releases / pin.version}")
+        copy(downloads[pin].folder, releases / pin.version)
+        print(f"fetched {pin.module} {pin.version} into {releases / pin.version}")
 
 
 def read_pins(go_sum: Path) -> tuple[Pin, ...]:
     """Return the releases that go.sum names, in its order."""
-    hashes: dict[str, dict[str, str]] = {}
+    hashes: dict[tuple[str, str], dict[str, str]] = {}
     for line in go_sum.read_text(encoding="utf-8").splitlines():
         module, version, value = line.split()
-        if module == MODULE:
-            release, _, kind = version.removeprefix("v").partition("/")
-            hashes.setdefault(release, {})[kind] = value
+        release, _, kind = version.removeprefix("v").partition("/")
+        hashes.setdefault((module, release), {})[kind] = value
     return tuple(
-        Pin(version=release, zip_hash=found.get(""), mod_hash=found.get("go.mod")) for release, found in hashes.items()
+        Pin(module=module, version=release, zip_hash=found.get(""), mod_hash=found.get("go.mod"))
+        for (module, release), found in hashes.items()
     )
+
+
+def verified(pins: Sequence[Pin]) -> dict[Pin, Download]:
+    """Let Go bring the releases; return each only when all are the pinned ones."""
+    downloads = {(item.module, item.version): item for item in download(pins)}
+    found = {pin: downloads[pin.module, pin.version] for pin in pins}
+    for pin, item in found.items():
+        check(pin, item)
+    return found
 
 
 def check(pin: Pin, found: Download) -> None:
     """Compare with go.sum; Go itself lets a missing line pass."""
     pairs = (("", pin.zip_hash, found.zip_hash), ("/go.mod", pin.mod_hash, found.mod_hash))
     for suffix, expected, actual in pairs:
-        line = f"{MODULE} v{pin.version}{suffix}"
+        line = f"{pin.module} v{pin.version}{suffix}"
         if expected is None:
             raise FetchError(f'go.sum has no line "{line}", so the download cannot be trusted')
         if expected != actual:
             raise FetchError(f'"{line}" is {actual}, go.sum expects {expected}')
 
 
-def download(versions: Sequence[str]) -> Iterator[Download]:
+def download(pins: Sequence[Pin]) -> Iterator[Download]:
     """Let Go bring the releases into its module cache; yield what it says of each."""
     with tempfile.TemporaryDirectory() as folder:
         # Not in vendor/: Go would add a missing line to go.sum, and the next run would trust it.
         result = subprocess.run(
-            [go_command(), "mod", "download", "-json", *(f"{MODULE}@v{version}" for version in versions)],
+            [go_command(), "mod", "download", "-json", *(f"{pin.module}@v{pin.version}" for pin in pins)],
             cwd=folder,
             env=go_environment(),
             stdout=subprocess.PIPE,
@@ -102,8 +111,9 @@ def download(versions: Sequence[str]) -> Iterator[Download]:
         )
     for item in json_stream(result.stdout):
         if "Error" in item:
-            raise FetchError(f"{MODULE} {item.get('Version', '')} did not come: {item['Error']}")
+            raise FetchError(f"{item.get('Path', '')} {item.get('Version', '')} did not come: {item['Error']}")
         yield Download(
+            module=item["Path"],
             version=item["Version"].removeprefix("v"),
             folder=Path(item["Dir"]),
             zip_hash=item["Sum"],
