@@ -1,0 +1,203 @@
+"""The examples: each of its kind's form, and each consistent with the others and with the chart."""
+
+import json
+import os
+from unittest.mock import patch
+
+import jsonschema
+import pytest
+import yaml
+
+import examples
+from crds import UnknownKindError, validate
+from helm import Manifest, rendered
+from schema_migrator import cli
+from schema_migrator.settings import read
+from stores import RELEASES
+
+pytestmark = pytest.mark.chart
+HEAD = {"metadata": {"name": "a"}, "spec": {}}
+
+
+@pytest.mark.parametrize("file", examples.manifests())
+def test_is_of_its_kind(file: str) -> None:
+    """Every manifest is valid against the definition of its kind, fields that this does not name refused."""
+    assert examples.manifests()[file]
+    for manifest in examples.manifests()[file]:
+        validate(manifest)
+
+
+def test_generated_applications_are_valid() -> None:
+    """So is what the ApplicationSets make."""
+    assert len(examples.applications()) == 54
+    for application in examples.applications():
+        validate(application)
+
+
+@pytest.mark.parametrize("kind", [("example.com/v1", "Unheard"), ("v1", "Podd"), ("argoproj.io/v1", "Application")])
+def test_an_unknown_kind_fails(kind: tuple[str, str]) -> None:
+    """A kind that nobody defines is a failure, not a pass."""
+    with pytest.raises(UnknownKindError) as refused:
+        validate({"apiVersion": kind[0], "kind": kind[1], **HEAD})
+    assert str(refused.value) == f"no schema for {kind[1]} of {kind[0]}: neither Kubernetes' nor in crds/"
+
+
+WRONG = {
+    "a misspelt field": ("Database", "temporal", "schemaz", [], "'schemaz' was unexpected"),
+    "a wrong type": ("Database", "temporal", "owner", 5, "5 is not of type 'string'"),
+    "an unknown field of an Application": (
+        "Application",
+        "temporal",
+        "synchPolicy",
+        {},
+        "'synchPolicy' was unexpected",
+    ),
+    "an unknown field of a set": ("ApplicationSet", "temporal", "strategie", {}, "'strategie' was unexpected"),
+    "an unknown field of the operator's": ("TemporalCluster", "temporal", "shards", 1, "'shards' was unexpected"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_field_fails(case: str) -> None:
+    """The check can fail: each custom kind, with one field that it does not have."""
+    kind, name, field, value, message = WRONG[case]
+    found = examples.one(kind, name)
+    with pytest.raises(jsonschema.ValidationError, match=message):
+        validate({**found, "spec": {**found["spec"], field: value}})
+
+
+def of_our_chart() -> list[Manifest]:
+    """Return the Applications of our chart that carry their values."""
+    sources = [item["spec"]["source"] for item in examples.applications()]
+    return [
+        source["helm"]["valuesObject"]
+        for source in sources
+        if source.get("path") == examples.CHART and "valuesObject" in source["helm"]
+    ]
+
+
+def test_the_chart_takes_their_values() -> None:
+    """Values in Applications and in files render to what Kubernetes takes and to settings of ours."""
+    found = of_our_chart()
+    assert len(found) == 51
+    for values in [found[0], found[-1]]:
+        check(rendered(*(f"--set-json={key}={json.dumps(values[key])}" for key in values)))
+    base = examples.values("cloudnativepg")
+    check(rendered("--values", str(base)))
+    check(rendered("--values", str(base), "--values", str(examples.values("production"))))
+
+
+def check(manifests: list[Manifest]) -> None:
+    """Assert that Kubernetes takes them, and our program its variables."""
+    for manifest in manifests:
+        validate(manifest)
+    job = next(item for item in manifests if item["kind"] == "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    settings(container["env"])
+
+
+def settings(env: list[Manifest]) -> None:
+    """Let our program read a container's variables."""
+    with patch.dict(os.environ, {item["name"]: item.get("value", "x") for item in env}, clear=True):
+        assert read({}).stores
+
+
+def test_one_secret_of_one_role() -> None:
+    """CloudNativePG's role, the migrations, the servers and the operator all take the same key of the same Secret."""
+    secret = examples.one("Secret", "temporal-db")
+    (role,) = examples.one("Cluster", "temporal-postgres")["spec"]["managed"]["roles"]
+    assert secret["type"] == "kubernetes.io/basic-auth"
+    assert (role["name"], role["passwordSecret"]["name"]) == (secret["stringData"]["username"], "temporal-db")
+    used = {
+        (item["name"], item["key"])
+        for item in references(
+            [
+                *rendered("--values", str(examples.values("cloudnativepg"))),
+                *examples.applications(),
+                examples.one("TemporalCluster", "temporal"),
+            ]
+        )
+    }
+    assert used == {("temporal-db", "password"), ("temporal-db", "username")}
+    stores = examples.one("Application", "temporal")["spec"]["source"]["helm"]["valuesObject"]["server"]["config"][
+        "persistence"
+    ]["datastores"]
+    assert {(one["sql"]["existingSecret"], one["sql"]["secretKey"]) for one in stores.values()} == {
+        ("temporal-db", "password")
+    }
+
+
+def references(part: object) -> list[dict[str, str]]:
+    """Return all references to keys of Secrets, at any depth."""
+    if isinstance(part, list):
+        return [found for item in part for found in references(item)]
+    if isinstance(part, dict):
+        own = [part[key] for key in ("secretKeyRef", "passwordSecretRef") if key in part]
+        return own + [found for item in part.values() for found in references(item)]
+    return []
+
+
+def test_the_databases_are_the_roles() -> None:
+    """Both databases have the role as owner, and their `public` too; visibility's has btree_gin."""
+    for name, database, extensions in (
+        ("temporal", "temporal", []),
+        ("temporal-visibility", "temporal_visibility", [{"name": "btree_gin"}]),
+    ):
+        spec = examples.one("Database", name)["spec"]
+        assert (spec["name"], spec["owner"], spec["cluster"]["name"]) == (database, "temporal", "temporal-postgres")
+        assert spec["schemas"] == [{"name": "public", "owner": "temporal"}]
+        assert spec.get("extensions", []) == extensions
+
+
+def test_migrations_come_before_the_runtime() -> None:
+    """Each Application is in exactly one step, the migrations' before the servers'."""
+    found = examples.one("ApplicationSet", "temporal")
+    steps = [step["matchExpressions"][0]["values"] for step in found["spec"]["strategy"]["rollingSync"]["steps"]]
+    assert steps == [["migrations"], ["runtime"]]
+    assert [item["metadata"]["labels"]["step"] for item in examples.generated(found)] == ["migrations", "runtime"]
+
+
+def test_the_fleet() -> None:
+    """Fifty, each with a name and a namespace of its own, all in one step, five at a time."""
+    found = examples.one("ApplicationSet", "temporal-migrations")
+    made = examples.generated(found)
+    assert len({item["metadata"]["name"] for item in made}) == 50
+    assert len({item["spec"]["destination"]["namespace"] for item in made}) == 50
+    (step,) = found["spec"]["strategy"]["rollingSync"]["steps"]
+    assert step["maxUpdate"] == 5
+    assert all(item["metadata"]["labels"]["fleet"] in step["matchExpressions"][0]["values"] for item in made)
+
+
+def test_production_is_spelt_as_on_the_nodes() -> None:
+    """The taint's word in the toleration, the label's in the selector, both in the Job."""
+    files = [str(examples.values(name)) for name in ("cloudnativepg", "production")]
+    manifests = rendered("--values", files[0], "--values", files[1])
+    spec = next(item for item in manifests if item["kind"] == "Job")["spec"]["template"]["spec"]
+    assert spec["nodeSelector"] == {"example.com/pool": "prod"}
+    assert [item["value"] for item in spec["tolerations"]] == ["production"]
+
+
+def test_servers_wait_for_what_they_are() -> None:
+    """The init container's command line is one of ours, and its version the servers' own and carried."""
+    server = examples.one("Application", "temporal")["spec"]["source"]["helm"]["valuesObject"]["server"]
+    (waiting,) = server["additionalInitContainers"]
+    version = server["image"]["tag"]
+    assert {item["name"]: item.get("value") for item in waiting["env"]}["TEMPORAL_VERSION"] == version
+    assert (RELEASES / version).is_dir()
+    settings(waiting["env"])
+    assert cli.parser().parse_args(waiting["args"]).command == "wait"
+    pod = {"containers": [waiting], "initContainers": [waiting]}
+    validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": pod})
+    assert server["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_the_operators_release_is_carried() -> None:
+    """Its version's files are in the image."""
+    assert (RELEASES / examples.one("TemporalCluster", "temporal")["spec"]["version"]).is_dir()
+
+
+def test_values_files_are_no_manifests() -> None:
+    """What the walk over manifests leaves out is rendered with the chart instead."""
+    left = {str(path.parent.name) for path in examples.EXAMPLES.rglob("values.yaml")}
+    assert left == {"cloudnativepg", "production"}
+    assert all("kind" not in yaml.safe_load(examples.values(folder).read_text()) for folder in left)
