@@ -32,13 +32,18 @@ RECORDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Databases:
-    """Two databases of one login role; `vendor_user` logs in with a plain password and acts as that role."""
+    """Two databases of one login role; `vendor_user` logs in with a plain password and acts as that role.
+
+    `server_user` is another role, which owns nothing: what `grant` gives it, as to Temporal's server.
+    """
 
     engine: Engine
     user: str
     password: str = field(repr=False)
     vendor_user: str
     vendor_password: str = field(repr=False)
+    server_user: str
+    server_password: str = field(repr=False)
     default: str
     visibility: str
 
@@ -60,6 +65,19 @@ class Databases:
         """Return the owner's autocommit connection."""
         own: dict[str, str | int] = {"user": self.user, "password": self.password}
         return self.engine.connect(self.name(store), **{**own, **options})
+
+    def connect_server(self, database: str, **options: str | int) -> Connection:
+        """Return an autocommit connection of Temporal's server."""
+        own: dict[str, str | int] = {"user": self.server_user, "password": self.server_password}
+        return self.engine.connect(database, **{**own, **options})
+
+    def grant(self, database: str) -> None:
+        """Give Temporal's server what it needs in a database, and no more."""
+        server = sql.Identifier(self.server_user)
+        with self.connect(database) as owner:
+            owner.execute(
+                sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}").format(server)
+            )
 
     def admin(self, database: str = "postgres") -> Connection:
         """Return the superuser's autocommit connection."""
@@ -99,6 +117,8 @@ def fresh(engine: Engine) -> Iterator[Databases]:
         password=AWKWARD,
         vendor_user=unique("temporal_vendor"),
         vendor_password=secrets.token_hex(8),
+        server_user=unique("temporal_server"),
+        server_password=secrets.token_hex(8),
         default=unique("temporal_default"),
         visibility=unique("temporal_visibility"),
     )
@@ -117,12 +137,13 @@ def unique(prefix: str) -> str:
 
 
 def create_roles(databases: Databases) -> None:
-    """Create the owner and the vendor's login, which becomes the owner as it connects."""
-    owner, vendor = sql.Identifier(databases.user), sql.Identifier(databases.vendor_user)
+    """Create the owner, the vendor's login, which becomes the owner as it connects, and the server's."""
+    owner, vendor, server = map(sql.Identifier, (databases.user, databases.vendor_user, databases.server_user))
     create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
     with databases.admin() as admin:
         admin.execute(create.format(owner, sql.Literal(databases.password)))
         admin.execute(create.format(vendor, sql.Literal(databases.vendor_password)))
+        admin.execute(create.format(server, sql.Literal(databases.server_password)))
         admin.execute(sql.SQL("GRANT {} TO {}").format(owner, vendor))
         admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(vendor, owner))
 
@@ -145,7 +166,7 @@ def drop(databases: Databases) -> None:
         ).fetchall()
         for (name,) in owned:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-        for role in (databases.vendor_user, databases.user):
+        for role in (databases.server_user, databases.vendor_user, databases.user):
             admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
 
 

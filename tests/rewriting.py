@@ -1,0 +1,75 @@
+"""An upgrade of the visibility store under load, compared with the vendor's and with what the writers wrote."""
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ledger
+from executions import fill
+from load import Load, Traffic
+from migrations import NEWEST, Picture, picture
+from running import Completed, run_cli, start_cli
+from stores import Databases
+from sweep import HISTORY, copy, differences
+from vendor_tool import VendorTool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """A store with rows, to be copied, and the picture of what the vendor's tool makes of one without."""
+
+    databases: Databases
+    database: str
+    expected: Picture
+
+    def copy(self) -> str:
+        """Return a copy."""
+        return copy(self.databases, self.database)
+
+    def env(self, database: str) -> dict[str, str]:
+        """Return the environment for our program on a copy."""
+        names = {"SCHEMA_MIGRATOR_STORES": "visibility", "VISIBILITY_SQL_DATABASE": database}
+        return self.databases.env() | names
+
+    def migrate(self, database: str, *options: str) -> subprocess.Popen[str]:
+        """Start our program on a copy."""
+        return start_cli(self.env(database), "migrate", *options)
+
+    @contextmanager
+    def load(self, database: str, traffic: Traffic) -> Iterator[Load]:
+        """Let a server work on a copy."""
+        with Load(lambda: self.databases.connect_server(database), traffic) as load:
+            yield load
+
+    def problems(self, database: str, load: Load) -> list[str]:
+        """Return in words all that is wrong with a copy at the end, and with what the server noticed."""
+        found = picture(self.databases, database)
+        wrong = [*load.problems, *differences(found, self.expected)]
+        if sorted(found.records[HISTORY]) != sorted(self.expected.records[HISTORY]):
+            wrong.append(f"the history is {found.records[HISTORY]}, expected {self.expected.records[HISTORY]}")
+        with self.databases.connect(database) as owner:
+            wrong += ledger.differences(owner, load.statements, load.expected)
+        with self.databases.admin(database) as admin:
+            wrong += [f"{index} is not usable" for index in ledger.broken_indexes(admin)]
+        again = run_cli(self.env(database), "plan", "--check")
+        return wrong + [f"another plan is not empty: {again.stdout}"] * (again.code != 0)
+
+
+def origin(databases: Databases, version: str, rows: int) -> Origin:
+    """Let the vendor's tool make a store at a version, with what the server is granted; fill it."""
+    tool = VendorTool(version=NEWEST, databases=databases)
+    database = databases.create()
+    tool.migrate("visibility", version, database=database)
+    databases.grant(database)
+    upgraded = copy(databases, database)
+    tool.update("visibility", database=upgraded)
+    with databases.connect(database) as connection:
+        fill(connection, rows)
+    return Origin(databases=databases, database=database, expected=picture(databases, upgraded))
+
+
+def events(ended: Completed) -> list[Mapping[str, object]]:
+    """Return the events that a run has written."""
+    return [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
