@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import autocommit, examine, execute, lock, logs, plan, preflight, sqltool
+from schema_migrator import autocommit, examine, execute, lock, logs, plan, preflight, sqltool, tables
 from schema_migrator.errors import NotAsRehearsed, PreflightFailed, UnknownState
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
 from schema_migrator.state import Absent, At, Between, Unknown
@@ -164,7 +164,7 @@ def _checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tupl
         found.sight,
         task.target,
         database=task.store.database,
-        wishes=plan.Wishes(adopt=task.settings.run.adopt, by_tool=task.settings.run.executor == "sql-tool"),
+        wishes=_wishes(task.settings),
         knowledge=_knowledge(task, found),
     )
     if made != checked:
@@ -172,11 +172,16 @@ def _checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tupl
     return found, made
 
 
+def _wishes(settings: Settings) -> plan.Wishes:
+    run = settings.run
+    return plan.Wishes(adopt=run.adopt, by_tool=run.executor == "sql-tool", rewrite=run.rewrite)
+
+
 def _knowledge(task: Task, found: Examination) -> plan.Knowledge | None:
     if found.live is None or found.rehearsal is None:
         return None
-    sizes = examine.table_sizes(task.place.conn, found.sight)
-    return plan.Knowledge(rehearsal=found.rehearsal, live=found.live.snapshot, sizes=sizes)
+    known = tables.read(task.place.conn, found.facts.schema or "")
+    return plan.Knowledge(rehearsal=found.rehearsal, live=found.live.snapshot, tables=known)
 
 
 def _weigh_drift(task: Task, found: Examination) -> None:

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from schema_migrator.state import Facts, Sight, State
 
 _LIMITS = database.Limits(table_lock=1, statement=60)
-_SIZES = """
-SELECT c.relname::text, pg_catalog.pg_total_relation_size(c.oid) FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'
-"""
 _HISTORY = sql.SQL("SELECT new_version FROM {} WHERE version_partition = 0")
 
 
@@ -111,13 +107,6 @@ def in_full(place: Place, sight: Sight, target: Version) -> Examination:
     )
     found = resume.find(evidence, _other_rehearsals(place))
     return Examination(sight=replace(sight, state=found), live=live, rehearsal=rehearsed)
-
-
-def table_sizes(conn: Connection, sight: Sight) -> dict[str, int]:
-    """Return the bytes of each table with its indexes. A table that somebody keeps locked raises LockNotAvailable."""
-    schema = sight.facts.schema or ""
-    with database.transaction(conn, schema, _LIMITS, name=database.APPLICATION):
-        return dict(conn.execute(_SIZES, [schema]).fetchall())
 
 
 def again(place: Place, before: Examination, version: Version) -> Examination:

@@ -117,6 +117,28 @@ class RunSettings(_Given):
         validation_alias=f"{PREFIX}ON_DRIFT",
         description="what to do where the schema was changed by hand: warn, or fail before anything is touched",
     )
+    rewrite: Literal["online", "in-place"] | None = Field(
+        None,
+        validation_alias=f"{PREFIX}REWRITE",
+        description="how tables are written anew: without holding up their writers, or as the steps stand;"
+        " unset: large tables online where that is safe",
+    )
+    keep_old: bool = Field(
+        default=False,
+        validation_alias=f"{PREFIX}KEEP_OLD",
+        description="keep the table that an online rewrite has replaced, in a schema of its own",
+    )
+    abandon: bool = Field(
+        default=False,
+        validation_alias=f"{PREFIX}ABANDON",
+        description="remove what an unfinished online rewrite, or one with --keep-old, has left, and do no more",
+    )
+    max_load: int | None = Field(
+        None,
+        ge=1,
+        validation_alias=f"{PREFIX}MAX_LOAD",
+        description="active sessions of others above which an online rewrite pauses; unset: no limit",
+    )
     adopt: bool = Field(
         default=False,
         validation_alias=f"{PREFIX}ADOPT",

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from packaging.version import Version
 
+from schema_migrator import reshape
 from schema_migrator.errors import UnknownState
 from schema_migrator.source import UNVERSIONED
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
 
 if TYPE_CHECKING:
     from schema_migrator.rehearsal import Rehearsal
+    from schema_migrator.reshape import Shape
     from schema_migrator.snapshot import Key, Snapshot
     from schema_migrator.source import Source, Step, Store
     from schema_migrator.state import Sight, State
     from schema_migrator.statements import Statement
+    from schema_migrator.tables import Table
 
 SMALL_TABLE_BYTES = 16 * 1024 * 1024
 """Up to this size a table's indexes are built in the step's transaction, in well under a second."""
+
+ONLINE_BYTES = 64 * 1024 * 1024
+"""From this size on a table is written anew online; below, a rewrite holds writers up for a second or two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +59,8 @@ class PlannedStep:
     """One step with the statements that are to run, and the way they will.
 
     `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction. `resumed`: an
-    earlier run began it. Without a rehearsal there are no locks to take first and there is no proof.
+    earlier run began it; `online`: it is a part of the plan's online rewrite. Without a rehearsal there are
+    no locks to take first and there is no proof.
     """
 
     step: Step
@@ -63,7 +70,23 @@ class PlannedStep:
     rewrites: tuple[str, ...] = ()
     concurrently: bool = False
     resumed: bool = False
+    online: bool = False
     proof: Proof | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Online:
+    """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
+
+    `hindrances` say why it is not to be: of such a plan the steps run as they stand.
+    """
+
+    table: str
+    size: int
+    rewrites: int
+    versions: tuple[Version, ...]
+    shape: Shape | None = None
+    hindrances: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +96,8 @@ class Plan:
     `setup`: the version tables and the first version row are written before. `adopt`: the version that
     is recorded first, because the tables are of it. `rebuild`: invalid indexes that are built again before
     anything else. `together`: all in one transaction, since nobody uses the store yet. `by_tool`: the
-    vendor's binary runs the steps that nobody began before.
+    vendor's binary runs the steps that nobody began before. `online`: the rewrite of a large table, or why
+    it is not done online.
     """
 
     store: Store
@@ -87,6 +111,7 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     rebuild: tuple[str, ...] = ()
     by_tool: bool = False
+    online: Online | None = None
 
     @property
     def empty(self) -> bool:
@@ -111,19 +136,24 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knowledge:
-    """What a rehearsal and a look at the tables add; `sizes` in bytes, indexes included."""
+    """What a rehearsal and a look at the tables add."""
 
     rehearsal: Rehearsal
     live: Snapshot
-    sizes: Mapping[str, int]
+    tables: Mapping[str, Table]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What was asked for: to adopt the version that the tables are of; to let the vendor's binary run the steps."""
+    """What was asked for.
+
+    To adopt the version that the tables are of; to let the vendor's binary run the steps; to write every table
+    anew online, or none. Unless it is said, the large ones are, where that is safe.
+    """
 
     adopt: bool = False
     by_tool: bool = False
+    rewrite: Literal["online", "in-place"] | None = None
 
 
 def build(
@@ -151,6 +181,7 @@ def build(
             steps.append(_planned(step, previous, state, None if fresh else knowledge, untouched=untouched))
             previous = step.version
     unrecorded = isinstance(state, Unrecorded)
+    online = None if fresh or wishes.by_tool else _online(steps, state, knowledge, wishes)
     return Plan(
         store=source.store,
         database=database,
@@ -160,10 +191,39 @@ def build(
         setup=sight.recorded is None and not unrecorded,
         adopt=next(step for step in source.steps if step.version == start) if unrecorded else None,
         together=fresh and not wishes.by_tool,
-        steps=tuple(steps),
+        steps=tuple(_marked(steps, online)),
         rebuild=tuple(sight.facts.invalid) if knowledge else (),
         by_tool=wishes.by_tool,
+        online=online,
     )
+
+
+def _online(steps: Sequence[PlannedStep], state: State, knowledge: Knowledge | None, wishes: Wishes) -> Online | None:
+    """Return the online rewrite among the pending steps, where there is one to be considered."""
+    if knowledge is None or wishes.rewrite == "in-place" or not steps:
+        return None
+    done = state.remaining[0] if isinstance(state, Between) and state.remaining else 0
+    if steps[0].resumed and len(steps[0].statements) != len(steps[0].step.statements) - done:
+        return None  # applied out of order: no point in its rehearsal is where the table stands
+    found = reshape.stretch(knowledge.rehearsal, [one.step for one in steps], done)
+    table = knowledge.tables.get(found.table) if found else None
+    if found is None or table is None or (table.size < ONLINE_BYTES and wishes.rewrite is None):
+        return None
+    shape = reshape.shape(knowledge.rehearsal, found, knowledge.live)
+    hindrances = (*table.hindrances, *([shape] if isinstance(shape, str) else []))
+    return Online(
+        table=found.table,
+        size=table.size,
+        rewrites=found.rewrites,
+        versions=tuple(step.version for step in found.steps),
+        shape=None if isinstance(shape, str) or hindrances else shape,
+        hindrances=hindrances,
+    )
+
+
+def _marked(steps: Sequence[PlannedStep], online: Online | None) -> list[PlannedStep]:
+    versions = online.versions if online and online.shape else ()
+    return [replace(one, online=one.step.version in versions) for one in steps]
 
 
 def _refuse(source: Source, sight: Sight, target: Version, database: str, *, adopt: bool) -> None:
@@ -202,9 +262,9 @@ def _planned(
     statements = tuple(step.statements[index] for index in indexes)
     if knowledge is None:
         return PlannedStep(step=step, previous=previous, statements=statements)
-    rehearsal, sizes = knowledge.rehearsal, knowledge.sizes
+    rehearsal, tables = knowledge.rehearsal, knowledge.tables
     locks = tuple(
-        TableLock(table=table, mode=mode, size=sizes.get(table, 0))
+        TableLock(table=table, mode=mode, size=tables[table].size if table in tables else 0)
         for table, mode in rehearsal.altered(step, previous).items()
         if table in knowledge.live.tables or not resumed
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # deparsed "pretty", which leaves out the schema of what search_path finds, and are valid SQL. Two
 # functions of one name print the same, so what is bound to one of another schema is told from pg_depend.
 # Left out: contype n, PostgreSQL 18's NOT NULL, which stands with its column here as in older versions;
-# indexes that a constraint owns; what belongs to an extension.
+# indexes that a constraint owns; what belongs to an extension; the trigger of an unfinished online rewrite.
 QUERY: LiteralString = r"""
 WITH ns AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = current_schema()),
 rel AS (
@@ -66,7 +66,8 @@ FROM tab t JOIN pg_catalog.pg_index x ON x.indrelid = t.oid JOIN pg_catalog.pg_c
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint co WHERE co.conindid = i.oid AND co.contype IN ('p', 'u', 'x'))
 UNION ALL
 SELECT 'trigger', t.relname, g.tgname, pg_get_triggerdef(g.oid, true)
-FROM tab t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid WHERE NOT g.tgisinternal
+FROM tab t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid
+WHERE NOT g.tgisinternal AND g.tgname <> 'schema_migrator_log'
 UNION ALL
 SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'view' END, '', relname,
   CASE relkind WHEN 'S' THEN '' ELSE pg_get_viewdef(oid, true) END
@@ -143,6 +144,11 @@ class Snapshot:
     def invalid(self) -> frozenset[Key]:
         """Indexes that PostgreSQL marks as invalid: an interrupted CREATE INDEX CONCURRENTLY leaves them."""
         return frozenset(key for key, definition in self.objects.items() if definition.endswith(_INVALID))
+
+    def order(self, table: str) -> tuple[str, ...]:
+        """Return the names of a table's columns in their order."""
+        names = self.objects.get(Key("order", "", table), "")
+        return tuple(names.split(", ")) if names else ()
 
     def validated(self) -> Snapshot:
         """Return the snapshot as it will be when its invalid indexes are built again."""

@@ -26,6 +26,8 @@ _CONCURRENTLY = re.compile(
 _CONCURRENT_INDEX = re.compile(
     rf"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(?!ON\b){_NAME}", re.IGNORECASE
 )
+_STRUCTURAL = re.compile(r"(ALTER\s+TABLE|(CREATE|DROP)\s+INDEX|DO)\b", re.IGNORECASE)
+_CHANGES_ROWS = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|CALL|PERFORM)\b", re.IGNORECASE)
 _CREATE_TABLE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 
 
@@ -50,6 +52,16 @@ class Statement:
     def data_only(self) -> bool:
         """Whether the statement changes rows and no structure."""
         return self.text[:6].upper() == "INSERT"
+
+    @property
+    def changes_rows(self) -> bool:
+        """Whether the statement may change rows, which a rehearsal on empty tables does not show.
+
+        It may unless it begins like a change of structure and has no word for a change of rows, comments
+        aside; the body of a DO block counts too.
+        """
+        text = _blanked(self.text, texts=False)
+        return not _STRUCTURAL.match(text) or bool(_CHANGES_ROWS.search(text))
 
     @property
     def concurrent_index(self) -> str | None:
