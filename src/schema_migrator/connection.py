@@ -96,6 +96,10 @@ def connect(
         raise _explain(error, settings, patience) from error
     except psycopg.ProgrammingError as error:  # libpq refuses a parameter before it connects
         raise _mistaken(str(error).strip(), settings) from error
+    except UnicodeError as error:  # Python does so with a name that the resolver's encoding has no place for
+        raise SettingsError(
+            f"the host in {settings.address} is no host's name", hint="correct SQL_HOST", store=settings.store
+        ) from error
 
 
 def refusal(error: BaseException | None) -> tuple[Refusal, str]:

@@ -180,13 +180,14 @@ def _refuse_two_passwords(variables: list[str]) -> None:
 
 
 def _check_place(sql: SqlSettings, scope: str) -> None:
-    for name, value in (("HOST", sql.host), ("DIRECT_HOST", sql.direct_host), ("DATABASE", sql.database)):
+    hosts = {"HOST": sql.host, "DIRECT_HOST": sql.direct_host}
+    for name, value in (hosts | {"USER": sql.user, "DATABASE": sql.database}).items():
         if value and "://" in value:  # it may hold a password, so it is not shown
             raise SettingsError(
                 f"{scope}{name} is a URL, expected a name",
                 hint=f"set {scope}HOST, {scope}PORT, {scope}USER, {scope}PASSWORD and {scope}DATABASE one by one",
             )
-        if value and name != "DATABASE" and re.fullmatch(r"[^:/,]+:\d+", value):
+        if value and name in hosts and re.fullmatch(r"[^:/,]+:\d+", value):
             raise SettingsError(
                 f'{scope}{name} is "{value}", expected a name or address alone',
                 hint=f"set the port in {scope}{name.replace('HOST', 'PORT')}",
@@ -275,6 +276,6 @@ def _explain(first: Any, variable: str, given: Mapping[str, Any]) -> SettingsErr
     name = flag_of(variable) if variable in given else variable
     context = {key: str(text).removesuffix(".0").replace("'", "") for key, text in first.get("ctx", {}).items()}
     expected = _EXPECTED.get(first["type"], first["msg"]).format(**context)
-    hidden = "PASSWORD" in variable or not isinstance(value, str)
+    hidden = "PASSWORD" in variable or not isinstance(value, str) or "://" in value
     found = f"{name} cannot be used" if hidden else f'{name} is "{value}"'
     return SettingsError(f"{found}, expected {expected}")

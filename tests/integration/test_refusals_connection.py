@@ -36,6 +36,16 @@ def test_no_such_host(refusals: Refusals, databases: Databases) -> None:
     ]
 
 
+@pytest.mark.parametrize("host", ["db..svc", f"{'d' * 64}.svc"])
+def test_no_host_name(refusals: Refusals, databases: Databases, host: str) -> None:
+    """A name that no host can have is refused at once, with or without a name for its certificate."""
+    for tls in ({}, {"SQL_TLS": "true", "SQL_TLS_SERVER_NAME": "db"}):
+        found = refusals.refused(2, "--store", "default", SQL_HOST=host, SCHEMA_MIGRATOR_WAIT_TIMEOUT="300", **tls)
+        assert found == [
+            f"error: default: the host in {address(databases, 'default', host)} is no host's name; correct SQL_HOST"
+        ]
+
+
 def test_refused_port(refusals: Refusals, databases: Databases) -> None:
     """A port that nobody listens on is tried until the deadline."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -149,6 +149,15 @@ def test_names_the_flag_that_is_wrong(clean: pytest.MonkeyPatch) -> None:
             ),
         ),
         (
+            "SQL_USER",
+            "postgres://me:s3cret@db/temporal",
+            (
+                "SQL_USER is a URL, expected a name; set SQL_HOST, SQL_PORT, SQL_USER, SQL_PASSWORD and SQL_DATABASE"
+                " one by one"
+            ),
+        ),
+        ("SQL_PORT", "postgres://me:s3cret@db/temporal", "SQL_PORT cannot be used, expected a whole number"),
+        (
             "SQL_HOST",
             "db:5432",
             'SQL_HOST is "db:5432", expected a name or address alone; set the port in SQL_PORT',
