@@ -182,10 +182,14 @@ def _explain(error: psycopg.OperationalError, settings: StoreSettings, patience:
 
 
 def _absent(text: str, settings: StoreSettings, patience: float) -> DatabaseUnavailable:
-    missing = f'"{settings.database}" does not exist' in text or "no such database" in text
+    hint = "is it running, and is the address right?"
+    if f'"{settings.database}" does not exist' in text or "no such database" in text:
+        hint = "create it: schema-migrator create-database"
+    elif re.search(r"too many (connections|clients)|connection slots", text):
+        hint = "raise that limit, or close other connections: a store takes two"
     return DatabaseUnavailable(
         f"the database at {settings.address} was not there after {patience:g} s: {text}",
-        hint="create it: schema-migrator create-database" if missing else "is it running, and is the address right?",
+        hint=hint,
         store=settings.store,
     )
 

@@ -43,7 +43,7 @@ __all__ = [
     "translated",
 ]
 
-_LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03")
+_LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
 _TRANSIENT = (*_CONTENDED, "57014", "25006", "42501")
@@ -145,6 +145,7 @@ def configure(conn: Connection, schema: str | None, limits: Limits, name: str, *
     values = {
         "lock_timeout": f"{round(limits.table_lock * 1000)}ms",
         "statement_timeout": f"{round(limits.statement * 1000)}ms",
+        "transaction_timeout": "0",  # PostgreSQL 17
         "idle_in_transaction_session_timeout": "60s",  # a lost client's locks end
         "client_connection_check_interval": "5s",  # PostgreSQL 14: a lost client's statement ends
         "application_name": name,
@@ -163,7 +164,9 @@ def translated(settings: StoreSettings, interrupt: Interrupt) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         interrupt.check()
-        raise explain(error, settings) from error
+        found = explain(error, settings)
+        found.store = settings.store
+        raise found from error
 
 
 def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:

@@ -38,8 +38,9 @@ _TRY = f"""
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL idle_in_transaction_session_timeout = '{_HOLDER_TIMEOUT_SECONDS}s';
 SET LOCAL application_name = '{database.APPLICATION} lock';
+SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout';
 SELECT pg_try_advisory_xact_lock({KEY}), pg_backend_pid()
-"""
+"""  # noqa: S608 - constants of this module
 _MINE = f"""
 l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 AND l.classid = {KEY >> 32} AND l.objid = {KEY & 0xFFFFFFFF}

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import structlog
 
 
+class Listener:
+    """Standard error, whoever reads it: a pipe's end that has left must not end a migration."""
+
+    def write(self, text: str) -> None:
+        """Write, if somebody is there."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Send what was written."""
+        with suppress(OSError):
+            sys.stderr.flush()
+
+
 def configure(level: str, *, terminal: bool) -> None:
-    """Set up structlog for the process."""
+    """Set up structlog for the process; psycopg's own warnings say again what our errors say."""
     import structlog  # noqa: PLC0415 - `--help` and `--version` do without it
 
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     renderer: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -22,7 +39,7 @@ def configure(level: str, *, terminal: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(Listener()),  # type: ignore[arg-type]  # print() needs no more
         cache_logger_on_first_use=True,
     )
 

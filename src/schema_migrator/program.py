@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from schema_migrator import errors
+from schema_migrator import errors, logs
 from schema_migrator.errors import MigratorError, SettingsError, SeveralErrors
 
 
@@ -45,7 +45,7 @@ def run(
     except MigratorError as error:
         code = errors.exit_code(error)
         for part in error.parts if isinstance(error, SeveralErrors) else (error,):
-            print(f"error: {part}", file=sys.stderr)  # noqa: T201
+            print(f"error: {part}", file=logs.Listener(), flush=True)
         _last_words(f"exit code {code}: {error}", arguments)
         return code
     except Exception as error:
@@ -62,8 +62,9 @@ def leave(code: int) -> NoReturn:
 
 def say(text: str) -> None:
     """Print a result; a reader that has left, such as `head`, changes neither what is done nor the exit code."""
+    encoding = sys.stdout.encoding or "utf-8"  # a locale may lack letters of a name, or a table's lines
     try:
-        print(text, flush=True)  # noqa: T201 - results go to standard output
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

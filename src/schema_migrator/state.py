@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+import psycopg
 from packaging.version import Version
 from psycopg import sql
 from psycopg.rows import class_row
 
-from schema_migrator.errors import WrongStore
+from schema_migrator.errors import UnknownState, WrongStore
 from schema_migrator.source import UNVERSIONED, parse_version
 from schema_migrator.statements import split
 
@@ -207,7 +208,13 @@ def _read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRo
         "SELECT db_name, curr_version, min_compatible_version FROM {} WHERE version_partition = 0 {}"
     ).format(sql.Identifier(facts.schema or "", "schema_version"), sql.SQL("FOR UPDATE" if lock else ""))
     with conn.cursor(row_factory=class_row(VersionRow)) as cursor:
-        return tuple(cursor.execute(query).fetchall())
+        try:
+            return tuple(cursor.execute(query).fetchall())
+        except psycopg.errors.UndefinedColumn as error:  # Flyway's table was called schema_version, too
+            raise UnknownState(
+                f"the table schema_version is not Temporal's: {error.diag.message_primary}",
+                hint="give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES",
+            ) from error
 
 
 def recognise(release: Release, settings: StoreSettings, facts: Facts, rows: tuple[VersionRow, ...]) -> State:

@@ -233,6 +233,26 @@ def test_events_on_a_terminal(databases: Databases) -> None:
     assert '{"' not in text
 
 
+def test_letters_that_the_output_lacks(databases: Databases) -> None:
+    """Where the locale has no place for a table's lines or a name's letters, there are question marks."""
+    done = run(databases, "status", "--store", "default", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert words(done.stdout.replace("?", "\u2500"))[1][:2] == ["default", databases.default]
+    assert "???" in done.stdout
+
+
+def test_a_reader_that_has_left(databases: Databases) -> None:
+    """A pipe on standard error whose reader is gone, as with `head`, ends no migration."""
+    readable, writable = os.pipe()
+    os.close(readable)
+    done = subprocess.run(
+        [*COMMAND, "migrate"], env=databases.env(), stderr=writable, stdout=subprocess.PIPE, check=False
+    )
+    refused = subprocess.run([*COMMAND, "migrate", "--nix"], env=databases.env(), stderr=writable, check=False)
+    os.close(writable)
+    assert (done.returncode, refused.returncode) == (0, 2)
+    assert done.stdout.count(b"verified") == 2
+
+
 def test_last_words(refusals: Refusals, tmp_path: Path) -> None:
     """The error and its exit code go to the termination message file, whatever kind of failure it is."""
     log = tmp_path / "termination-log"

@@ -112,6 +112,19 @@ def test_missing_database(refusals: Refusals, databases: Databases) -> None:
     ]
 
 
+def test_too_few_connections(refusals: Refusals, databases: Databases) -> None:
+    """The lock has a connection of its own: a role that may have one only is told so, and nothing is touched."""
+    refusals.sql("default", f'ALTER ROLE "{databases.user}" CONNECTION LIMIT 1')
+    found = refusals.refused(1, "--store", "default")
+    assert found == [
+        (
+            f"error: default: the database at {address(databases, 'default')} was not there after 1 s: "
+            f'too many connections for role "{databases.user}"; '
+            "raise that limit, or close other connections: a store takes two"
+        )
+    ]
+
+
 def test_no_right_to_connect(refusals: Refusals, databases: Databases) -> None:
     """A role that may not connect is refused at once, with the SQL that lets it in."""
     name = databases.visibility

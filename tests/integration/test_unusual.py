@@ -62,6 +62,17 @@ def test_awkward_names_and_settings(databases: Databases, name: str) -> None:
     install_and_upgrade(created(databases, name, f"We\"ird %s 'o' {name} {databases.user[-4:]}"))
 
 
+def test_a_limit_for_transactions(databases: Databases) -> None:
+    """A role's transaction_timeout, which PostgreSQL 17 brought, ends neither a migration nor its lock."""
+    store = site(databases, "visibility")
+    limit = f'ALTER ROLE "{databases.user}" SET transaction_timeout = 100'
+    store.admin(
+        f"DO $$ BEGIN IF EXISTS (SELECT FROM pg_settings WHERE name = 'transaction_timeout')"
+        f" THEN EXECUTE '{limit}'; END IF; END $$"
+    )
+    install_and_upgrade(store)
+
+
 def test_much_beside_the_tables(databases: Databases) -> None:
     """The extension in another schema, tables named like catalogs, DDL noted down, a login that sets its role."""
     store = site(databases, "visibility", SQL_USER=databases.vendor_user, SQL_PASSWORD=databases.vendor_password)
@@ -97,6 +108,16 @@ def test_own_objects_in_the_default_store(databases: Databases) -> None:
         "table parted_1",
         "trigger namespaces.own",
     ]
+
+
+def test_another_programs_schema_version(databases: Databases) -> None:
+    """Flyway's table had the same name: no version is read from it, and nothing is touched."""
+    store = site(databases, "default")
+    store.run("CREATE TABLE schema_version (installed_rank int, version text)")
+    assert str(store.refused()) == (
+        'default: the table schema_version is not Temporal\'s: column "db_name" does not exist; '
+        "give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES"
+    )
 
 
 def test_partitioned_by_hand(databases: Databases) -> None:

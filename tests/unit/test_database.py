@@ -1,0 +1,43 @@
+"""Errors of psycopg by their SQLSTATE, and what they mean."""
+
+import psycopg
+import pytest
+
+from schema_migrator import database, settings
+from schema_migrator.errors import (
+    ConnectionLost,
+    MigratorError,
+    PreflightFailed,
+    RefusedError,
+    StatementFailed,
+    StatementTimeout,
+    TableLockTimeout,
+)
+from schema_migrator.source import Store
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("08006", ConnectionLost),
+        ("57P01", ConnectionLost),
+        ("57P05", ConnectionLost),  # idle_session_timeout
+        ("25P03", ConnectionLost),  # idle_in_transaction_session_timeout
+        ("25P04", ConnectionLost),  # transaction_timeout
+        ("55P03", TableLockTimeout),
+        ("40P01", TableLockTimeout),
+        ("57014", StatementTimeout),
+        ("25006", RefusedError),
+        ("42501", PreflightFailed),
+        ("23505", StatementFailed),
+        ("53200", StatementFailed),
+    ],
+)
+def test_by_sqlstate(clean: pytest.MonkeyPatch, state: str, kind: type[MigratorError]) -> None:
+    """What a retry may cure has its own class; the rest is for a person; the address is there and no secret."""
+    clean.setenv("SQL_PASSWORD", "s3cret")
+    clean.setenv("SQL_HOST", "db")
+    found = database.explain(psycopg.errors.lookup(state)("some words"), settings.read({}).store(Store.DEFAULT))
+    assert type(found) is kind
+    assert "db/temporal" in found.message or kind is StatementTimeout or kind is TableLockTimeout
+    assert "s3cret" not in str(found)
