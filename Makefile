@@ -77,7 +77,7 @@ format: setup ## Put the code in shape
 sweep: setup sources vendor-tools ## Stop the vendor's tool and ours at every statement, then migrate (an hour)
 	PYTHONPATH=tests $(BIN)/python tools/kill_sweep.py $(SWEEP)
 
-bench: setup sources vendor-tools ## Compare round trips and seconds with the vendor's tool
+bench: setup sources vendor-tools ## Compare installations, and upgrades under load, with the vendor's tool (BENCH="--help")
 	PYTHONPATH=tests $(BIN)/python tools/bench.py $(BENCH)
 
 picture: setup sources ## Paint what the demo prints: docs/demo.svg

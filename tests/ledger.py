@@ -64,12 +64,14 @@ class Ledger:
 
 def load(connection: Connection, statements: Statements) -> dict[Key, Row]:
     """Return all rows of the table."""
-    rows = map(as_read, connection.execute(statements.every).fetchall())
+    rows = map(as_read, connection.execute(statements.every.encode()).fetchall())
     return {(row[0], row[1]): row for row in rows}
 
 
-def differences(connection: Connection, statements: Statements, expected: Mapping[Key, Row]) -> list[str]:
-    """Return in words how the table differs from what it has to be; every row is read, and by no index.
+def differences(
+    connection: Connection, statements: Statements, expected: Mapping[Key, Row], where: str = "true"
+) -> list[str]:
+    """Return in words how the table, or a part of it, differs from what it has to be; no index is used to read it.
 
     The columns that are generated are computed anew from those that were written; those that came later have
     their default.
@@ -77,13 +79,15 @@ def differences(connection: Connection, statements: Statements, expected: Mappin
     with connection.transaction():
         connection.execute("SET LOCAL enable_indexscan = off")
         connection.execute("SET LOCAL enable_bitmapscan = off")
-        found = [as_read(row) for row in connection.execute(statements.every).fetchall()]
-        return [*_wrong_rows(found, expected), *_wrong_others(connection, statements)]
+        rows = connection.execute(f"{statements.every} WHERE {where}".encode()).fetchall()
+        return [*_wrong_rows(map(as_read, rows), expected), *_wrong_others(connection, statements, where)]
 
 
-def _wrong_rows(found: list[Row], expected: Mapping[Key, Row]) -> list[str]:
-    rows = {(row[0], row[1]): row for row in found}
-    times = Counter((row[0], row[1]) for row in found)
+def _wrong_rows(found: Iterable[Row], expected: Mapping[Key, Row]) -> list[str]:
+    rows, times = {}, Counter[Key]()
+    for row in found:
+        rows[row[0], row[1]] = row
+        times[row[0], row[1]] += 1
     kinds = {
         "lost": [key for key in expected if key not in rows],
         "doubled": [key for key, count in times.items() if count > 1],
@@ -93,12 +97,12 @@ def _wrong_rows(found: list[Row], expected: Mapping[Key, Row]) -> list[str]:
     return [f"{len(keys)} rows are {kind}: {sorted(keys)[:SHOWN]}" for kind, keys in kinds.items() if keys]
 
 
-def _wrong_others(connection: Connection, statements: Statements) -> list[str]:
+def _wrong_others(connection: Connection, statements: Statements, where: str) -> list[str]:
     others = connection.execute(OTHERS, [TABLE, list(statements.columns)]).fetchall()
     if not others:
         return []
     counts = ", ".join(f"count(*) FILTER (WHERE {name} IS DISTINCT FROM ({value}))" for name, value in others)
-    row = connection.execute(f"SELECT {counts} FROM {TABLE}".encode()).fetchone()
+    row = connection.execute(f"SELECT {counts} FROM {TABLE} WHERE {where}".encode()).fetchone()
     assert row is not None
     return [
         f"{count} rows have another {name} than {value}"

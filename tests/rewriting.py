@@ -43,18 +43,24 @@ class Origin:
         with Load(lambda: self.databases.connect_server(database), traffic) as load:
             yield load
 
-    def problems(self, database: str, load: Load) -> list[str]:
-        """Return in words all that is wrong with a copy at the end, and with what the server noticed."""
+    def problems(self, database: str, load: Load, where: str = "true") -> list[str]:
+        """Return in words all that is wrong with a copy at the end, and with what the server noticed.
+
+        `where` tells which of the rows the load knows.
+        """
         found = picture(self.databases, database)
         wrong = [*load.problems, *differences(found, self.expected)]
         if sorted(found.records[HISTORY]) != sorted(self.expected.records[HISTORY]):
             wrong.append(f"the history is {found.records[HISTORY]}, expected {self.expected.records[HISTORY]}")
         with self.databases.connect(database) as owner:
-            wrong += ledger.differences(owner, load.statements, load.expected)
-        with self.databases.admin(database) as admin:
-            wrong += [f"{index} is not usable" for index in ledger.broken_indexes(admin)]
+            wrong += ledger.differences(owner, load.statements, load.expected, where)
         again = run_cli(self.env(database), "plan", "--check")
         return wrong + [f"another plan is not empty: {again.stdout}"] * (again.code != 0)
+
+    def broken_indexes(self, database: str) -> list[str]:
+        """Return the indexes of a copy that cannot be relied upon."""
+        with self.databases.admin(database) as admin:
+            return ledger.broken_indexes(admin)
 
 
 def origin(databases: Databases, version: str, rows: int) -> Origin:

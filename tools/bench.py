@@ -1,207 +1,116 @@
-"""Compares the vendor's tool and ours, alternately on one server; `make bench` runs it.
+"""Compares the vendor's tool and ours: an installation, and an upgrade under load; `make bench` runs it.
 
-Each pair of runs has fresh databases: first the installation, then the same commands again with nothing
-to do. Round trips are counted, and delayed, by the proxy of the tests; without a delay the clients
-connect straight to the server, since the proxy itself would cost the vendor's many round trips more.
+What was measured is kept in docs/performance.json, each new figure in the place of the old one; docs/performance.md and
+its pictures are written from that.
 """
 
 import argparse
-import os
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
-from itertools import product
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
-from typing import TypeAlias
 
-import bench_page
-from bench_page import INSTALL, JOBS, NOTHING, PROVE, Case, Pair, Result, Sample
-from engine import Engine
-from proxy import Options, Proxy
-from schema_migrator.embedded import private_server
-from stores import RELEASES, Databases, fresh
-from vendor_tool import FOLDERS, VendorTool, binary
+from pydantic import TypeAdapter
 
-VERSIONS = ("1.29.1", "1.32.2")
-DELAYS = (0.0, 0.01)
-ROOT = RELEASES.parent
-OURS = Path(sys.executable).with_name("schema-migrator")
-IMPORTS = """
-import gc, rich.table, structlog
-import schema_migrator.cli, schema_migrator.commands, schema_migrator.report
-gc.freeze()
+import bench_install
+import bench_rewrite
+import install_page
+import rewrite_page
+import rewrite_picture
+from install_page import Installations
+from rewrite_page import WAYS, Run
+from stores import RELEASES
+
+INSTALL, REWRITE = "install", "rewrite"
+STARTS = ("1.2", "1.9")
+DOCS = RELEASES.parent / "docs"
+RESULTS = DOCS / "performance.json"
+HEAD = """# Performance
+
+Written by `make bench`, which measures it all anew: change nothing here by hand. `make bench BENCH="--help"` says
+how to measure a part, or larger stores; what else was measured before stays.
+
 """
-DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
-
-
-class BenchError(Exception):
-    """A command that was to be measured failed; the text is what it wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A program with its arguments and its whole environment."""
+class Results:
+    """All that was measured."""
 
-    words: tuple[str, ...]
-    env: Mapping[str, str]
+    install: Installations | None = None
+    rewrite: tuple[Run, ...] = ()
 
 
-Commands: TypeAlias = Callable[[Databases], list[Command]]
+FORM = TypeAdapter(Results)
 
 
 def main() -> None:
-    """Measure, print the table, and write docs/performance.md and docs/performance.svg."""
+    """Measure, print the tables, and write the results, the page and the pictures."""
     args = arguments()
-    compile_ours()
-    with server(durable=args.durable) as engine:
-        page = bench_page.Page(
-            about=about(engine, args),
-            results=measure(engine, args.repetitions),
-            startup=startup(),
-        )
-    print(page.table())
-    print()
-    print(page.goals())
-    if not args.no_write:
-        bench_page.write(page, ROOT / "docs")
+    before = FORM.validate_json(RESULTS.read_bytes()) if RESULTS.exists() else Results()
+    for results in (before,) if args.page else measured(args, before):
+        if not args.no_write:
+            write(results)
+
+
+def measured(args: argparse.Namespace, results: Results) -> Iterator[Results]:
+    """Measure what was asked for and print it; yield the results whenever there is something new."""
+    if INSTALL in args.parts:
+        found = bench_install.installations(args.repetitions, durable=args.durable)
+        print(found.table(), found.goals(), sep="\n\n")
+        yield (results := replace(results, install=found))
+    if REWRITE in args.parts:
+        new: list[Run] = []
+        for run in bench_rewrite.measure(args.starts, args.rows, args.ways):
+            new.append(run)
+            print(*rewrite_page.row(run), *run.problems, sep="  ", file=sys.stderr, flush=True)
+            yield (results := replace(results, rewrite=rewrite_page.merged(results.rewrite, [run])))
+        print(rewrite_page.table(new), rewrite_page.goals(new), sep="\n\n")
+
+
+def write(results: Results) -> None:
+    """Write all that is made of the results."""
+    RESULTS.write_bytes(FORM.dump_json(results, indent=1) + b"\n")
+    sections = []
+    if results.rewrite:
+        sections.append(rewrite_page.section(results.rewrite))
+        Path(DOCS, "rewrite.svg").write_text(rewrite_picture.picture(results.rewrite), encoding="utf-8")
+    if results.install is not None:
+        sections.append(install_page.section(results.install))
+        Path(DOCS, "performance.svg").write_text(install_page.picture(results.install), encoding="utf-8")
+    Path(DOCS, "performance.md").write_text("\n".join([HEAD, *sections]), encoding="utf-8")
 
 
 def arguments() -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", "--repetitions", type=int, default=5, help="measured pairs a case, after one warm-up (5)")
-    parser.add_argument("--durable", action="store_true", help="let the server write to disk at every commit")
-    parser.add_argument("--no-write", action="store_true", help="print only, leave docs/ as it is")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--parts", type=names(INSTALL, REWRITE), default=(INSTALL, REWRITE), help="what to measure (install,rewrite)")
+    add("-n", "--repetitions", type=int, default=5, help="installations: measured pairs a case, after one warm-up (5)")
+    add("--durable", action="store_true", help="installations: let the server write to disk at every commit")
+    add("--rows", type=numbers, default=(0, 20_000, 200_000), help="upgrades: rows of the store (0,20000,200000)")
+    add("--starts", type=names(*STARTS), default=STARTS, help="upgrades: versions to start at (1.2,1.9)")
+    add("--ways", type=names(*WAYS), default=WAYS, help=f"upgrades: what to compare ({','.join(WAYS)})")
+    add("--no-write", action="store_true", help="print only, leave docs/ as it is")
+    add("--page", action="store_true", help="measure nothing, write the page from what was measured before")
     return parser.parse_args()
 
 
-def compile_ours() -> None:
-    """Compile our modules, as an installed wheel's are; the dependencies were compiled by `make setup`."""
-    subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / "src")], check=True)
+def names(*allowed: str) -> Callable[[str], tuple[str, ...]]:
+    """Return what splits a text at its commas and takes no other names than these."""
+
+    def split(text: str) -> tuple[str, ...]:
+        found = tuple(text.split(","))
+        if unknown := set(found) - set(allowed):
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}, expected some of {', '.join(allowed)}")
+        return found
+
+    return split
 
 
-@contextmanager
-def server(*, durable: bool) -> Iterator[Engine]:
-    """Start the embedded PostgreSQL."""
-    with private_server(settings={"max_connections": "200", **(DURABLE if durable else {})}) as started:
-        yield Engine(host=started.host, port=started.port, user=started.user, password=started.password)
-
-
-def about(engine: Engine, args: argparse.Namespace) -> dict[str, str]:
-    """Return what the figures depend on."""
-    with engine.connect() as conn:
-        row = conn.execute("SELECT split_part(version(), ' ', 2), current_setting('fsync')").fetchone()
-    postgres, fsync = row or ("", "")
-    ours = subprocess.run([str(OURS), "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
-    return {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "ours": ours,
-        "vendor": f"temporal-sql-tool of {' and '.join(VERSIONS)}",
-        "PostgreSQL": f"{postgres}, fsync {fsync}, on the same machine",
-        "Python": sys.version.split()[0],
-        "CPUs": str(os.cpu_count()),
-        "repetitions": str(args.repetitions),
-        "options": " ".join(sys.argv[1:]),
-    }
-
-
-def measure(engine: Engine, repetitions: int) -> tuple[Result, ...]:
-    """Run everything, the warm-up and then the repetitions, with the first place changing each time."""
-    pairs: dict[Case, list[Pair]] = {}
-    for turn, (release, delay) in product(range(repetitions + 1), product(VERSIONS, DELAYS)):
-        for job, pair in pairs_of(engine, release, delay, vendor_first=bool(turn % 2)):
-            pairs.setdefault(Case(release=release, job=job, delay=delay), []).append(pair)
-        print("." if turn else "w", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    cases = sorted(pairs, key=lambda case: (case.release, JOBS.index(case.job), case.delay))
-    return tuple(Result(case=case, pairs=tuple(pairs[case][1:])) for case in cases)
-
-
-def pairs_of(engine: Engine, release: str, delay: float, *, vendor_first: bool) -> Iterator[tuple[str, Pair]]:
-    """Measure each job of both tools once; the vendor's installation is compared with ours of both kinds."""
-    tools = {
-        "vendor": partial(vendor_commands, release),
-        "ours": partial(our_commands, release, options=("--no-verify",)),
-        "proven": partial(our_commands, release),
-    }
-    order = list(tools) if vendor_first else list(reversed(tools))
-    found = {tool: samples(engine, tools[tool], delay) for tool in order}
-    (install, nothing), (proven, _), vendor = found["ours"], found["proven"], found["vendor"]
-    for job, ours in ((INSTALL, install), (PROVE, proven)):
-        yield job, Pair(ours=ours, vendor=vendor[0])
-    yield NOTHING, Pair(ours=nothing, vendor=vendor[1])
-
-
-def startup(times: int = 7) -> float:
-    """Return the seconds that Python takes to start with our modules, the median of several times."""
-    found = []
-    for _ in range(times):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", IMPORTS], check=True)
-        found.append(time.perf_counter() - began)
-    return median(found)
-
-
-def vendor_commands(release: str, databases: Databases) -> list[Command]:
-    """Return the four commands of the vendor's chart: setup and update of each store."""
-    tool = VendorTool(version=release, databases=databases)
-    found = []
-    for store, folder in FOLDERS.items():
-        schema = RELEASES / release / "postgresql" / "v12" / folder / "versioned"
-        both = (("setup-schema", "-v", "0.0"), ("update-schema", "-d", str(schema)))
-        found += [Command(words=(str(binary(release)), *words), env=tool.environment(store)) for words in both]
-    return found
-
-
-def our_commands(release: str, databases: Databases, options: tuple[str, ...] = ()) -> list[Command]:
-    """Return our one command, through the script that is installed with the package."""
-    env = {**databases.env(), "TEMPORAL_VERSION": release}
-    return [Command(words=(str(OURS), "migrate", *options), env=env)]
-
-
-def samples(engine: Engine, commands: Commands, delay: float) -> list[Sample]:
-    """Measure an installation into fresh databases, and the same commands once more."""
-    with fresh(engine) as databases:
-        return [sample(databases, commands, delay) for _ in (INSTALL, NOTHING)]
-
-
-def sample(databases: Databases, commands: Commands, delay: float) -> Sample:
-    """Run the commands one after the other and measure them as one."""
-    with ExitStack() as stack:
-        proxy = None
-        if delay:
-            options = Options(host=databases.host, port=databases.port, delay=delay)
-            proxy = stack.enter_context(Proxy(options))
-            databases = databases.via(proxy.port)
-        ready = commands(databases)
-        began = time.perf_counter()
-        memory = max(run(command) for command in ready)
-        seconds = time.perf_counter() - began
-        return Sample(seconds=seconds, memory=memory, round_trips=proxy.stats.round_trips if proxy else None)
-
-
-def run(command: Command) -> int:
-    """Run to the end; return the peak of its memory in bytes.
-
-    Linux counts the moment before exec too, when the child still is this process: what is smaller than
-    this process cannot be seen. Raises BenchError.
-    """
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            command.words, env=dict(command.env), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
-            raise BenchError(f"{' '.join(command.words)} ended with {process.returncode}: {output.read()}")
-    return usage.ru_maxrss * 1024
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of a text."""
+    return tuple(int(number) for number in text.split(","))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""The benchmark's results to a table, a page and a picture; every function takes values and returns text."""
+"""What was measured of installations to a section of the page and a picture; every function returns text."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 INSTALL, PROVE, NOTHING = "install", "install, proven", "nothing to do"
@@ -86,8 +85,8 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """All results, and the seconds that Python takes to start with our modules."""
+class Installations:
+    """All results of installations, and the seconds that Python takes to start with our modules."""
 
     about: Mapping[str, str]
     results: tuple[Result, ...]
@@ -175,23 +174,13 @@ def markdown(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     )
 
 
-def write(page: Page, folder: Path) -> None:
-    """Write performance.md and performance.svg."""
-    folder.mkdir(exist_ok=True)
-    Path(folder, "performance.md").write_text(document(page), encoding="utf-8")
-    Path(folder, "performance.svg").write_text(picture(page), encoding="utf-8")
-
-
-def document(page: Page) -> str:
-    """Return the page."""
+def section(page: Installations) -> str:
+    """Return what the page says of installations."""
     about = page.about
-    command = f'make bench BENCH="{about["options"]}"' if about["options"] else "make bench"
     facts = markdown(
         ("what", "which"), ((name, about[name]) for name in ("date", "vendor", "PostgreSQL", "Python", "CPUs"))
     )
-    return f"""# Performance
-
-Written by `{command}`, which measures it all anew: change nothing here by hand.
+    return f"""## An installation
 
 The vendor's tool runs its four commands (`setup-schema` and `update-schema` for each store) one after the
 other; ours is one process, `schema-migrator migrate` {about["ours"]}. Both run alternately on one server, the first
@@ -201,11 +190,7 @@ ours with `--no-verify`, and "{PROVE}" is what it does unless told otherwise.
 
 {facts}
 
-## Goals
-
 {page.goals()}
-
-## Measured
 
 {page.table()}
 
@@ -221,7 +206,7 @@ ours with `--no-verify`, and "{PROVE}" is what it does unless told otherwise.
 """
 
 
-def picture(page: Page) -> str:
+def picture(page: Installations) -> str:
     """Return a bar chart of the medians as SVG, for light and dark."""
     longest = max(
         median(one.seconds for one in side) for result in page.results for side in (result.ours, result.vendor)
