@@ -30,7 +30,7 @@ RUN GOARCH=$TARGETARCH python vendor/build_tool.py "$TEMPORAL_VERSION" \
 FROM tools AS package
 ARG PIP_INDEX_URL
 ARG TARGETARCH
-RUN uv export --quiet --frozen --no-dev --no-emit-project --output-file requirements.txt \
+RUN uv export --quiet --frozen --no-dev --no-emit-project --extra namespaces --output-file requirements.txt \
  && machine=$(test "$TARGETARCH" = arm64 && echo aarch64 || echo x86_64) \
  && pip install --quiet --require-hashes --requirement requirements.txt --target dependencies --only-binary :all: \
     --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine"

@@ -1,4 +1,4 @@
-"""TLS before a server that has none built in: a front that speaks it to clients, as PostgreSQL does."""
+"""TLS before a server that has none of its own: a front that speaks it to clients."""
 
 import selectors
 import socket
@@ -16,7 +16,7 @@ REFUSED = 'no pg_hba.conf entry for host "127.0.0.1", user "u", database "d", no
 
 
 class TlsFront:
-    """Listens on a free port of 127.0.0.1 from `with` to its end; clients without TLS are refused.
+    """Listens on a free port of 127.0.0.1 from `with` to its end, as PostgreSQL does; clients without TLS are refused.
 
     The refusal is that of a server whose pg_hba.conf has only `hostssl` lines.
     """
@@ -65,8 +65,11 @@ class TlsFront:
                 client.sendall(refusal())
                 return
             client.sendall(b"S")
-            with self.context.wrap_socket(client, server_side=True) as secured:
-                self._relay(secured)
+            self._secure(client)
+
+    def _secure(self, client: socket.socket) -> None:
+        with self.context.wrap_socket(client, server_side=True) as secured:
+            self._relay(secured)
 
     def _relay(self, client: ssl.SSLSocket) -> None:
         with socket.create_connection(self.address) as server, selectors.DefaultSelector() as selector:
@@ -78,6 +81,15 @@ class TlsFront:
                     if not data:
                         return
                     key.data.sendall(data)
+
+
+class BareTlsFront(TlsFront):
+    """The same before a server whose clients begin with TLS, such as one that speaks gRPC."""
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.settimeout(TIMEOUT)
+            self._secure(client)
 
 
 def received(side: object) -> bytes:

@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from schema_migrator.cli import parser
-from schema_migrator.options import Option, run_options, sql_options
+from schema_migrator.options import Option, client_options, run_options, sql_options
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "temporal-migrations"
@@ -38,6 +38,10 @@ def settings() -> str:
             "`DEFAULT_SQL_HOST` (`--default-sql-host`) and `VISIBILITY_SQL_HOST` (`--visibility-sql-host`), and so on.",
             "",
             *table(sql_options()),
+            "",
+            "Where Temporal's frontend is, for `wait --for frontend` and `namespaces`, and what is to be there:",
+            "",
+            *table(client_options()),
         ]
     )
 

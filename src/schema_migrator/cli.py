@@ -9,9 +9,9 @@ from typing import Any
 
 from schema_migrator import __version__, logs, program
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget
-from schema_migrator.options import Option, run_options, sql_options
+from schema_migrator.options import Option, client_options, run_options, sql_options
 from schema_migrator.program import Parser, say
-from schema_migrator.settings import Settings, read
+from schema_migrator.settings import Settings, read, read_client
 from schema_migrator.workers import Interrupt
 
 _EXAMPLES = """\
@@ -34,7 +34,8 @@ _COMMANDS = {
     "plan": "show what migrate would do, and change nothing",
     "status": "show which version each store is at",
     "verify": "compare both schemas with what their versions look like",
-    "wait": "wait until the databases, or their schemas, are ready",
+    "wait": "wait until the databases, their schemas or Temporal's frontend are ready",
+    "namespaces": "create Temporal's namespaces where they are missing",
     "releases": "list the Temporal releases whose files are here",
     "create-database": "create the stores' databases where they are missing",
     "demo": "show all of it on a private PostgreSQL",
@@ -137,10 +138,21 @@ def _create_database(settings: Settings, interrupt: Interrupt, arguments: dict[s
 
 
 def _wait(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
-    from schema_migrator import wait, waiting_report  # noqa: PLC0415
+    from schema_migrator import bootstrap_report, wait  # noqa: PLC0415
 
-    ready = wait.wait(settings, interrupt, wait.aims(arguments["aims"]))
-    return waiting_report.ready_json(ready) if settings.run.output == "json" else waiting_report.ready_text(ready)
+    ready = wait.wait(settings, read_client(arguments), interrupt, wait.aims(arguments["aims"]))
+    return bootstrap_report.ready_json(ready) if settings.run.output == "json" else bootstrap_report.ready_text(ready)
+
+
+def _namespaces(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+    from schema_migrator import bootstrap_report, namespaces  # noqa: PLC0415
+
+    client = read_client(arguments)
+    checked = tuple(arguments["check"] or ())
+    done = namespaces.ensure(settings, client, interrupt, update=arguments["update"], check=checked)
+    if settings.run.output == "json":
+        return bootstrap_report.namespaces_json(done, checked)
+    return bootstrap_report.namespaces_text(done, checked)
 
 
 def _demo(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
@@ -158,6 +170,7 @@ _HANDLERS: dict[str, Callable[[Settings, Interrupt, dict[str, Any]], str]] = {
     "status": _status,
     "verify": _verify,
     "wait": _wait,
+    "namespaces": _namespaces,
     "releases": _releases,
     "create-database": _create_database,
     "demo": _demo,
@@ -183,9 +196,12 @@ def parser() -> Parser:
         command = commands.add_parser(
             name, usage=f"schema-migrator {name} [options]", help=text, description=text, allow_abbrev=False
         )
-        _add_options(command)
+        _add_options(command, name)
         if name in ("plan", "status"):
             command.add_argument("--check", action="store_true", help="exit 3 unless every store is at its target")
+        if name == "namespaces":
+            command.add_argument("--update", action="store_true", help="also change what differs")
+            command.add_argument("--check", action="append", metavar="NAME", help="exit 3 if it is missing; repeats")
         if name == "wait":
             command.add_argument(
                 "--for",
@@ -193,20 +209,25 @@ def parser() -> Parser:
                 action="append",
                 metavar="WHAT",
                 required=True,
-                help="database or schema; repeats, or separated by commas",
+                help="database, schema or frontend; repeats, or separated by commas",
             )
         if name == "create-database":
             command.add_argument("--through", default="postgres", help="database to connect to meanwhile (postgres)")
     return made
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    common, connection = (
-        parser.add_argument_group("settings"),
-        parser.add_argument_group("connection (each also as --default-sql-... and --visibility-sql-... for one store)"),
-    )
+def _add_options(parser: argparse.ArgumentParser, command: str) -> None:
+    common = parser.add_argument_group("settings")
     for option in run_options():
         _add_option(common, option, hidden=False)
+    if command in ("wait", "namespaces"):
+        client = parser.add_argument_group("Temporal's frontend")
+        for option in client_options():
+            _add_option(client, option, hidden=False)
+    if command == "namespaces":
+        return
+    title = "connection (each also as --default-sql-... and --visibility-sql-... for one store)"
+    connection = parser.add_argument_group(title)
     for prefix in ("SQL_", "DEFAULT_SQL_", "VISIBILITY_SQL_"):
         for option in sql_options(prefix):
             _add_option(connection, option, hidden=prefix != "SQL_")

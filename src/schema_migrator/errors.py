@@ -25,6 +25,9 @@ MigratorError
 │   ├── VersionMoved
 │   ├── NotAsRehearsed
 │   ├── NotAtTarget
+│   ├── FrontendRefused
+│   ├── NamespaceMissing
+│   ├── NamespaceRefused
 │   └── StatementFailed
 ├── LockHeld              4   another run holds the advisory lock
 ├── Stopped               143 or 130
@@ -154,6 +157,18 @@ class NotAsRehearsed(RefusedError):
 
 class NotAtTarget(RefusedError):
     """With --check: a store is not at its target."""
+
+
+class FrontendRefused(RefusedError):
+    """Temporal's frontend does not let us in, or what answers is none."""
+
+
+class NamespaceMissing(RefusedError):
+    """With --check: a namespace does not exist."""
+
+
+class NamespaceRefused(RefusedError):
+    """The frontend does not take a namespace as it is wanted."""
 
 
 class StatementFailed(RefusedError):

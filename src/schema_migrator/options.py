@@ -196,6 +196,47 @@ class SqlSettings(_Given):
         return self.model_copy(update={name: getattr(broad, name) for name in broad.model_fields_set - taken})
 
 
+class ClientSettings(_Given):
+    """How to reach Temporal's frontend, by the names that its own clients read, and what is to be there."""
+
+    address: str | None = Field(
+        None,
+        validation_alias="TEMPORAL_ADDRESS",
+        description="frontend's host and port, such as temporal-frontend:7233",
+    )
+    api_key: SecretStr | None = Field(None, validation_alias="TEMPORAL_API_KEY", description="API key, or a token")
+    api_key_file: Path | None = Field(
+        None, validation_alias="TEMPORAL_API_KEY_FILE", description="file that holds the API key"
+    )
+    tls: bool | None = Field(
+        None,
+        validation_alias="TEMPORAL_TLS",
+        description="use TLS; unset: exactly if there is an API key or a certificate",
+    )
+    ca_file: Path | None = Field(
+        None,
+        validation_alias="TEMPORAL_TLS_SERVER_CA_CERT_PATH",
+        description="certificates of the authorities to trust; unset: the system's",
+    )
+    cert_file: Path | None = Field(
+        None, validation_alias="TEMPORAL_TLS_CLIENT_CERT_PATH", description="client certificate"
+    )
+    key_file: Path | None = Field(
+        None, validation_alias="TEMPORAL_TLS_CLIENT_KEY_PATH", description="client certificate's key"
+    )
+    server_name: str | None = Field(
+        None, validation_alias="TEMPORAL_TLS_SERVER_NAME", description="name expected in the frontend's certificate"
+    )
+    namespaces: str | None = Field(
+        None,
+        validation_alias=f"{PREFIX}NAMESPACES",
+        description="namespaces to create: names separated by commas, or a JSON list of objects",
+    )
+    namespaces_file: Path | None = Field(
+        None, validation_alias=f"{PREFIX}NAMESPACES_FILE", description="file that holds that JSON list"
+    )
+
+
 def read_environment(kind: type[BaseSettings], prefix: str = "") -> dict[str, str]:
     """Return what the environment sets, by the variables' names; empty means unset."""
     found = EnvSettingsSource(kind, env_prefix=prefix, env_ignore_empty=True)()
@@ -228,8 +269,7 @@ class Option:
 
 def run_options() -> tuple[Option, ...]:
     """Every option of RunSettings."""
-    named = ((str(field.validation_alias), field) for field in RunSettings.model_fields.values())
-    return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
+    return _named(RunSettings)
 
 
 def sql_options(prefix: str = "SQL_") -> tuple[Option, ...]:
@@ -238,10 +278,20 @@ def sql_options(prefix: str = "SQL_") -> tuple[Option, ...]:
     return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
 
 
+def client_options() -> tuple[Option, ...]:
+    """Every option of ClientSettings."""
+    return _named(ClientSettings)
+
+
+def _named(kind: type[BaseSettings]) -> tuple[Option, ...]:
+    named = ((str(field.validation_alias), field) for field in kind.model_fields.values())
+    return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
+
+
 def all_options() -> tuple[Option, ...]:
     """Every option there is."""
     scopes = ("SQL_", *(scope_of(store) for store in Store))
-    return (*run_options(), *(option for scope in scopes for option in sql_options(scope)))
+    return (*run_options(), *client_options(), *(option for scope in scopes for option in sql_options(scope)))
 
 
 def scope_of(store: Store) -> str:

@@ -12,13 +12,13 @@ COMMAND_SECONDS = 30
 """How long a command may take to print a password."""
 
 
-def from_file(path: Path, name: str) -> str:
+def from_file(path: Path, name: str, kind: str = "password") -> str:
     """Return a file's content without its last line break. Raises SettingsError that gives the setting's name."""
     try:
         found = path.read_bytes()
     except OSError as error:
-        raise SettingsError(f'the password file "{path}" cannot be read ({error.strerror})', hint=_fix(name)) from None
-    return _decoded(found, f'the password file "{path}"', name)
+        raise SettingsError(f'the {kind} file "{path}" cannot be read ({error.strerror})', hint=_fix(name)) from None
+    return _decoded(found, f'the {kind} file "{path}"', name, kind)
 
 
 def from_command(command: str, name: str) -> str:
@@ -47,13 +47,13 @@ def _run(words: list[str], name: str) -> bytes:
     return done.stdout
 
 
-def _decoded(found: bytes, what: str, name: str) -> str:
+def _decoded(found: bytes, what: str, name: str, kind: str = "password") -> str:
     try:
         text = found.decode().rstrip("\r\n")
     except UnicodeDecodeError:
         raise SettingsError(f"{what} gives no UTF-8 text", hint=_fix(name)) from None
     if not text or "\0" in text:
-        raise SettingsError(f"{what} gives {'a zero byte' if text else 'no password'}", hint=_fix(name))
+        raise SettingsError(f"{what} gives {'a zero byte' if text else f'no {kind}'}", hint=_fix(name))
     return text
 
 

@@ -36,7 +36,7 @@ def releases_json(found: tuple[Release, ...]) -> str:
 def releases_text(found: tuple[Release, ...]) -> str:
     """Return a table of releases."""
     rows = [(r["server"], r["default"], r["visibility"]) for r in map(_release, found)]
-    return _table(("server", "default schema", "visibility schema"), rows)
+    return table(("server", "default schema", "visibility schema"), rows)
 
 
 def _release(release: Release) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _particulars(state: State) -> dict[str, Any]:
 def status_text(found: tuple[StoreStatus, ...]) -> str:
     """Return a table of stores."""
     rows = [(str(s.store), s.database, _version(s.state) or "-", str(s.target), _verdict(s)) for s in found]
-    return _table(("store", "database", "version", "target", "state and what migrate does"), rows)
+    return table(("store", "database", "version", "target", "state and what migrate does"), rows)
 
 
 def _verdict(found: StoreStatus) -> str:
@@ -215,7 +215,7 @@ def plan_text(found: Plan) -> str:
     way = "in one transaction" if found.together else alone
     heading += f"{found.version or 'nothing'} to {found.target}, {way}"
     rows = [(str(s.step.version), str(len(s.statements)), _locks(s), s.step.description) for s in found.steps]
-    return heading + "\n" + _table(("version", "statements", "locks and rewrites", "what the vendor says"), rows)
+    return heading + "\n" + table(("version", "statements", "locks and rewrites", "what the vendor says"), rows)
 
 
 def _locks(step: PlannedStep) -> str:
@@ -257,7 +257,7 @@ def migration_json(done: Migration) -> dict[str, Any]:
 
 def migration_text(done: tuple[Migration, ...]) -> str:
     """Return a table of what was done."""
-    return _table(("store", "database", "before", "now", "done"), [_migration_row(one) for one in done])
+    return table(("store", "database", "before", "now", "done"), [_migration_row(one) for one in done])
 
 
 def _migration_row(done: Migration) -> tuple[str, ...]:
@@ -271,7 +271,8 @@ def _migration_row(done: Migration) -> tuple[str, ...]:
     return row["store"], row["database"], row["from"] or "-", row["version"], what
 
 
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table as text."""
     from rich.box import SIMPLE  # noqa: PLC0415 - slow to load, and JSON does without it
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415

@@ -20,9 +20,11 @@ from schema_migrator.errors import SettingsError
 from schema_migrator.options import (
     PASSWORDS,
     PREFIX,
+    ClientSettings,
     RunSettings,
     SqlSettings,
     all_options,
+    client_options,
     flag_of,
     read_environment,
     run_options,
@@ -123,6 +125,13 @@ def read(flags: Mapping[str, Any]) -> Settings:
         )
     _refuse_shared_database(stores)
     return Settings(run=run, stores=stores)
+
+
+def read_client(flags: Mapping[str, Any]) -> ClientSettings:
+    """Read the flags and variables that are for a client of Temporal's. Raises SettingsError."""
+    names = {option.variable: option.variable for option in client_options()}
+    given, environ = _set(flags), _set(read_environment(ClientSettings))
+    return _validated(ClientSettings, names, _chosen(names, environ) | _chosen(names, given), given)
 
 
 def _environment() -> dict[str, str]:
@@ -276,6 +285,6 @@ def _explain(first: Any, variable: str, given: Mapping[str, Any]) -> SettingsErr
     name = flag_of(variable) if variable in given else variable
     context = {key: str(text).removesuffix(".0").replace("'", "") for key, text in first.get("ctx", {}).items()}
     expected = _EXPECTED.get(first["type"], first["msg"]).format(**context)
-    hidden = "PASSWORD" in variable or not isinstance(value, str) or "://" in value
+    hidden = re.search("PASSWORD|API_KEY", variable) or not isinstance(value, str) or "://" in value
     found = f"{name} cannot be used" if hidden else f'{name} is "{value}"'
     return SettingsError(f"{found}, expected {expected}")

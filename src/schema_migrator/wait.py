@@ -1,4 +1,4 @@
-"""Waiting for what a server, a job or a client needs: the databases and their schemas."""
+"""Waiting for what a server, a job or a client needs: the databases, their schemas, Temporal's frontend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from schema_migrator import database, logs
+from schema_migrator import database, frontend, logs
+from schema_migrator.credentials import credentials
 from schema_migrator.errors import (
     MigratorError,
     RetryableError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
+    from schema_migrator.options import ClientSettings
     from schema_migrator.settings import Settings
     from schema_migrator.source import Store
     from schema_migrator.state import Sight
@@ -42,11 +44,12 @@ class Aim(StrEnum):
 
     DATABASE = "database"
     SCHEMA = "schema"
+    FRONTEND = "frontend"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """Something that is there: a database that lets us in, or a schema with its version."""
+    """Something that is there: a database that lets us in, or a schema with its version, or the frontend."""
 
     aim: Aim
     place: str
@@ -65,14 +68,23 @@ def aims(words: Iterable[str]) -> tuple[Aim, ...]:
     return tuple(aim for aim in Aim if aim in names)
 
 
-def wait(settings: Settings, interrupt: Interrupt, aims: tuple[Aim, ...]) -> tuple[Ready, ...]:
+def wait(settings: Settings, client: ClientSettings, interrupt: Interrupt, aims: tuple[Aim, ...]) -> tuple[Ready, ...]:
     """Return when all is there, or raise what speaks against it; all share one deadline.
 
-    Raises DatabaseUnavailable or SchemaBehind at the deadline, and at once what no waiting cures.
+    Raises DatabaseUnavailable, SchemaBehind or FrontendUnavailable at the deadline, and at once what no waiting
+    cures.
     """
     began = time.monotonic()
-    ways = {Aim.DATABASE: _databases, Aim.SCHEMA: _schemas}
-    return tuple(ready for aim in ways if aim in aims for ready in ways[aim](settings, interrupt, began))
+    shown = credentials(client) if Aim.FRONTEND in aims else None
+    found: tuple[Ready, ...] = ()
+    if Aim.DATABASE in aims:
+        found += _databases(settings, interrupt, began)
+    if Aim.SCHEMA in aims:
+        found += _schemas(settings, interrupt, began)
+    if shown is not None:
+        reached = frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
+        found += (Ready(aim=Aim.FRONTEND, place=frontend.run(reached, interrupt).address),)
+    return found
 
 
 def _databases(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:

@@ -3,8 +3,16 @@ from collections.abc import Iterator
 import pytest
 
 from engine import Engine
+from frontends import development_server
 from refusing import STORES, Refusals
 from stores import Databases
+
+
+@pytest.fixture(scope="session")
+def frontend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start Temporal's development server, one for each worker; return its frontend's address."""
+    with development_server(tmp_path_factory.mktemp("temporal")) as address:
+        yield address
 
 
 @pytest.fixture

@@ -201,8 +201,8 @@ def test_stops_while_waiting(databases: Databases) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--for", "server"], 'error: --for is "server", expected one or more of database, schema'),
-        (["--for", ","], 'error: --for is "", expected one or more of database, schema'),
+        (["--for", "server"], 'error: --for is "server", expected one or more of database, schema, frontend'),
+        (["--for", ","], 'error: --for is "", expected one or more of database, schema, frontend'),
         ([], "error: the following arguments are required: --for; see schema-migrator wait --help"),
     ],
 )

@@ -1,0 +1,98 @@
+"""Frontends to talk to: the development server of Temporal's command line, and one that only refuses."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from temporalio.bridge.proto.health.v1 import HealthCheckResponse
+
+from stores import READ_BY_US
+
+PATIENCE = 120.0
+HEALTH = "/grpc.health.v1.Health/Check"
+SERVING = HealthCheckResponse(status=HealthCheckResponse.ServingStatus.SERVING)
+NOT_SERVING = HealthCheckResponse(status=HealthCheckResponse.ServingStatus.NOT_SERVING)
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment without what our program would read, but for these."""
+    kept = {name: value for name, value in os.environ.items() if not READ_BY_US.match(name)}
+    return kept | {"SCHEMA_MIGRATOR_WAIT_TIMEOUT": "60"} | changes
+
+
+@contextmanager
+def development_server(folder: Path) -> Iterator[str]:
+    """Start Temporal's development server; yield its frontend's address."""
+    port = free_port()
+    command = [Path(sys.executable).with_name("temporal"), "server", "start-dev", "--headless", "--port", str(port)]
+    # Its resource detection asks for a user's name, and a container's user may have none.
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "USER": "temporal"}
+    with (
+        (folder / "temporal.log").open("wb") as log,
+        subprocess.Popen([*command, "--log-level", "error"], env=environment, stdout=log, stderr=log) as process,
+    ):
+        try:
+            await_port(port, process)
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until somebody listens there; raise RuntimeError when the process has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nobody listens on port {port} after {PATIENCE} s")
+
+
+class Refusing(grpc.GenericRpcHandler):
+    """Answers the question for its health as told, and all else with one status."""
+
+    def __init__(self, status: grpc.StatusCode, text: str, health: HealthCheckResponse) -> None:
+        self.status, self.text, self.health = status, text, health
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """Return what answers a call."""
+        healthy = details.method == HEALTH
+
+        def answer(_request: bytes, context: grpc.ServicerContext) -> bytes:
+            if healthy:
+                return self.health.SerializeToString()
+            if details.method.endswith("/GetSystemInfo") and self.status is not grpc.StatusCode.UNAUTHENTICATED:
+                return b""
+            context.abort(self.status, self.text)
+            raise AssertionError
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@contextmanager
+def refusing(status: grpc.StatusCode, text: str, health: HealthCheckResponse = SERVING) -> Iterator[str]:
+    """Start a server that refuses every call but the one for its health."""
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool, handlers=[Refusing(status, text, health)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(0).wait()

@@ -1,0 +1,119 @@
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from schema_migrator.errors import SettingsError
+from schema_migrator.namespaces import duration
+from schema_migrator.search_attributes import surplus_columns
+from schema_migrator.settings import read_client
+from schema_migrator.wanted import wanted
+
+pytestmark = pytest.mark.usefixtures("clean")
+VARIABLE = "SCHEMA_MIGRATOR_NAMESPACES"
+
+
+def refused(text: str) -> str:
+    """Return why a list is refused, without the variable's name."""
+    with pytest.raises(SettingsError) as caught:
+        wanted(read_client({VARIABLE: text}))
+    assert str(caught.value).startswith(VARIABLE)
+    return str(caught.value).removeprefix(VARIABLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("3d", timedelta(days=3)),
+        ("72h", timedelta(days=3)),
+        ("1d12h30m15s", timedelta(days=1, hours=12, minutes=30, seconds=15)),
+        ("3650000d", timedelta(days=3_650_000)),
+    ],
+)
+def test_retentions(text: str, length: timedelta) -> None:
+    """Days, hours, minutes and seconds, in this order."""
+    (one,) = wanted(read_client({VARIABLE: json.dumps([{"name": "a", "retention": text}])}))
+    assert one.retention == length
+
+
+@pytest.mark.parametrize("value", ["", "3", "3 d", "d", "-3d", "0h", "0d0h", "3w", "3h2d", "1e9d", "9999999d", "٣d"])
+def test_retentions_that_are_none(value: str) -> None:
+    """What is no duration is shown, with an example."""
+    found = refused(json.dumps([{"name": "a", "retention": value}]))
+    assert found == f': number 1, retention is "{value}", expected a duration such as 72h or 3d'
+
+
+def test_a_retention_that_is_a_number() -> None:
+    """YAML's 72 is no duration: it could be hours or days."""
+    found = refused('[{"name": "a", "retention": 72}]')
+    assert found == ': number 1, retention is "72", expected a duration such as 72h or 3d'
+
+
+@pytest.mark.parametrize(("length", "text"), [(259200, "3d"), (129600, "36h"), (5400, "90m"), (61, "61s"), (0, "0s")])
+def test_durations(length: int, text: str) -> None:
+    """A duration is shown as it would be given."""
+    assert duration(timedelta(seconds=length)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a,,b", ': number 2, name is "", expected a name without blanks around it'),
+        ("a,b,a", ' has the namespace "a" twice; give it once'),
+        ("temporal-system", ': number 1, name is "temporal-system", expected a namespace that is not Temporal\'s own'),
+        ('[{"name": " a"}]', ': number 1, name is " a", expected a name without blanks around it'),
+        ('[{"name": "a\\nb"}]', ': number 1, name is "a\nb", expected a name without blanks around it'),
+        ('[{"name": 1}]', ': number 1, name is "1", expected a name without blanks around it'),
+        ('[{"name": "%s"}]' % ("x" * 1001), f': number 1, name is "{"x" * 1001}", expected at most 1000 bytes'),
+        ("[{}]", ": number 1 has no name; give its name"),
+        ('["a"]', ": number 1, expected an object"),
+        ('{"name": "a"}', ", expected a list of objects"),
+        ('[{"name": "a", "description": 1}]', ': number 1, description is "1", expected a text'),
+        ('[{"name": "a", "data": ["x"]}]', ": number 1, data, expected an object of texts"),
+        ('[{"name": "a", "data": {"x": 1}}]', ': number 1, data.x is "1", expected a text'),
+        (
+            '[{"name": "a", "retentionDays": 3}]',
+            (
+                ": number 1 has retentionDays, which is not known, "
+                "expected name, description, owner, retention, data or searchAttributes"
+            ),
+        ),
+        (
+            '[{"name": "a", "searchAttributes": {"X": "String"}}]',
+            (
+                ': number 1, searchAttributes.X is "String", expected '
+                "'Text', 'Keyword', 'Int', 'Double', 'Bool', 'Datetime' or 'KeywordList'"
+            ),
+        ),
+        ('[{"name": "a"', " is no JSON: EOF while parsing an object at line 1 column 13"),
+    ],
+)
+def test_refuses(text: str, reason: str) -> None:
+    """Each mistake is told with its place."""
+    assert refused(text) == reason
+
+
+def test_one_source(tmp_path: Path) -> None:
+    """A list and a file at once, or a file that cannot be read, are refused."""
+    path = tmp_path / "list"
+    file = {f"{VARIABLE}_FILE": str(path)}
+    with pytest.raises(SettingsError) as caught:
+        wanted(read_client({VARIABLE: "a", **file}))
+    assert str(caught.value) == f"{VARIABLE} and {VARIABLE}_FILE are both set, expected one of them; unset the other"
+    with pytest.raises(SettingsError) as caught:
+        wanted(read_client(file))
+    assert str(caught.value) == f'{VARIABLE}_FILE: "{path}" cannot be read (No such file or directory)'
+    path.write_bytes(b"\xff")
+    with pytest.raises(SettingsError) as caught:
+        wanted(read_client(file))
+    assert str(caught.value) == f'{VARIABLE}_FILE: "{path}" is no UTF-8 text'
+
+
+def test_surplus_columns() -> None:
+    """Of the columns that have one name the first stays, whatever order they come in."""
+    assert surplus_columns({"Keyword02": "a", "Int01": "b", "Keyword01": "a", "Keyword03": "a"}) == (
+        "Keyword02",
+        "Keyword03",
+    )
+    assert surplus_columns({"Keyword01": "a", "Int01": "b"}) == ()
