@@ -126,7 +126,7 @@ def _verify(task: Task, sight: Sight) -> Verdict:
             else f"version {version} is recorded, which release {task.place.release.version} does not have",
             hint="name one by DEFAULT_TARGET_VERSION or VISIBILITY_TARGET_VERSION",
         )
-    if not sight.facts.may_create_schema:
+    if not sight.facts.may_rehearse:
         raise _cannot_rehearse(task, sight)
     found = examine.in_full(task.place, sight, version)
     if isinstance(found.state, At) and found.state.release and version == found.state.version:
@@ -156,7 +156,7 @@ def _cannot_rehearse(task: Task, sight: Sight) -> PreflightFailed:
 def _checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tuple[Examination, Plan]:
     """Plan with all that is known, and refuse what preflight speaks against, unless it was checked before."""
     verify = not task.settings.run.no_verify
-    if isinstance(sight.state, Unknown) and sight.state.refinable and not sight.facts.may_create_schema:
+    if isinstance(sight.state, Unknown) and sight.state.refinable and not sight.facts.may_rehearse:
         raise _cannot_rehearse(task, sight)
     found = examine.examine(task.place, sight, task.target)
     made = plan.build(

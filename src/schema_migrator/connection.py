@@ -58,6 +58,7 @@ _TEXTS = (
         re.compile(
             r"invalid \w+ value|invalid port|weak sslmode|could not match|unrecognized configuration parameter"
             r"|invalid value for parameter|unsupported startup parameter|permission denied to set parameter"
+            r"|definition of service|service file"
         ),
     ),
 )

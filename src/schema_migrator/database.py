@@ -46,6 +46,7 @@ __all__ = [
 _LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
+_SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
 _TRANSIENT = (*_CONTENDED, "57014", "25006", "42501")
 
 
@@ -177,7 +178,7 @@ def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
     if state in _CONTENDED:
         return TableLockTimeout(f"other sessions kept a table locked: {text}", hint="run it again")
     if state == "57014":
-        return StatementTimeout(f"a statement was cancelled: {text}", hint="raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT")
+        return StatementTimeout(f"a statement was cancelled: {text}", hint=_SLOW)
     if state == "25006":
         return RefusedError(f"{settings.address} is read-only: {text}", hint="connect to the primary server")
     if state == "42501":

@@ -80,7 +80,7 @@ def look(place: Place) -> Sight:
 
 def examine(place: Place, sight: Sight, target: Version) -> Examination:
     """Return the state, found by snapshot where the row does not settle it."""
-    if not sight.facts.may_create_schema:
+    if not sight.facts.may_rehearse:
         return Examination(sight=sight)
     if not settled(sight, target):
         return in_full(place, sight, target)

@@ -80,6 +80,12 @@ class Problem:
     remedy: str
 
 
+_READ_ONLY = Problem(
+    found="the server is read-only (a standby, or default_transaction_read_only is on)",
+    remedy="connect to the primary server",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtensionRights:
     """Whether btree_gin can be created here by this role."""
@@ -100,7 +106,7 @@ def check(conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *
     pooled = conn.info.backend_pid != facts.pid and settings.sql.direct_host is None
     found = [*problems(plan, facts, rights, pooled=pooled), *_dependents(conn, plan)]
     if verify and not facts.may_create_schema:
-        found.append(cannot_rehearse(facts, plan.database))
+        found.append(_no_scratch_schema(facts, plan.database))
     if found:
         raise PreflightFailed(
             f'role "{facts.role}" cannot migrate database "{plan.database}"',
@@ -129,7 +135,11 @@ def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled
 
 
 def cannot_rehearse(facts: Facts, database: str) -> Problem:
-    """Return the problem of a role that may not make a scratch schema."""
+    """Return why no scratch schema can be made."""
+    return _READ_ONLY if facts.read_only else _no_scratch_schema(facts, database)
+
+
+def _no_scratch_schema(facts: Facts, database: str) -> Problem:
     return Problem(
         found=f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{database}")',
         remedy=f"as its owner run: GRANT CREATE ON DATABASE {_quoted(database)} TO {_quoted(facts.role)};"
@@ -163,14 +173,7 @@ def _server(facts: Facts) -> list[Problem]:
     found = []
     if facts.server < OLDEST_SERVER:
         found.append(Problem(found=f"the server is PostgreSQL {facts.server // 10000}", remedy="12 or newer is needed"))
-    if facts.read_only:
-        found.append(
-            Problem(
-                found="the server is read-only (a standby, or default_transaction_read_only is on)",
-                remedy="connect to the primary server",
-            )
-        )
-    return found
+    return [*found, _READ_ONLY] if facts.read_only else found
 
 
 def _schema(plan: Plan, facts: Facts) -> list[Problem]:

@@ -84,6 +84,11 @@ class Facts:
     invalid: list[str] = field(default_factory=list)
 
     @property
+    def may_rehearse(self) -> bool:
+        """Whether a scratch schema can be made here."""
+        return self.may_create_schema and not self.read_only
+
+    @property
     def versioned(self) -> bool:
         """Whether the vendor's version table is there."""
         return "schema_version" in self.tables

@@ -151,6 +151,24 @@ def test_status_needs_no_such_rights(refusals: Refusals, databases: Databases) -
     assert run_cli(databases.env(), "status").code == 0
 
 
+def test_a_standby_behind_its_target(refusals: Refusals, databases: Databases) -> None:
+    """Where nothing can be written, and so nothing rehearsed, status goes by the version row, and the rest refuses."""
+    refusals.migrate("--store", "default", TEMPORAL_VERSION="1.29.1")
+    refusals.sql("default", f'ALTER DATABASE "{databases.default}" SET default_transaction_read_only = on')
+    found = run_cli(databases.env(), "status", "--store", "default")
+    assert (found.code, "behind: upgrades it" in found.stdout) == (0, True), found
+    said = "the server is read-only (a standby, or default_transaction_read_only is on)"
+    for command in ("migrate", "plan"):
+        assert refusals.refused(3, "--store", "default", command=command) == [
+            heading(databases, "default"),
+            f"  - {said}",
+            "    connect to the primary server",
+        ]
+    assert refusals.refused(3, "--store", "default", command="verify") == [
+        f'error: default: role "{databases.user}": {said}; connect to the primary server'
+    ]
+
+
 def test_roles_with_awkward_names(refusals: Refusals, databases: Databases) -> None:
     """The SQL of a remedy quotes names so that it runs as it stands."""
     awkward = databases.user + ' "ö"'

@@ -64,6 +64,16 @@ AT = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
             'invalid integer value "x" for connection option "keepalives_idle"',
         ),
         (
+            'connection is bad: definition of service "db" not found',
+            Refusal.MISTAKEN,
+            'definition of service "db" not found',
+        ),
+        (
+            'connection is bad: service file "/etc/pg_service.conf" not found',
+            Refusal.MISTAKEN,
+            'service file "/etc/pg_service.conf" not found',
+        ),
+        (
             f'{AT}FATAL:  unrecognized configuration parameter "ssl_mode"',
             Refusal.MISTAKEN,
             'unrecognized configuration parameter "ssl_mode"',
