@@ -1,0 +1,58 @@
+"""What a run costs: round trips after authentication, memory, and what a rehearsal takes."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from migrations import STORES
+from proxy import Options, Proxy
+from running import COMMAND
+from schema_migrator import rehearsal
+from states import files
+from stores import Databases
+
+INSTALL, NOTHING = 24, 12
+"""The most round trips, for both stores together, of a run without its proof."""
+MOST_MEMORY = 80 * 1024 * 1024
+REHEARSAL_SECONDS = 3.0
+
+
+def run(databases: Databases, *args: str) -> int:
+    """Migrate both stores in a process of its own; return the bytes of its memory at the most."""
+    process = subprocess.Popen([*COMMAND, "migrate", *args], env=databases.env(), stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("release", ["1.29.1", "1.32.2"])
+def test_round_trips(databases: Databases, release: str) -> None:
+    """Over a slow link they are what takes the time: few for an installation, fewer with nothing to do."""
+    for most in (INSTALL, NOTHING):
+        with Proxy(Options(host=databases.host, port=databases.port)) as proxy:
+            run(databases.via(proxy.port), "--no-verify", "--temporal-version", release)
+        assert 0 < proxy.stats.round_trips <= most
+
+
+def test_memory(databases: Databases) -> None:
+    """An installation with its proof fits into what a hook's pod is given."""
+    assert sys.platform != "linux" or run(databases) < MOST_MEMORY
+
+
+def rehearse_both(databases: Databases) -> float:
+    """Rehearse both stores, the longest step statement by statement; return the seconds."""
+    with databases.connect("default") as connection:
+        began = time.monotonic()
+        for source in map(files, STORES):
+            longest = max(source.steps, key=lambda step: len(step.statements))
+            rehearsal.rehearse(connection, source, closely={longest.version})
+        return time.monotonic() - began
+
+
+def test_a_rehearsal_is_quick(databases: Databases) -> None:
+    """Both stores take a second or so; on a machine that has other work, one of a few tries does."""
+    assert any(rehearse_both(databases) < REHEARSAL_SECONDS for _ in range(5))

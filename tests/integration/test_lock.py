@@ -1,0 +1,97 @@
+"""The lock's holder: kept by its heartbeat, lost without a sign of life, and the eye on what the worker does."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import psycopg
+import pytest
+from structlog.testing import capture_logs
+
+from schema_migrator import lock
+from schema_migrator.errors import LockLost
+from schema_migrator.source import Store
+from schema_migrator.workers import Interrupt
+from states import Site, site
+from stores import Databases
+
+NAME = "x1"
+PHASE = "waiting for old snapshots"
+
+
+@pytest.fixture
+def store(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Return a store whose lock is lost after a second without a heartbeat."""
+    monkeypatch.setattr(lock, "_TRY", lock._TRY.replace("'60s'", "'1s'"))
+    return site(databases, "default")
+
+
+def hold(store: Site) -> AbstractContextManager[lock.Lock]:
+    """Hold the store's lock."""
+    settings = store.settings().store(Store.DEFAULT)
+    return lock.hold(settings, Interrupt(), run=NAME, patience=0.1, wait=10)
+
+
+def test_the_heartbeat_keeps_it(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its transaction is never idle for as long as would end it."""
+    monkeypatch.setattr(lock, "_HEARTBEAT_SECONDS", 0.2)
+    with hold(store) as held, store.connect() as connection:
+        time.sleep(2.5)
+        held.assert_held(held.ask(connection))
+
+
+def test_a_holder_that_has_gone_silent_loses_it(store: Site) -> None:
+    """After a lost node the lock is free within a minute, and who held it does not commit."""
+    with hold(store) as held, store.connect() as connection:
+        time.sleep(2.5)
+        with hold(store) as other:
+            assert other.pid != held.pid
+            with pytest.raises(LockLost) as lost:
+                held.assert_held(held.ask(connection))
+    assert str(lost.value) == (
+        f"the advisory lock of backend {held.pid} went away during the work, which was rolled back; run it again"
+    )
+
+
+def watch(
+    store: Site, monkeypatch: pytest.MonkeyPatch, work: Callable[[psycopg.Connection[Any]], object]
+) -> list[dict[str, Any]]:
+    """Return what is said while a worker's connection does some work for two seconds."""
+    monkeypatch.setattr(lock, "_HEARTBEAT_SECONDS", 0.2)
+    with hold(store) as held, store.connect() as connection, capture_logs() as events:
+        connection.execute("SELECT set_config('application_name', %s, false)", [held.worker])
+        thread = threading.Thread(target=work, args=(connection,))
+        thread.start()
+        time.sleep(2)
+        connection.cancel_safe()
+        thread.join()
+    return [event for event in events if event["event"] == "statement.running"]
+
+
+def cancelled(connection: psycopg.Connection[Any], statement: str) -> None:
+    """Run a statement that is cancelled after a while."""
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute(statement.encode())
+
+
+def test_a_long_statement_is_shown(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs, for how long, and who is in its way."""
+    store.run("CREATE TABLE busy (a int)")
+    with store.connect() as other, other.transaction():
+        other.execute("LOCK TABLE busy")
+        events = watch(store, monkeypatch, lambda worker: cancelled(worker, "ALTER TABLE busy\n  ADD b int"))
+        last = events[-1]
+        assert (last["statement"], last["blocked_by"]) == ("ALTER TABLE busy ADD b int", [other.info.backend_pid])
+        assert last["seconds"] >= 1
+
+
+def test_the_phase_of_an_index_build_is_shown(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL's own account of its progress goes with it."""
+    store.run("CREATE TABLE busy AS SELECT n FROM generate_series(1, 1000) n")
+    with store.connect() as reader, reader.transaction():
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT 1")
+        events = watch(store, monkeypatch, lambda it: cancelled(it, "CREATE INDEX CONCURRENTLY slow ON busy (n)"))
+    assert events[-1]["phase"] == PHASE
