@@ -157,6 +157,9 @@ class RunSettings(_Given):
 class SqlSettings(_Given):
     """How to reach a database; read once for both stores and once for each."""
 
+    uri: SecretStr | None = Field(
+        None, description="host, port, role, password and database in one: postgresql://user:password@host/database"
+    )
     host: str | None = Field(None, description="server's name or address; several, separated by commas")
     port: int | None = Field(None, ge=1, le=65535, description="server's port")
     user: str | None = Field(None, description="role")

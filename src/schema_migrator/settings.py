@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from schema_migrator import passwords
+from schema_migrator import passwords, uris
 from schema_migrator.errors import SettingsError
 from schema_migrator.options import (
     PASSWORDS,
@@ -119,8 +119,9 @@ def read(flags: Mapping[str, Any]) -> Settings:
     broad = _read_sql("SQL_", given, environ)
     stores = tuple(_read_store(store, run, broad, given, environ) for store in run.stores)
     if broad.database is not None and len(stores) > 1:
+        name = "SQL_DATABASE" if "SQL_DATABASE" in {**environ, **given} else "the database of SQL_URI"
         raise SettingsError(
-            f'SQL_DATABASE is "{broad.database}" for both stores, expected a database for each',
+            f'{name} is "{broad.database}" for both stores, expected a database for each',
             hint="set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE, or one store in SCHEMA_MIGRATOR_STORES",
         )
     _refuse_shared_database(stores)
@@ -163,7 +164,7 @@ def _read_sql(scope: str, given: Mapping[str, Any], environ: Mapping[str, str]) 
         variables = {name: value for name, value in variables.items() if name not in PASSWORDS}
     values = variables | flags
     _refuse_two_passwords([variable for variable, name in names.items() if name in PASSWORDS & values.keys()])
-    found = _validated(SqlSettings, names, values, given)
+    found = _validated(SqlSettings, names, uris.spread(values, f"{scope}URI", PASSWORDS), given)
     _check_place(found, scope)
     _check_attributes(found, scope)
     return found

@@ -78,8 +78,9 @@ def test_kubernetes_takes_it(values: str, version: str) -> None:
 def test_our_program_takes_its_variables(values: str) -> None:
     """Each variable of the Job is a setting of ours; a Secret's value stands for itself."""
     (container,) = pod(render(values))["containers"]
+    secret = {"PORT": "5432", "URI": "postgresql://x:x@x:5432/x"}
     variables = {
-        item["name"]: item.get("value", "5432" if item["name"].endswith("_PORT") else "x") for item in container["env"]
+        item["name"]: item.get("value", secret.get(item["name"].rpartition("_")[2], "x")) for item in container["env"]
     }
     with patch.dict(os.environ, variables, clear=True):
         settings = read({})
@@ -209,6 +210,15 @@ def test_a_stores_own_connection(case: str) -> None:
         {"secretKeyRef": {"name": value, "key": "password"}},
     )
     assert len({"VISIBILITY_SQL_PASSWORD", "VISIBILITY_SQL_PASSWORD_COMMAND"} & set(env)) == 1
+
+
+def test_a_uri_says_it_all() -> None:
+    """CloudNativePG's `uri`: neither host nor role nor password is asked for, and none is given beside it."""
+    connection = {"existingSecret": "temporal-app", "uriKey": "uri", "host": "", "user": ""}
+    (container,) = pod(render("minimal", *set_json(connection=connection)))["containers"]
+    env = {item["name"]: item for item in container["env"] if item["name"].startswith("DEFAULT_SQL_")}
+    assert set(env) == {"DEFAULT_SQL_URI", "DEFAULT_SQL_DATABASE"}
+    assert env["DEFAULT_SQL_URI"]["valueFrom"]["secretKeyRef"] == {"name": "temporal-app", "key": "uri"}
 
 
 def test_a_clients_key_is_not_for_everybody() -> None:

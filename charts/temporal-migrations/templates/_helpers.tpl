@@ -47,13 +47,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
       {{- fail (printf "databases.%s.targetVersion is the number %v: quote it, because YAML takes 1.10 for 1.1" $name $store.targetVersion) }}
     {{- end }}
     {{- $connection := include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml }}
-    {{- if not (or $connection.host $connection.hostKey) }}
+    {{- if not (or $connection.host $connection.hostKey $connection.uriKey) }}
       {{- fail (printf "the %s store has no host: set connection.host, or connection.hostKey to a key of the Secret" $name) }}
     {{- end }}
-    {{- if not (or $connection.user $connection.userKey) }}
+    {{- if not (or $connection.user $connection.userKey $connection.uriKey) }}
       {{- fail (printf "the %s store has no role: set connection.user, or connection.userKey to a key of the Secret" $name) }}
     {{- end }}
-    {{- if and (not $connection.existingSecret) (or $connection.hostKey $connection.portKey $connection.userKey) }}
+    {{- if and (not $connection.existingSecret) (or $connection.hostKey $connection.portKey $connection.userKey $connection.uriKey) }}
       {{- fail (printf "the %s store names keys of a Secret, but no Secret: set connection.existingSecret" $name) }}
     {{- end }}
   {{- end }}
@@ -102,6 +102,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - name: {{ upper $.name }}_TARGET_VERSION
   value: {{ . | quote }}
 {{- end }}
+{{- if $connection.uriKey }}
+- name: {{ $prefix }}URI
+  valueFrom: { secretKeyRef: { name: {{ $connection.existingSecret | quote }}, key: {{ $connection.uriKey | quote }} } }
+{{- else }}
 {{- range $variable, $field := dict "HOST" "host" "PORT" "port" "USER" "user" }}
 {{- $key := index $connection (printf "%sKey" $field) }}
 {{- $value := index $connection $field }}
@@ -113,10 +117,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   value: {{ $value | toString | quote }}
 {{- end }}
 {{- end }}
+{{- end }}
 {{- if $connection.passwordCommand }}
 - name: {{ $prefix }}PASSWORD_COMMAND
   value: {{ $connection.passwordCommand | quote }}
-{{- else if $connection.existingSecret }}
+{{- else if and $connection.existingSecret (not $connection.uriKey) }}
 - name: {{ $prefix }}PASSWORD
   valueFrom: { secretKeyRef: { name: {{ $connection.existingSecret | quote }}, key: {{ $connection.passwordKey | quote }} } }
 {{- end }}
