@@ -14,10 +14,10 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources crds vendor-tools demo test test-matrix image test-image test-chart lint docs format bench sweep picture check clean
+.PHONY: help setup sources crds vendor-tools demo test test-matrix image test-image test-chart test-e2e lint docs format bench sweep picture check clean
 
 help: ## Show the targets
-	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
+	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
 
 setup: $(VENV)/.stamp ## Make the virtual environment, with everything for tests and demo
 
@@ -41,7 +41,7 @@ demo: setup sources ## Watch it work on a PostgreSQL of its own
 	@$(BIN)/schema-migrator demo
 
 test: setup sources vendor-tools ## Run the tests
-	$(BIN)/pytest -n $(WORKERS) -m 'not matrix and not image and not chart'
+	$(BIN)/pytest -n $(WORKERS) -m 'not matrix and not image and not chart and not e2e'
 
 test-matrix: setup sources ## Run the tests of every release and every PostgreSQL (many minutes)
 	$(BIN)/python vendor/build_tool.py --all
@@ -55,6 +55,9 @@ test-image: setup sources vendor-tools image ## Build the image and run it again
 
 test-chart: setup crds $(TOOLS)/helm ## Render chart and examples with helm, check them against the schemas of their kinds and our settings
 	HELM=$(TOOLS)/helm $(BIN)/pytest -m chart tests/chart
+
+test-e2e: setup sources crds $(TOOLS)/helm ## Run the chart in the cluster of the current kubeconfig, which has Argo CD (IMAGE, RESULTS, E2E)
+	HELM=$(TOOLS)/helm SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m e2e tests/e2e $(if $(RESULTS),--results $(RESULTS)) $(E2E)
 
 # Go tools come as modules that go.sum pins.
 $(TOOLS)/%: tools/%/go.mod tools/%/go.sum | setup

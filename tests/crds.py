@@ -36,9 +36,15 @@ def validate(manifest: Manifest, version: str = NEWEST) -> None:
 @cache
 def definitions() -> Mapping[tuple[str, str], dict[str, Any]]:
     """Return each custom kind's schema; a folder of SCHEMA_MIGRATOR_TEST_CRDS beats what is in the repository."""
+    return {kind: schema for crd in found() for kind, schema in schemas(crd)}
+
+
+@cache
+def found() -> tuple[Manifest, ...]:
+    """Return the definitions, each name's once."""
     given = os.environ.get("SCHEMA_MIGRATOR_TEST_CRDS")
     folders = [OURS, FETCHED, *([Path(given)] if given else [])]
-    return {kind: schema for folder in folders for crd in files(folder) for kind, schema in schemas(crd)}
+    return tuple({crd["metadata"]["name"]: crd for folder in folders for crd in files(folder)}.values())
 
 
 def files(folder: Path) -> Iterator[Manifest]:
@@ -47,6 +53,11 @@ def files(folder: Path) -> Iterator[Manifest]:
         for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader):
             if document and document["kind"] == "CustomResourceDefinition":
                 yield document
+
+
+def kinds(crd: Manifest) -> set[tuple[str, str]]:
+    """Return the kinds that a definition defines, each with its API version."""
+    return {kind for kind, _ in schemas(crd)}
 
 
 def schemas(crd: Manifest) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:

@@ -16,20 +16,21 @@ REFUSED = 'no pg_hba.conf entry for host "127.0.0.1", user "u", database "d", no
 
 
 class TlsFront:
-    """Listens on a free port of 127.0.0.1 from `with` to its end, as PostgreSQL does; clients without TLS are refused.
+    """Listens on a free port of an address from `with` to its end, as PostgreSQL does; clients without TLS are refused.
 
     The refusal is that of a server whose pg_hba.conf has only `hostssl` lines.
     """
 
-    def __init__(self, context: ssl.SSLContext, host: str, port: int) -> None:
+    def __init__(self, context: ssl.SSLContext, host: str, port: int, listen: str = "127.0.0.1") -> None:
         self.context = context
+        self.listen = listen
         self.address = (host, port)
         self.port = 0
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=32)
+        self._listener = socket.create_server((self.listen, 0), backlog=32)
         self._listener.settimeout(POLL)
         self.port = self._listener.getsockname()[1]
         self._start(self._accept)

@@ -1,0 +1,74 @@
+"""The examples, before a real API server."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from kubernetes.dynamic.exceptions import DynamicApiError, ResourceNotFoundError
+
+import crds
+import examples
+from cluster import Cluster, until
+from helm import Manifest
+from installation import namespace
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+Measured = Callable[[str], None]
+FIELD = "there-is-no-such-field"
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Cluster) -> Iterator[str]:
+    """Make a namespace, and the kinds that the cluster lacks; those go again."""
+    there = {item["metadata"]["name"] for item in cluster.items("CustomResourceDefinition")}
+    needed = {(item["apiVersion"], item["kind"]) for item in examples.every()}
+    made = [crd for crd in crds.found() if crd["metadata"]["name"] not in there and crds.kinds(crd) & needed]
+    for crd in made:
+        cluster.apply(crd)
+        until(lambda name=crd["metadata"]["name"]: established(cluster, name), "new kind")
+    cluster.client.resources.invalidate_cache()
+    with namespace(cluster) as name:
+        yield name
+    for crd in made:
+        cluster.delete("CustomResourceDefinition", crd["metadata"]["name"])
+
+
+def established(cluster: Cluster, name: str) -> bool:
+    """Tell whether the server serves a custom kind."""
+    found = (cluster.get("CustomResourceDefinition", name) or {}).get("status") or {}
+    return any((one["type"], one["status"]) == ("Established", "True") for one in found.get("conditions") or [])
+
+
+def moved(manifest: Manifest, namespace: str) -> Manifest:
+    """Return a manifest for another namespace."""
+    return {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+
+
+@pytest.mark.parametrize("file", examples.manifests())
+def test_is_taken(cluster: Cluster, place: str, measured: Measured, file: str) -> None:
+    """The API server takes every manifest of the file, and refuses it with a field that its kind does not have."""
+    for manifest in examples.manifests()[file]:
+        taken = cluster.apply(moved(manifest, place), dry_run=True)
+        assert taken["metadata"]["uid"]
+        key = "spec" if "spec" in manifest else "data"
+        wrong = {**manifest, key: {**manifest.get(key, {}), FIELD: {"a": "b"}}}
+        with pytest.raises(DynamicApiError):
+            cluster.apply(moved(wrong, place), dry_run=True)
+    measured(", ".join(dict.fromkeys(manifest["kind"] for manifest in examples.manifests()[file])))
+
+
+def test_the_applications_of_the_fleet_are_taken(cluster: Cluster, place: str, measured: Measured) -> None:
+    """So are the Applications that the ApplicationSets make."""
+    made = [
+        item for found in examples.every() if found["kind"] == "ApplicationSet" for item in examples.generated(found)
+    ]
+    for item in made:
+        assert cluster.apply(moved(item, place), dry_run=True)["metadata"]["uid"]
+    measured(f"{len(made)} Applications")
+
+
+def test_an_unknown_kind_is_not_taken(cluster: Cluster, place: str) -> None:
+    """A kind that the server does not know is a failure, not a pass."""
+    with pytest.raises(ResourceNotFoundError):
+        cluster.apply(
+            moved({"apiVersion": "example.com/v1", "kind": "Unheard", "metadata": {"name": "a"}}, place), dry_run=True
+        )

@@ -1,0 +1,153 @@
+"""Argo CD: syncs that fail, and how the next one heals."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+import examples
+from argocd import AUTOMATED, Application, hooks
+from cluster import until
+from gate import gate
+from installation import JOB, NEWER, OLDER, SECRET, Installation, merged
+from nodes import production
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+Measured = Callable[[str], None]
+WRONG = "n0t-the-password"
+LATE = {"activeDeadlineSeconds": 60}
+
+
+def test_a_wrong_password(application: Application, installation: Installation, measured: Measured) -> None:
+    """A wrong password fails the sync at once, in one pod, and the cause is named; the right one heals it."""
+    installation.secret(WRONG)
+    commit = application.commit(installation.values())
+    application.create()
+    ended = application.ended(commit)
+    assert (ended["phase"], hooks(ended)) == ("Failed", {JOB: "Failed"})
+    assert "failed with exit code 3 matching FailJob rule" in ended["message"]
+    assert installation.started() == 1
+    (words,) = installation.last_words()
+    assert words.startswith("exit code 3: ")
+    assert "the Secret and the role's password differ" in words
+    assert WRONG not in words + str(installation.cluster.items("Event", installation.namespace))
+    installation.secret()
+    application.sync()
+    assert application.ended()["phase"] == "Succeeded"
+    installation.assert_at(OLDER)
+    measured(f"one pod; Argo CD: {sentence(ended['message'])}; the pod's last words: {sentence(words)}")
+
+
+def test_a_missing_secret(application: Application, installation: Installation, measured: Measured) -> None:
+    """A missing Secret ends the sync at the deadline, with an event that names it; once it is there, a sync heals."""
+    installation.cluster.delete("Secret", SECRET, installation.namespace)
+    ended = at_the_deadline(application, installation, {})
+    said = installation.cluster.events(installation.namespace, "Failed")
+    assert f'Error: secret "{SECRET}" not found' in said
+    installation.secret()
+    application.sync()
+    assert application.ended()["phase"] == "Succeeded"
+    installation.assert_at(OLDER)
+    measured(f"Argo CD: {sentence(ended['message'])}; event: {said[0]}")
+
+
+def test_a_taint_without_toleration(application: Application, installation: Installation, measured: Measured) -> None:
+    """A taint that nothing tolerates ends the sync at the deadline and is named; the example's values heal it."""
+    with production(installation.cluster):
+        ended = at_the_deadline(application, installation, {})
+        said = installation.cluster.events(installation.namespace, "FailedScheduling")
+        assert any("untolerated taint" in one and "example.com/environment: production" in one for one in said), said
+        more = yaml.safe_load(examples.values("production").read_text())
+        commit = application.commit(installation.values(more))
+        assert application.ended(commit)["phase"] == "Succeeded"
+    installation.assert_at(OLDER)
+    measured(f"Argo CD: {sentence(ended['message'])}; event: {sentence(said[0])}")
+
+
+def test_an_image_that_does_not_come(application: Application, installation: Installation, measured: Measured) -> None:
+    """An image behind a missing pull secret ends the sync at the deadline; both are named; other values heal it."""
+    absent = {"image": {"repository": "localhost/not-there", "tag": "1"}, "imagePullSecrets": ["not-there"]}
+    ended = at_the_deadline(application, installation, absent)
+    assert any(
+        "not-there" in one
+        for one in installation.cluster.events(installation.namespace, "FailedToRetrieveImagePullSecret")
+    )
+    said = installation.cluster.events(installation.namespace, "Failed")
+    assert any('Failed to pull image "localhost/not-there:1"' in one for one in said)
+    commit = application.commit(installation.values())
+    assert application.ended(commit)["phase"] == "Succeeded"
+    installation.assert_at(OLDER)
+    measured(f"Argo CD: {sentence(ended['message'])}")
+
+
+def at_the_deadline(application: Application, installation: Installation, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Sync what cannot start; return the operation that the deadline ended."""
+    began = time.monotonic()
+    commit = application.commit(installation.values(merged(LATE, more)))
+    application.create()
+    ended = application.ended(commit, 200)
+    assert (ended["phase"], hooks(ended)) == ("Failed", {JOB: "Failed"})
+    assert "Job was active longer than specified deadline" in ended["message"]
+    assert time.monotonic() - began >= LATE["activeDeadlineSeconds"]
+    assert installation.versions() == {"default": None, "visibility": None}
+    return ended
+
+
+@pytest.mark.parametrize("way", ["deleted", "evicted"])
+def test_killed_in_the_middle(
+    application: Application, installation: Installation, measured: Measured, way: str
+) -> None:
+    """A pod that is deleted, or evicted as by a drain, in the middle of an upgrade: the Job runs on in another pod."""
+    first(application, installation)
+    # With no tries left, only what the failure policy ignores may be tried again.
+    with gate(installation.databases, "visibility", "by_temporal_external_payload_size_bytes ON") as stopped:
+        commit = application.commit(installation.values({"serverVersion": NEWER, "backoffLimit": 0}))
+        stopped.await_arrival()
+        (pod,) = installation.pods()
+        name = pod["metadata"]["name"]
+        if way == "evicted":
+            installation.cluster.evict(name, installation.namespace)
+        else:
+            installation.cluster.delete("Pod", name, installation.namespace)
+        until(lambda: name not in {one["metadata"]["name"] for one in installation.pods()}, "end of the pod", 90)
+        stopped.open()
+        ended = application.ended(commit, 180)
+    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), ended.get("message")
+    installation.assert_at(NEWER)
+    assert installation.started() == 3
+    measured("two pods for the upgrade with `backoffLimit: 0`, both stores proven")
+
+
+def test_two_syncs_in_a_row(application: Application, installation: Installation, measured: Measured) -> None:
+    """A commit that lands while the hook runs gets a hook of its own, after the first one's end."""
+    first(application, installation)
+    with gate(installation.databases, "visibility", "by_temporal_external_payload_size_bytes ON") as stopped:
+        one = application.commit(installation.values({"serverVersion": NEWER}))
+        stopped.await_arrival()
+        two = application.commit(installation.values({"serverVersion": NEWER, "forceTrigger": "two"}))
+        until(lambda: application.status()["sync"]["revision"] == two, "comparison with the second commit", 90)
+        assert application.operation()["phase"] == "Running"
+        assert application.operation()["syncResult"]["revision"] == one
+        assert len(installation.pods()) == 1
+        stopped.open()
+        ended = application.ended(two, 180)
+    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), ended.get("message")
+    installation.assert_at(NEWER)
+    assert installation.started() == 3
+    measured("one pod a commit, never two at once")
+
+
+def first(application: Application, installation: Installation) -> None:
+    """Sync for the first time."""
+    commit = application.commit(installation.values())
+    application.create(AUTOMATED)
+    ended = application.ended(commit)
+    assert ended["phase"] == "Succeeded", ended.get("message")
+    application.synced(commit)
+
+
+def sentence(text: str) -> str:
+    """Return a message on one line, without names that are the test's own."""
+    return " ".join(text.split()).replace("|", "\\|")

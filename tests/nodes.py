@@ -1,0 +1,23 @@
+"""Nodes as in the example of the taint and the label that do not say the same word."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster import Cluster
+
+TAINT = {"key": "example.com/environment", "value": "production", "effect": "NoSchedule"}
+LABEL = {"example.com/pool": "prod"}
+
+
+@contextmanager
+def production(cluster: Cluster) -> Iterator[None]:
+    """Give all nodes the example's taint and label, for the block."""
+    before = {item["metadata"]["name"]: item["spec"].get("taints") or [] for item in cluster.items("Node")}
+    try:
+        for name, taints in before.items():
+            cluster.patch("Node", name, {"metadata": {"labels": LABEL}, "spec": {"taints": [*taints, TAINT]}})
+        yield
+    finally:
+        for name, taints in before.items():
+            gone = dict.fromkeys(LABEL)
+            cluster.patch("Node", name, {"metadata": {"labels": gone}, "spec": {"taints": taints or None}})
