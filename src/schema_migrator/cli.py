@@ -40,6 +40,7 @@ _COMMANDS = {
     "create-database": "create the stores' databases where they are missing",
     "demo": "show all of it on a private PostgreSQL",
 }
+_ABANDON = "remove what an unfinished online rewrite, or one with --keep-old, has left, and do no more"
 
 
 def main() -> None:
@@ -60,9 +61,13 @@ def _output(arguments: dict[str, Any]) -> str:
         return _HANDLERS[arguments["command"]](settings, interrupt, arguments)
 
 
-def _migrate(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
+def _migrate(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
     from schema_migrator import commands, report  # noqa: PLC0415
 
+    if arguments["abandon"]:
+        removed = commands.abandon(settings, interrupt)
+        as_json = settings.run.output == "json"
+        return report.to_json(map(report.removal_json, removed)) if as_json else report.removals_text(removed)
     done = commands.migrate(settings, interrupt)
     if settings.run.output == "json":
         return report.to_json(map(report.migration_json, done))
@@ -197,6 +202,8 @@ def parser() -> Parser:
             name, usage=f"schema-migrator {name} [options]", help=text, description=text, allow_abbrev=False
         )
         _add_options(command, name)
+        if name == "migrate":
+            command.add_argument("--abandon", action="store_true", help=_ABANDON)
         if name in ("plan", "status"):
             command.add_argument("--check", action="store_true", help="exit 3 unless every store is at its target")
         if name == "namespaces":

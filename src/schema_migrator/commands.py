@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import autocommit, examine, execute, lock, logs, plan, preflight, sqltool, tables
+from schema_migrator import autocommit, examine, execute, lock, logs, online, plan, preflight, sqltool, tables, traces
 from schema_migrator.errors import NotAsRehearsed, PreflightFailed, UnknownState
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
 from schema_migrator.state import Absent, At, Between, Unknown
@@ -24,19 +26,25 @@ if TYPE_CHECKING:
     from schema_migrator.plan import Plan
     from schema_migrator.settings import Settings
     from schema_migrator.state import Sight, State
+    from schema_migrator.traces import Leftover
     from schema_migrator.verify import Verdict
     from schema_migrator.workers import Interrupt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStatus:
-    """Where a store is, and where it is to be. `unlisted`: see verify.Verdict."""
+    """Where a store is, and where it is to be.
+
+    `unlisted`: see verify.Verdict; `leftovers` are of online rewrites, of which an unfinished one has `copied` rows.
+    """
 
     store: Store
     database: str
     target: Version
     state: State
     unlisted: tuple[Version, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
+    copied: int = 0
 
     @property
     def up_to_date(self) -> bool:
@@ -54,6 +62,15 @@ class Migration:
     verdict: Verdict | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What online rewrites had left in a store, and is gone."""
+
+    store: Store
+    database: str
+    removed: tuple[Leftover, ...]
+
+
 def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
     """Bring every store to its target; all are looked at before the first is touched."""
     sqltool.check(settings.run)
@@ -63,6 +80,13 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
         if settings.run.on_drift == "fail":
             each(those, lambda task: _weigh_drift(task, checked[task.store.store][0]))
         return tuple(each(those, lambda task: _migrate(task, checked[task.store.store][1])).values())
+
+
+def abandon(settings: Settings, interrupt: Interrupt) -> tuple[Removal, ...]:
+    """Remove what online rewrites have left, also what was to be kept."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return tuple(each(those, lambda task: _abandon(task, sights[task.store.store])).values())
 
 
 def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[Plan, ...]:
@@ -104,16 +128,28 @@ def releases(settings: Settings) -> tuple[Release, ...]:
     return tuple(load_release(settings.run.sources, name) for name in carried(settings.run.sources))
 
 
+def _abandon(task: Task, sight: Sight) -> Removal:
+    schema = sight.facts.schema or ""
+    removed: tuple[Leftover, ...] = ()
+    if traces.leftovers(sight.facts.leftovers, schema):
+        with _working(task) as work:
+            removed = online.abandon(work, schema, kept=True)
+    return Removal(store=task.store.store, database=task.store.database, removed=removed)
+
+
 def _status(task: Task, sight: Sight) -> StoreStatus:
     found = examine.examine(task.place, sight, task.target)
     listed = examine.read_history(task.place.conn, sight)
     reached = found.state.version if isinstance(found.state, At) else None
+    left = traces.leftovers(sight.facts.leftovers, sight.facts.schema)
     return StoreStatus(
         store=task.store.store,
         database=task.store.database,
         target=task.target,
         state=found.state,
         unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
+        leftovers=left,
+        copied=sum(traces.copied(task.place.conn, one) for one in left if one.unfinished),
     )
 
 
@@ -214,15 +250,13 @@ def _report_drift(task: Task, verdict: Verdict) -> None:
 def _migrate(task: Task, first: Plan) -> Migration:
     """Do the work under the lock, from a new look: another run may have done it while we waited."""
     started = time.monotonic()
-    if first.empty:
+    if first.empty and not first.leftovers:
         _log_nothing_to_do(first)
         return Migration(plan=first)
     run = task.settings.run
-    name = secrets.token_hex(4)
-    held = lock.hold(task.store, task.interrupt, run=name, patience=run.lock_timeout, wait=run.wait_timeout)
-    with held as mine:
-        work = _work(task, mine)
+    with _working(task) as work:
         found, made = _checked_plan(task, examine.look(task.place), first)
+        online.clear(work, made)
         _weigh_drift(task, found)
         if _rebuild_invalid(work, found):
             found, made = _checked_plan(task, examine.look(task.place))
@@ -230,6 +264,15 @@ def _migrate(task: Task, first: Plan) -> Migration:
         proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
         verdict = _prove(task, found, made) if proven else None
     return Migration(plan=made, outcomes=outcomes, seconds=time.monotonic() - started, verdict=verdict)
+
+
+@contextmanager
+def _working(task: Task) -> Iterator[Work]:
+    """Hold the advisory lock, and give what a run works with."""
+    run, name = task.settings.run, secrets.token_hex(4)
+    held = lock.hold(task.store, task.interrupt, run=name, patience=run.lock_timeout, wait=run.wait_timeout)
+    with held as mine:
+        yield _work(task, mine)
 
 
 def _rebuild_invalid(work: Work, found: Examination) -> bool:

@@ -14,6 +14,7 @@ from schema_migrator.connection import Connection, connect, refusal
 from schema_migrator.errors import (
     ConnectionLost,
     MigratorError,
+    NoSpace,
     PreflightFailed,
     RefusedError,
     StatementFailed,
@@ -47,7 +48,15 @@ _LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
 _SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
-_TRANSIENT = (*_CONTENDED, "57014", "25006", "42501")
+_LOCKED = (TableLockTimeout, "other sessions kept a table locked: {text}", "run it again")
+_MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
+    **dict.fromkeys(_CONTENDED, _LOCKED),
+    "57014": (StatementTimeout, "a statement was cancelled: {text}", _SLOW),
+    "25006": (RefusedError, "{address} is read-only: {text}", "connect to the primary server"),
+    "42501": (PreflightFailed, "the role lacks a right at {address}: {text}", "grant it, or own the object"),
+    "53100": (NoSpace, "the server's disk is full: {text}", "make room there, then run this again"),
+}
+"""What an SQLSTATE means: the error, its sentence, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +124,7 @@ def transaction(conn: Connection, schema: str, limits: Limits, *, name: str) -> 
 
 def blame(statement: Statement, error: psycopg.Error) -> Exception:
     """Return StatementFailed that shows the statement, or the error itself if no statement is to blame."""
-    if not error.sqlstate or error.sqlstate.startswith((*_LOST, *_TRANSIENT)):
+    if not error.sqlstate or error.sqlstate.startswith((*_LOST, *_MEANINGS)):
         return error
     position = error.diag.statement_position
     where = (
@@ -175,14 +184,7 @@ def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
     state, text = error.sqlstate or "", error.diag.message_primary or refusal(error)[1]
     if (not state and isinstance(error, psycopg.OperationalError)) or state.startswith(_LOST):
         return ConnectionLost(f"the connection to {settings.address} broke: {text}", hint="run it again")
-    if state in _CONTENDED:
-        return TableLockTimeout(f"other sessions kept a table locked: {text}", hint="run it again")
-    if state == "57014":
-        return StatementTimeout(f"a statement was cancelled: {text}", hint=_SLOW)
-    if state == "25006":
-        return RefusedError(f"{settings.address} is read-only: {text}", hint="connect to the primary server")
-    if state == "42501":
-        return PreflightFailed(
-            f"the role lacks a right at {settings.address}: {text}", hint="grant it, or own the object"
-        )
+    if state in _MEANINGS:
+        kind, message, hint = _MEANINGS[state]
+        return kind(message.format(address=settings.address, text=text), hint=hint)
     return StatementFailed(f"PostgreSQL refused a statement at {settings.address} ({state}): {text}")

@@ -12,6 +12,7 @@ MigratorError
 │   ├── SchemaBehind
 │   ├── FrontendUnavailable
 │   ├── TableLockTimeout
+│   ├── TableChanged
 │   ├── StatementTimeout
 │   ├── ToolFailed
 │   ├── NoVersion
@@ -24,6 +25,7 @@ MigratorError
 │   ├── UnknownState
 │   ├── VersionMoved
 │   ├── NotAsRehearsed
+│   ├── NoSpace
 │   ├── NotAtTarget
 │   ├── FrontendRefused
 │   ├── NamespaceMissing
@@ -107,6 +109,10 @@ class TableLockTimeout(RetryableError):
     """Other sessions kept a table locked until the deadline."""
 
 
+class TableChanged(RetryableError):
+    """A table was truncated or altered by somebody while it was written anew online; no trace of that is left."""
+
+
 class StatementTimeout(RetryableError):
     """A statement ran longer than it was allowed to."""
 
@@ -153,6 +159,10 @@ class VersionMoved(RefusedError):
 
 class NotAsRehearsed(RefusedError):
     """A step's result, or a whole schema, is not what the release's files make."""
+
+
+class NoSpace(RefusedError):
+    """The server's disk is too full for what is to be done."""
 
 
 class NotAtTarget(RefusedError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from schema_migrator import autocommit, database, logs, records
+from schema_migrator import autocommit, database, logs, online, records
 from schema_migrator.errors import NotAsRehearsed
 from schema_migrator.fenced import deviations, retried, transaction
 from schema_migrator.source import UNVERSIONED
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.database import Batch, Connection
-    from schema_migrator.plan import Plan, PlannedStep
+    from schema_migrator.plan import Online, Plan, PlannedStep
     from schema_migrator.source import Step
     from schema_migrator.statements import Statement
     from schema_migrator.work import Work
@@ -43,7 +43,24 @@ def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
         return _run_together(work, plan)
     if plan.adopt is not None:
         adopt(work, plan, plan.adopt)
-    return tuple(run_step(work, plan, step) for step in plan.steps)
+    outcomes: list[Outcome] = []
+    for together, group in groupby(plan.steps, lambda step: step.online):
+        steps = tuple(group)
+        if together and plan.online is not None:
+            outcomes += _run_online(work, plan, plan.online, steps)
+        else:
+            outcomes += [run_step(work, plan, step) for step in steps]
+    return tuple(outcomes)
+
+
+def _run_online(work: Work, plan: Plan, rewrite: Online, steps: tuple[PlannedStep, ...]) -> list[Outcome]:
+    started = time.monotonic()
+    online.run(work, plan, rewrite, steps)
+    seconds = time.monotonic() - started
+    logs.logger().info(
+        "steps.applied", version=str(steps[-1].step.version), steps=len(steps), seconds=round(seconds, 2)
+    )
+    return [Outcome(version=step.step.version, seconds=seconds / len(steps)) for step in steps]
 
 
 def _run_together(work: Work, plan: Plan) -> tuple[Outcome, ...]:
@@ -114,7 +131,7 @@ def _assert_start(conn: Connection, step: PlannedStep, statements: tuple[Stateme
     """See, under the tables' locks, that a step starts where the plan says: another tool may have begun it."""
     if step.proof is None or statements[:1] != step.statements[:1]:
         return
-    wrong = deviations(conn, step.proof, step.proof.start)
+    wrong = deviations(conn, step.proof.touched, step.proof.start)
     if wrong:
         raise NotAsRehearsed(
             f"step {step.step.version} does not start as the plan says and was left alone: {wrong}",
@@ -123,7 +140,7 @@ def _assert_start(conn: Connection, step: PlannedStep, statements: tuple[Stateme
 
 
 def _assert_end(conn: Connection, step: PlannedStep) -> None:
-    wrong = deviations(conn, step.proof, step.proof.end) if step.proof else ""
+    wrong = deviations(conn, step.proof.touched, step.proof.end) if step.proof else ""
     if wrong:
         raise NotAsRehearsed(
             f"step {step.step.version} does not end as its rehearsal did and was rolled back: {wrong}",

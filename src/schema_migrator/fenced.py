@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.database import Batch, Connection
-    from schema_migrator.plan import Plan, PlannedStep, Proof
-    from schema_migrator.snapshot import Snapshot
+    from schema_migrator.plan import Plan, PlannedStep
+    from schema_migrator.snapshot import Key, Snapshot
     from schema_migrator.state import Sight
     from schema_migrator.work import Work
 
@@ -86,8 +86,8 @@ def _assert_unmoved(sight: Sight, plan: Plan, step: PlannedStep | None) -> None:
         )
 
 
-def deviations(conn: Connection, proof: Proof, expected: Snapshot) -> str:
-    """Return how what a step touches differs from a snapshot; empty where it does not."""
-    change = snapshot.compare(expected, snapshot.take(conn).only(proof.touched))
+def deviations(conn: Connection, touched: Collection[Key], expected: Snapshot) -> str:
+    """Return how the touched objects differ from a snapshot; empty where they do not."""
+    change = snapshot.compare(expected, snapshot.take(conn).only(touched))
     wrong = [*change.missing, *change.different, *change.extra]
     return "; ".join(f"{one.key} is {one.found or 'not there'}, expected {one.expected or 'none'}" for one in wrong)

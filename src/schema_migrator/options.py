@@ -128,11 +128,6 @@ class RunSettings(_Given):
         validation_alias=f"{PREFIX}KEEP_OLD",
         description="keep the table that an online rewrite has replaced, in a schema of its own",
     )
-    abandon: bool = Field(
-        default=False,
-        validation_alias=f"{PREFIX}ABANDON",
-        description="remove what an unfinished online rewrite, or one with --keep-old, has left, and do no more",
-    )
     max_load: int | None = Field(
         None,
         ge=1,

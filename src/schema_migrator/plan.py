@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, assert_never
 
 from packaging.version import Version
 
-from schema_migrator import reshape
+from schema_migrator import reshape, traces
 from schema_migrator.errors import UnknownState
 from schema_migrator.source import UNVERSIONED
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from schema_migrator.state import Sight, State
     from schema_migrator.statements import Statement
     from schema_migrator.tables import Table
+    from schema_migrator.traces import Leftover
 
 SMALL_TABLE_BYTES = 16 * 1024 * 1024
 """Up to this size a table's indexes are built in the step's transaction, in well under a second."""
@@ -78,7 +79,8 @@ class PlannedStep:
 class Online:
     """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
 
-    `hindrances` say why it is not to be: of such a plan the steps run as they stand.
+    `hindrances` say why it is not to be: of such a plan the steps run as they stand, unless it was `asked` for,
+    which preflight refuses.
     """
 
     table: str
@@ -87,6 +89,7 @@ class Online:
     versions: tuple[Version, ...]
     shape: Shape | None = None
     hindrances: tuple[str, ...] = ()
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,7 @@ class Plan:
     is recorded first, because the tables are of it. `rebuild`: invalid indexes that are built again before
     anything else. `together`: all in one transaction, since nobody uses the store yet. `by_tool`: the
     vendor's binary runs the steps that nobody began before. `online`: the rewrite of a large table, or why
-    it is not done online.
+    it is not done online; `leftovers` are what earlier ones left.
     """
 
     store: Store
@@ -112,6 +115,7 @@ class Plan:
     rebuild: tuple[str, ...] = ()
     by_tool: bool = False
     online: Online | None = None
+    leftovers: tuple[Leftover, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -195,6 +199,7 @@ def build(
         rebuild=tuple(sight.facts.invalid) if knowledge else (),
         by_tool=wishes.by_tool,
         online=online,
+        leftovers=traces.leftovers(sight.facts.leftovers, sight.facts.schema),
     )
 
 
@@ -218,6 +223,7 @@ def _online(steps: Sequence[PlannedStep], state: State, knowledge: Knowledge | N
         versions=tuple(step.version for step in found.steps),
         shape=None if isinstance(shape, str) or hindrances else shape,
         hindrances=hindrances,
+        asked=wishes.rewrite == "online",
     )
 
 

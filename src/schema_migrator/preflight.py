@@ -123,8 +123,10 @@ def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled
     found = [*_server(facts), *_schema(plan, facts), *_ownership(facts)]
     if rights is not None:
         found += _extension(plan, facts, rights)
-    if pooled and (plan.by_tool or any(step.concurrently for step in plan.steps)):
-        what = "the vendor's tool" if plan.by_tool else "CREATE INDEX CONCURRENTLY"
+    if plan.online is not None and plan.online.asked:
+        found += [_hindered(plan.online.table, what) for what in plan.online.hindrances]
+    if pooled and (plan.by_tool or any(step.concurrently or step.online for step in plan.steps)):
+        what = "the vendor's tool" if plan.by_tool else "CREATE INDEX CONCURRENTLY and VACUUM"
         found.append(
             Problem(
                 found=f"a transaction pooler is in the way of {what}",
@@ -132,6 +134,13 @@ def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled
             )
         )
     return tuple(found)
+
+
+def _hindered(table: str, what: str) -> Problem:
+    return Problem(
+        found=f'"{table}" cannot be written anew online because of: {what}',
+        remedy="remove that for the time of the rewrite, or take --rewrite in-place",
+    )
 
 
 def cannot_rehearse(facts: Facts, database: str) -> Problem:

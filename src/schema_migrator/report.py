@@ -12,11 +12,12 @@ from schema_migrator.verify import repair
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from schema_migrator.commands import Migration, StoreStatus
+    from schema_migrator.commands import Migration, Removal, StoreStatus
     from schema_migrator.plan import Plan, PlannedStep
     from schema_migrator.snapshot import Change
     from schema_migrator.source import Release
     from schema_migrator.state import State
+    from schema_migrator.traces import Leftover
     from schema_migrator.verify import Verdict
 
 _WIDTH = 140
@@ -87,7 +88,14 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "up_to_date": found.up_to_date,
         **_particulars(found.state),
         "missing_history": [str(version) for version in found.unlisted],
+        "online": [_leftover(one, found.copied) for one in found.leftovers],
     }
+
+
+def _leftover(one: Leftover, copied: int) -> dict[str, Any]:
+    state = "unfinished" if one.unfinished else "kept" if one.kept else "done"
+    rows = {"rows_copied": copied} if one.unfinished else {}
+    return {"schema": one.name, "table": one.table, "target": one.target, "state": state, **rows}
 
 
 def _particulars(state: State) -> dict[str, Any]:
@@ -128,7 +136,34 @@ def _verdict(found: StoreStatus) -> str:
         case _:
             assert_never(state)
     lacking = ", ".join(str(version) for version in found.unlisted)
-    return text + (f" (not in the history: {lacking})" if lacking else "")
+    text += f" (not in the history: {lacking})" if lacking else ""
+    return "\n".join([text, *(_left(one, found.copied) for one in found.leftovers)])
+
+
+def _left(one: Leftover, copied: int) -> str:
+    if one.unfinished:
+        return (
+            f"online rewrite of {one.table} to {one.target} unfinished, {copied} rows copied:"
+            " migrate carries on, migrate --abandon removes it"
+        )
+    if one.kept:
+        return f'the old {one.table} is kept in the schema "{one.name}": migrate --abandon removes it'
+    return f'the schema "{one.name}" is left of an online rewrite: the next migrate removes it'
+
+
+def removals_text(found: tuple[Removal, ...]) -> str:
+    """Return what was removed, a line a store."""
+    return "\n".join(
+        f'{one.store} store, database "{one.database}": '
+        + (", ".join(f'schema "{left.name}" removed' for left in one.removed) or "nothing to remove")
+        for one in found
+    )
+
+
+def removal_json(found: Removal) -> dict[str, Any]:
+    """Return what was removed from a store as JSON."""
+    removed = [left.name for left in found.removed]
+    return {"store": str(found.store), "database": found.database, "removed": removed}
 
 
 def verify_json(found: Verdict) -> dict[str, Any]:

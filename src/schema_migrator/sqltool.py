@@ -145,7 +145,7 @@ def _run_step(work: Work, plan: Plan, step: PlannedStep) -> Outcome:
 def _assert_equal(work: Work, plan: Plan, step: PlannedStep, expected: Snapshot, when: str) -> None:
     assert step.proof is not None  # noqa: S101 - the callers have looked
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
-        wrong = fenced.deviations(work.conn, step.proof, expected)
+        wrong = fenced.deviations(work.conn, step.proof.touched, expected)
     if wrong:
         raise NotAsRehearsed(
             f"step {step.step.version} by the vendor's tool {when} otherwise than its rehearsal: {wrong}",

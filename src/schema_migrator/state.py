@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 from schema_migrator.errors import UnknownState, WrongStore
 from schema_migrator.source import UNVERSIONED, parse_version
 from schema_migrator.statements import split
+from schema_migrator.traces import LEFTOVERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from schema_migrator.source import Release, Source
 
 # pg_class is named with its schema throughout: a rehearsal puts a view of that name in the way.
-_FACTS = """
+_FACTS = f"""
 WITH chosen AS (SELECT coalesce(
   (SELECT n.nspname::text FROM unnest(%(path)s::text[]) WITH ORDINALITY AS p(name, place)
     JOIN pg_catalog.pg_namespace n ON n.nspname = CASE p.name WHEN '$user' THEN current_user ELSE p.name END
@@ -51,10 +52,11 @@ SELECT chosen.name AS schema,
     GROUP BY 1 HAVING bool_or(c.relname = ANY (%(known)s))
       AND bool_or(c.relname IN ('schema_version', 'executions_visibility'))) AS elsewhere,
   ARRAY(SELECT i.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-    WHERE i.relnamespace = n.oid AND i.relname = ANY (%(indexes)s) AND NOT x.indisvalid ORDER BY 1) AS invalid
+    WHERE i.relnamespace = n.oid AND i.relname = ANY (%(indexes)s) AND NOT x.indisvalid ORDER BY 1) AS invalid,
+  {LEFTOVERS} AS leftovers
 FROM chosen JOIN pg_catalog.pg_database d ON d.datname = current_database()
 LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = chosen.name
-"""
+"""  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,8 @@ class Facts:
     `server` is server_version_num; `identity` is the same for two connections exactly if they reach
     the same database of the same server; `elsewhere` are other schemas where the store seems to be:
     with some of its tables and a version table, or with the table that the files look up by name alone;
-    `invalid` are indexes that an interrupted CREATE INDEX CONCURRENTLY of the files has left.
+    `invalid` are indexes that an interrupted CREATE INDEX CONCURRENTLY of the files has left; `leftovers`
+    are schemas that an online rewrite may have left, for traces.leftovers.
     """
 
     schema: str | None
@@ -82,6 +85,7 @@ class Facts:
     foreign_tables: list[str]
     elsewhere: list[str]
     invalid: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
 
     @property
     def may_rehearse(self) -> bool:

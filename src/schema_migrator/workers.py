@@ -1,12 +1,13 @@
-"""One thread a store, and signals that stop them all."""
+"""Threads, one a store or a connection, and signals that stop them all."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -15,8 +16,7 @@ from schema_migrator.errors import MigratorError, Stopped, combine
 if TYPE_CHECKING:
     from types import FrameType
 
-    from schema_migrator.source import Store
-
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 _GRACE_SECONDS = 15  # half of Kubernetes' default terminationGracePeriodSeconds
@@ -79,23 +79,24 @@ class _Worker(threading.Thread, Generic[T]):
     def __init__(self, work: Callable[[], T], name: str) -> None:
         super().__init__(name=name, daemon=True)
         self.work = work
+        self.context = copy_context()  # events carry the names that the caller's do
         self.result: T
         self.error: BaseException | None = None
 
     def run(self) -> None:
         try:
-            self.result = self.work()
+            self.result = self.context.run(self.work)
         except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
             self.error = error
 
 
-def side_by_side(stores: tuple[Store, ...], interrupt: Interrupt, work: Callable[[Store], T]) -> dict[Store, T]:
-    """Do the work for each store in its own thread; return the results or raise what went wrong.
+def side_by_side(those: tuple[K, ...], interrupt: Interrupt, work: Callable[[K], T]) -> dict[K, T]:
+    """Do the work for each of those in its own thread; return the results or raise what went wrong.
 
-    All are awaited, so one store's failure never leaves the other half done. Raises MigratorError
-    (SeveralErrors if more than one store failed), or Stopped.
+    All are awaited, so the failure of one never leaves another half done. Raises MigratorError
+    (SeveralErrors if more than one failed), or Stopped.
     """
-    workers = {store: _Worker(partial(work, store), name=str(store)) for store in stores}
+    workers = {one: _Worker(partial(work, one), name=str(one)) for one in those}
     for worker in workers.values():
         worker.start()
     _await(list(workers.values()), interrupt)
@@ -105,7 +106,7 @@ def side_by_side(stores: tuple[Store, ...], interrupt: Interrupt, work: Callable
             raise error
     if errors:
         raise combine([error for error in errors if isinstance(error, MigratorError)])
-    return {store: worker.result for store, worker in workers.items()}
+    return {one: worker.result for one, worker in workers.items()}
 
 
 def _await(workers: list[_Worker[T]], interrupt: Interrupt) -> None:

@@ -49,6 +49,7 @@ def test_status_json(databases: Databases) -> None:
         "target": "1.14",
         "up_to_date": False,
         "missing_history": [],
+        "online": [],
     }
     run(databases, "migrate", "--store", "visibility", "--visibility-target-version", "1.9")
     found = stores(databases, "status")

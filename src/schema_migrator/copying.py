@@ -1,0 +1,179 @@
+"""Rows into the shadow: in the order of the primary key, in batches as long as a time budget allows.
+
+Every batch is a transaction that also marks it as done, so that a killed run loses at most the open ones and
+the next one carries on. No snapshot is held for longer than a batch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, LiteralString
+
+from psycopg import sql
+
+from schema_migrator import logs
+from schema_migrator.traces import ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schema_migrator.crew import Crew
+    from schema_migrator.database import Connection
+    from schema_migrator.shadow import Live
+
+_SECONDS = 0.5
+"""How long a batch is to take."""
+_FEWEST, _FIRST, _MOST = 50, 500, 50_000
+_REPORT_SECONDS = 10.0
+_ESTIMATE = "SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = %s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Rows whose keys are above `after` (None: from the first on) and not above `upto` (None: to the last)."""
+
+    number: int
+    after: list[str] | None
+    upto: list[str] | None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Cutter:
+    """Hands out batches, those first that an earlier run left open; shared by the crew."""
+
+    live: Live
+    left: list[_Batch]
+    last: _Batch | None
+    copied: int
+    total: int
+    size: int = _FIRST
+    started: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    copied_before: int = 0
+    reported: float = field(default_factory=time.monotonic)
+
+    def next(self, crew: Crew, conn: Connection) -> _Batch | None:
+        """Return the next batch, already noted in the list; None when there is none."""
+        with self.lock:
+            if self.left:
+                return self.left.pop()
+            if self.last is not None and self.last.upto is None:
+                return None
+            after = self.last.upto if self.last else None
+            number = self.last.number + 1 if self.last else 0
+            with crew.transaction(conn, self.live.schema):
+                row = conn.execute(*_boundary(self.live, after, self.size)).fetchone()
+                self.last = _Batch(number=number, after=after, upto=list(row) if row else None)
+                note = sql.SQL("INSERT INTO {}.batches VALUES (%s, %s, %s, NULL)").format(
+                    sql.Identifier(self.live.ours)
+                )
+                conn.execute(note, [number, after, self.last.upto])
+            return self.last
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """Size the batches to come by what one took, and say now and then how far it is."""
+        with self.lock:
+            self.copied += rows
+            if rows:
+                wanted = rows * _SECONDS / max(seconds, 0.001)
+                self.size = round(min(max(wanted, self.size / 2, _FEWEST), self.size * 2, _MOST))
+            now = time.monotonic()
+            if now - self.reported >= _REPORT_SECONDS:
+                self.reported = now
+                rate = (self.copied - self.copied_before) / (now - self.started)
+                left = max(self.total - self.copied, 0)
+                logs.logger().info(
+                    "online.copying",
+                    table=self.live.table,
+                    rows=self.copied,
+                    left=left,
+                    percent=round(100 * self.copied / max(self.total, self.copied, 1)),
+                    rows_per_second=round(rate),
+                    seconds_left=round(left / rate) if rate else None,
+                )
+
+
+def fill(crew: Crew, live: Live, columns: Sequence[str]) -> int:
+    """Copy all rows; return how many. Raises what a transaction raises."""
+    cutter = _take_up(crew, live)
+
+    def copy(conn: Connection) -> None:
+        statement = _copy(live, columns)
+        while not crew.failed.is_set() and (batch := cutter.next(crew, conn)) is not None:
+            crew.work.interrupt.check()
+            crew.pace.keep(conn)
+            started = time.monotonic()
+            cutter.learn(_copy_batch(crew, conn, live, statement(batch), batch), time.monotonic() - started)
+
+    crew.each(copy)
+    return cutter.copied
+
+
+def _take_up(crew: Crew, live: Live) -> _Cutter:
+    """Return the batches as an earlier run left them."""
+    query = sql.SQL("SELECT number, after, upto, rows FROM {}.batches ORDER BY number").format(
+        sql.Identifier(live.ours)
+    )
+    rows = crew.conns[0].execute(query).fetchall()
+    batches = [_Batch(number=number, after=after, upto=upto) for number, after, upto, _ in rows]
+    copied = sum(count or 0 for *_, count in rows)
+    estimate = crew.conns[0].execute(_ESTIMATE, [live.oid]).fetchone() or (0,)
+    if batches:
+        logs.logger().info("online.resumed", table=live.table, rows=copied)
+    return _Cutter(
+        live=live,
+        left=[batch for batch, (*_, count) in zip(batches, rows, strict=True) if count is None],
+        last=batches[-1] if batches else None,
+        copied=copied,
+        copied_before=copied,
+        total=max(int(estimate[0]), 0),
+    )
+
+
+def _copy_batch(crew: Crew, conn: Connection, live: Live, query: tuple[sql.Composed, list[str]], batch: _Batch) -> int:
+    done = sql.SQL("UPDATE {}.batches SET rows = %s WHERE number = %s AND rows IS NULL")
+    with crew.transaction(conn, live.schema):
+        # An index scan whatever the statistics say; and a crash may take batches back with their marks.
+        conn.execute("SET LOCAL enable_seqscan = off")
+        conn.execute("SET LOCAL synchronous_commit = off")
+        statement, values = query
+        rows = conn.execute(statement, values).rowcount
+        conn.execute(done.format(sql.Identifier(live.ours)), [rows, batch.number])
+    return rows
+
+
+def _boundary(live: Live, after: Sequence[str] | None, size: int) -> tuple[sql.Composed, list[object]]:
+    """Return the query for the key that ends a batch of so many rows; without a row, the batch is the last."""
+    key = _key(live)
+    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in live.key_names)
+    query = "SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET %s LIMIT 1"
+    source = sql.Identifier(live.schema, live.table)
+    above = _compared(live, ">") if after else sql.SQL("true")
+    return sql.SQL(query).format(texts, source, above, key), [*(after or ()), size - 1]
+
+
+def _copy(live: Live, columns: Sequence[str]) -> Callable[[_Batch], tuple[sql.Composed, list[str]]]:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    shadow, source = sql.Identifier(live.ours, ROWS), sql.Identifier(live.schema, live.table)
+
+    def statement(batch: _Batch) -> tuple[sql.Composed, list[str]]:
+        above = _compared(live, ">") if batch.after else sql.SQL("true")
+        upto = _compared(live, "<=") if batch.upto else sql.SQL("true")
+        insert = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {} WHERE {} AND {} ORDER BY {}")
+        query = insert.format(shadow, names, names, source, above, upto, _key(live))
+        return query, [*(batch.after or ()), *(batch.upto or ())]
+
+    return statement
+
+
+def _key(live: Live) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, live.key_names))
+
+
+def _compared(live: Live, operator: LiteralString) -> sql.Composable:
+    """Compare the key with values that come as texts."""
+    values = sql.SQL(", ").join(sql.SQL("%s::{}").format(sql.SQL(kind)) for _, kind in live.key)
+    return sql.SQL("({}) {} ({})").format(_key(live), sql.SQL(operator), values)

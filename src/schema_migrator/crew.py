@@ -1,0 +1,109 @@
+"""Connections that work side by side on one table, as many as the server affords, and when they pause."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from schema_migrator import database, logs
+from schema_migrator.errors import SeveralErrors
+from schema_migrator.workers import side_by_side
+
+if TYPE_CHECKING:
+    from schema_migrator.database import Batch, Connection
+    from schema_migrator.work import Work
+
+LAG_BYTES = 256 * 1024 * 1024
+"""A replica that is further behind makes the crew pause."""
+_PAUSE_SECONDS = 1.0
+_MOST = 4
+_AFFORDS = "SELECT least(current_setting('max_parallel_workers')::int, current_setting('max_worker_processes')::int)"
+_LOAD = """
+SELECT (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()
+    AND backend_type = 'client backend' AND application_name NOT LIKE %s),
+  (SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)
+    FROM pg_catalog.pg_stat_replication)
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Pace:
+    """Says when to pause: while others are busier than they are to be, or a replica is far behind.
+
+    Shared by the crew; the server is asked at most once a second.
+    """
+
+    work: Work
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _asked: float = 0.0
+
+    def keep(self, conn: Connection) -> None:
+        """Return when it is time to go on. Raises Stopped."""
+        with self._lock:
+            while time.monotonic() - self._asked > _PAUSE_SECONDS:
+                reason = self._too_much(conn)
+                self._asked = time.monotonic() if reason is None else 0.0
+                if reason is not None:
+                    logs.logger().info("online.paused", reason=reason)
+                    self.work.interrupt.sleep(_PAUSE_SECONDS)
+
+    def _too_much(self, conn: Connection) -> str | None:
+        active, lag = conn.execute(_LOAD, [f"{database.APPLICATION}%"]).fetchone() or (0, 0)
+        most = self.work.settings.run.max_load
+        if most is not None and active > most:
+            return f"{active} sessions are active, at most {most} are to be"
+        return f"a replica is {int(lag) >> 20} MB behind" if lag > LAG_BYTES else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Connections in autocommit, each for one thread, all of them the run's workers."""
+
+    work: Work
+    conns: tuple[Connection, ...]
+    pace: Pace
+    failed: threading.Event = field(default_factory=threading.Event)
+
+    def each(self, job: Callable[[Connection], None]) -> None:
+        """Let every member do the job in its thread until none has anything left. Raises what went wrong."""
+        numbers = tuple(range(len(self.conns)))
+        try:
+            side_by_side(numbers, self.work.interrupt, lambda number: self._guarded(self.conns[number], job))
+        except SeveralErrors as error:  # what stops one member mostly stops all
+            raise error.parts[0] from error
+
+    def _guarded(self, conn: Connection, job: Callable[[Connection], None]) -> None:
+        cancel = partial(conn.cancel_safe, timeout=3)
+        try:
+            with self.work.interrupt.cancelling(cancel), database.translated(self.work.store, self.work.interrupt):
+                job(conn)
+        except BaseException:
+            self.failed.set()
+            raise
+
+    @contextmanager
+    def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:
+        """Open a member's transaction, which commits only while the advisory lock is held."""
+        limits = database.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
+        with database.transaction(conn, schema, limits, name=self.work.lock.worker) as sent:
+            yield sent
+            self.work.lock.assert_held(self.work.lock.ask(conn))
+
+
+@contextmanager
+def gathered(work: Work) -> Iterator[Crew]:
+    """Connect as many as the server affords; past a transaction pooler if there is a way."""
+    row = work.conn.execute(_AFFORDS).fetchone()
+    count = max(1, min(_MOST, row[0] if row else 1))
+    direct = work.store.sql.direct_host is not None
+    with ExitStack() as stack:
+        conns = []
+        for _ in range(count):
+            conns.append(database.connect(work.store, work.interrupt, patience=10, direct=direct))
+            stack.callback(conns[-1].close)
+        yield Crew(work=work, conns=tuple(conns), pace=Pace(work=work))

@@ -1,0 +1,234 @@
+"""The table that takes another one's place, and the log of what changes meanwhile, in a schema of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from schema_migrator import dress, snapshot
+from schema_migrator.snapshot import table_of
+from schema_migrator.traces import ONLINE, RETIRED, ROWS, TRIGGER, US
+
+if TYPE_CHECKING:
+    from schema_migrator.database import Connection
+    from schema_migrator.dress import Dress
+    from schema_migrator.plan import Online
+    from schema_migrator.reshape import Named, Shape
+
+_LOCATE = """
+SELECT c.oid, c.relfilenode FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
+"""
+_KEY = """
+SELECT a.attname, format_type(a.atttypid, a.atttypmod)
+FROM pg_catalog.pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+WHERE i.indrelid = %s AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place
+"""
+_PRIMARY = """
+SELECT c.relname::text, pg_get_indexdef(c.oid, 0, true)
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = %s AND i.indisprimary
+"""
+_COPIED = """
+SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+  AND a.attname <> ALL (%s)
+"""
+_WATCHED = "SELECT tgenabled::text FROM pg_catalog.pg_trigger WHERE tgrelid = %s AND tgname = %s"
+_OWNER = "SELECT pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class WHERE oid = %s"
+_CHECKS = """
+SELECT c.conname::text, pg_get_constraintdef(c.oid, true) FROM pg_catalog.pg_constraint c
+WHERE c.conrelid = %s AND c.contype = 'c' AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+  WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND a.attname = ANY (%s))
+"""
+# The owner's rights and a fixed search_path: the server's role may reach nothing here, and its writes go on.
+_LOG = """
+CREATE FUNCTION {ours}.log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS {body}
+"""
+_LOG_BODY = """
+BEGIN
+  IF TG_OP <> 'INSERT' THEN
+    INSERT INTO {ours}.log ({key}) VALUES ({old});
+  END IF;
+  IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
+    INSERT INTO {ours}.log ({key}) VALUES ({new});
+  END IF;
+  RETURN NULL;
+END
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """A table as it stands: where, its primary key (names and types), and its fingerprint.
+
+    The fingerprint changes with the table's file (TRUNCATE), its structure, and what it wears.
+    """
+
+    schema: str
+    table: str
+    oid: int
+    key: tuple[Named, ...]
+    dress: Dress
+    fingerprint: str
+
+    @property
+    def ours(self) -> str:
+        """Name of the schema where its rewrite stands."""
+        return f"{ONLINE}{self.oid}"
+
+    @property
+    def retired(self) -> str:
+        """Name of the schema where it stands after the swap."""
+        return f"{RETIRED}{self.oid}"
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """Names of the primary key's columns."""
+        return tuple(name for name, _ in self.key)
+
+
+def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
+    """Look at the live table, in a transaction whose search_path is its schema; None where it is gone."""
+    row = conn.execute(_LOCATE, [schema, shape.table]).fetchone()
+    if row is None:
+        return None
+    oid, file = row
+    key = tuple((name, kind) for name, kind in conn.execute(_KEY, [oid]).fetchall())
+    ours, indexes = f"{ONLINE}{oid}", [name for name, _ in shape.indexes]
+    answer = dress.ask(conn, oid, _qualified(conn, ours, ROWS), ours, shape.gone, indexes)
+    taken, worn = snapshot.take(conn), dress.read(answer)
+    own = sorted((key, text) for key, text in taken.objects.items() if table_of(key) == shape.table)
+    told = repr((oid, file, key, own, worn, shape.added, shape.indexes, shape.checks))
+    fingerprint = hashlib.sha256(told.encode()).hexdigest()
+    return Live(schema=schema, table=shape.table, oid=oid, key=key, dress=worn, fingerprint=fingerprint)
+
+
+def watched(conn: Connection, live: Live) -> bool:
+    """Return whether the trigger that logs changes is there and on."""
+    row = conn.execute(_WATCHED, [live.oid, TRIGGER]).fetchone()
+    return row is not None and row[0] == "A"
+
+
+def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
+    """Make the empty shadow, the log of changes and the list of batches; `watch` fills the log."""
+    ours = sql.Identifier(live.ours)
+    _make_schema(conn, live.ours, live, online, kept=False)
+    _make_shadow(conn, live, shape)
+    key = sql.SQL(", ").join(map(sql.Identifier, live.key_names))
+    make_log = sql.SQL("CREATE TABLE {}.log AS SELECT {} FROM {} WITH NO DATA")
+    conn.execute(make_log.format(ours, key, sql.Identifier(live.schema, live.table)))
+    turn = "ALTER TABLE {}.log ADD COLUMN schema_migrator_turn bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+    conn.execute(sql.SQL(turn).format(ours))
+    batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
+    conn.execute(sql.SQL(batches).format(ours))
+    conn.execute(_log_function(conn, live))
+
+
+def watch(conn: Connection, live: Live) -> None:
+    """Log every change of the live table from now on, whatever session_replication_role its writer has."""
+    source, trigger = sql.Identifier(live.schema, live.table), sql.Identifier(TRIGGER)
+    create = "CREATE TRIGGER {} AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW EXECUTE FUNCTION {}.log()"
+    conn.execute(sql.SQL(create).format(trigger, source, sql.Identifier(live.ours)))
+    conn.execute(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(source, trigger))
+
+
+def copied(conn: Connection, live: Live, shape: Shape) -> tuple[str, ...]:
+    """Return the columns whose values are carried over: those that stay and are not computed."""
+    added = [name for name, _ in shape.added]
+    row = conn.execute(_COPIED, [_qualified(conn, live.ours, ROWS), added]).fetchone()
+    return tuple(row[0]) if row else ()
+
+
+def primary(conn: Connection, live: Live) -> Named:
+    """Return the primary key's index: its name and its definition."""
+    name, definition = conn.execute(_PRIMARY, [live.oid]).fetchone() or ("", "")
+    return name, definition
+
+
+def retire(conn: Connection, live: Live, online: Online, *, kept: bool) -> None:
+    """Swap the tables, under the lock: names of indexes and constraints go along with each, and none changes."""
+    source, trigger = sql.Identifier(live.schema, live.table), sql.Identifier(TRIGGER)
+    conn.execute(sql.SQL("DROP TRIGGER {} ON {}").format(trigger, source))
+    _make_schema(conn, live.retired, live, online, kept=kept)
+    conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(source, sql.Identifier(live.retired)))
+    away = sql.Identifier(live.schema, live.retired)
+    conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(away, sql.Identifier(live.retired)))
+    shadow = sql.Identifier(live.ours, ROWS)
+    conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(shadow, sql.Identifier(live.schema)))
+    moved = sql.Identifier(live.schema, ROWS)
+    conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved, sql.Identifier(live.table)))
+
+
+def index_on(definition: str, schema: str) -> bytes:
+    """Return the statement that makes an index, of which a snapshot has the definition, on the shadow in `schema`."""
+    head, using, rest = definition.partition(" USING ")
+    made, on, _ = head.rpartition(" ON ")
+    place = f"{schema}.{ROWS}"  # both are plain names of ours
+    return f"{made}{on}{place}{using}{rest}".encode()
+
+
+def _make_schema(conn: Connection, name: str, live: Live, online: Online, *, kept: bool) -> None:
+    conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+    says = {
+        "by": US,
+        "schema": live.schema,
+        "table": live.table,
+        "target": str(online.versions[-1]),
+        "fingerprint": live.fingerprint,
+        "kept": kept,
+    }
+    conn.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), sql.Literal(json.dumps(says))))
+
+
+def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:
+    """Copy the live structure and change it, still under the vendor's name, from which PostgreSQL makes others."""
+    shadow, source = sql.Identifier(live.ours, live.table), sql.Identifier(live.schema, live.table)
+    like = "CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS EXCLUDING IDENTITY)"
+    conn.execute(sql.SQL(like).format(shadow, source))
+    for change in _changes(conn, live, shape):
+        conn.execute(sql.SQL("ALTER TABLE {} {}").format(shadow, change))
+    conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(shadow, sql.Identifier(ROWS)))
+    for (owner,) in conn.execute(_OWNER, [live.oid]).fetchall():
+        grant = sql.SQL("GRANT CREATE, USAGE ON SCHEMA {} TO {}")
+        conn.execute(grant.format(sql.Identifier(live.ours), sql.Identifier(owner)))
+    dress.put_on(conn, live.dress, _qualified(conn, live.ours, ROWS))
+
+
+def _changes(conn: Connection, live: Live, shape: Shape) -> list[sql.Composable]:
+    """Return what is to be altered in a copy of the live structure."""
+    add = sql.SQL("ADD COLUMN {} {}")
+    columns: list[sql.Composable] = [sql.SQL("DROP COLUMN {}").format(sql.Identifier(name)) for name in shape.gone]
+    columns += [add.format(sql.Identifier(name), sql.SQL(text)) for name, text in shape.added]
+    here = dict(conn.execute(_CHECKS, [live.oid, list(shape.gone)]).fetchall())
+    wanted = dict(shape.checks)
+    checks: list[sql.Composable] = [
+        sql.SQL("DROP CONSTRAINT {}").format(sql.Identifier(name)) for name in sorted(here.keys() - wanted.keys())
+    ]
+    checks += [
+        sql.SQL("ADD CONSTRAINT {} {}").format(sql.Identifier(name), sql.SQL(text))
+        for name, text in shape.checks
+        if name not in here
+    ]
+    return [*columns, *checks]
+
+
+def _log_function(conn: Connection, live: Live) -> sql.Composed:
+    def of(row: str) -> sql.Composable:
+        return sql.SQL(", ").join(
+            sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in live.key_names
+        )
+
+    key = sql.SQL(", ").join(map(sql.Identifier, live.key_names))
+    ours = sql.Identifier(live.ours)
+    body = sql.SQL(_LOG_BODY).format(ours=ours, key=key, old=of("OLD"), new=of("NEW"))
+    return sql.SQL(_LOG).format(ours=ours, body=sql.Literal(body.as_string(conn)))
+
+
+def _qualified(conn: Connection, schema: str, name: str) -> str:
+    return sql.Identifier(schema, name).as_string(conn)
