@@ -14,7 +14,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources crds vendor-tools demo test test-matrix image test-image test-chart test-e2e lint docs format bench sweep picture check clean
+.PHONY: help setup sources crds vendor-tools demo test test-matrix image test-image test-chart test-e2e lint docs format bench sweep sweep-online picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -79,6 +79,9 @@ format: setup ## Put the code in shape
 
 sweep: setup sources vendor-tools ## Stop the vendor's tool and ours at every statement, then migrate (an hour)
 	PYTHONPATH=tests $(BIN)/python tools/kill_sweep.py $(SWEEP)
+
+sweep-online: setup sources vendor-tools ## Kill an online rewrite under load at many moments, then migrate (half an hour)
+	PYTHONPATH=tests $(BIN)/python tools/online_sweep.py $(SWEEP)
 
 bench: setup sources vendor-tools ## Compare installations, and upgrades under load, with the vendor's tool (BENCH="--help")
 	PYTHONPATH=tests $(BIN)/python tools/bench.py $(BENCH)

@@ -15,6 +15,9 @@ from stores import Databases
 from sweep import HISTORY, copy, differences
 from vendor_tool import VendorTool
 
+SHOWN = 5
+"""Lines of a dump's difference at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
@@ -49,7 +52,7 @@ class Origin:
         `where` tells which of the rows the load knows.
         """
         found = picture(self.databases, database)
-        wrong = [*load.problems, *differences(found, self.expected)]
+        wrong = [*load.problems, *differences(found, self.expected)[:SHOWN]]
         if sorted(found.records[HISTORY]) != sorted(self.expected.records[HISTORY]):
             wrong.append(f"the history is {found.records[HISTORY]}, expected {self.expected.records[HISTORY]}")
         with self.databases.connect(database) as owner:
