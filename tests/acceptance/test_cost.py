@@ -1,12 +1,10 @@
 """What a run costs: round trips after authentication, memory, and what a rehearsal takes."""
 
-import os
-import subprocess
-import sys
 import time
 
 import pytest
 
+from memory import peak
 from migrations import STORES
 from proxy import Options, Proxy
 from running import COMMAND
@@ -22,11 +20,7 @@ REHEARSAL_SECONDS = 3.0
 
 def run(databases: Databases, *args: str) -> int:
     """Migrate both stores in a process of its own; return the bytes of its memory at the most."""
-    process = subprocess.Popen([*COMMAND, "migrate", *args], env=databases.env(), stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return usage.ru_maxrss * 1024
+    return peak([*COMMAND, "migrate", *args], databases.env())
 
 
 @pytest.mark.parametrize("release", ["1.29.1", "1.32.2"])
@@ -40,7 +34,7 @@ def test_round_trips(databases: Databases, release: str) -> None:
 
 def test_memory(databases: Databases) -> None:
     """An installation with its proof fits into what a hook's pod is given."""
-    assert sys.platform != "linux" or run(databases) < MOST_MEMORY
+    assert run(databases) < MOST_MEMORY
 
 
 def rehearse_both(databases: Databases) -> float:
