@@ -7,16 +7,37 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ledger
-from executions import fill
+from engine import Connection
+from executions import TABLE, fill
 from load import Load, Traffic
 from migrations import NEWEST, Picture, picture
-from running import Completed, run_cli, start_cli
+from running import Completed, await_event, finish, run_cli, start_cli
 from stores import Databases
 from sweep import HISTORY, copy, differences
 from vendor_tool import VendorTool
 
+ONLINE = ("--rewrite", "online")
 SHOWN = 5
 """Lines of a dump's difference at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A run before its swap, and the connection that holds it up."""
+
+    holder: Connection
+    process: subprocess.Popen[str]
+
+    def release(self) -> Completed:
+        """Let the run go on; return how it ended."""
+        self.holder.execute("COMMIT")
+        return finish(self.process)
+
+    def kill(self) -> None:
+        """Kill the run, and give the table free."""
+        self.process.kill()
+        self.holder.execute("COMMIT")
+        finish(self.process)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +57,31 @@ class Origin:
         names = {"SCHEMA_MIGRATOR_STORES": "visibility", "VISIBILITY_SQL_DATABASE": database}
         return self.databases.env() | names
 
-    def migrate(self, database: str, *options: str) -> subprocess.Popen[str]:
+    def migrate(self, database: str, *options: str, **variables: str) -> subprocess.Popen[str]:
         """Start our program on a copy."""
-        return start_cli(self.env(database), "migrate", *options)
+        return start_cli(self.env(database) | variables, "migrate", *options)
+
+    def run(self, database: str, *options: str, **variables: str) -> Completed:
+        """Run our program on a copy, online, to the end."""
+        return finish(self.migrate(database, *ONLINE, *options, **variables))
+
+    @contextmanager
+    def held(self, database: str, *options: str, **variables: str) -> Iterator["Held"]:
+        """Hold a run up at its swap: all is copied, and a transaction of the owner's has the table.
+
+        The block, or `Held.release`, ends that transaction; then the run goes on.
+        """
+        with self.databases.connect(database) as holder:
+            holder.execute("BEGIN")
+            holder.execute(f"LOCK TABLE {TABLE} IN ACCESS SHARE MODE".encode())
+            process = self.migrate(database, *ONLINE, *options, **variables)
+            try:
+                await_event(process, "table.busy")
+                yield Held(holder=holder, process=process)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    finish(process)
 
     @contextmanager
     def load(self, database: str, traffic: Traffic) -> Iterator[Load]:

@@ -1,10 +1,12 @@
 """Runs our program as its users do: a process with an environment."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 COMMAND = (sys.executable, "-m", "schema_migrator.cli")
 
@@ -46,6 +48,17 @@ def started(env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
         process.kill()
         sys.stderr.write(finish(process).stderr)
         raise
+
+
+def await_event(process: subprocess.Popen[str], *names: str) -> Mapping[str, Any]:
+    """Read events until there is one of those names; return it. Raises ValueError where the run ends before."""
+    assert process.stderr is not None
+    read = ""
+    for line in process.stderr:
+        read += line
+        if line.startswith("{") and (event := json.loads(line))["event"] in names:
+            return event  # type: ignore[no-any-return]  # an object, as all events are
+    raise ValueError(f"no event {names}: {read}")
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 120) -> Completed:

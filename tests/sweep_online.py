@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from load import Traffic
-from rewriting import Origin, events
+from rewriting import ONLINE, Origin, events
 from running import Completed, finish
 from schema_migrator.embedded import Server
 from sweep import drop
 
-ONLINE = ("--rewrite", "online")
 PAUSE = 0.5
 """Seconds that the server goes on working after a kill, and after the end."""
 SAFE = {"synchronous_commit": "on", "full_page_writes": "on"}
@@ -92,7 +91,7 @@ def length(origin: Origin) -> float:
     database = origin.copy()
     with origin.load(database, Traffic()):
         began = time.monotonic()
-        ended = finish(origin.migrate(database, *ONLINE))
+        ended = origin.run(database)
         seconds = time.monotonic() - began
     assert ended.code == 0, ended.stderr
     drop(origin.databases, database)
@@ -112,7 +111,7 @@ def kill(origin: Origin, server: Server, start: str, kind: str, moment: float, c
         KILLS[kind](scene)
         killed = finish(process)
         time.sleep(PAUSE)
-        again = finish(origin.migrate(database, *ONLINE))
+        again = origin.run(database)
         time.sleep(PAUSE)
     wrong = [*ended_badly(again), *origin.problems(database, load), *origin.broken_indexes(database)]
     drop(origin.databases, database)

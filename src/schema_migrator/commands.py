@@ -204,7 +204,8 @@ def _checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tupl
         knowledge=_knowledge(task, found),
     )
     if made != checked:
-        preflight.check(task.place.conn, made, sight.facts, task.store, verify=verify)
+        rehearsed = verify or task.settings.run.rewrite == "online"
+        preflight.check(task.place.conn, made, sight.facts, task.store, verify=rehearsed)
     return found, made
 
 

@@ -28,6 +28,12 @@ _SECONDS = 0.5
 """How long a batch is to take."""
 _FEWEST, _FIRST, _MOST = 50, 500, 50_000
 _REPORT_SECONDS = 10.0
+_COPY = """
+WITH put AS (
+  INSERT INTO {shadow} ({columns}) SELECT {columns} FROM {live} WHERE {above} AND {upto} ORDER BY {key} RETURNING 1
+), counted AS (SELECT count(*) AS rows FROM put)
+UPDATE {ours}.batches b SET rows = counted.rows FROM counted WHERE number = %s AND b.rows IS NULL RETURNING b.rows
+"""
 _ESTIMATE = "SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = %s"
 
 
@@ -134,15 +140,13 @@ def _take_up(crew: Crew, live: Live) -> _Cutter:
 
 
 def _copy_batch(crew: Crew, conn: Connection, live: Live, query: tuple[sql.Composed, list[str]], batch: _Batch) -> int:
-    done = sql.SQL("UPDATE {}.batches SET rows = %s WHERE number = %s AND rows IS NULL")
     with crew.transaction(conn, live.schema):
         # An index scan whatever the statistics say; and a crash may take batches back with their marks.
         conn.execute("SET LOCAL enable_seqscan = off")
         conn.execute("SET LOCAL synchronous_commit = off")
         statement, values = query
-        rows = conn.execute(statement, values).rowcount
-        conn.execute(done.format(sql.Identifier(live.ours)), [rows, batch.number])
-    return rows
+        row = conn.execute(statement, [*values, batch.number]).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _boundary(live: Live, after: Sequence[str] | None, size: int) -> tuple[sql.Composed, list[object]]:
@@ -162,8 +166,15 @@ def _copy(live: Live, columns: Sequence[str]) -> Callable[[_Batch], tuple[sql.Co
     def statement(batch: _Batch) -> tuple[sql.Composed, list[str]]:
         above = _compared(live, ">") if batch.after else sql.SQL("true")
         upto = _compared(live, "<=") if batch.upto else sql.SQL("true")
-        insert = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {} WHERE {} AND {} ORDER BY {}")
-        query = insert.format(shadow, names, names, source, above, upto, _key(live))
+        query = sql.SQL(_COPY).format(
+            ours=sql.Identifier(live.ours),
+            shadow=shadow,
+            columns=names,
+            live=source,
+            above=above,
+            upto=upto,
+            key=_key(live),
+        )
         return query, [*(batch.after or ()), *(batch.upto or ())]
 
     return statement

@@ -34,11 +34,14 @@ SELECT 1, format('GRANT %%s%%s ON TABLE %%s TO %%s%%s', privilege_type, columns,
   CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
   CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) FROM rights
 UNION ALL
-SELECT 1, format('ALTER TABLE %%s SET (%%I = %%L)', %(to)s::text, option_name, option_value)
-FROM t, pg_options_to_table(t.reloptions)
-UNION ALL
-SELECT 1, format('ALTER TABLE %%s SET (toast.%%I = %%L)', %(to)s::text, option_name, option_value)
-FROM t JOIN pg_catalog.pg_class o ON o.oid = t.reltoastrelid, pg_options_to_table(o.reloptions)
+SELECT 1, format('ALTER TABLE %%s SET (%%s)', %(to)s::text,
+  string_agg(format('%%s%%I = %%L', prefix, option_name, option_value), ', ' ORDER BY place))
+FROM (
+  SELECT '' AS prefix, o.* FROM t,
+    pg_options_to_table(t.reloptions) WITH ORDINALITY o (option_name, option_value, place)
+  UNION ALL SELECT 'toast.', o.* FROM t JOIN pg_catalog.pg_class s ON s.oid = t.reltoastrelid,
+    pg_options_to_table(s.reloptions) WITH ORDINALITY o (option_name, option_value, place)
+) options HAVING count(*) > 0
 UNION ALL
 SELECT 1, format('ALTER TABLE %%s ALTER COLUMN %%I SET STATISTICS %%s', %(to)s::text, attname, attstattarget)
 FROM a WHERE attstattarget >= 0

@@ -208,13 +208,17 @@ def _online(steps: Sequence[PlannedStep], state: State, knowledge: Knowledge | N
     if knowledge is None or wishes.rewrite == "in-place" or not steps:
         return None
     done = state.remaining[0] if isinstance(state, Between) and state.remaining else 0
-    if steps[0].resumed and len(steps[0].statements) != len(steps[0].step.statements) - done:
-        return None  # applied out of order: no point in its rehearsal is where the table stands
     found = reshape.stretch(knowledge.rehearsal, [one.step for one in steps], done)
     table = knowledge.tables.get(found.table) if found else None
     if found is None or table is None or (table.size < ONLINE_BYTES and wishes.rewrite is None):
         return None
-    shape = reshape.shape(knowledge.rehearsal, found, knowledge.live)
+    # Applied out of order: no point in the step's rehearsal is where the table stands.
+    skipping = steps[0].resumed and len(steps[0].statements) != len(steps[0].step.statements) - done
+    shape = (
+        f"the state of step {steps[0].step.version}, half-applied out of order"
+        if skipping
+        else reshape.shape(knowledge.rehearsal, found, knowledge.live)
+    )
     hindrances = (*table.hindrances, *([shape] if isinstance(shape, str) else []))
     return Online(
         table=found.table,

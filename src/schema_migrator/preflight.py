@@ -152,7 +152,7 @@ def _no_scratch_schema(facts: Facts, database: str) -> Problem:
     return Problem(
         found=f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{database}")',
         remedy=f"as its owner run: GRANT CREATE ON DATABASE {_quoted(database)} TO {_quoted(facts.role)};"
-        " or go without proof: --no-verify",
+        " or go without proof and without online rewrites: --no-verify",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,9 @@ SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute
 WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
   AND a.attname <> ALL (%s)
 """
+_DEFINITION = re.compile(
+    r"""(?P<head>CREATE (UNIQUE )?INDEX ("([^"]|"")+"|[^" ]+) ON )(ONLY )?\S+(?P<rest> USING .*)""", re.DOTALL
+)
 _WATCHED = "SELECT tgenabled::text FROM pg_catalog.pg_trigger WHERE tgrelid = %s AND tgname = %s"
 _OWNER = "SELECT pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class WHERE oid = %s"
 _CHECKS = """
@@ -166,11 +170,13 @@ def retire(conn: Connection, live: Live, online: Online, *, kept: bool) -> None:
 
 
 def index_on(definition: str, schema: str) -> bytes:
-    """Return the statement that makes an index, of which a snapshot has the definition, on the shadow in `schema`."""
-    head, using, rest = definition.partition(" USING ")
-    made, on, _ = head.rpartition(" ON ")
-    place = f"{schema}.{ROWS}"  # both are plain names of ours
-    return f"{made}{on}{place}{using}{rest}".encode()
+    """Return the statement that makes an index, of which a snapshot has the definition, on the shadow in `schema`.
+
+    A quoted name may hold anything (PostgreSQL's ruleutils.c writes the definition).
+    """
+    made = _DEFINITION.fullmatch(definition)
+    assert made is not None, definition  # noqa: S101 - so PostgreSQL writes all of them
+    return f"{made['head']}{schema}.{ROWS}{made['rest']}".encode()  # both are plain names of ours
 
 
 def _make_schema(conn: Connection, name: str, live: Live, online: Online, *, kept: bool) -> None:

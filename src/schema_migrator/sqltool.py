@@ -71,6 +71,11 @@ def check(settings: RunSettings) -> None:
     """
     if settings.executor != "sql-tool":
         return
+    if settings.rewrite == "online":
+        raise SettingsError(
+            "the executor is sql-tool, which writes tables in place, but SCHEMA_MIGRATOR_REWRITE is online",
+            hint="leave one of them out",
+        )
     release, path = load_release(settings.sources, settings.temporal_version), settings.sql_tool
     if path is None:
         raise SettingsError(

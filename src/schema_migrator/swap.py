@@ -78,6 +78,7 @@ def swap(
     ):
         conn = work.conn
         conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(live.schema, live.table)))
+        conn.execute("SELECT 1").fetchone()  # nothing that was sent before is waited for until then
         started = time.monotonic()
         assert_same(conn, live, online.shape)
         replay.finish(conn, live, columns)

@@ -45,6 +45,8 @@ UNION ALL SELECT t.relname, 'unique index "' || x.relname || '"' FROM t JOIN x O
 UNION ALL SELECT t.relname, 'deferrable primary key' FROM t JOIN x ON x.indrelid = t.oid WHERE x.late
 UNION ALL SELECT t.relname, 'exclusion constraint "' || c.conname || '"' FROM t
   JOIN pg_catalog.pg_constraint c ON c.conrelid = t.oid WHERE c.contype = 'x'
+UNION ALL SELECT t.relname, 'constraint "' || c.conname || '" that was not validated' FROM t
+  JOIN pg_catalog.pg_constraint c ON c.conrelid = t.oid WHERE c.contype IN ('c', 'n') AND NOT c.convalidated
 UNION ALL SELECT t.relname, 'statistics "' || s.stxname || '"' FROM t
   JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = t.oid
 UNION ALL SELECT t.relname, 'security label' FROM t WHERE EXISTS (SELECT FROM pg_catalog.pg_seclabel l
@@ -60,6 +62,8 @@ UNION ALL SELECT t.relname, 'sequence of column "' || a.attname || '"' FROM t
   JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
 UNION ALL SELECT t.relname, 'statistics target of index "' || x.relname || '"' FROM t JOIN x ON x.indrelid = t.oid
   WHERE EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = x.oid AND a.attstattarget > 0)
+UNION ALL SELECT relname, 'lack of a right to it: ' || p FROM t, unnest('{SELECT,TRIGGER}'::text[]) p
+  WHERE NOT has_table_privilege(t.oid, p)
 UNION ALL SELECT t.relname, 'rights granted by "' || pg_get_userbyid(g.grantor) || '"' FROM t
   CROSS JOIN LATERAL aclexplode(t.relacl) g WHERE g.grantor <> t.relowner
 UNION ALL SELECT t.relname, pg_describe_object(d.classid, d.objid, 0) FROM t
@@ -70,6 +74,8 @@ UNION ALL SELECT t.relname, pg_describe_object(d.classid, d.objid, 0) FROM t
   WHERE d.classid NOT IN ('pg_catalog.pg_constraint'::regclass, 'pg_catalog.pg_policy'::regclass)
     AND NOT (d.classid = 'pg_catalog.pg_attrdef'::regclass
       AND EXISTS (SELECT FROM pg_catalog.pg_attrdef f WHERE f.oid = d.objid AND f.adrelid = t.oid))
+    AND NOT (d.classid = 'pg_catalog.pg_rewrite'::regclass
+      AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.oid = d.objid AND r.ev_class = t.oid))
     AND NOT (d.classid = 'pg_catalog.pg_class'::regclass
       AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = d.objid))
 ORDER BY 1, 2

@@ -9,7 +9,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString
 
-import psycopg
 from psycopg import sql
 
 from schema_migrator.errors import RefusedError
@@ -33,6 +32,10 @@ ARRAY(SELECT json_build_object('name', nspname, 'oid', oid, 'says', obj_descript
 """The schemas that may be ours, with what their comments say; `leftovers` tells which are."""
 
 _TABLES = "SELECT relname::text FROM pg_catalog.pg_class WHERE relnamespace = %s AND relkind = 'r' ORDER BY 1"
+_FOREIGN = """
+SELECT DISTINCT pg_describe_object(classid, objid, 0) FROM pg_catalog.pg_depend
+WHERE refclassid = 'pg_catalog.pg_namespace'::regclass AND refobjid = %s ORDER BY 1
+"""
 _TRIGGERED = """
 SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
@@ -118,11 +121,10 @@ def remove(conn: Connection, found: Leftover) -> None:
         if name in known:
             conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(found.name, name)))
     conn.execute(sql.SQL("DROP FUNCTION IF EXISTS {}.log()").format(ours))
-    try:
-        conn.execute(sql.SQL("DROP SCHEMA {}").format(ours))
-    except psycopg.errors.DependentObjectsStillExist as error:
+    foreign = ", ".join(name for (name,) in conn.execute(_FOREIGN, [found.oid]).fetchall())
+    if foreign:
         raise RefusedError(
-            f'the schema "{found.name}", which an online rewrite has left, holds what is not ours',
+            f'the schema "{found.name}", which an online rewrite has left, holds what is not ours: {foreign}',
             hint="move that elsewhere, then run this again",
-            detail=error.diag.message_detail or "",
-        ) from error
+        )
+    conn.execute(sql.SQL("DROP SCHEMA {}").format(ours))

@@ -6,7 +6,6 @@ import pytest
 
 import rewriting
 from load import Traffic
-from running import finish
 from stores import Databases
 
 ROWS = 20_000
@@ -19,7 +18,7 @@ def test_nobody_notices(databases: Databases, start: str) -> None:
     origin = rewriting.origin(databases, start, ROWS)
     with origin.load(origin.database, TRAFFIC) as load:
         before = load.waits.done
-        ended = finish(origin.migrate(origin.database, "--rewrite", "online"))
+        ended = origin.run(origin.database)
         meanwhile = load.waits.done - before
         time.sleep(0.5)
     assert ended.code == 0, ended.stderr

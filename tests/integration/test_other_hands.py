@@ -1,7 +1,5 @@
 """Somebody else's hands on the database while ours work: nothing is committed on a state that is not ours."""
 
-import json
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine import Connection
-from running import finish, started
+from running import await_event, finish, started
 from schema_migrator import preflight
 from schema_migrator.errors import NotAsRehearsed, StatementTimeout, TableLockTimeout, VersionMoved
 from states import Site, site
@@ -54,13 +52,6 @@ def test_a_version_that_moves_between_two_tries(databases: Databases, store: Sit
         "another tool is migrating it: let that end, then run this again"
     )
     assert "temporalexternalpayloadcount" not in store.picture()
-
-
-def await_event(process: subprocess.Popen[str], name: str) -> None:
-    """Read events until there is one of that name."""
-    assert process.stderr is not None
-    while json.loads(process.stderr.readline())["event"] != name:
-        pass
 
 
 def test_a_version_that_moves_under_our_hands(store: Site) -> None:

@@ -81,7 +81,7 @@ def test_no_right_to_create_btree_gin(refusals: Refusals, databases: Databases) 
         f'  - it may not create the scratch schema of a rehearsal (that takes CREATE on "{name}")',
         (
             f'    as its owner run: GRANT CREATE ON DATABASE "{name}" TO "{databases.user}"; '
-            "or go without proof: --no-verify"
+            "or go without proof and without online rewrites: --no-verify"
         ),
     ]
 

@@ -235,7 +235,7 @@ def test_without_the_right_to_create_schemas(databases: Databases, poor: Site) -
     said = f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{poor.name}")'
     remedy = (
         f'as its owner run: GRANT CREATE ON DATABASE "{poor.name}" TO "{databases.user}"; '
-        "or go without proof: --no-verify"
+        "or go without proof and without online rewrites: --no-verify"
     )
     refusal = poor.refused()
     assert isinstance(refusal, PreflightFailed)

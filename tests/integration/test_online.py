@@ -1,0 +1,365 @@
+"""The online rewrite step by step: what it takes along, what it waits for, what it leaves, each held up to be seen."""
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+from psycopg import sql
+
+import rewriting
+from engine import Connection, Engine
+from executions import TABLE
+from migrations import picture
+from rewriting import Origin, events
+from running import await_event, finish, run_cli
+from states import files
+from stores import Databases, fresh
+from sweep import copy, differences
+from vendor_tool import VendorTool
+
+ROWS = 400
+BEGUN = "1.12"
+"""Where a run from 1.9 stands before its swap: 1.10 to 1.12 are empty."""
+COUNT = f"SELECT count(*) FROM {TABLE}"
+SCHEMAS = r"SELECT nspname FROM pg_namespace WHERE nspname ~ '^schema_migrator_' ORDER BY 1"
+TRIGGERS = "SELECT tgname FROM pg_trigger WHERE tgname ~ '^schema_migrator_'"
+A_WRITE = f"UPDATE {TABLE} SET task_queue = 'meanwhile' WHERE run_id = (SELECT min(run_id) FROM {TABLE})"
+A_DELETE = f"DELETE FROM {TABLE} WHERE run_id = (SELECT max(run_id) FROM {TABLE})"
+WRITTEN = f"SELECT count(*) FROM {TABLE} WHERE task_queue = 'meanwhile'"
+WORN = f"""
+ALTER TABLE {TABLE} ADD COLUMN own_note text DEFAULT 'none' NOT NULL, ADD COLUMN own_gone int;
+ALTER TABLE {TABLE} DROP COLUMN own_gone;
+ALTER TABLE {TABLE} ADD CONSTRAINT own_check CHECK (history_length >= 0);
+ALTER TABLE {TABLE} SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, toast.autovacuum_enabled = false);
+ALTER TABLE {TABLE} ALTER memo SET STORAGE EXTERNAL, ALTER workflow_id SET STATISTICS 500;
+ALTER TABLE {TABLE} ALTER workflow_type_name SET (n_distinct = 20);
+CREATE INDEX own_index ON {TABLE} USING hash (workflow_id) WITH (fillfactor = 70);
+CREATE INDEX "own ON USING ""odd"" index" ON {TABLE} (lower(workflow_id) DESC NULLS LAST) WHERE status = 1;
+COMMENT ON TABLE {TABLE} IS 'it''s ours';
+COMMENT ON COLUMN {TABLE}.memo IS '100 % "memo"';
+COMMENT ON COLUMN {TABLE}.own_note IS 'note';
+COMMENT ON INDEX own_index IS 'by hand';
+COMMENT ON CONSTRAINT executions_visibility_pkey ON {TABLE} IS 'key';
+COMMENT ON CONSTRAINT own_check ON {TABLE} IS 'check';
+ALTER TABLE {TABLE} CLUSTER ON own_clustered;
+ALTER TABLE {TABLE} REPLICA IDENTITY FULL;
+GRANT SELECT ON {TABLE} TO PUBLIC;
+GRANT SELECT (memo), UPDATE (memo, own_note) ON {TABLE} TO {{server}} WITH GRANT OPTION;
+REVOKE REFERENCES, TRUNCATE ON {TABLE} FROM {{owner}};
+"""
+
+
+@pytest.fixture(scope="module")
+def origin(server: Engine) -> Iterator[Origin]:
+    """Make a store at 1.9 with rows, to be copied."""
+    with fresh(server) as databases:
+        yield rewriting.origin(databases, "1.9", ROWS)
+
+
+@pytest.fixture(scope="module")
+def older(server: Engine) -> Iterator[Origin]:
+    """Make a store at 1.5 with rows, to be copied."""
+    with fresh(server) as databases:
+        yield rewriting.origin(databases, "1.5", ROWS)
+
+
+def one(connection: Connection, query: str) -> object:
+    """Return the one value that a query gives."""
+    row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def names(connection: Connection, query: str) -> list[str]:
+    """Return the names that a query gives."""
+    return [name for (name,) in connection.execute(query.encode()).fetchall()]
+
+
+def rows(databases: Databases, database: str) -> list[tuple[object, ...]]:
+    """Return all rows with all columns, in the order of their keys."""
+    with databases.connect(database) as owner:
+        return owner.execute(f"SELECT * FROM {TABLE} ORDER BY namespace_id, run_id".encode()).fetchall()
+
+
+def assert_at_target(origin: Origin, database: str) -> None:
+    """See that the store is as the vendor's tool would have left it, with nothing of ours in it."""
+    assert picture(origin.databases, database).schema == origin.expected.schema
+    assert run_cli(origin.env(database), "plan", "--check").code == 0
+
+
+def test_all_that_the_table_wears_goes_along(origin: Origin) -> None:
+    """Columns, checks, indexes, options, statistics, rights and comments of the user's own are as in place."""
+    database = origin.copy()
+    with origin.databases.connect(database) as owner:
+        owner.execute(f"CREATE INDEX own_clustered ON {TABLE} (start_time)".encode())
+        roles = {"server": sql.Identifier(origin.databases.server_user), "owner": sql.Identifier(origin.databases.user)}
+        owner.execute(sql.SQL(WORN.replace("%", "%%").replace("%%", "%")).format(**roles))  # type: ignore[arg-type]
+    in_place = copy(origin.databases, database)
+    ended = finish(origin.migrate(in_place, "--rewrite", "in-place"))
+    assert ended.code == 0, ended.stderr
+    ended = origin.run(database)
+    assert ended.code == 0, ended.stderr
+    assert "online.swapped" in [event["event"] for event in events(ended)]
+    assert differences(picture(origin.databases, database), picture(origin.databases, in_place)) == []
+    assert rows(origin.databases, database) == rows(origin.databases, in_place)
+
+
+def test_its_statistics_and_its_visibility_map_are_fresh(origin: Origin) -> None:
+    """The new table was vacuumed and analysed before anybody saw it, so that plans are as good as before."""
+    database = origin.copy()
+    assert origin.run(database).code == 0
+    with origin.databases.connect(database) as owner:
+        analysed = one(owner, f"SELECT count(DISTINCT attname) FROM pg_stats WHERE tablename = '{TABLE}'")
+        columns = one(owner, f"SELECT count(*) FROM pg_attribute WHERE attrelid = '{TABLE}'::regclass AND attnum > 0")
+        seen = f"SELECT relallvisible = relpages AND relpages > 0 FROM pg_class WHERE oid = '{TABLE}'::regclass"
+        assert (analysed, one(owner, seen)) == (columns, True)
+
+
+def test_a_column_that_was_dropped_and_added_again(older: Origin) -> None:
+    """Its values are gone as the vendor's way takes them, those of all others stay (visibility 1.6)."""
+    database, by_vendor = older.copy(), older.copy()
+    with older.databases.connect(database) as owner:
+        assert one(owner, f"SELECT count(root_run_id) FROM {TABLE}") == ROWS
+    VendorTool(version="1.32.2", databases=older.databases).update("visibility", database=by_vendor)
+    ended = older.run(database)
+    assert "online.swapped" in [event["event"] for event in events(ended)], ended.stderr
+    assert rows(older.databases, database) == rows(older.databases, by_vendor)
+
+
+def test_writers_with_triggers_off_are_heard(origin: Origin) -> None:
+    """A writer in the role of a replica fires no ordinary trigger; what it writes meanwhile is there at the end."""
+    database = origin.copy()
+    with origin.databases.admin(database) as admin, origin.held(database) as held:
+        admin.execute("SET session_replication_role = replica")
+        admin.execute(A_WRITE.encode())
+        admin.execute(A_DELETE.encode())
+        ended = held.release()
+        assert ended.code == 0, ended.stderr
+        assert (one(admin, WRITTEN), one(admin, COUNT)) == (1, ROWS - 1)
+    assert_at_target(origin, database)
+
+
+def test_writers_may_have_no_right_to_what_is_ours(origin: Origin) -> None:
+    """Temporal's role reaches neither schema nor function of the log, and its writes go on and count."""
+    database = origin.copy()
+    with origin.databases.connect_server(database) as server, origin.held(database) as held:
+        (schema,) = names(server, SCHEMAS)
+        assert one(server, f"SELECT has_schema_privilege('{schema}', 'USAGE')") is False
+        server.execute("SET search_path = pg_temp, public")
+        server.execute(A_WRITE.encode())
+        assert held.release().code == 0
+        assert one(server, WRITTEN) == 1
+
+
+def test_a_reader_with_an_old_snapshot_is_waited_for(origin: Origin) -> None:
+    """A transaction older than the copied rows would see none of them: the swap is put off, and it is named."""
+    database = origin.copy()
+    with origin.databases.connect(database) as reader:
+        reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT FROM schema_version")
+        waiting = origin.run(database, SCHEMA_MIGRATOR_WAIT_TIMEOUT="2")
+        assert waiting.code == 1
+        assert waiting.stderr.splitlines()[-1] == (
+            f'error: visibility: transactions are older than the copied rows of "{TABLE}" and would not see them: '
+            f"pid {reader.info.backend_pid} (unnamed); "
+            "end them or let them end, then run it again: it carries on; or migrate --abandon"
+        )
+        assert one(reader, COUNT) == ROWS
+        process = origin.migrate(database, *rewriting.ONLINE)
+        assert await_event(process, "online.resumed")["rows"] == ROWS
+        reader.execute("COMMIT")
+        ended = finish(process)
+        assert ended.code == 0, ended.stderr
+        assert one(reader, COUNT) == ROWS
+    assert_at_target(origin, database)
+
+
+def test_a_reader_without_a_snapshot_holds_nothing_up(origin: Origin) -> None:
+    """A transaction that is only open, as a pool leaves them, would see the rows: nobody waits for it."""
+    database = origin.copy()
+    with origin.databases.connect(database) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT FROM schema_version")
+        ended = origin.run(database, SCHEMA_MIGRATOR_WAIT_TIMEOUT="5")
+        assert ended.code == 0, ended.stderr
+        assert one(reader, COUNT) == ROWS
+
+
+MEDDLING = {
+    "truncated": f"TRUNCATE {TABLE}",
+    "a column more": f"ALTER TABLE {TABLE} ADD COLUMN own int",
+    "an index more": f"CREATE INDEX own ON {TABLE} (run_id)",
+    "another right": f"GRANT SELECT ON {TABLE} TO PUBLIC",
+    "log switched off": f"ALTER TABLE {TABLE} DISABLE TRIGGER schema_migrator_log",
+    "log dropped": f"DROP TRIGGER schema_migrator_log ON {TABLE}",
+}
+
+
+@pytest.mark.parametrize("meddling", MEDDLING.values(), ids=MEDDLING)
+def test_a_table_that_changes_meanwhile_is_left_as_it_is(origin: Origin, meddling: str) -> None:
+    """Truncated, altered, or its log off: all that is ours goes, the table stays, and the next run succeeds."""
+    database = origin.copy()
+    with origin.held(database) as held:
+        held.holder.execute(meddling.encode())
+        left = one(held.holder, COUNT)
+        ended = held.release()
+    assert ended.code == 1
+    assert ended.stderr.splitlines()[-1] == (
+        f'error: visibility: the table "{TABLE}" was truncated or altered while it was written anew; '
+        "run it again: it starts anew from what is there now"
+    )
+    with origin.databases.connect(database) as owner:
+        assert (names(owner, SCHEMAS), names(owner, TRIGGERS), one(owner, COUNT)) == ([], [], left)
+        assert one(owner, "SELECT curr_version FROM schema_version") == BEGUN
+        assert origin.run(database).code == 0
+        assert one(owner, COUNT) == left
+
+
+def test_a_version_that_moves_meanwhile(origin: Origin) -> None:
+    """Another tool records another version: nothing is swapped on top of that, and the next run cleans up."""
+    database = origin.copy()
+    with origin.held(database) as held:
+        held.holder.execute("UPDATE schema_version SET curr_version = '1.13'")
+        ended = held.release()
+    assert ended.code == 3
+    assert ended.stderr.splitlines()[-1] == (
+        f'error: visibility: database "{database}" was at {BEGUN}, but is now at 1.13; '
+        "another tool is migrating it: let that end, then run this again"
+    )
+    with origin.databases.connect(database) as owner:
+        assert one(owner, COUNT) == ROWS
+        owner.execute(f"UPDATE schema_version SET curr_version = '{BEGUN}'".encode())
+        assert origin.run(database).code == 0
+        assert (names(owner, SCHEMAS), one(owner, COUNT)) == ([], ROWS)
+
+
+def test_a_killed_run_is_carried_on(origin: Origin) -> None:
+    """What was copied is kept, status tells of it, writes meanwhile count, and the next run only does the rest."""
+    database = origin.copy()
+    with origin.held(database) as held:
+        held.kill()
+    with origin.databases.connect_server(database) as server:
+        server.execute(A_WRITE.encode())
+        server.execute(A_DELETE.encode())
+        told = run_cli(origin.env(database), "status", "--output", "json")
+        (left,) = json.loads(told.stdout)["stores"][0]["online"]
+        assert (left["table"], left["target"], left["rows_copied"]) == (TABLE, "1.14", ROWS)
+        ended = origin.run(database)
+        assert ended.code == 0, ended.stderr
+        resumed = [event["rows"] for event in events(ended) if event["event"] == "online.resumed"]
+        assert resumed == [ROWS]
+        assert (one(server, WRITTEN), one(server, COUNT)) == (1, ROWS - 1)
+    assert_at_target(origin, database)
+
+
+def test_an_unfinished_one_is_abandoned(origin: Origin) -> None:
+    """With --abandon every trace goes, nothing else does, and what was written meanwhile stays."""
+    database = origin.copy()
+    schema = picture(origin.databases, database).schema
+    foreign = "schema_migrator_online_7"
+    with origin.databases.connect(database) as owner:
+        with origin.held(database) as held:
+            held.kill()
+        owner.execute(A_WRITE.encode())
+        owner.execute(f"CREATE SCHEMA {foreign}".encode())
+        done = run_cli(origin.env(database), "migrate", "--abandon", "--output", "json")
+        assert done.code == 0, done.stderr
+        (removed,) = json.loads(done.stdout)["stores"]
+        assert len(removed["removed"]) == 1
+        assert names(owner, SCHEMAS) == [foreign]
+        owner.execute(f"DROP SCHEMA {foreign}".encode())
+        assert one(owner, WRITTEN) == 1
+    assert picture(origin.databases, database).schema == schema
+
+
+def test_what_somebody_put_beside_ours_is_not_removed(origin: Origin) -> None:
+    """A table of somebody else's in our schema keeps all of it: that is said, and nothing is dropped."""
+    database = origin.copy()
+    with origin.held(database) as held:
+        held.kill()
+    with origin.databases.connect(database) as owner:
+        (schema,) = names(owner, SCHEMAS)
+        owner.execute(f"CREATE TABLE {schema}.mine AS SELECT 1 AS n".encode())
+        before = picture(origin.databases, database)
+        refused = run_cli(origin.env(database), "migrate", "--abandon")
+        assert refused.code == 3
+        assert refused.stderr.splitlines()[-1] == (
+            f'error: visibility: the schema "{schema}", which an online rewrite has left, holds what is not ours: '
+            f"table {schema}.mine; move that elsewhere, then run this again"
+        )
+        assert picture(origin.databases, database) == before
+        assert origin.run(database).code == 3
+        owner.execute(f"DROP TABLE {schema}.mine".encode())
+        assert run_cli(origin.env(database), "migrate", "--abandon").code == 0
+
+
+def test_the_old_table_is_kept_where_that_is_wanted(older: Origin) -> None:
+    """With --keep-old it stands in a schema of its own under no name of the vendor's, until --abandon."""
+    origin, database = older, older.copy()
+    ended = origin.run(database, "--keep-old", VISIBILITY_TARGET_VERSION="1.9")
+    assert ended.code == 0, ended.stderr
+    with origin.databases.connect(database) as owner:
+        (kept,) = names(owner, SCHEMAS)
+        assert one(owner, f"SELECT count(*) FROM {kept}.{kept}") == ROWS
+        # The vendor's 1.13 looks the table up by its name alone, whatever the schema.
+        ended = finish(origin.migrate(database, "--rewrite", "in-place"))
+        assert ended.code == 0, ended.stderr
+        assert names(owner, SCHEMAS) == [kept]
+        assert run_cli(origin.env(database), "verify").code == 0
+        assert run_cli(origin.env(database), "migrate", "--abandon").code == 0
+        assert names(owner, SCHEMAS) == []
+    assert_at_target(origin, database)
+
+
+def test_a_busy_server_is_given_time(origin: Origin) -> None:
+    """Above --max-load nothing is copied; when it is less, the run goes on."""
+    database = origin.copy()
+    with origin.databases.connect(database) as busy:
+        with busy.pipeline(), origin.databases.connect(database) as other, other.pipeline():
+            process = origin.migrate(database, *rewriting.ONLINE, "--max-load", "1")
+            for connection in (busy, other):
+                connection.execute("SELECT pg_sleep(4)")
+            paused = await_event(process, "online.paused", "online.swapped")
+        assert paused["event"] == "online.paused"
+        assert paused["reason"] == "2 sessions are active, at most 1 are to be"
+    ended = finish(process)
+    assert ended.code == 0, ended.stderr
+
+
+def test_a_large_table_goes_online_by_itself(origin: Origin) -> None:
+    """Without --rewrite a small table is written in place; nothing is said."""
+    database = origin.copy()
+    ended = finish(origin.migrate(database))
+    assert ended.code == 0, ended.stderr
+    assert not [event for event in events(ended) if str(event["event"]).startswith("online.")]
+
+
+def test_two_runs_at_once(origin: Origin) -> None:
+    """The second waits for the first, and finds nothing to do."""
+    database = origin.copy()
+    with origin.held(database) as held:
+        second = origin.migrate(database, *rewriting.ONLINE)
+        time.sleep(1)
+        assert second.poll() is None
+        assert held.release().code == 0
+        ended = finish(second)
+    assert ended.code == 0, ended.stderr
+    assert_at_target(origin, database)
+
+
+def test_half_applied_by_the_vendor(older: Origin) -> None:
+    """A step that the vendor's tool had begun is carried on online from where it stands, and no value is lost."""
+    database, by_vendor = older.copy(), older.copy()
+    tool = VendorTool(version="1.32.2", databases=older.databases)
+    for name in (database, by_vendor):
+        tool.update("visibility", "1.7", database=name)
+    with older.databases.connect(database) as owner:
+        step = next(step for step in files("visibility").steps if str(step.version) == "1.8")
+        for statement in step.statements[:2]:
+            owner.execute(statement.text.encode())
+    tool.update("visibility", database=by_vendor)
+    ended = older.run(database)
+    assert "online.swapped" in [event["event"] for event in events(ended)], ended.stderr
+    assert_at_target(older, database)
+    assert rows(older.databases, database) == rows(older.databases, by_vendor)

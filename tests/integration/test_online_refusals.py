@@ -1,0 +1,309 @@
+"""What forbids an online rewrite, each made on purpose: named, and nothing is touched."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from packaging.version import Version
+from psycopg import sql
+from structlog.testing import capture_logs
+
+import rewriting
+from engine import Connection, Engine
+from executions import TABLE
+from rewriting import Origin
+from running import run_cli
+from schema_migrator import conditions, plan, tables
+from schema_migrator.conditions import Found
+from schema_migrator.errors import NoSpace, TableLockTimeout
+from schema_migrator.plan import Online
+from states import Site, site
+from stores import Databases, fresh
+
+ROWS = 50
+KEY = "(namespace_id, run_id)"
+HINDRANCES = {
+    "no primary key": f"ALTER TABLE {TABLE} DROP CONSTRAINT {TABLE}_pkey",
+    "deferrable primary key": f"""
+        ALTER TABLE {TABLE} DROP CONSTRAINT {TABLE}_pkey;
+        ALTER TABLE {TABLE} ADD CONSTRAINT {TABLE}_pkey PRIMARY KEY {KEY} DEFERRABLE""",
+    'trigger "own"': f"""
+        CREATE TRIGGER own BEFORE UPDATE ON {TABLE} FOR EACH ROW
+        EXECUTE FUNCTION suppress_redundant_updates_trigger()""",
+    "row level security": f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY",
+    'policy "own"': f"CREATE POLICY own ON {TABLE}",
+    'rule "own"': f"CREATE RULE own AS ON DELETE TO {TABLE} WHERE false DO ALSO NOTHING",
+    'foreign key "own_fk"': f"""
+        CREATE TABLE own (n char(64), r char(64), CONSTRAINT own_fk FOREIGN KEY (n, r) REFERENCES {TABLE} {KEY})""",
+    "inheritance": f"CREATE TABLE own () INHERITS ({TABLE})",
+    'publication "own"': f"CREATE PUBLICATION own FOR TABLE {TABLE}",
+    'publication "all"': 'CREATE PUBLICATION "all" FOR ALL TABLES',
+    'publication "schema"': 'CREATE PUBLICATION "schema" FOR TABLES IN SCHEMA public',
+    'unique index "own"': f"CREATE UNIQUE INDEX own ON {TABLE} (run_id)",
+    'exclusion constraint "own"': f"ALTER TABLE {TABLE} ADD CONSTRAINT own EXCLUDE (run_id WITH =)",
+    'constraint "own" that was not validated': f"ALTER TABLE {TABLE} ADD CONSTRAINT own CHECK (status > 9) NOT VALID",
+    'statistics "own"': f"CREATE STATISTICS own ON status, task_queue FROM {TABLE}",
+    "unlogged": f"ALTER TABLE {TABLE} SET UNLOGGED",
+    "made of a type": f"""
+        CREATE TYPE own AS ({{columns}});
+        ALTER TABLE {TABLE} OF own""",
+    "tablespace of its own": f"ALTER INDEX {TABLE}_pkey SET TABLESPACE {{space}}",
+    'sequence of column "own"': f"ALTER TABLE {TABLE} ADD own serial",
+    'statistics target of index "own"': f"""
+        CREATE INDEX own ON {TABLE} (lower(run_id)); ALTER INDEX own ALTER COLUMN 1 SET STATISTICS 900""",
+    'rights granted by "{server}"': f"""
+        GRANT SELECT ON {TABLE} TO {{server}} WITH GRANT OPTION;
+        SET ROLE {{server}}; GRANT SELECT ON {TABLE} TO PUBLIC; RESET ROLE""",
+    "rule _RETURN on view own": f"CREATE VIEW own AS SELECT run_id FROM {TABLE}",
+    "rule _RETURN on materialized view own": f"CREATE MATERIALIZED VIEW own AS SELECT run_id FROM {TABLE}",
+    f"function own({TABLE})": f"CREATE FUNCTION own({TABLE}) RETURNS int LANGUAGE sql RETURN 1",
+    "table own": f"CREATE TABLE own (kept {TABLE})",
+    "lack of a right to it: TRIGGER": f"REVOKE TRIGGER ON {TABLE} FROM {{owner}}",
+}
+
+
+@pytest.fixture(scope="module")
+def origin(server: Engine) -> Iterator[Origin]:
+    """Make a store at 1.12 with rows, to be copied."""
+    with fresh(server) as databases:
+        yield rewriting.origin(databases, "1.12", ROWS)
+
+
+@pytest.fixture(scope="module")
+def space(server: Engine) -> Iterator[str]:
+    """Make a tablespace within the server's own folder."""
+    with server.connect() as admin:
+        admin.execute("SET allow_in_place_tablespaces = on")
+        admin.execute("CREATE TABLESPACE temporal_own LOCATION ''")
+    yield "temporal_own"
+    with server.connect() as admin:
+        admin.execute("DROP TABLESPACE temporal_own")
+
+
+@contextmanager
+def copied(origin: Origin) -> Iterator[tuple[str, Connection]]:
+    """Give a copy, with a superuser's connection; drop it."""
+    database = origin.copy()
+    try:
+        with origin.databases.admin(database) as admin:
+            yield database, admin
+    finally:
+        with origin.databases.admin() as admin:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+
+
+def columns(admin: Connection) -> str:
+    """Return the columns of the table, as a type's attributes."""
+    row = admin.execute(
+        "SELECT string_agg(format('%%I %%s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)"
+        " FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
+        " AND NOT attisdropped",
+        [TABLE],
+    ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+@pytest.mark.parametrize(("named", "made"), HINDRANCES.items(), ids=HINDRANCES)
+def test_a_hindrance_is_named(origin: Origin, space: str, named: str, made: str) -> None:
+    """What would stay behind with the old table, or what a copy could break, is found and named."""
+    roles = {"server": origin.databases.server_user, "owner": origin.databases.user}
+    with copied(origin) as (database, admin), origin.databases.connect(database) as owner:
+        assert tables.read(owner, "public")[TABLE].hindrances == ()
+        admin.execute(made.format(columns=columns(admin), space=space, **roles).encode())
+        assert tables.read(owner, "public")[TABLE].hindrances == (named.format(**roles),)
+
+
+def test_a_hindered_rewrite_is_refused_where_it_was_asked_for(origin: Origin) -> None:
+    """With --rewrite online each hindrance is a line of the refusal, and the database is as before."""
+    with copied(origin) as (database, admin):
+        for named in ('trigger "own"', 'publication "own"', "unlogged"):
+            if named != "unlogged":
+                admin.execute(HINDRANCES[named].encode())
+        where = site(origin.databases, "visibility").at(database)
+        before = where.picture()
+        refused = run_cli(origin.env(database), "migrate", *rewriting.ONLINE)
+        assert refused.code == 3
+        assert refused.stderr.splitlines()[-5:] == [
+            (
+                f'error: visibility: role "{origin.databases.user}" cannot migrate database "{database}"; '
+                "what stands in the way, each with its remedy:"
+            ),
+            *(
+                line
+                for named in ('publication "own"', 'trigger "own"')
+                for line in (
+                    f'  - "{TABLE}" cannot be written anew online because of: {named}',
+                    "    remove that for the time of the rewrite, or take --rewrite in-place",
+                )
+            ),
+        ]
+        assert where.picture() == before
+
+
+def large(monkeypatch: pytest.MonkeyPatch, origin: Origin, database: str) -> Site:
+    """Let every table count as large; return where the copy is."""
+    monkeypatch.setattr(plan, "ONLINE_BYTES", 0)
+    return site(origin.databases, "visibility").at(database).given(SCHEMA_MIGRATOR_LOG_LEVEL="info")
+
+
+def test_a_large_table_goes_online_by_itself(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without being asked for, a large table is written anew online."""
+    with copied(origin) as (database, _), capture_logs() as logs:
+        done = large(monkeypatch, origin, database).migrate()
+    assert done.plan.online is not None
+    assert done.plan.online.shape is not None
+    assert "online.swapped" in [event["event"] for event in logs]
+
+
+def test_a_hindered_large_table_goes_in_place_and_says_so(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without being asked for, what cannot be online is done as the steps stand, and a warning tells why."""
+    with copied(origin) as (database, admin), capture_logs() as logs:
+        admin.execute(HINDRANCES['trigger "own"'].encode())
+        where = large(monkeypatch, origin, database)
+        done = where.migrate()
+        assert where.status().up_to_date
+        assert admin.execute(f"SELECT count(*) FROM {TABLE}".encode()).fetchone() == (ROWS,)
+    assert done.plan.online is not None
+    assert done.plan.online.shape is None
+    assert [(event["event"], event["because"]) for event in logs if event["log_level"] == "warning"] == [
+        ("online.hindered", ['trigger "own"'])
+    ]
+
+
+def test_in_place_where_that_is_wanted(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --rewrite in-place even a large table is written as the steps stand, and nothing is said."""
+    with copied(origin) as (database, _), capture_logs() as logs:
+        done = large(monkeypatch, origin, database).migrate(SCHEMA_MIGRATOR_REWRITE="in-place")
+    assert done.plan.online is None
+    assert [event for event in logs if event["event"].startswith("online.")] == []
+
+
+def test_online_needs_a_rehearsal(origin: Origin) -> None:
+    """Without CREATE on the database there is no rehearsal, and so no online rewrite: refused, --no-verify or not."""
+    with copied(origin) as (database, admin):
+        admin.execute(f'REVOKE CREATE ON DATABASE "{database}" FROM "{origin.databases.user}"'.encode())
+        refused = run_cli(origin.env(database), "migrate", "--no-verify", *rewriting.ONLINE)
+    assert refused.code == 3
+    assert refused.stderr.splitlines()[2] == (
+        f'    as its owner run: GRANT CREATE ON DATABASE "{database}" TO "{origin.databases.user}"; '
+        "or go without proof and without online rewrites: --no-verify"
+    )
+
+
+def test_online_needs_our_own_executor(databases: Databases) -> None:
+    """The vendor's binary writes tables in place: asking for both is refused."""
+    env = databases.env() | {"SCHEMA_MIGRATOR_EXECUTOR": "sql-tool", "SCHEMA_MIGRATOR_SQL_TOOL": "/bin/true"}
+    refused = run_cli(env, "migrate", *rewriting.ONLINE)
+    assert (refused.code, refused.stderr) == (
+        2,
+        (
+            "error: the executor is sql-tool, which writes tables in place, but SCHEMA_MIGRATOR_REWRITE is online; "
+            "leave one of them out\n"
+        ),
+    )
+
+
+ONLINE = Online(
+    table="orders",
+    size=300 << 20,
+    rewrites=2,
+    versions=(Version("1.14"),),
+    shape=None,
+    hindrances=(),
+    asked=False,
+)
+NOTHING = {"free": None, "replica": None, "old": None}
+CIRCUMSTANCES = {
+    "space": (
+        NOTHING | {"free": 299 << 20},
+        NoSpace,
+        (
+            'the server has 299 MB free, expected 300 MB for "orders" anew; '
+            "make room there; in place the steps take as much"
+        ),
+    ),
+    "a replica": (
+        NOTHING | {"replica": ("standby2", 512 << 20)},
+        TableLockTimeout,
+        (
+            'the replica "standby2" is 512 MB behind, and writing "orders" anew would add to it; '
+            "let it catch up, then run this again"
+        ),
+    ),
+    "a transaction": (
+        NOTHING | {"old": (77, "pg_dump", 900)},
+        TableLockTimeout,
+        (
+            'a transaction is open since 900 s, and "orders" cannot be swapped before it ends: pid 77 (pg_dump); '
+            "end it or let it end, then run this again"
+        ),
+    ),
+    "a prepared one": (
+        NOTHING | {"old": (0, "prepared transaction x", 900)},
+        TableLockTimeout,
+        (
+            'a transaction is open since 900 s, and "orders" cannot be swapped before it ends: prepared transaction x; '
+            "end it or let it end, then run this again"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "kind", "said"), CIRCUMSTANCES.values(), ids=CIRCUMSTANCES)
+def test_circumstances_are_refused(found: dict[str, object], kind: type[Exception], said: str) -> None:
+    """Too little room, a replica far behind, an old transaction: each is one sentence."""
+    with pytest.raises(kind) as refusal:
+        conditions.judge(ONLINE, Found(**found))  # type: ignore[arg-type]
+    assert str(refusal.value) == said
+
+
+def test_nothing_speaks_against_it() -> None:
+    """With room for the table, and where the server does not tell, the rewrite begins."""
+    conditions.judge(ONLINE, Found(free=300 << 20, replica=None, old=None))
+    conditions.judge(ONLINE, Found(free=None, replica=None, old=None))
+
+
+def test_the_disk_is_asked_where_that_is_allowed(databases: Databases) -> None:
+    """A role that may run programs on the server learns how much is free there, and leaves nothing; others do not."""
+    with databases.admin(databases.visibility) as admin, databases.connect("visibility") as owner:
+        ((place,),) = admin.execute("SHOW data_directory").fetchall()
+        free = conditions.look(admin).free
+        assert free is not None
+        assert abs(free - shutil.disk_usage(place).free) < 2 << 30
+        assert admin.execute("SELECT to_regclass('pg_temp.schema_migrator_disk')").fetchone() == (None,)
+        assert conditions.look(owner).free is None
+
+
+def refuse_now(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """Let the server be found in some other condition."""
+    looked = conditions.look
+
+    def look(conn: Connection) -> Found:
+        found = looked(conn)
+        return Found(**{"free": found.free, "replica": found.replica, "old": found.old, **changes})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(conditions, "look", look)
+
+
+@pytest.mark.parametrize("changes", [{"free": 0}, {"replica": ("standby2", 1 << 30)}], ids=["space", "a replica"])
+def test_nothing_is_begun_under_such_circumstances(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    """The database is byte for byte as before."""
+    refuse_now(monkeypatch, **changes)
+    with copied(origin) as (database, _):
+        refusal = site(origin.databases, "visibility").at(database).refused(SCHEMA_MIGRATOR_REWRITE="online")
+    assert isinstance(refusal, NoSpace | TableLockTimeout)
+
+
+def test_an_old_transaction_is_found(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction of somebody else's that is open for longer than the limit: nothing is begun, and it is named."""
+    monkeypatch.setattr(conditions, "OLD_SECONDS", 0)
+    with copied(origin) as (database, _), origin.databases.connect(database, application_name="nightly") as other:
+        other.execute("BEGIN")
+        other.execute("SELECT 1")
+        refusal = site(origin.databases, "visibility").at(database).refused(SCHEMA_MIGRATOR_REWRITE="online")
+        assert isinstance(refusal, TableLockTimeout), refusal
+        assert refusal.message.endswith(f"pid {other.info.backend_pid} (nightly)")
