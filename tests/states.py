@@ -18,6 +18,7 @@ from schema_migrator.commands import Migration, StoreStatus
 from schema_migrator.database import Batch
 from schema_migrator.embedded import wheel_bindir
 from schema_migrator.errors import MigratorError
+from schema_migrator.foresight import Foresight
 from schema_migrator.plan import Plan
 from schema_migrator.settings import Settings
 from schema_migrator.source import UNVERSIONED, Source, Store, load_release
@@ -68,6 +69,10 @@ class Site:
 
     def plan(self, **variables: str) -> Plan:
         """Return what migrate would do."""
+        return self.foresee(**variables).plan
+
+    def foresee(self, **variables: str) -> Foresight:
+        """Return what migrate would do, and what that takes."""
         return self._one(commands.show_plan, variables)
 
     def status(self, **variables: str) -> StoreStatus:

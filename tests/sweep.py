@@ -160,12 +160,12 @@ class Sweep:
         before = self._history(database)
         try:
             self.heal(self.databases, release, store, database)
-            (plan,) = commands.show_plan(read_settings(self.databases, release, store, database), Interrupt())
+            (seen,) = commands.show_plan(read_settings(self.databases, release, store, database), Interrupt())
         except MigratorError as error:
             return f"{type(error).__name__}: {error}"
         found, expected = picture(self.databases, database), self.reference(release, store)
         wrong = differences(found, expected) + wrong_history(before, found.records, expected.records)
-        wrong += ["another plan is not empty"] * (not plan.empty)
+        wrong += ["another plan is not empty"] * (not seen.plan.empty)
         return "; ".join(wrong)
 
     def reference(self, release: str, store: str) -> Picture:

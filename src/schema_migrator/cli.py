@@ -75,13 +75,14 @@ def _migrate(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]
 
 
 def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
-    from schema_migrator import commands, report  # noqa: PLC0415
+    from schema_migrator import commands, plan_report, report  # noqa: PLC0415
 
-    plans = commands.show_plan(settings, interrupt)
+    seen = commands.show_plan(settings, interrupt)
     as_json = settings.run.output == "json"
-    text = report.to_json(map(report.plan_json, plans)) if as_json else "\n\n".join(map(report.plan_text, plans))
-    behind = [plan.store for plan in plans if not plan.empty]
-    return _checked(text, behind, arguments)
+    text = (
+        report.to_json(map(plan_report.plan_json, seen)) if as_json else "\n\n".join(map(plan_report.plan_text, seen))
+    )
+    return _checked(text, [one.plan.store for one in seen if not one.plan.empty], arguments)
 
 
 def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:

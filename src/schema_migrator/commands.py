@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import autocommit, examine, execute, lock, logs, online, plan, preflight, sqltool, tables, traces
-from schema_migrator.errors import NotAsRehearsed, PreflightFailed, UnknownState
+from schema_migrator import autocommit, examine, execute, lock, logs, online, sqltool, traces
+from schema_migrator.errors import NotAsRehearsed, UnknownState
+from schema_migrator.foresight import Foresight, cannot_rehearse, checked_plan, foresee, weigh_locks
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
-from schema_migrator.state import Absent, At, Between, Unknown
+from schema_migrator.state import Absent, At, Between
 from schema_migrator.tasks import Task, each, looks, tasks
 from schema_migrator.verify import judge, unlisted
 from schema_migrator.work import Work
@@ -76,9 +77,10 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
     sqltool.check(settings.run)
     with tasks(settings, interrupt) as those:
         sights = looks(those)
-        checked = each(those, lambda task: _checked_plan(task, sights[task.store.store]))
+        checked = each(those, lambda task: checked_plan(task, sights[task.store.store]))
         if settings.run.on_drift == "fail":
             each(those, lambda task: _weigh_drift(task, checked[task.store.store][0]))
+        each(those, lambda task: weigh_locks(task, *checked[task.store.store]))
         return tuple(each(those, lambda task: _migrate(task, checked[task.store.store][1])).values())
 
 
@@ -89,11 +91,11 @@ def abandon(settings: Settings, interrupt: Interrupt) -> tuple[Removal, ...]:
         return tuple(each(those, lambda task: _abandon(task, sights[task.store.store])).values())
 
 
-def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[Plan, ...]:
-    """Return what `migrate` would do; nothing is changed."""
+def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[Foresight, ...]:
+    """Return what `migrate` would do, and what that takes; nothing is changed."""
     with tasks(settings, interrupt) as those:
         sights = looks(those)
-        return tuple(each(those, lambda task: _checked_plan(task, sights[task.store.store])[1]).values())
+        return tuple(each(those, lambda task: foresee(task, sights[task.store.store])).values())
 
 
 def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
@@ -163,7 +165,7 @@ def _verify(task: Task, sight: Sight) -> Verdict:
             hint="name one by DEFAULT_TARGET_VERSION or VISIBILITY_TARGET_VERSION",
         )
     if not sight.facts.may_rehearse:
-        raise _cannot_rehearse(task, sight)
+        raise cannot_rehearse(task, sight)
     found = examine.in_full(task.place, sight, version)
     if isinstance(found.state, At) and found.state.release and version == found.state.version:
         release = load_release(task.settings.run.sources, found.state.release)
@@ -175,50 +177,13 @@ def _set_up(task: Task, sight: Sight) -> bool:
     if not isinstance(sight.state, Absent):
         return False
     empty = replace(task, target=UNVERSIONED)
-    return bool(_migrate(empty, _checked_plan(empty, sight)[1]).plan.setup)
+    return bool(_migrate(empty, checked_plan(empty, sight)[1]).plan.setup)
 
 
 def _judge(task: Task, found: Examination, version: Version) -> Verdict:
     assert found.live is not None  # noqa: S101 - a full examination has both
     assert found.rehearsal is not None  # noqa: S101
     return judge(task.store, task.place.source, version, found.live, found.rehearsal)
-
-
-def _cannot_rehearse(task: Task, sight: Sight) -> PreflightFailed:
-    problem = preflight.cannot_rehearse(sight.facts, task.store.database)
-    return PreflightFailed(f'role "{sight.facts.role}": {problem.found}', hint=problem.remedy)
-
-
-def _checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tuple[Examination, Plan]:
-    """Plan with all that is known, and refuse what preflight speaks against, unless it was checked before."""
-    verify = not task.settings.run.no_verify
-    if isinstance(sight.state, Unknown) and sight.state.refinable and not sight.facts.may_rehearse:
-        raise _cannot_rehearse(task, sight)
-    found = examine.examine(task.place, sight, task.target)
-    made = plan.build(
-        task.place.source,
-        found.sight,
-        task.target,
-        database=task.store.database,
-        wishes=_wishes(task.settings),
-        knowledge=_knowledge(task, found),
-    )
-    if made != checked:
-        rehearsed = verify or task.settings.run.rewrite == "online"
-        preflight.check(task.place.conn, made, sight.facts, task.store, verify=rehearsed)
-    return found, made
-
-
-def _wishes(settings: Settings) -> plan.Wishes:
-    run = settings.run
-    return plan.Wishes(adopt=run.adopt, by_tool=run.executor == "sql-tool", rewrite=run.rewrite)
-
-
-def _knowledge(task: Task, found: Examination) -> plan.Knowledge | None:
-    if found.live is None or found.rehearsal is None:
-        return None
-    known = tables.read(task.place.conn, found.facts.schema or "")
-    return plan.Knowledge(rehearsal=found.rehearsal, live=found.live.snapshot, tables=known)
 
 
 def _weigh_drift(task: Task, found: Examination) -> None:
@@ -256,11 +221,13 @@ def _migrate(task: Task, first: Plan) -> Migration:
         return Migration(plan=first)
     run = task.settings.run
     with _working(task) as work:
-        found, made = _checked_plan(task, examine.look(task.place), first)
+        found, made = checked_plan(task, examine.look(task.place), first)
         online.clear(work, made)
         _weigh_drift(task, found)
         if _rebuild_invalid(work, found):
-            found, made = _checked_plan(task, examine.look(task.place))
+            found, made = checked_plan(task, examine.look(task.place))
+        if made != first:
+            weigh_locks(task, found, made)
         outcomes = (sqltool if made.by_tool else execute).run(work, made)
         proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
         verdict = _prove(task, found, made) if proven else None

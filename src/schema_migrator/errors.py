@@ -21,6 +21,7 @@ MigratorError
 │   ├── PasswordRejected
 │   ├── TlsRejected
 │   ├── PreflightFailed
+│   ├── LockTooLong
 │   ├── WrongStore
 │   ├── UnknownState
 │   ├── VersionMoved
@@ -143,6 +144,10 @@ class TlsRejected(RefusedError):
 
 class PreflightFailed(RefusedError):
     """Rights or features that the plan needs are missing."""
+
+
+class LockTooLong(RefusedError):
+    """A step would keep a table locked for longer than --max-lock-seconds, or for nobody knows how long."""
 
 
 class WrongStore(RefusedError):

@@ -109,6 +109,16 @@ class RunSettings(_Given):
         validation_alias=f"{PREFIX}STATEMENT_TIMEOUT",
         description="seconds that one statement may run; 0: no limit",
     )
+    max_lock_seconds: float | None = Field(
+        None,
+        ge=1,
+        validation_alias=f"{PREFIX}MAX_LOCK_SECONDS",
+        description="refuse, before anything is changed, a step that would keep a table locked for longer, or for"
+        " nobody knows how long; unset: no limit",
+    )
+    heartbeat: float = Field(
+        10, gt=0, validation_alias=f"{PREFIX}HEARTBEAT", description="seconds between events while a statement runs"
+    )
     no_verify: bool = Field(
         default=False, validation_alias=f"{PREFIX}NO_VERIFY", description="do not prove the result by a rehearsal"
     )

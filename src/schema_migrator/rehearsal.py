@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from packaging.version import Version
 from psycopg import sql
 
 from schema_migrator import database, snapshot
+from schema_migrator.database import Batch
 from schema_migrator.errors import MigratorError
 from schema_migrator.snapshot import Key
 from schema_migrator.source import UNVERSIONED
@@ -25,7 +26,7 @@ from schema_migrator.source import UNVERSIONED
 if TYPE_CHECKING:
     from psycopg import Cursor
 
-    from schema_migrator.database import Batch, Connection
+    from schema_migrator.database import Connection
     from schema_migrator.snapshot import Snapshot
     from schema_migrator.source import Source, Step
 
@@ -138,12 +139,12 @@ def rehearse(
     do not run on this server.
     """
     steps = [step for step in source.steps if only is None or step.version <= only]
-    with _scratch_schema(conn) as sent:
+    with scratch_schema(conn) as sent:
         start = _look(sent)
         asked = [
             [*_run(sent, step, each=step.version in closely, looked=only in (None, step.version))] for step in steps
         ]
-        _assert_harmless(sent.send(_STRONG_LOCKS))
+        assert_harmless(sent)
     before, body = _read(start)
     after, within, bodies = {UNVERSIONED: before}, {}, {}
     for step, answers in zip(steps, asked, strict=True):
@@ -175,12 +176,16 @@ def _read(answers: _Answers) -> tuple[Snapshot, dict[str, Body]]:
 
 
 @contextmanager
-def _scratch_schema(conn: Connection) -> Iterator[Batch]:
-    """Open the transaction that always rolls back. All is pipelined: what is fetched later is asked for now."""
+def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
+    """Open the transaction that always rolls back.
+
+    All is pipelined, what is fetched later asked for now, unless the block is to see each answer: in a pipeline
+    psycopg's `transaction()` knows nothing of the open one, and would commit it.
+    """
     name = PREFIX + secrets.token_hex(8)
     scratch = sql.Identifier(name)
     try:
-        with database.batch(conn) as sent:
+        with database.batch(conn) if piped else nullcontext(Batch(conn)) as sent:
             sent.send("BEGIN ISOLATION LEVEL READ COMMITTED")
             database.configure(conn, None, _LIMITS, f"{database.APPLICATION} rehearsal")
             sent.send(sql.SQL("CREATE SCHEMA {}").format(scratch))
@@ -195,8 +200,9 @@ def _scratch_schema(conn: Connection) -> Iterator[Batch]:
             conn.rollback()
 
 
-def _assert_harmless(answer: Cursor[Any]) -> None:
-    locked = answer.fetchall()
+def assert_harmless(sent: Batch) -> None:
+    """Raise MigratorError where anything but reading was done to a table outside the scratch schema."""
+    locked = sent.send(_STRONG_LOCKS).fetchall()
     if locked:
         raise MigratorError(
             f"the rehearsal locked {locked[0][0]} ({locked[0][1]}) outside its scratch schema and was rolled back",

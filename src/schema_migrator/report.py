@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from schema_migrator.commands import Migration, Removal, StoreStatus
-    from schema_migrator.plan import Plan, PlannedStep
     from schema_migrator.snapshot import Change
     from schema_migrator.source import Release
     from schema_migrator.state import State
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from schema_migrator.verify import Verdict
 
 _WIDTH = 140
-_KILO = 1024
 
 
 def to_json(stores: Iterable[dict[str, Any]]) -> str:
@@ -63,7 +61,7 @@ def state_name(state: State) -> str:
             assert_never(state)
 
 
-def _version(state: State) -> str | None:
+def recorded_version(state: State) -> str | None:
     """Return the recorded version."""
     match state:
         case Absent():
@@ -83,7 +81,7 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "store": str(found.store),
         "database": found.database,
         "state": state_name(found.state),
-        "version": _version(found.state),
+        "version": recorded_version(found.state),
         "target": str(found.target),
         "up_to_date": found.up_to_date,
         **_particulars(found.state),
@@ -112,7 +110,7 @@ def _particulars(state: State) -> dict[str, Any]:
 
 def status_text(found: tuple[StoreStatus, ...]) -> str:
     """Return a table of stores."""
-    rows = [(str(s.store), s.database, _version(s.state) or "-", str(s.target), _verdict(s)) for s in found]
+    rows = [(str(s.store), s.database, recorded_version(s.state) or "-", str(s.target), _verdict(s)) for s in found]
     return table(("store", "database", "version", "target", "state and what migrate does"), rows)
 
 
@@ -207,72 +205,6 @@ def verify_text(found: Verdict) -> str:
     return "\n".join(lines + ([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []))
 
 
-def plan_json(found: Plan) -> dict[str, Any]:
-    """Return a plan as JSON."""
-    return {
-        "store": str(found.store),
-        "database": found.database,
-        "state": state_name(found.state),
-        "version": _version(found.state),
-        "target": str(found.target),
-        "up_to_date": found.empty,
-        "executor": "sql-tool" if found.by_tool else "native",
-        "one_transaction": found.together,
-        "adopts": str(found.adopt.version) if found.adopt else None,
-        "steps": [_step(step) for step in found.steps],
-    }
-
-
-def _step(step: PlannedStep) -> dict[str, Any]:
-    return {
-        "version": str(step.step.version),
-        "description": step.step.description,
-        "statements": [statement.text for statement in step.statements],
-        "locks": [{"table": lock.table, "mode": lock.mode, "bytes": lock.size} for lock in step.locks],
-        "rewrites": list(step.rewrites),
-        "concurrently": step.concurrently,
-        "resumed": step.resumed,
-    }
-
-
-def plan_text(found: Plan) -> str:
-    """Return a plan as a heading and a table of its steps."""
-    heading = f'{found.store} store, database "{found.database}": '
-    if found.empty:
-        return heading + f"at {found.version}, nothing to do"
-    if found.rebuild:
-        heading += f"builds {', '.join(found.rebuild)} again" + (", then " if found.adopt or found.steps else "")
-    if found.adopt:
-        heading += f"records {found.adopt.version}" + (", then " if found.steps else "")
-    if not found.steps:
-        return heading
-    alone = "each step by temporal-sql-tool" if found.by_tool else "one transaction a step"
-    way = "in one transaction" if found.together else alone
-    heading += f"{found.version or 'nothing'} to {found.target}, {way}"
-    rows = [(str(s.step.version), str(len(s.statements)), _locks(s), s.step.description) for s in found.steps]
-    return heading + "\n" + table(("version", "statements", "locks and rewrites", "what the vendor says"), rows)
-
-
-def _locks(step: PlannedStep) -> str:
-    parts = [f"{lock.mode} {lock.table} ({_size(lock.size)})" for lock in step.locks]
-    parts += [f"rewrites {table}" for table in step.rewrites]
-    return (
-        "\n".join(
-            parts + (["indexes CONCURRENTLY"] if step.concurrently else []) + (["resumed"] if step.resumed else [])
-        )
-        or "-"
-    )
-
-
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < _KILO:
-            return f"{value:.0f} {unit}"
-        value /= _KILO
-    return f"{value:.1f} GB"
-
-
 def migration_json(done: Migration) -> dict[str, Any]:
     """Return what was done to a store as JSON; `version` is the one it is at now."""
     reached = done.outcomes[-1].version if done.outcomes else done.plan.version
@@ -280,7 +212,7 @@ def migration_json(done: Migration) -> dict[str, Any]:
         "store": str(done.plan.store),
         "database": done.plan.database,
         "state": "at",
-        "from": _version(done.plan.state),
+        "from": recorded_version(done.plan.state),
         "version": str(reached),
         "target": str(done.plan.target),
         "up_to_date": True,
@@ -312,10 +244,12 @@ def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(*heads, box=SIMPLE, pad_edge=False)
+    made = Table(box=SIMPLE, pad_edge=False)
+    for head in heads:
+        made.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        made.add_row(*row)
     console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, highlight=False, markup=False)
-    console.print(table)
+    console.print(made)
     text = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())

@@ -136,7 +136,7 @@ def test_plan_text(databases: Databases) -> None:
     assert f'default store, database "{databases.default}": at 1.19, nothing to do' in text
     assert f'visibility store, database "{databases.visibility}": nothing to 1.14, in one transaction' in text
     rows = words(text.partition("in one transaction")[2])
-    assert rows[1][:2] == ["1.0", "7"]
+    assert rows[1][:2] == ["1.0", "1 CREATE TABLE"]
 
 
 def test_migrate_json(databases: Databases) -> None:

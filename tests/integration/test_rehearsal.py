@@ -19,7 +19,7 @@ from schema_migrator.state import At
 from states import Site, files, site
 from stores import Databases
 
-SCRATCH = rehearsal._scratch_schema
+SCRATCH = rehearsal.scratch_schema
 SLOW_DDL = """
 CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.03); END $$;
 CREATE EVENT TRIGGER slow ON ddl_command_end EXECUTE FUNCTION slow();
@@ -74,7 +74,7 @@ def test_search_path_is_the_scratch_schema(
         connection.execute("CREATE TABLE mine_too (a int); CREATE INDEX mine ON mine_too (a)")
         with pytest.raises(StatementFailed, match="does not exist"):
             rehearsal.rehearse(connection, with_statement("default", statement))
-        monkeypatch.setattr(rehearsal, "_scratch_schema", without_own_search_path)
+        monkeypatch.setattr(rehearsal, "scratch_schema", without_own_search_path)
         with pytest.raises(StatementFailed, match="division by zero"):  # so the statement before did not fail
             rehearsal.rehearse(connection, with_statement("default", f"{statement}; SELECT 1/0"))
         assert connection.execute("SELECT to_regclass('mine')::text").fetchone() == ("mine",)
@@ -83,7 +83,7 @@ def test_search_path_is_the_scratch_schema(
 @pytest.mark.parametrize("statement", ["DROP INDEX mine", "ALTER TABLE mine_too ADD b int"])
 def test_locks_on_live_tables_are_found(databases: Databases, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
     """Were it not for the search_path, the locks would show that something live was touched."""
-    monkeypatch.setattr(rehearsal, "_scratch_schema", without_own_search_path)
+    monkeypatch.setattr(rehearsal, "scratch_schema", without_own_search_path)
     with databases.connect("default") as connection:
         connection.execute("CREATE TABLE mine_too (a int); CREATE INDEX mine ON mine_too (a)")
         with pytest.raises(MigratorError) as caught:
@@ -100,7 +100,7 @@ def test_look_ups_by_name_alone(databases: Databases, monkeypatch: pytest.Monkey
             connection.execute(f"CREATE SCHEMA {schema} CREATE TABLE executions_visibility (a int)".encode())
         found = rehearsal.rehearse(connection, files("visibility"))
         assert "pg_class" not in {key.name for key in found.known}
-        monkeypatch.setattr(rehearsal, "_scratch_schema", without_the_view)
+        monkeypatch.setattr(rehearsal, "scratch_schema", without_the_view)
         with pytest.raises(StatementFailed, match="more than one row returned by a subquery"):
             rehearsal.rehearse(connection, files("visibility"))
 
@@ -191,7 +191,7 @@ def forbidden(*_: object, **__: object) -> AbstractContextManager[Batch]:
 def test_only_when_there_is_something_to_decide(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is rehearsed for an empty store, one at its target or one above it."""
     store = site(databases, "visibility")
-    monkeypatch.setattr(rehearsal, "_scratch_schema", forbidden)
+    monkeypatch.setattr(rehearsal, "scratch_schema", forbidden)
     store.status()
     store.plan()
     store.migrate(SCHEMA_MIGRATOR_NO_VERIFY="true")
@@ -209,7 +209,7 @@ def test_no_more_often_than_needed(databases: Databases, monkeypatch: pytest.Mon
         count.append("rehearsal")
         return SCRATCH(conn)
 
-    monkeypatch.setattr(rehearsal, "_scratch_schema", counted)
+    monkeypatch.setattr(rehearsal, "scratch_schema", counted)
     store = site(databases, "default").install("1.18")
     store.migrate()
     assert len(count) == 2

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from schema_migrator import report
+from schema_migrator import plan_report, report
 from schema_migrator.commands import Migration, StoreStatus
+from schema_migrator.estimate import BRIEF, Holder, Outlook, Span, StepEstimate, TableSize
 from schema_migrator.execute import Outcome
-from schema_migrator.plan import Plan, TableLock, Wishes
+from schema_migrator.foresight import Foresight
+from schema_migrator.plan import Online, Plan, TableLock, Wishes
 from schema_migrator.snapshot import Change, Difference, Key
 from schema_migrator.source import Store
 from schema_migrator.state import Absent, Between, State, Unknown, Unrecorded
@@ -20,6 +22,7 @@ from schema_migrator.verify import Verdict
 from values import at, planned, release
 
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "reports"
+TABLE = "executions_visibility"
 STATES: dict[str, State] = {
     "absent": Absent(),
     "behind": at("1.3"),
@@ -37,17 +40,49 @@ def status(name: str, state: State) -> StoreStatus:
     return StoreStatus(store=Store.VISIBILITY, database=name, target=Version("1.9"), state=state)
 
 
-def upgrade() -> Plan:
-    """Return a plan with one of everything that a step can have."""
-    plan = planned(at("1.6"))
-    table = "executions_visibility"
+def seen(plan: Plan) -> Foresight:
+    """Return a plan of which no more is known."""
+    steps = {step.step.version: StepEstimate(seconds=BRIEF, locked=BRIEF, disk=0) for step in plan.steps}
+    return Foresight(plan=plan, outlook=Outlook(steps=steps))
+
+
+def upgrade() -> Foresight:
+    """Return a plan with one of everything that a step can have, and an outlook of that kind."""
+    plan = planned(at("1.5"))
     locks = (
-        TableLock(table=table, mode="ACCESS EXCLUSIVE", size=5 * 1024**3),
+        TableLock(table=TABLE, mode="ACCESS EXCLUSIVE", size=5 * 1024**3),
         TableLock(table="t", mode="SHARE", size=0),
     )
-    first, second, third = plan.steps
-    steps = (replace(first, locks=locks, rewrites=(table,)), replace(second, locks=locks[1:], concurrently=True), third)
-    return replace(plan, steps=steps)
+    first, second, third, fourth = plan.steps
+    steps = (
+        replace(first, locks=locks, rewrites=(TABLE,)),
+        replace(second, locks=locks[1:], concurrently=True),
+        replace(third, locks=locks[:1], rewrites=(TABLE,), online=True),
+        fourth,
+    )
+    online = Online(table=TABLE, size=5 * 1024**3, rewrites=3, versions=(third.step.version,))
+    costs = (Span(likely=100, low=50, high=200), Span(likely=4, low=2, high=8), Span(likely=1200, low=600, high=2400))
+    outlook = Outlook(
+        sizes=(TableSize(table=TABLE, heap=1024**3, toast=8192, indexes=4 * 1024**3, rows=1_000_000),),
+        holders=(
+            Holder(table=TABLE, mode="RowExclusiveLock", pid=7, who="temporal-history", seconds=340.2),
+            Holder(table=TABLE, mode="AccessShareLock", pid=8, who="", seconds=None),
+            Holder(table=TABLE, mode="AccessShareLock", pid=9, who="young", seconds=0.2),
+            Holder(table="t", mode="AccessShareLock", pid=10, who="reader", seconds=99),
+            Holder(table="t", mode="RowExclusiveLock", pid=None, who="a transfer", seconds=4000),
+        ),
+        steps={
+            first.step.version: StepEstimate(seconds=costs[0], locked=costs[0], disk=5 * 1024**3),
+            second.step.version: StepEstimate(seconds=costs[2], locked=costs[1], disk=40 * 1024**2),
+        },
+        online=StepEstimate(seconds=costs[2], locked=BRIEF, disk=3 * 1024**3),
+        unmeasured={fourth.step.version: "permission denied for table executions_visibility"},
+        sampled={TABLE: 2000},
+        spent=2.34,
+        left_out=("by_words",),
+    )
+    refusal = "step 1.6 would keep executions_visibility and t locked for about 100 s, the limit is 10 s"
+    return Foresight(plan=replace(plan, steps=steps, online=online), outlook=outlook, refusal=refusal)
 
 
 def verdict() -> Verdict:
@@ -85,16 +120,18 @@ def migrations() -> tuple[Migration, ...]:
 
 TEXTS: dict[str, Callable[[], str]] = {
     "status": lambda: report.status_text(tuple(status(name, state) for name, state in STATES.items())),
-    "plan_fresh": lambda: report.plan_text(planned(Absent(), "1.2")),
-    "plan_upgrade": lambda: report.plan_text(upgrade()),
-    "plan_by_tool": lambda: report.plan_text(planned(Absent(), "1.1", wishes=Wishes(by_tool=True))),
-    "plan_nothing": lambda: report.plan_text(planned(at("1.9"))),
-    "plan_adopt": lambda: report.plan_text(planned(Unrecorded(version=Version("1.8"), recorded=None, confirmed=True))),
+    "plan_fresh": lambda: plan_report.plan_text(seen(planned(Absent(), "1.2"))),
+    "plan_upgrade": lambda: plan_report.plan_text(upgrade()),
+    "plan_by_tool": lambda: plan_report.plan_text(seen(planned(Absent(), "1.1", wishes=Wishes(by_tool=True)))),
+    "plan_nothing": lambda: plan_report.plan_text(seen(planned(at("1.9")))),
+    "plan_adopt": lambda: plan_report.plan_text(
+        seen(planned(Unrecorded(version=Version("1.8"), recorded=None, confirmed=True)))
+    ),
     "migration": lambda: report.migration_text(migrations()),
     "verify": lambda: report.verify_text(verdict()),
     "releases": lambda: report.releases_text((release("1.29.1"), release("1.32.2"))),
     "status_json": lambda: report.to_json(report.status_json(status(name, state)) for name, state in STATES.items()),
-    "plan_json": lambda: report.to_json([report.plan_json(upgrade())]),
+    "plan_json": lambda: report.to_json([plan_report.plan_json(upgrade())]),
     "migration_json": lambda: report.to_json(map(report.migration_json, migrations())),
     "verify_json": lambda: report.to_json([report.verify_json(verdict())]),
     "releases_json": lambda: report.releases_json((release("1.29.1"), release("1.32.2"))),

@@ -1,0 +1,246 @@
+"""A plan and its outlook as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from schema_migrator.estimate import BRIEF, CONCURRENT_FACTOR, held_up_by
+from schema_migrator.report import recorded_version, state_name, table
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from schema_migrator.estimate import Holder, Outlook, Span, StepEstimate, TableSize
+    from schema_migrator.foresight import Foresight
+    from schema_migrator.plan import Online, Plan, PlannedStep
+
+_KILO = 1024
+_MINUTE = 60
+_LONG_SECONDS = 600
+_TENTHS_BELOW = 10
+_NOWHERE = "-"
+
+
+def plan_json(seen: Foresight) -> dict[str, Any]:
+    """Return a plan as JSON; seconds are numbers, `estimate` is null where `not_estimated` says why."""
+    found, outlook = seen.plan, seen.outlook
+    return {
+        "store": str(found.store),
+        "database": found.database,
+        "state": state_name(found.state),
+        "version": recorded_version(found.state),
+        "target": str(found.target),
+        "up_to_date": found.empty,
+        "executor": "sql-tool" if found.by_tool else "native",
+        "one_transaction": found.together,
+        "adopts": str(found.adopt.version) if found.adopt else None,
+        "refusal": seen.refusal or None,
+        "steps": [_step(step, outlook) for step in found.steps],
+        "online": _online(found.online, outlook) if found.online else None,
+        "tables": [_size_json(one) for one in outlook.sizes],
+        "measured": _measured(outlook) if outlook.sampled else None,
+        "held_up_by": [_holder_json(one) for one in held_up_by(found, outlook)],
+    }
+
+
+def _step(step: PlannedStep, outlook: Outlook) -> dict[str, Any]:
+    version = step.step.version
+    return {
+        "version": str(version),
+        "description": step.step.description,
+        "statements": [statement.text for statement in step.statements],
+        "locks": [{"table": lock.table, "mode": lock.mode, "bytes": lock.size} for lock in step.locks],
+        "rewrites": list(step.rewrites),
+        "concurrently": step.concurrently,
+        "online": step.online,
+        "resumed": step.resumed,
+        "estimate": _estimate_json(outlook.steps.get(version)),
+        "not_estimated": outlook.unmeasured.get(version),
+    }
+
+
+def _estimate_json(found: StepEstimate | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "seconds": _span_json(found.seconds),
+        "lock_seconds": _span_json(found.locked),
+        "disk_bytes": found.disk,
+    }
+
+
+def _span_json(span: Span) -> dict[str, float]:
+    return {"likely": round(span.likely, 2), "low": round(span.low, 2), "high": round(span.high, 2)}
+
+
+def _online(found: Online, outlook: Outlook) -> dict[str, Any]:
+    return {
+        "table": found.table,
+        "versions": [str(version) for version in found.versions],
+        "instead_of_rewrites": found.rewrites,
+        "hindrances": list(found.hindrances),
+        "estimate": _estimate_json(outlook.online),
+    }
+
+
+def _size_json(size: TableSize) -> dict[str, Any]:
+    return {
+        "table": size.table,
+        "rows": size.rows,
+        "heap_bytes": size.heap,
+        "toast_bytes": size.toast,
+        "index_bytes": size.indexes,
+    }
+
+
+def _measured(outlook: Outlook) -> dict[str, Any]:
+    return {
+        "rows": dict(outlook.sampled),
+        "seconds": round(outlook.spent, 2),
+        "without_indexes": list(outlook.left_out),
+    }
+
+
+def _holder_json(one: Holder) -> dict[str, Any]:
+    return {
+        "table": one.table,
+        "lock": one.mode,
+        "pid": one.pid,
+        "prepared": one.who if one.pid is None else None,
+        "application": one.who if one.pid is not None else None,
+        "seconds": None if one.seconds is None else round(one.seconds),
+    }
+
+
+def plan_text(seen: Foresight) -> str:
+    """Return a plan as a heading, a table of its steps, and what there is to know about them."""
+    found, outlook = seen.plan, seen.outlook
+    heading = f'{found.store} store, database "{found.database}": '
+    if found.empty:
+        return heading + f"at {found.version}, nothing to do"
+    if found.rebuild:
+        heading += f"builds {', '.join(found.rebuild)} again" + (", then " if found.adopt or found.steps else "")
+    if found.adopt:
+        heading += f"records {found.adopt.version}" + (", then " if found.steps else "")
+    if not found.steps:
+        return heading
+    alone = "each step by temporal-sql-tool" if found.by_tool else "one transaction a step"
+    heading += f"{found.version or 'nothing'} to {found.target}, "
+    heading += "in one transaction" if found.together else alone
+    return "\n".join([heading, _steps(found, outlook), *_notes(seen)])
+
+
+def _steps(found: Plan, outlook: Outlook) -> str:
+    if found.together:
+        rows = [(str(one.step.version), _kinds(one), one.step.description) for one in found.steps]
+        return table(("version", "statements", "what the vendor says"), rows)
+    heads = ("version", "what the vendor says", "statements", "locks and rewrites", "locked for", "takes", "disk")
+    return table(heads, [_row(one, outlook) for one in found.steps])
+
+
+def _row(step: PlannedStep, outlook: Outlook) -> tuple[str, ...]:
+    version = step.step.version
+    return (str(version), step.step.description, _kinds(step), _locks(step), *_cost(step, outlook))
+
+
+def _cost(step: PlannedStep, outlook: Outlook) -> tuple[str, str, str]:
+    found = outlook.steps.get(step.step.version)
+    if step.online:
+        return "online", "online", "online"
+    if found is None:
+        return "unknown", "unknown", "unknown"
+    if not step.locks:
+        return _NOWHERE, _span(found.seconds), _NOWHERE
+    return _span(found.locked), _span(found.seconds), _size_text(found.disk) if found.disk else _NOWHERE
+
+
+def _kinds(step: PlannedStep) -> str:
+    counts = Counter(" ".join(statement.text.split()[:2]).upper() for statement in step.statements)
+    return "\n".join(f"{count} {kind}" for kind, count in counts.items()) or _NOWHERE
+
+
+def _locks(step: PlannedStep) -> str:
+    parts = [f"{lock.mode} {lock.table}" for lock in step.locks]
+    parts += [f"rewrites {name}" for name in step.rewrites]
+    parts += ["indexes CONCURRENTLY"] if step.concurrently else []
+    return "\n".join(parts + (["resumed"] if step.resumed else [])) or _NOWHERE
+
+
+def _notes(seen: Foresight) -> list[str]:
+    """Return what the table's numbers rest on, and what could make them wrong."""
+    found, outlook = seen.plan, seen.outlook
+    notes = [
+        f"{one.table}: about {one.rows} rows in {_size_text(one.heap)}, long values {_size_text(one.toast)},"
+        f" indexes {_size_text(one.indexes)}"
+        for one in outlook.sizes
+    ]
+    notes += _online_notes(found, outlook)
+    notes += [f"no estimate for {version}: {reason}" for version, reason in _reasons(outlook)]
+    notes += _honesty(outlook) if outlook.sampled else []
+    notes += [f"held up by {_holder(one)}" for one in held_up_by(found, outlook)]
+    return notes + ([f"migrate refuses: {seen.refusal}"] if seen.refusal else [])
+
+
+def _reasons(outlook: Outlook) -> list[tuple[str, str]]:
+    """Return each reason once, with its versions."""
+    reasons: dict[str, list[Version]] = {}
+    for version, reason in outlook.unmeasured.items():
+        reasons.setdefault(reason, []).append(version)
+    return [(", ".join(map(str, versions)), reason) for reason, versions in reasons.items()]
+
+
+def _online_notes(found: Plan, outlook: Outlook) -> list[str]:
+    if found.online is None:
+        return []
+    if found.online.hindrances:
+        return [f"not online: {'; '.join(found.online.hindrances)}"]
+    if outlook.online is None:
+        return []
+    cost = outlook.online
+    text = (
+        f"online: {found.online.table} is written anew once instead of {found.online.rewrites} times, in"
+        f" {_span(cost.seconds)} and {_size_text(cost.disk)}; its swap locks it for {_span(cost.locked)}"
+    )
+    return [text]
+
+
+def _honesty(outlook: Outlook) -> list[str]:
+    copied = " and ".join(f"{count} rows of {name}" for name, count in outlook.sampled.items())
+    measured = f"measured in {outlook.spent:.1f} s on copies of {copied}, which are gone, and carried on to all rows;"
+    unmeasured = "a busier server, waiting for others and WAL are not in it"
+    counted = f"an index built CONCURRENTLY counts as {CONCURRENT_FACTOR:g}"
+    notes = [f"{measured} in brackets: between what the truth may lie", f"{unmeasured}; {counted}"]
+    return notes + ([f"not measured: your {', '.join(outlook.left_out)}"] if outlook.left_out else [])
+
+
+def _holder(one: Holder) -> str:
+    who = f'the prepared transaction "{one.who}"' if one.pid is None else f"pid {one.pid} ({one.who or 'unnamed'})"
+    age = "for a time that this role may not see" if one.seconds is None else f"for {one.seconds:.0f} s"
+    return f"{who}, {age}: {one.mode} on {one.table}"
+
+
+def _span(span: Span) -> str:
+    if span == BRIEF:
+        return "under 1 s"
+    if span.likely >= _LONG_SECONDS:
+        return _about(span, "min", 1 / _MINUTE)
+    return _about(span, "s", 1)
+
+
+def _about(span: Span, unit: str, factor: float) -> str:
+    likely, low, high = (_short(count * factor) for count in (span.likely, span.low, span.high))
+    return f"{likely} {unit}" if low == high else f"{likely} {unit} ({low} to {high})"
+
+
+def _short(count: float) -> str:
+    return f"{count:.1f}" if count < _TENTHS_BELOW else f"{count:.0f}"
+
+
+def _size_text(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < _KILO:
+            return f"{value:.0f} {unit}"
+        value /= _KILO
+    return f"{value:.1f} GB"

@@ -1,0 +1,155 @@
+"""What `plan` foretells of a table with rows, that foretelling leaves no trace, and the limit that is set by it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from engine import Connection
+from schema_migrator.errors import LockTooLong
+from schema_migrator.foresight import Foresight
+from schema_migrator.measure import BOUND_SECONDS
+from states import Site, site
+from stores import Databases
+
+ROWS = 4000
+FILL = f"""
+INSERT INTO executions_visibility (namespace_id, run_id, start_time, execution_time, workflow_id,
+  workflow_type_name, status, encoding, memo, search_attributes)
+SELECT repeat('n', 64), lpad(n::text, 64, '0'), now(), now(), 'workflow ' || n, 'type', 1, 'json', NULL,
+  jsonb_build_object('Keyword01', 'k' || n % 100, 'Int01', n, 'BuildIds', jsonb_build_array('a', n % 7))
+FROM generate_series(1, {ROWS}) n
+"""
+SLOW = """
+CREATE FUNCTION slow(text) RETURNS text IMMUTABLE LANGUAGE plpgsql
+AS $$ BEGIN PERFORM pg_sleep(0.0005); RETURN $1; END $$
+"""
+SLOW_INDEX = "CREATE INDEX my_own ON executions_visibility (slow(run_id))"
+IN_PLACE = {"SCHEMA_MIGRATOR_REWRITE": "in-place"}
+TRACES = """
+SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_namespace),
+  (SELECT count(*) FROM pg_locks WHERE relation = 'executions_visibility'::regclass),
+  pg_relation_filenode('executions_visibility')
+"""
+
+
+@pytest.fixture
+def used(databases: Databases) -> Site:
+    """Give a visibility store of 1.9 with rows and without statistics."""
+    made = site(databases, "visibility", **IN_PLACE).install("1.9")
+    made.run("ALTER TABLE executions_visibility SET (autovacuum_enabled = off)", FILL)
+    return made
+
+
+@contextmanager
+def open_transaction(used: Site, statement: str) -> Iterator[Connection]:
+    """Keep a transaction open that has run a statement."""
+    with used.connect() as connection, connection.transaction():
+        connection.execute(statement.encode())
+        yield connection
+
+
+def reasons(seen: Foresight) -> set[str]:
+    """Return why steps have no estimate."""
+    return set(seen.outlook.unmeasured.values())
+
+
+def test_foretells_from_a_sample_and_leaves_no_trace(used: Site) -> None:
+    """Steps that rewrite have an estimate from some of the rows; afterwards everything is as before."""
+    with used.connect() as connection:
+        before = connection.execute(TRACES).fetchone()
+        seen = used.foresee()
+        assert connection.execute(TRACES).fetchone() == before
+    (size,) = seen.outlook.sizes
+    assert size.rows == ROWS
+    assert 0 < seen.outlook.sampled["executions_visibility"] <= ROWS
+    assert reasons(seen) == set()
+    assert seen.outlook.spent < BOUND_SECONDS
+    by_version = {str(version): one for version, one in seen.outlook.steps.items()}
+    for version in ("1.13", "1.14"):
+        found = by_version[version]
+        assert 0 < found.locked.low < found.locked.likely <= found.seconds.likely
+        assert size.total / 10 < found.disk < size.total * 2
+    assert by_version["1.10"].locked.likely == 0
+
+
+def test_foretells_about_what_comes(used: Site) -> None:
+    """With a slow index of the user's own, which is built in the trial too, steps take what was foretold."""
+    used.run(SLOW, SLOW_INDEX)
+    before = used.picture()
+    seen = used.foresee()
+    assert used.picture() == before
+    assert seen.outlook.left_out == ()
+    done = used.migrate()
+    for outcome in done.outcomes:
+        span = seen.outlook.steps[outcome.version].seconds
+        assert span.low <= outcome.seconds <= max(span.high, 1.0), (outcome, span)
+
+
+def test_refuses_a_long_lock_before_the_first_change(databases: Databases, used: Site) -> None:
+    """With a limit neither store is touched; with a higher one, or rows that are few, both are migrated."""
+    used.run(SLOW, SLOW_INDEX)
+    other = site(databases, "default").install("1.18", "1.29.1")
+    before = other.picture()
+    both = {"SCHEMA_MIGRATOR_STORES": "default,visibility", "SCHEMA_MIGRATOR_MAX_LOCK_SECONDS": "2"}
+    refusal = used.refused(**both)
+    assert isinstance(refusal, LockTooLong)
+    assert refusal.exit_code == 3
+    said, _, rest = str(refusal).partition(" for about ")
+    assert said == "visibility: step 1.13 would keep executions_visibility locked"
+    assert (
+        rest.partition(" s, ")[2]
+        == "the limit is 2 s; let it run online (--rewrite online), or raise --max-lock-seconds"
+    )
+    assert other.picture() == before
+    used.run("TRUNCATE executions_visibility")
+    assert [str(one.version) for one in used.migrate(SCHEMA_MIGRATOR_MAX_LOCK_SECONDS="1").outcomes][-1] == "1.14"
+
+
+def test_refuses_what_it_cannot_foretell(used: Site) -> None:
+    """Rows that may not be read give no estimate: `plan` says why, and a limit refuses."""
+    used.run(f'REVOKE SELECT ON executions_visibility FROM "{used.databases.user}"')
+    assert reasons(used.foresee()) == {"permission denied for table executions_visibility"}
+    assert str(used.refused(SCHEMA_MIGRATOR_MAX_LOCK_SECONDS="1000")) == (
+        "visibility: nobody can tell how long step 1.13 would keep executions_visibility locked"
+        " (permission denied for table executions_visibility), the limit is 1000 s;"
+        " let it run online (--rewrite online), or raise --max-lock-seconds"
+    )
+
+
+def test_refuses_without_a_rehearsal(used: Site) -> None:
+    """A role that may not rehearse cannot foretell either, and a limit refuses."""
+    used.admin(
+        f'ALTER DATABASE "{used.name}" OWNER TO CURRENT_USER',
+        f'GRANT USAGE, CREATE ON SCHEMA public TO "{used.databases.user}"',
+    )
+    try:
+        limit = {"SCHEMA_MIGRATOR_NO_VERIFY": "true", "SCHEMA_MIGRATOR_MAX_LOCK_SECONDS": "1000"}
+        assert str(used.refused(**limit)) == (
+            "visibility: nobody can tell how long step 1.10 would keep its tables locked (without a rehearsal nobody"
+            " knows what it works on), the limit is 1000 s; let it run online (--rewrite online), or raise"
+            " --max-lock-seconds"
+        )
+    finally:
+        used.admin(f'ALTER DATABASE "{used.name}" OWNER TO "{used.databases.user}"')
+
+
+def test_names_who_would_hold_a_step_up(used: Site) -> None:
+    """A transaction that has written to the table is told with its process, its application and its age."""
+    with open_transaction(used, "UPDATE executions_visibility SET status = 2 WHERE status = 99") as connection:
+        connection.execute("SET application_name = 'a server'")
+        seen = used.foresee()
+        (holder,) = {(one.pid, one.who) for one in seen.outlook.holders}
+        assert holder == (connection.info.backend_pid, "a server")
+    assert all(one.seconds is not None and one.seconds > 0 for one in seen.outlook.holders)
+
+
+def test_foretells_where_rows_are_hidden(used: Site) -> None:
+    """Rows that a policy hides would make an estimate too low: there is none."""
+    used.run(
+        "ALTER TABLE executions_visibility ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE executions_visibility FORCE ROW LEVEL SECURITY",
+    )
+    assert reasons(used.foresee()) == {
+        'query would be affected by row-level security policy for table "executions_visibility"'
+    }
