@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from schema_migrator.cli import parser
-from schema_migrator.options import Option, client_options, run_options, sql_options
+from schema_migrator.flags import Option, client_options, run_options, sql_options
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "temporal-migrations"

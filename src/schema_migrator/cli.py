@@ -9,7 +9,7 @@ from typing import Any
 
 from schema_migrator import __version__, logs, program
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget
-from schema_migrator.options import Option, client_options, run_options, sql_options
+from schema_migrator.flags import Option, client_options, run_options, sql_options
 from schema_migrator.program import Parser, say
 from schema_migrator.settings import Settings, read, read_client
 from schema_migrator.workers import Interrupt

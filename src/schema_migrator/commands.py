@@ -238,7 +238,8 @@ def _migrate(task: Task, first: Plan) -> Migration:
 def _working(task: Task) -> Iterator[Work]:
     """Hold the advisory lock, and give what a run works with."""
     run, name = task.settings.run, secrets.token_hex(4)
-    held = lock.hold(task.store, task.interrupt, run=name, patience=run.lock_timeout, wait=run.wait_timeout)
+    times = {"patience": run.lock_timeout, "wait": run.wait_timeout, "heartbeat": run.heartbeat}
+    held = lock.hold(task.store, task.interrupt, run=name, **times)
     with held as mine:
         yield _work(task, mine)
 

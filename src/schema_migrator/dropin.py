@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from schema_migrator import logs, program
 from schema_migrator.dropin_flags import CONNECTION, parse, parser, plain
 from schema_migrator.errors import NoVersion, SettingsError, UnknownState, WrongStore
-from schema_migrator.options import flag_of, scope_of
+from schema_migrator.flags import flag_of, scope_of
 from schema_migrator.settings import Settings, read
 from schema_migrator.source import UNVERSIONED, Store, carried, parse_version
 from schema_migrator.workers import Interrupt

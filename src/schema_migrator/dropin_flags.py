@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from schema_migrator import __version__, program
-from schema_migrator.options import sql_options
+from schema_migrator.flags import sql_options
 from schema_migrator.program import Parser
 
 if TYPE_CHECKING:

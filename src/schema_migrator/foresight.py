@@ -1,4 +1,4 @@
-"""A store's plan, made with all that is known and checked; what it costs, and the refusal of a lock that is too long."""
+"""A store's plan, made with all that is known and checked; what it costs, and whether that is too much."""
 
 from __future__ import annotations
 

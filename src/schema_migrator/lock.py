@@ -8,6 +8,7 @@ survives a transaction pooler. PostgreSQL: "Explicit Locking", "Advisory Locks".
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 KEY = 0x54656D706F72616C
 """The lock's key: "Temporal" in ASCII. Its halves are pg_locks.classid and objid."""
 
-_HEARTBEAT_SECONDS = 10.0
-_HOLDER_TIMEOUT_SECONDS = 60  # a holder that shows no heartbeat for so long loses the lock
+_SIGN_OF_LIFE_SECONDS = 10.0
+_HOLDER_TIMEOUT_SECONDS = 60  # a holder that shows no sign of life for so long loses the lock
 _ORPHAN_SECONDS = 15.0
 _WORKER = f"{database.APPLICATION} worker "
 
@@ -90,10 +91,12 @@ class Lock:
 
 
 @contextmanager
-def hold(settings: StoreSettings, interrupt: Interrupt, *, run: str, patience: float, wait: float) -> Iterator[Lock]:
+def hold(
+    settings: StoreSettings, interrupt: Interrupt, *, run: str, patience: float, wait: float, heartbeat: float
+) -> Iterator[Lock]:
     """Hold the lock during the block; wait for it up to `patience` seconds, `wait` for the database.
 
-    Raises LockHeld at the deadline, naming the holder.
+    Every `heartbeat` seconds an event tells what runs meanwhile. Raises LockHeld at the deadline, naming the holder.
     """
     conn = database.connect(settings, interrupt, patience=wait)
     # With values bound by the server, a query's portal, and so its snapshot, stays until the next one:
@@ -103,7 +106,7 @@ def hold(settings: StoreSettings, interrupt: Interrupt, *, run: str, patience: f
     try:
         pid = _acquire(conn, settings, interrupt, patience)
         _end_orphans(conn, interrupt, worker)
-        with _heartbeat(conn, worker):
+        with _heartbeat(conn, worker, logs.Beat(seconds=heartbeat)):
             yield Lock(pid=pid, worker=worker)
     finally:
         _release(conn)
@@ -157,26 +160,27 @@ def _end_orphans(conn: Connection, interrupt: Interrupt, worker: str) -> None:
 
 
 @contextmanager
-def _heartbeat(conn: Connection, worker: str) -> Iterator[None]:
+def _heartbeat(conn: Connection, worker: str, beat: logs.Beat) -> Iterator[None]:
     done = threading.Event()
+    pause = beat.seconds / math.ceil(beat.seconds / _SIGN_OF_LIFE_SECONDS)
 
-    def beat() -> None:
-        while not done.wait(_HEARTBEAT_SECONDS):
+    def live() -> None:
+        while not done.wait(pause):
             with suppress(psycopg.Error):  # the worker looks for the lock itself before each commit
-                _report_progress(conn, worker)
+                conn.execute(_LOOK_ANEW)
+                if beat.due():
+                    _report_progress(conn, worker)
 
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread = threading.Thread(target=live, name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
-        thread.join(_HEARTBEAT_SECONDS)
+        thread.join(_SIGN_OF_LIFE_SECONDS)
 
 
 def _report_progress(conn: Connection, worker: str) -> None:
-    conn.execute(_LOOK_ANEW)
-    conn.execute(_LOOK_ANEW)
     with conn.cursor(row_factory=dict_row) as cursor:
         for row in cursor.execute(_PROGRESS, [worker]).fetchall():
             shown = {name: value for name, value in row.items() if value not in (None, [])}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +25,22 @@ class Listener:
         """Send what was written."""
         with suppress(OSError):
             sys.stderr.flush()
+
+
+@dataclass(slots=True, kw_only=True)
+class Beat:
+    """The time for the next word about something that lasts: every so many seconds, from now on."""
+
+    seconds: float
+    _last: float = field(default_factory=time.monotonic)
+
+    def due(self) -> bool:
+        """Whether it is that time; then the next one begins."""
+        now = time.monotonic()
+        if now - self._last < self.seconds:
+            return False
+        self._last = now
+        return True
 
 
 def configure(level: str, *, terminal: bool) -> None:

@@ -1,17 +1,11 @@
-"""Every option, defined once: its variable, its flag, its type, its default and its meaning.
-
-Variable `SCHEMA_MIGRATOR_X_Y` is flag `--x-y`, and the vendor's `SQL_X` is `--sql-x`, each of the latter
-also with `DEFAULT_` or `VISIBILITY_` before it for one store.
-"""
+"""Every option, defined once: its variable, its type, its default and its meaning."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args, get_origin
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schema_migrator.source import Store
@@ -117,7 +111,10 @@ class RunSettings(_Given):
         " nobody knows how long; unset: no limit",
     )
     heartbeat: float = Field(
-        10, gt=0, validation_alias=f"{PREFIX}HEARTBEAT", description="seconds between events while a statement runs"
+        10,
+        gt=0,
+        validation_alias=f"{PREFIX}HEARTBEAT",
+        description="seconds between events that tell what runs and how far it is",
     )
     no_verify: bool = Field(
         default=False, validation_alias=f"{PREFIX}NO_VERIFY", description="do not prove the result by a rehearsal"
@@ -249,65 +246,3 @@ def read_environment(kind: type[BaseSettings], prefix: str = "") -> dict[str, st
     """Return what the environment sets, by the variables' names; empty means unset."""
     found = EnvSettingsSource(kind, env_prefix=prefix, env_ignore_empty=True)()
     return {name if name.isupper() else prefix + name.upper(): value for name, value in found.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """A flag and its variable, as people see them."""
-
-    variable: str
-    flag: str
-    field: FieldInfo
-
-    @property
-    def meaning(self) -> str:
-        """What it is for, and the values that it takes where they are few."""
-        kinds = (self.field.annotation, *get_args(self.field.annotation))
-        choices = next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
-        return f"{self.field.description} ({', '.join(choices)})" if choices else str(self.field.description)
-
-    @property
-    def default(self) -> str:
-        """The value that counts where nothing is set; empty for none."""
-        value = self.field.default
-        if isinstance(value, tuple):
-            return ",".join(value)
-        return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def run_options() -> tuple[Option, ...]:
-    """Every option of RunSettings."""
-    return _named(RunSettings)
-
-
-def sql_options(prefix: str = "SQL_") -> tuple[Option, ...]:
-    """Every option of SqlSettings under one of the prefixes SQL_, DEFAULT_SQL_ and VISIBILITY_SQL_."""
-    named = ((prefix + name.upper(), field) for name, field in SqlSettings.model_fields.items())
-    return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
-
-
-def client_options() -> tuple[Option, ...]:
-    """Every option of ClientSettings."""
-    return _named(ClientSettings)
-
-
-def _named(kind: type[BaseSettings]) -> tuple[Option, ...]:
-    named = ((str(field.validation_alias), field) for field in kind.model_fields.values())
-    return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
-
-
-def all_options() -> tuple[Option, ...]:
-    """Every option there is."""
-    scopes = ("SQL_", *(scope_of(store) for store in Store))
-    return (*run_options(), *client_options(), *(option for scope in scopes for option in sql_options(scope)))
-
-
-def scope_of(store: Store) -> str:
-    """Return the prefix of a store's own connection settings."""
-    return f"{store.upper()}_SQL_"
-
-
-def flag_of(variable: str) -> str:
-    """Return the flag that sets what a variable sets."""
-    name = variable.removeprefix(PREFIX)
-    return "--store" if name == "STORES" else "--" + name.lower().replace("_", "-")

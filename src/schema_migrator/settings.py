@@ -17,19 +17,8 @@ from pydantic_settings import BaseSettings
 
 from schema_migrator import passwords, uris
 from schema_migrator.errors import SettingsError
-from schema_migrator.options import (
-    PASSWORDS,
-    PREFIX,
-    ClientSettings,
-    RunSettings,
-    SqlSettings,
-    all_options,
-    client_options,
-    flag_of,
-    read_environment,
-    run_options,
-    scope_of,
-)
+from schema_migrator.flags import all_options, client_options, flag_of, run_options, scope_of
+from schema_migrator.options import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings, read_environment
 from schema_migrator.source import Store
 from schema_migrator.variables import refuse_unknown, service_link
 

@@ -256,15 +256,11 @@ def _refuse_other_store(other: Source, settings: StoreSettings, facts: Facts, *,
     strange = sorted(other.tables.intersection(facts.tables))
     if not strange:
         return
-    found = f'a table of the {other.store} store, "{strange[0]}"'
-    if shared:
-        raise WrongStore(
-            f'database "{settings.database}" holds {found}, beside those of the {settings.store} store',
-            hint="give each store a database of its own",
-        )
+    give, swap = "give each store a database of its own", "swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE"
     raise WrongStore(
-        f'database "{settings.database}" holds {found}, expected the {settings.store} store',
-        hint="swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE",
+        f'database "{settings.database}" holds a table of the {other.store} store, "{strange[0]}",'
+        f" {'beside those of' if shared else 'expected'} the {settings.store} store",
+        hint=give if shared else swap,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from schema_migrator.errors import SettingsError
-from schema_migrator.options import all_options
+from schema_migrator.flags import all_options
 from schema_migrator.settings import Settings, read
 from schema_migrator.source import Store
 
