@@ -41,7 +41,7 @@ demo: setup sources ## Watch it work on a PostgreSQL of its own
 	@$(BIN)/schema-migrator demo
 
 test: setup sources vendor-tools ## Run the tests
-	$(BIN)/pytest -n $(WORKERS) -m 'not matrix and not image and not chart and not e2e'
+	$(BIN)/pytest -n $(WORKERS) -m 'not matrix and not image and not chart and not e2e and not fleet'
 
 test-matrix: setup sources ## Run the tests of every release and every PostgreSQL (many minutes)
 	$(BIN)/python vendor/build_tool.py --all

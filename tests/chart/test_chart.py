@@ -248,6 +248,20 @@ def test_images() -> None:
     assert pod(render("everything"))["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}]
 
 
+def test_names_that_look_like_numbers() -> None:
+    """YAML would take them for numbers."""
+    numbers = set_json(
+        fullnameOverride="123",
+        nameOverride="1",
+        serviceAccount={"create": True, "name": "7"},
+        imagePullSecrets=["5", {"name": "6"}],
+        priorityClassName="8",
+        serverVersion=None,
+    )
+    for manifest in render("minimal", *numbers, "--namespace", "12", release="34"):
+        kubernetes_validate.validate(manifest, NEWEST, strict=True)
+
+
 REFUSALS: Mapping[tuple[str, ...], str] = {
     ("--set-json", "databases.default.targetVersion=1.10"): (
         "databases.default.targetVersion is the number 1.1: quote it, because YAML takes 1.10 for 1.1"
@@ -271,6 +285,19 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
     ("--set", "extraEnv[0].name=SCHEMA_MIGRATOR_ADOPT,extraEnv[0].value=true"): (
         "extraEnv has SCHEMA_MIGRATOR_ADOPT, which the chart sets itself: use its value in place of extraEnv"
     ),
+    ("--set", "connection.tls.enabled=true,connection.tls.caKey=ca.crt"): (
+        "the default store names keys of certificates, but no Secret: set connection.tls.existingSecret"
+    ),
+    ("--set", "connection.tls.existingSecret=db-tls"): (
+        "the default store has certificates, but TLS is off: set connection.tls.enabled"
+    ),
+    ("--set", "settings=null"): "missing property 'settings'",
+    ("--set", "connection.tls=null"): "missing property 'tls'",
+    ("--set", "settings.waitTimeout=null"): "missing property 'waitTimeout'",
+    ("--set", "databases.visibility=null"): "missing property 'visibility'",
+    ("--set-string", "connection.port=99999"): "at '/connection/port': '99999' does not match pattern",
+    ("--set", "extraEnv[0].value=x"): "at '/extraEnv/0': missing property 'name'",
+    ("--set", "fullnameOverride=Bad_Name"): "at '/fullnameOverride': 'Bad_Name' does not match pattern",
     ("--set", "tolerationz=x"): "additional properties 'tolerationz' not allowed",
     ("--set", "connection.hots=x"): "additional properties 'hots' not allowed",
     ("--set", "mode=cron"): "value must be one of 'hook', 'job'",

@@ -5,8 +5,8 @@
 {{- end }}
 
 {{- define "temporal-migrations.labels" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
@@ -43,7 +43,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   {{- $store := index $.Values.databases $name }}
   {{- if $store.enabled }}
     {{- $enabled = add1 $enabled }}
-    {{- if not (kindIs "string" $store.targetVersion) }}
+    {{- if not (or (kindIs "string" $store.targetVersion) (kindIs "invalid" $store.targetVersion)) }}
       {{- fail (printf "databases.%s.targetVersion is the number %v: quote it, because YAML takes 1.10 for 1.1" $name $store.targetVersion) }}
     {{- end }}
     {{- $connection := include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml }}
@@ -56,10 +56,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
     {{- if and (not $connection.existingSecret) (or $connection.hostKey $connection.portKey $connection.userKey $connection.uriKey) }}
       {{- fail (printf "the %s store names keys of a Secret, but no Secret: set connection.existingSecret" $name) }}
     {{- end }}
+    {{- $tls := $connection.tls }}
+    {{- if and $tls.enabled (not $tls.existingSecret) (or $tls.caKey $tls.certKey $tls.keyKey) }}
+      {{- fail (printf "the %s store names keys of certificates, but no Secret: set connection.tls.existingSecret" $name) }}
+    {{- end }}
+    {{- if and $tls.existingSecret (not $tls.enabled) (not (hasKey (default dict $store.connection.tls) "enabled")) }}
+      {{- fail (printf "the %s store has certificates, but TLS is off: set connection.tls.enabled" $name) }}
+    {{- end }}
   {{- end }}
 {{- end }}
 {{- if not $enabled }}{{ fail "no store is enabled: set databases.default.enabled or databases.visibility.enabled" }}{{ end }}
-{{- if not (kindIs "string" .Values.serverVersion) }}
+{{- if not (or (kindIs "string" .Values.serverVersion) (kindIs "invalid" .Values.serverVersion)) }}
   {{- fail (printf "serverVersion is the number %v: quote it" .Values.serverVersion) }}
 {{- end }}
 {{- if and (eq .Values.mode "job") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
@@ -137,7 +144,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- range $variable, $field := dict "CA_FILE" "caKey" "CERT_FILE" "certKey" "KEY_FILE" "keyKey" }}
 {{- with index $connection.tls $field }}
 - name: {{ $prefix }}TLS_{{ $variable }}
-  value: {{ printf "/etc/temporal-migrations/tls/%s/%s" $.name . }}
+  value: {{ printf "/etc/temporal-migrations/tls/%s/%s" $.name . | quote }}
 {{- end }}
 {{- end }}
 {{- with $connection.tls.serverName }}
@@ -161,19 +168,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   {{- if and $store.enabled $connection.tls.enabled $connection.tls.existingSecret }}{{ $_ := set $tls $name $connection.tls.existingSecret }}{{ end }}
 {{- end -}}
 restartPolicy: Never
-serviceAccountName: {{ include "temporal-migrations.serviceAccountName" $root }}
+serviceAccountName: {{ include "temporal-migrations.serviceAccountName" $root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
 {{- with $root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
+  - name: {{ if kindIs "map" . }}{{ .name | quote }}{{ else }}{{ . | quote }}{{ end }}
   {{- end }}
 {{- end }}
 {{- range $field := list "priorityClassName" "runtimeClassName" }}
 {{- with index $root.Values $field }}
-{{ $field }}: {{ . }}
+{{ $field }}: {{ . | quote }}
 {{- end }}
 {{- end }}
 securityContext: {{- toYaml $root.Values.podSecurityContext | nindent 2 }}
