@@ -174,3 +174,25 @@ def test_points_at_a_place(sql: str, word: str, shown: str) -> None:
 def test_points_at_the_end() -> None:
     """A statement that ends too early is shown with a caret behind its last character."""
     assert point_at(one("SELECT 1 +;\n"), 11) == "f.sql:1\n  SELECT 1 +\n            ^"
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("ALTER TABLE t ADD COLUMN c int", False),
+        ("/* UPDATE t */ CREATE INDEX i ON t (c)", False),
+        ("DROP INDEX IF EXISTS i", False),
+        ("DO $$ BEGIN ALTER TABLE t ADD c int; END $$", False),
+        ("DO $$ BEGIN -- DELETE\n ALTER TABLE t ADD c int; END $$", False),
+        ("DO $$ BEGIN UPDATE t SET c = 1; END $$", True),
+        ("DO $$ BEGIN PERFORM f(); END $$", True),
+        ("INSERT INTO t VALUES (1)", True),
+        ("update t SET c = 1", True),
+        ("WITH x AS (SELECT 1) DELETE FROM t", True),
+        ("SELECT f()", True),
+        ("TRUNCATE t", True),
+    ],
+)
+def test_what_may_change_rows(sql: str, *, expected: bool) -> None:
+    """Only what begins as a change of structure and has no word for a change of rows is sure not to."""
+    assert one(sql).changes_rows == expected
