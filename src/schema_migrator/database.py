@@ -156,6 +156,7 @@ def configure(conn: Connection, schema: str | None, limits: Limits, name: str, *
         "lock_timeout": f"{round(limits.table_lock * 1000)}ms",
         "statement_timeout": f"{round(limits.statement * 1000)}ms",
         "transaction_timeout": "0",  # PostgreSQL 17
+        "restrict_nonsystem_relation_kind": "",  # a rehearsal reads a view of its own
         "idle_in_transaction_session_timeout": "60s",  # a lost client's locks end
         "client_connection_check_interval": "5s",  # PostgreSQL 14: a lost client's statement ends
         "application_name": name,

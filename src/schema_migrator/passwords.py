@@ -10,14 +10,18 @@ from schema_migrator.errors import SettingsError
 
 COMMAND_SECONDS = 30
 """How long a command may take to print a password."""
+_MOST_BYTES = 65536  # a device or a log by mistake would fill the memory; a token has some thousands
 
 
 def from_file(path: Path, name: str, kind: str = "password") -> str:
     """Return a file's content without its last line break. Raises SettingsError that gives the setting's name."""
     try:
-        found = path.read_bytes()
+        with path.open("rb") as file:
+            found = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise SettingsError(f'the {kind} file "{path}" cannot be read ({error.strerror})', hint=_fix(name)) from None
+    if len(found) > _MOST_BYTES:
+        raise SettingsError(f'the {kind} file "{path}" has more than {_MOST_BYTES} bytes', hint=_fix(name))
     return _decoded(found, f'the {kind} file "{path}"', name, kind)
 
 

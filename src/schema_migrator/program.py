@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from schema_migrator import errors, logs
 from schema_migrator.errors import MigratorError, SettingsError, SeveralErrors
 
+_STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
 
 class Parser(argparse.ArgumentParser):
     """Refuses like everything else here does."""
@@ -44,7 +46,7 @@ def run(
     except MigratorError as error:
         code = errors.exit_code(error)
         for part in error.parts if isinstance(error, SeveralErrors) else (error,):
-            print(f"error: {part}", file=logs.Listener(), flush=True)
+            print(f"error: {_printable(str(part))}", file=logs.Listener(), flush=True)
         _last_words(f"exit code {code}: {error}", arguments)
         return code
     except Exception as error:
@@ -65,9 +67,14 @@ def say(text: str) -> None:
     """Print a result; a reader that has left, such as `head`, changes neither what is done nor the exit code."""
     encoding = sys.stdout.encoding or "utf-8"  # a locale may lack letters of a name, or a table's lines
     try:
-        print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
+        print(_printable(text).encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _printable(text: str) -> str:
+    """Return the text without what would steer a terminal: names of objects, and values, may hold anything."""
+    return text.translate(_STEERING)
 
 
 def _last_words(text: str, arguments: dict[str, Any]) -> None:

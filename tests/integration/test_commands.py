@@ -241,6 +241,16 @@ def test_letters_that_the_output_lacks(databases: Databases) -> None:
     assert "???" in done.stdout
 
 
+def test_what_would_steer_a_terminal(databases: Databases) -> None:
+    """A name with an escape sequence in it is shown by its codes, in a result as in an error."""
+    run(databases, "migrate")
+    with databases.connect("default") as connection:
+        connection.execute('CREATE TABLE "clear\x1b[2Jed" (a int)')
+    assert "table clear\\x1b[2Jed (tolerated)\n" in run(databases, "verify", "--store", "default").stdout
+    refused = run_cli(databases.env(), "status", "--output", "\x1b[2J\x9b")
+    assert refused.stderr == 'error: --output is "\\x1b[2J\\x9b", expected text or json\n'
+
+
 def test_a_reader_that_has_left(databases: Databases) -> None:
     """A pipe on standard error whose reader is gone, as with `head`, ends no migration."""
     readable, writable = os.pipe()

@@ -62,13 +62,16 @@ def test_awkward_names_and_settings(databases: Databases, name: str) -> None:
     install_and_upgrade(created(databases, name, f"We\"ird %s 'o' {name} {databases.user[-4:]}"))
 
 
-def test_a_limit_for_transactions(databases: Databases) -> None:
-    """A role's transaction_timeout, which PostgreSQL 17 brought, ends neither a migration nor its lock."""
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("transaction_timeout", "100"), ("restrict_nonsystem_relation_kind", '"foreign-table, view"')],
+)
+def test_a_roles_own_limits(databases: Databases, name: str, value: str) -> None:
+    """What newer servers let a role be limited by ends neither a migration nor its lock, and no rehearsal."""
     store = site(databases, "visibility")
-    limit = f'ALTER ROLE "{databases.user}" SET transaction_timeout = 100'
+    limit = f'ALTER ROLE "{databases.user}" SET {name} = {value}'
     store.admin(
-        f"DO $$ BEGIN IF EXISTS (SELECT FROM pg_settings WHERE name = 'transaction_timeout')"
-        f" THEN EXECUTE '{limit}'; END IF; END $$"
+        f"DO $$ BEGIN IF EXISTS (SELECT FROM pg_settings WHERE name = '{name}') THEN EXECUTE '{limit}'; END IF; END $$"
     )
     install_and_upgrade(store)
 

@@ -105,10 +105,11 @@ def test_refuses_bytes_that_are_no_text(clean: pytest.MonkeyPatch) -> None:
         (b"\n", "gives no password"),
         (SECRET.encode() + b"\0", "gives a zero byte"),
         (SECRET.encode() + b"\xff", "gives no UTF-8 text"),
+        (SECRET.encode() * 9000, "has more than 65536 bytes"),
     ],
 )
 def test_refuses_files(clean: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, reason: str) -> None:
-    """A file that is missing, empty or no text is named, its content never."""
+    """A file that is missing, empty, no text or far too large is named, its content never."""
     file = tmp_path / "password"
     if content is not None:
         file.write_bytes(content)
