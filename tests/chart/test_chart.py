@@ -262,6 +262,28 @@ def test_names_that_look_like_numbers() -> None:
         kubernetes_validate.validate(manifest, NEWEST, strict=True)
 
 
+@pytest.mark.parametrize("mode", ["hook", "job"])
+def test_long_names(mode: str) -> None:
+    """Releases whose long names differ only at their ends share no object, and each name can be a label."""
+    values = set_json(mode=mode, serviceAccount={"create": True}, verify={"enabled": True})
+    names = [
+        {(item["kind"], item["metadata"]["name"]) for item in render("minimal", *values, release=f"{'a.' * 25}{end}")}
+        for end in ("one", "two")
+    ]
+    assert len(names[0]) == len(names[1]) == 5
+    assert not names[0] & names[1]
+    assert all(len(name) <= 63 for _, name in names[0])
+
+
+def test_a_wave_of_ones_own() -> None:
+    """In mode `job` the waves can be said."""
+    wave = "argocd.argoproj.io/sync-wave"
+    accounts = {"create": True, "annotations": {wave: "-7"}}
+    manifests = render("minimal", *set_json(mode="job", annotations={wave: "-5"}, serviceAccount=accounts))
+    found = {item["kind"]: (item["metadata"].get("annotations") or {}).get(wave) for item in manifests}
+    assert (found["Job"], found["ServiceAccount"]) == ("-5", "-7")
+
+
 REFUSALS: Mapping[tuple[str, ...], str] = {
     ("--set-json", "databases.default.targetVersion=1.10"): (
         "databases.default.targetVersion is the number 1.1: quote it, because YAML takes 1.10 for 1.1"
@@ -282,9 +304,16 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
     ("--set", "mode=job,ttlSecondsAfterFinished=600"): (
         "ttlSecondsAfterFinished is set in mode job: Argo CD would make the Job again as soon as it is gone; unset it"
     ),
-    ("--set", "extraEnv[0].name=SCHEMA_MIGRATOR_ADOPT,extraEnv[0].value=true"): (
+    ("--set-string", "extraEnv[0].name=SCHEMA_MIGRATOR_ADOPT,extraEnv[0].value=true"): (
         "extraEnv has SCHEMA_MIGRATOR_ADOPT, which the chart sets itself: use its value in place of extraEnv"
     ),
+    ("--set-json", 'annotations={"helm.sh/hook":"pre-install"}'): (
+        "annotations has helm.sh/hook, which the chart sets itself: take it out"
+    ),
+    ("--set-json", 'serviceAccount.annotations={"helm.sh/hook-weight":"1"}'): (
+        "serviceAccount.annotations has helm.sh/hook-weight, which the chart sets itself: take it out"
+    ),
+    ("--set-json", 'extraEnv=[{"name":"A","value":1}]'): "at '/extraEnv/0/value': got number, want string",
     ("--set", "connection.tls.enabled=true,connection.tls.caKey=ca.crt"): (
         "the default store names keys of certificates, but no Secret: set connection.tls.existingSecret"
     ),

@@ -10,7 +10,7 @@ import yaml
 
 import examples
 from crds import UnknownKindError, validate
-from helm import Manifest, rendered
+from helm import ROOT, Manifest, rendered
 from schema_migrator import cli
 from schema_migrator.settings import read
 from stores import RELEASES
@@ -85,6 +85,18 @@ def test_the_chart_takes_their_values() -> None:
     base = examples.values("cloudnativepg")
     check(rendered("--values", str(base)))
     check(rendered("--values", str(base), "--values", str(examples.values("production"))))
+
+
+def test_values_files_are_where_applications_look() -> None:
+    """A values file that an Application of our chart names is found as Argo CD looks for it, from the chart."""
+    sources = [item["spec"]["source"] for item in examples.applications()]
+    named = [
+        ROOT / source["path"] / file
+        for source in sources
+        if source.get("path") == examples.CHART
+        for file in source["helm"].get("valueFiles", ())
+    ]
+    assert [file.resolve() for file in named] == [examples.values("cloudnativepg")]
 
 
 def check(manifests: list[Manifest]) -> None:

@@ -1,7 +1,9 @@
 {{- define "temporal-migrations.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- $made := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $made .Values.fullnameOverride | trunc 48 | trimSuffix "-" -}}
+{{- $full := default $made .Values.fullnameOverride -}}
+{{- /* Room for suffixes within 63; what is cut off still tells two releases apart. */}}
+{{- if le (len $full) 48 }}{{ $full }}{{ else }}{{ $full | trunc 39 | trimAll "-." }}-{{ sha256sum $full | trunc 8 }}{{ end -}}
 {{- end }}
 
 {{- define "temporal-migrations.labels" -}}
@@ -71,6 +73,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- if and (eq .Values.mode "job") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
   {{- fail "ttlSecondsAfterFinished is set in mode job: Argo CD would make the Job again as soon as it is gone; unset it" }}
+{{- end }}
+{{- range $place, $given := dict "annotations" .Values.annotations "serviceAccount.annotations" .Values.serviceAccount.annotations }}
+  {{- range $name, $_ := $given }}
+    {{- if hasPrefix "helm.sh/" $name }}
+      {{- fail (printf "%s has %s, which the chart sets itself: take it out" $place $name) }}
+    {{- end }}
+  {{- end }}
 {{- end }}
 {{- $made := list }}
 {{- range (include "temporal-migrations.env" . | fromYamlArray) }}{{ $made = append $made .name }}{{ end }}
