@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +90,47 @@ def refusing(status: grpc.StatusCode, text: str, health: HealthCheckResponse = S
     """Start a server that refuses every call but the one for its health."""
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool, handlers=[Refusing(status, text, health)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(0).wait()
+
+
+Answer = Callable[[str], tuple[grpc.StatusCode, str] | bytes | None]
+"""Says for a method's name, such as ListNamespaces, what is answered in place of the frontend: a status, or bytes."""
+
+
+class Between(grpc.GenericRpcHandler):
+    """Passes calls on to a frontend, but for those that it answers itself."""
+
+    def __init__(self, channel: grpc.Channel, answer: Answer) -> None:
+        self.channel, self.answer = channel, answer
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """Return what answers a call."""
+        method = details.method
+
+        def pass_on(request: bytes, context: grpc.ServicerContext) -> bytes:
+            answer = self.answer(method.rpartition("/")[2])
+            if answer is None:
+                try:
+                    answer = bytes(self.channel.unary_unary(method)(request, timeout=30))
+                except grpc.RpcError as error:
+                    answer = error.code(), error.details() or ""
+            if isinstance(answer, tuple):
+                context.abort(*answer)
+            return answer
+
+        return grpc.unary_unary_rpc_method_handler(pass_on)
+
+
+@contextmanager
+def between(frontend: str, answer: Answer) -> Iterator[str]:
+    """Start a server before a frontend that gives some of its answers itself; yield its address."""
+    with ThreadPoolExecutor(8) as pool, grpc.insecure_channel(frontend) as channel:
+        server = grpc.server(pool, handlers=[Between(channel, answer)])
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:

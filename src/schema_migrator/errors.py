@@ -31,6 +31,8 @@ MigratorError
 │   ├── FrontendRefused
 │   ├── NamespaceMissing
 │   ├── NamespaceRefused
+│   │   ├── NotThere
+│   │   └── AlreadyThere
 │   └── StatementFailed
 ├── LockHeld              4   another run holds the advisory lock
 ├── Stopped               143 or 130
@@ -184,6 +186,14 @@ class NamespaceMissing(RefusedError):
 
 class NamespaceRefused(RefusedError):
     """The frontend does not take a namespace as it is wanted."""
+
+
+class NotThere(NamespaceRefused):
+    """The frontend says that there is no such thing."""
+
+
+class AlreadyThere(NamespaceRefused):
+    """The frontend says that there is such a thing already."""
 
 
 class StatementFailed(RefusedError):

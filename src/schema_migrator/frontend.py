@@ -13,12 +13,16 @@ from enum import Enum, auto
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import tenacity
+
 from schema_migrator import logs
 from schema_migrator.errors import (
+    AlreadyThere,
     FrontendRefused,
     FrontendUnavailable,
     MigratorError,
     NamespaceRefused,
+    NotThere,
     SettingsError,
     TlsRejected,
 )
@@ -82,30 +86,52 @@ _TEXTS = (
 _STATUS = re.compile(r'Status \{ code: (\w+), message: "((?:[^"\\]|\\.)*)"')
 
 
-class NotFound(Exception):
-    """The frontend says that there is no such namespace."""
-
-
-class AlreadyThere(Exception):
-    """The frontend says that there is such a namespace already."""
-
-
 class Frontend:
-    """A frontend that is ready."""
+    """A frontend that is ready, and until when (time.monotonic) it may be waited for."""
 
-    def __init__(self, address: str, service: ServiceClient) -> None:
+    def __init__(self, address: str, service: ServiceClient, deadline: float) -> None:
         self.address = address
         self.workflows = service.workflow_service
         self.operator = service.operator_service
+        self.deadline = deadline
 
     async def ask(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - a method of temporalio's, and its types
-        """Make a call. Raises NotFound, AlreadyThere, FrontendRefused, FrontendUnavailable or NamespaceRefused."""
+        """Make a call. Raises FrontendRefused, FrontendUnavailable or NamespaceRefused."""
         from temporalio.service import RPCError  # noqa: PLC0415 - see reach
 
         try:
             return await call(request, retry=True, timeout=timedelta(seconds=_CALL_SECONDS))
         except RPCError as error:
             raise _explain_status(error, self.address) from error
+
+    async def ask_of(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - the same
+        """Make a call about a namespace that is there, again as long as the frontend has not heard of it.
+
+        Each frontend keeps a list of its own, and one that was asked for a namespace too early says for a while that
+        there is none (common/namespace/nsregistry/registry.go). Raises the same.
+        """
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(NotThere),
+            stop=self.stop,
+            wait=tenacity.wait_exponential(multiplier=_PAUSES[0], max=_PAUSES[-1]),
+            before_sleep=_say_once,
+            reraise=True,
+        )
+        try:
+            return await retrying(self.ask, call, request)
+        except NotThere as error:
+            raise FrontendUnavailable(
+                f"the frontend at {self.address} does not know of it yet", hint="run it again"
+            ) from error
+
+    def stop(self, _: tenacity.RetryCallState) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
+
+
+def _say_once(state: tenacity.RetryCallState) -> None:
+    if state.attempt_number == 1 and state.outcome:
+        logs.logger().info("namespace.awaited", reason=str(state.outcome.exception()))
 
 
 def run(work: Coroutine[Any, Any, T], interrupt: Interrupt) -> T:
@@ -134,9 +160,11 @@ async def reach(shown: Credentials, *, patience: float, began: float) -> Fronten
     for number in range(1_000_000):  # ends at the deadline
         left = deadline - time.monotonic()
         try:
-            return await asyncio.wait_for(_try(shown), min(_CALL_SECONDS, max(left, 2)))
+            service = await asyncio.wait_for(_try(shown), min(_CALL_SECONDS, max(left, 2)))
         except (RuntimeError, ValueError, TimeoutError, _NotReady) as error:
             kind, words, hint = await _reason(error, shown)
+        else:
+            return Frontend(shown.address, service, deadline)
         left = deadline - time.monotonic()
         if kind is not Refusal.ABSENT or left <= 0:
             break
@@ -153,7 +181,7 @@ class _NotReady(Exception):
     """The server answers, but does not serve yet."""
 
 
-async def _try(shown: Credentials) -> Frontend:
+async def _try(shown: Credentials) -> ServiceClient:
     try:
         from temporalio.service import ConnectConfig, RPCError, ServiceClient, TLSConfig  # noqa: PLC0415 - slow to load
     except ImportError as error:
@@ -180,7 +208,7 @@ async def _try(shown: Credentials) -> Frontend:
             raise _NotReady("it does not serve yet")
     except RPCError as error:
         raise _NotReady(f'Status {{ code: {error.status.name}, message: "{error.message}" }}') from error
-    return Frontend(shown.address, service)
+    return service
 
 
 @cache
@@ -248,17 +276,18 @@ def _explain(kind: Refusal, words: str, hint: str, shown: Credentials, patience:
             return FrontendRefused(f"there is no frontend at {address}: {words}", hint=hint)
 
 
-def _explain_status(error: RPCError, address: str) -> Exception:
+def _explain_status(error: RPCError, address: str) -> MigratorError:
     """Return the error for a call that failed, by its gRPC status."""
-    text = error.message.rstrip(".")
+    text = error.message.rstrip(".") or error.status.name
+    refused = f"the frontend at {address} refuses it: {text}"
     match error.status.name:
         case "NOT_FOUND":
-            return NotFound(text)
+            return NotThere(refused)
         case "ALREADY_EXISTS":
-            return AlreadyThere(text)
+            return AlreadyThere(refused)
         case "PERMISSION_DENIED" | "UNAUTHENTICATED":
             return FrontendRefused(f"the frontend at {address} does not let us: {text}", hint=_MAY)
         case "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE" | "UNIMPLEMENTED":
-            return NamespaceRefused(f"the frontend at {address} refuses it: {text}")
+            return NamespaceRefused(refused)
         case _:
             return FrontendUnavailable(f"the frontend at {address} failed: {text}", hint="run it again")

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from schema_migrator import frontend, logs, search_attributes
 from schema_migrator.credentials import credentials
-from schema_migrator.errors import MigratorError, NamespaceMissing, NamespaceRefused, SettingsError, combine
+from schema_migrator.errors import (
+    AlreadyThere,
+    MigratorError,
+    NamespaceMissing,
+    NamespaceRefused,
+    NotThere,
+    SettingsError,
+    combine,
+)
 from schema_migrator.wanted import SYSTEM, wanted
 
 if TYPE_CHECKING:
@@ -104,7 +112,7 @@ async def _create(there: Frontend, one: Wanted) -> bool:
 
     try:
         await there.ask(there.workflows.describe_namespace, DescribeNamespaceRequest(namespace=one.name))
-    except frontend.NotFound:
+    except NotThere:
         retention = Duration()
         retention.FromTimedelta(one.retention or _RETENTION)
         request = RegisterNamespaceRequest(
@@ -116,7 +124,7 @@ async def _create(there: Frontend, one: Wanted) -> bool:
         )
         try:
             await there.ask(there.workflows.register_namespace, request)
-        except frontend.AlreadyThere:  # another run was faster
+        except AlreadyThere:  # another run was faster
             return False
         return True
     return False
@@ -126,7 +134,7 @@ async def _describe(there: Frontend, name: str) -> Any:  # noqa: ANN401 - tempor
     from temporalio.api.enums.v1 import NamespaceState  # noqa: PLC0415
     from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest  # noqa: PLC0415
 
-    found = await there.ask(there.workflows.describe_namespace, DescribeNamespaceRequest(namespace=name))
+    found = await there.ask_of(there.workflows.describe_namespace, DescribeNamespaceRequest(namespace=name))
     state = found.namespace_info.state
     if state != NamespaceState.NAMESPACE_STATE_REGISTERED:
         said = NamespaceState.Name(state).removeprefix("NAMESPACE_STATE_").lower()
@@ -169,7 +177,7 @@ async def _update(there: Frontend, one: Wanted) -> None:
         config.workflow_execution_retention_ttl.FromTimedelta(one.retention)
     info = UpdateNamespaceInfo(description=one.description or "", owner_email=one.owner or "", data=one.data)
     request = UpdateNamespaceRequest(namespace=one.name, update_info=info, config=config)
-    await there.ask(there.workflows.update_namespace, request)
+    await there.ask_of(there.workflows.update_namespace, request)
 
 
 async def _missing(there: Frontend, names: tuple[str, ...]) -> list[MigratorError]:

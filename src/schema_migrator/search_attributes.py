@@ -2,81 +2,98 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from schema_migrator import frontend
-from schema_migrator.errors import FrontendUnavailable, NamespaceRefused
+import tenacity
+
+from schema_migrator.errors import AlreadyThere, FrontendUnavailable, NamespaceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from temporalio.api.enums.v1 import IndexedValueType
+
     from schema_migrator.frontend import Frontend
 
-_PATIENCE_SECONDS = 60.0  # the server renews what it knows of a namespace every ten
 _PAUSE_SECONDS = 0.5
 
 
 async def add(there: Frontend, namespace: str, wanted: Mapping[str, str]) -> tuple[str, ...]:
     """Add what is missing, and return its names when the frontend knows them; `wanted` are types by name.
 
-    Raises NamespaceRefused where one has another type, or where there are too many.
+    Raises NamespaceRefused where one has another type, or where there are too many, and FrontendUnavailable.
     """
-    found = await _known(there, namespace, frozenset())
+    found = await _known(there, namespace)
+    _check_types(found, wanted)
+    missing = tuple(name for name in wanted if name not in found)
+    if missing:
+        await _add_each(there, namespace, {name: wanted[name] for name in missing})
+        _check_types(await _all_known(there, namespace, frozenset(missing)), wanted)
+        await _once_each(there, namespace)
+    return missing
+
+
+def _check_types(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
     for name, kind in wanted.items():
         if found.get(name, kind) != kind:
             raise NamespaceRefused(
                 f'search attribute "{name}" is of type {found[name]}, expected {kind}',
                 hint="a type cannot be changed: take another name",
             )
-    missing = tuple(name for name in wanted if name not in found)
-    if missing:
-        await _request(there, namespace, {name: wanted[name] for name in missing})
-        await _known(there, namespace, frozenset(missing))
-        await _once_each(there, namespace)
-    return missing
 
 
-async def _known(there: Frontend, namespace: str, expected: frozenset[str]) -> dict[str, str]:
-    """Return the types by name, once all that is expected is known; a new namespace takes seconds to be."""
-    from temporalio.api.enums.v1 import IndexedValueType  # noqa: PLC0415
+async def _known(there: Frontend, namespace: str) -> dict[str, str]:
+    """Return the types by name."""
     from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest  # noqa: PLC0415
 
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            request = ListSearchAttributesRequest(namespace=namespace)
-            found = (await there.ask(there.operator.list_search_attributes, request)).custom_attributes
-            if expected <= found.keys():
-                names = {name: IndexedValueType.Name(kind) for name, kind in found.items()}
-                return {name: _type_names()[kind] for name, kind in names.items()}
-        except frontend.NotFound:
-            pass
-        if time.monotonic() > deadline:
-            raise FrontendUnavailable(
-                f"the frontend at {there.address} does not know of its search attributes after {_PATIENCE_SECONDS:g} s",
-                hint="run it again",
-            )
-        await asyncio.sleep(_PAUSE_SECONDS)
+    request = ListSearchAttributesRequest(namespace=namespace)
+    found = (await there.ask_of(there.operator.list_search_attributes, request)).custom_attributes
+    return {name: _type_names().get(kind, str(kind)) for name, kind in found.items()}
 
 
-def _type_names() -> dict[str, str]:
+async def _all_known(there: Frontend, namespace: str, expected: frozenset[str]) -> dict[str, str]:
+    """Return the types by name once all that is expected is known, which takes seconds."""
+    retrying: tenacity.AsyncRetrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(lambda found: not expected <= found.keys()),
+        stop=there.stop,
+        wait=tenacity.wait_fixed(_PAUSE_SECONDS),
+    )
+    try:
+        return await retrying(_known, there, namespace)
+    except tenacity.RetryError as error:
+        raise FrontendUnavailable(
+            f"the frontend at {there.address} does not know of its search attributes yet", hint="run it again"
+        ) from error
+
+
+def _type_names() -> dict[int, str]:
     kinds = ("Text", "Keyword", "Int", "Double", "Bool", "Datetime", "KeywordList")
-    return {_constant(kind): kind for kind in kinds}
+    return {_value(kind): kind for kind in kinds}
 
 
-def _constant(kind: str) -> str:
-    return "INDEXED_VALUE_TYPE_" + ("KEYWORD_LIST" if kind == "KeywordList" else kind.upper())
+def _value(kind: str) -> IndexedValueType.ValueType:
+    from temporalio.api.enums.v1 import IndexedValueType  # noqa: PLC0415
+
+    name = "KEYWORD_LIST" if kind == "KeywordList" else kind.upper()
+    return IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{name}")
+
+
+async def _add_each(there: Frontend, namespace: str, types: Mapping[str, str]) -> None:
+    try:
+        await _request(there, namespace, types)
+    except AlreadyThere:  # another run was faster with one of them, and the others were refused with it
+        for name, kind in types.items():
+            with suppress(AlreadyThere):
+                await _request(there, namespace, {name: kind})
 
 
 async def _request(there: Frontend, namespace: str, types: Mapping[str, str]) -> None:
-    from temporalio.api.enums.v1 import IndexedValueType  # noqa: PLC0415
     from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest  # noqa: PLC0415
 
-    values = {name: IndexedValueType.Value(_constant(kind)) for name, kind in types.items()}
+    values = {name: _value(kind) for name, kind in types.items()}
     request = AddSearchAttributesRequest(namespace=namespace, search_attributes=values)
-    await there.ask(there.operator.add_search_attributes, request)
+    await there.ask_of(there.operator.add_search_attributes, request)
 
 
 async def _once_each(there: Frontend, namespace: str) -> None:
@@ -88,11 +105,11 @@ async def _once_each(there: Frontend, namespace: str) -> None:
     from temporalio.api.namespace.v1 import NamespaceConfig  # noqa: PLC0415
     from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNamespaceRequest  # noqa: PLC0415
 
-    found = await there.ask(there.workflows.describe_namespace, DescribeNamespaceRequest(namespace=namespace))
+    found = await there.ask_of(there.workflows.describe_namespace, DescribeNamespaceRequest(namespace=namespace))
     surplus = surplus_columns(found.config.custom_search_attribute_aliases)
     if surplus:
         config = NamespaceConfig(custom_search_attribute_aliases=dict.fromkeys(surplus, ""))
-        await there.ask(there.workflows.update_namespace, UpdateNamespaceRequest(namespace=namespace, config=config))
+        await there.ask_of(there.workflows.update_namespace, UpdateNamespaceRequest(namespace=namespace, config=config))
 
 
 def surplus_columns(names: Mapping[str, str]) -> tuple[str, ...]:
