@@ -226,8 +226,7 @@ def _migrate(task: Task, first: Plan) -> Migration:
         _weigh_drift(task, found)
         if _rebuild_invalid(work, found):
             found, made = checked_plan(task, examine.look(task.place))
-        if made != first:
-            weigh_locks(task, found, made)
+        weigh_locks(task, found, made, first)
         outcomes = (sqltool if made.by_tool else execute).run(work, made)
         proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
         verdict = _prove(task, found, made) if proven else None

@@ -27,14 +27,17 @@ if TYPE_CHECKING:
 _SECONDS = 0.5
 """How long a batch is to take."""
 _FEWEST, _FIRST, _MOST = 50, 500, 50_000
-_REPORT_SECONDS = 10.0
 _COPY = """
 WITH put AS (
   INSERT INTO {shadow} ({columns}) SELECT {columns} FROM {live} WHERE {above} AND {upto} ORDER BY {key} RETURNING 1
 ), counted AS (SELECT count(*) AS rows FROM put)
 UPDATE {ours}.batches b SET rows = counted.rows FROM counted WHERE number = %s AND b.rows IS NULL RETURNING b.rows
 """
-_ESTIMATE = "SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = %s"
+# As the planner reckons: the last count, carried on to the table's size now.
+_ESTIMATE = """
+SELECT (reltuples / relpages * pg_relation_size(oid) / current_setting('block_size')::int)::bigint
+FROM pg_catalog.pg_class WHERE oid = %s AND reltuples > 0 AND relpages > 0
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,18 +51,21 @@ class _Batch:
 
 @dataclass(slots=True, kw_only=True)
 class _Cutter:
-    """Hands out batches, those first that an earlier run left open; shared by the crew."""
+    """Hands out batches, those first that an earlier run left open; shared by the crew.
+
+    `total`: about how many rows there are, None where nobody has counted them.
+    """
 
     live: Live
     left: list[_Batch]
     last: _Batch | None
     copied: int
-    total: int
+    total: int | None
+    beat: logs.Beat
     size: int = _FIRST
     started: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
     copied_before: int = 0
-    reported: float = field(default_factory=time.monotonic)
 
     def next(self, crew: Crew, conn: Connection) -> _Batch | None:
         """Return the next batch, already noted in the list; None when there is none."""
@@ -86,20 +92,18 @@ class _Cutter:
             if rows:
                 wanted = rows * _SECONDS / max(seconds, 0.001)
                 self.size = round(min(max(wanted, self.size / 2, _FEWEST), self.size * 2, _MOST))
-            now = time.monotonic()
-            if now - self.reported >= _REPORT_SECONDS:
-                self.reported = now
-                rate = (self.copied - self.copied_before) / (now - self.started)
-                left = max(self.total - self.copied, 0)
-                logs.logger().info(
-                    "online.copying",
-                    table=self.live.table,
-                    rows=self.copied,
-                    left=left,
-                    percent=round(100 * self.copied / max(self.total, self.copied, 1)),
-                    rows_per_second=round(rate),
-                    seconds_left=round(left / rate) if rate else None,
-                )
+            if self.beat.due():
+                logs.logger().info("online.copying", table=self.live.table, rows=self.copied, **self._rate())
+
+    def _rate(self) -> dict[str, int]:
+        """Say how fast it goes and, where that is known, how much is left."""
+        rate = (self.copied - self.copied_before) / (time.monotonic() - self.started)
+        found = {"rows_per_second": round(rate)}
+        if self.total is None:
+            return found
+        left = max(self.total - self.copied, 0)
+        percent = round(100 * self.copied / max(self.total, self.copied, 1))
+        return found | {"left": left, "percent": percent} | ({"seconds_left": round(left / rate)} if rate else {})
 
 
 def fill(crew: Crew, live: Live, columns: Sequence[str]) -> int:
@@ -126,7 +130,7 @@ def _take_up(crew: Crew, live: Live) -> _Cutter:
     rows = crew.conns[0].execute(query).fetchall()
     batches = [_Batch(number=number, after=after, upto=upto) for number, after, upto, _ in rows]
     copied = sum(count or 0 for *_, count in rows)
-    estimate = crew.conns[0].execute(_ESTIMATE, [live.oid]).fetchone() or (0,)
+    estimate = crew.conns[0].execute(_ESTIMATE, [live.oid]).fetchone()
     if batches:
         logs.logger().info("online.resumed", table=live.table, rows=copied)
     return _Cutter(
@@ -135,7 +139,8 @@ def _take_up(crew: Crew, live: Live) -> _Cutter:
         last=batches[-1] if batches else None,
         copied=copied,
         copied_before=copied,
-        total=max(int(estimate[0]), 0),
+        total=estimate[0] if estimate else None,
+        beat=crew.beat(),
     )
 
 

@@ -69,6 +69,10 @@ class Crew:
     pace: Pace
     failed: threading.Event = field(default_factory=threading.Event)
 
+    def beat(self) -> logs.Beat:
+        """Return when to say how far it is."""
+        return logs.Beat(seconds=self.work.settings.run.heartbeat)
+
     def each(self, job: Callable[[Connection], None]) -> None:
         """Let every member do the job in its thread until none has anything left. Raises what went wrong."""
         numbers = tuple(range(len(self.conns)))

@@ -3,130 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from packaging.version import Version
+from schema_migrator.outlook import BRIEF, NOTHING, Cost, Outlook, Part, Span, StepEstimate
 
+if TYPE_CHECKING:
+    from schema_migrator.outlook import Holder, TableSize, Trial
     from schema_migrator.plan import Plan, PlannedStep
 
 LASTING_SECONDS = 1.0
 """A younger transaction is likely to be gone when a step begins."""
 _GO_WITH_SHARE = frozenset({"AccessShareLock", "RowShareLock", "ShareLock"})
-MATTERS_BYTES = 1024 * 1024
-"""Up to so many bytes of rows a step works for less than a second, and is not measured."""
 CONCURRENT_FACTOR = 2.0
 """An index built CONCURRENTLY reads the table twice (PostgreSQL: CREATE INDEX, Building Indexes Concurrently)."""
 
 SPREAD = 2.0
 """Measured times lie within this factor of the estimate, unless the server has much more or less to do by then."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableSize:
-    """A table as it is: bytes of its rows, of their long values and of its indexes, and about how many rows."""
-
-    table: str
-    heap: int
-    toast: int
-    indexes: int
-    rows: int
-
-    @property
-    def matters(self) -> bool:
-        """Whether the table has so many rows that what works on them takes time."""
-        return self.heap + self.toast > MATTERS_BYTES
-
-    @property
-    def total(self) -> int:
-        """All bytes."""
-        return self.heap + self.toast + self.indexes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What a statement took in a trial: seconds, and bytes of the files that it made."""
-
-    seconds: float
-    made: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """A run of all pending statements, by version, on copies of some rows: `rows` says how many a table."""
-
-    rows: Mapping[str, int]
-    costs: Mapping[Version, tuple[Cost, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """A number of seconds: what is likely, and between what the truth may lie."""
-
-    likely: float
-    low: float
-    high: float
-
-    def __add__(self, other: Span) -> Span:
-        return Span(likely=self.likely + other.likely, low=self.low + other.low, high=self.high + other.high)
-
-
-NOTHING = Span(likely=0.0, low=0.0, high=0.0)
-BRIEF = Span(likely=0.0, low=0.0, high=1.0)
-"""What is not measured, because there are no rows to work on, or few."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepEstimate:
-    """A step's seconds, those in which its locks are held at a stretch, and the bytes that it adds until it ends."""
-
-    seconds: Span
-    locked: Span
-    disk: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Statements, by their places in a step, that run in one transaction; `alone`: outside any, and under no lock."""
-
-    places: tuple[int, ...]
-    alone: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """A transaction that has locked a table of the plan, and so would hold a step up.
-
-    `pid` is None for a prepared transaction, whose name `who` is then. `seconds`: its age, None where this role
-    may not see it.
-    """
-
-    table: str
-    mode: str
-    pid: int | None
-    who: str
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """What a plan's steps will meet and cost.
-
-    `steps` has an estimate, or `unmeasured` the reason why there is none, for each step that does not belong to
-    the plan's online rewrite; `online` is the estimate of that. `sampled`: of how many rows the larger trial was;
-    `spent`: seconds that measuring took; `left_out`: indexes of the user's own that could not be built in it.
-    """
-
-    sizes: tuple[TableSize, ...] = ()
-    holders: tuple[Holder, ...] = ()
-    steps: Mapping[Version, StepEstimate] = field(default_factory=dict)
-    online: StepEstimate | None = None
-    unmeasured: Mapping[Version, str] = field(default_factory=dict)
-    sampled: Mapping[str, int] = field(default_factory=dict)
-    spent: float = 0.0
-    left_out: tuple[str, ...] = ()
 
 
 def parts(plan: Plan, step: PlannedStep) -> tuple[Part, ...]:
@@ -197,7 +91,12 @@ def _completed(plan: Plan, found: Outlook) -> Outlook:
     """Add the steps that have nothing to work on."""
     brief = StepEstimate(seconds=BRIEF, locked=BRIEF, disk=0)
     versions = {step.step.version for step in plan.steps if not step.online} - found.unmeasured.keys()
-    return replace(found, steps={version: found.steps.get(version, brief) for version in sorted(versions)})
+    apart = {step.step.version for step in plan.steps if step.online}
+    return replace(
+        found,
+        steps={version: found.steps.get(version, brief) for version in sorted(versions)},
+        online=found.online or (brief if apart and not apart & found.unmeasured.keys() else None),
+    )
 
 
 def online_estimate(
@@ -283,7 +182,7 @@ def held_up_by(plan: Plan, found: Outlook) -> tuple[Holder, ...]:
 def refusal(plan: Plan, found: Outlook, limit: float) -> str:
     """Return why a plan would keep a table locked for longer than the limit; empty where it would not.
 
-    An online rewrite locks it for its swap alone, and gives way where that lasts.
+    What it may take at worst counts. An online rewrite locks it for its swap alone, and gives way where that lasts.
     """
     for step in plan.steps:
         version, tables = step.step.version, " and ".join(lock.table for lock in step.locks) or "its tables"
@@ -294,7 +193,10 @@ def refusal(plan: Plan, found: Outlook, limit: float) -> str:
                 f"nobody can tell how long step {version} would keep {tables} locked ({found.unmeasured[version]}),"
                 f" the limit is {limit:g} s"
             )
-        likely = found.steps[version].locked.likely if version in found.steps else 0
-        if likely > limit:
-            return f"step {version} would keep {tables} locked for about {likely:.0f} s, the limit is {limit:g} s"
+        locked = found.steps[version].locked if version in found.steps else NOTHING
+        if locked.high > limit:
+            return (
+                f"step {version} would keep {tables} locked for about {locked.likely:.0f} s, at worst"
+                f" {locked.high:.0f} s, the limit is {limit:g} s"
+            )
     return ""

@@ -43,6 +43,7 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
     waiting: queue.SimpleQueue[Named] = queue.SimpleQueue()
     for one in missing:
         waiting.put(one)
+    started, beat = time.monotonic(), crew.beat()
 
     def work(conn: Connection) -> None:
         while not crew.failed.is_set():
@@ -54,8 +55,10 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
                 return
             _build_one(crew, conn, live, definition)
             logs.logger().debug("online.index", index=name)
+            if beat.due():
+                left, spent = waiting.qsize(), round(time.monotonic() - started)
+                logs.logger().info("online.indexing", table=live.table, left=left, of=len(missing), seconds=spent)
 
-    started = time.monotonic()
     crew.each(work)
     _make_primary(crew, live, key[0])
     seconds = round(time.monotonic() - started, 1)

@@ -59,11 +59,17 @@ SELECT pid, extract(epoch FROM clock_timestamp() - query_start)::float AS second
 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s
   AND application_name <> %s AND state <> 'idle' AND pid <> pg_backend_pid()
 """
+# Percent of the phase: first blocks are read, then their rows' entries written.
 _PROGRESS = """
 SELECT left(regexp_replace(a.query, '\\s+', ' ', 'g'), 80) AS statement,
   round(extract(epoch FROM clock_timestamp() - a.query_start)) AS seconds,
-  pg_blocking_pids(a.pid) AS blocked_by, p.phase,
-  CASE WHEN p.blocks_total > 0 THEN 100 * p.blocks_done / p.blocks_total END AS percent
+  ARRAY(SELECT CASE WHEN b.pid = 0 THEN 'a prepared transaction' ELSE format('pid %%s (%%s%%s)', b.pid,
+      coalesce(nullif(s.application_name, ''), 'unnamed'),
+      ', open for ' || round(extract(epoch FROM clock_timestamp() - s.xact_start)) || ' s') END
+    FROM unnest(pg_blocking_pids(a.pid)) AS b(pid) LEFT JOIN pg_stat_activity s ON s.pid = b.pid) AS blocked_by,
+  p.phase,
+  CASE WHEN p.tuples_total > 0 AND p.blocks_done >= p.blocks_total THEN 100 * p.tuples_done / p.tuples_total
+    WHEN p.blocks_total > 0 THEN 100 * p.blocks_done / p.blocks_total END AS percent
 FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index p ON p.pid = a.pid
 WHERE a.datname = current_database() AND a.application_name = %s AND a.state = 'active'
 """

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from schema_migrator import database, estimate, snapshot
 from schema_migrator.errors import MigratorError
-from schema_migrator.estimate import Cost, Holder, Outlook, TableSize, Trial
+from schema_migrator.outlook import Cost, Holder, Outlook, TableSize, Trial
 from schema_migrator.rehearsal import assert_harmless, scratch_schema
 from schema_migrator.source import UNVERSIONED
 
@@ -37,7 +37,8 @@ _BLOCK = 8192
 _LIMITS = database.Limits(table_lock=1, statement=BOUND_SECONDS)
 _SIZES = """
 SELECT c.relname::text, pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_indexes_size(c.oid),
-  coalesce(pg_catalog.pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0), greatest(c.reltuples, 0)::bigint
+  coalesce(pg_catalog.pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0),
+  nullif(greatest(c.reltuples, -1), -1)::bigint
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind = 'r' ORDER BY 1
 """

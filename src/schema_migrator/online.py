@@ -115,8 +115,7 @@ def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep])
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         live = shadow.look(work.conn, plan.schema, _shape(online))
         mine = [one for one in find(work.conn, plan.schema) if not one.finished]
-        fits = [one for one in mine if live and one.name == live.ours and one.fingerprint == live.fingerprint]
-        whole = live is not None and bool(fits) and shadow.watched(work.conn, live)
+        whole = live is not None and any(shadow.continues(work.conn, live, one) for one in mine)
     if live and whole:
         return live
     _remove(work, mine)

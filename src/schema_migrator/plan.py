@@ -79,8 +79,8 @@ class PlannedStep:
 class Online:
     """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
 
-    `hindrances` say why it is not to be: of such a plan the steps run as they stand, unless it was `asked` for,
-    which preflight refuses.
+    `declined` says why it is not to be, `hindrances` why it cannot be: then there is no `shape`, and the steps run
+    as they stand. Where it was `asked` for, preflight refuses what hinders it.
     """
 
     table: str
@@ -88,6 +88,7 @@ class Online:
     rewrites: int
     versions: tuple[Version, ...]
     shape: Shape | None = None
+    declined: str = ""
     hindrances: tuple[str, ...] = ()
     asked: bool = False
 
@@ -186,6 +187,7 @@ def build(
             previous = step.version
     unrecorded = isinstance(state, Unrecorded)
     online = None if fresh or wishes.by_tool else _online(steps, state, knowledge, wishes)
+    apart = online.versions if online and online.shape else ()
     return Plan(
         store=source.store,
         database=database,
@@ -195,7 +197,7 @@ def build(
         setup=sight.recorded is None and not unrecorded,
         adopt=next(step for step in source.steps if step.version == start) if unrecorded else None,
         together=fresh and not wishes.by_tool,
-        steps=tuple(_marked(steps, online)),
+        steps=tuple(replace(one, online=one.step.version in apart) for one in steps),
         rebuild=tuple(sight.facts.invalid) if knowledge else (),
         by_tool=wishes.by_tool,
         online=online,
@@ -204,36 +206,36 @@ def build(
 
 
 def _online(steps: Sequence[PlannedStep], state: State, knowledge: Knowledge | None, wishes: Wishes) -> Online | None:
-    """Return the online rewrite among the pending steps, where there is one to be considered."""
-    if knowledge is None or wishes.rewrite == "in-place" or not steps:
+    """Return the rewrite of a table among the pending steps that could be online."""
+    if knowledge is None or not steps:
         return None
     done = state.remaining[0] if isinstance(state, Between) and state.remaining else 0
     found = reshape.stretch(knowledge.rehearsal, [one.step for one in steps], done)
     table = knowledge.tables.get(found.table) if found else None
-    if found is None or table is None or (table.size < ONLINE_BYTES and wishes.rewrite is None):
+    if found is None or table is None:
         return None
     # Applied out of order: no point in the step's rehearsal is where the table stands.
     skipping = steps[0].resumed and len(steps[0].statements) != len(steps[0].step.statements) - done
-    shape = (
-        f"the state of step {steps[0].step.version}, half-applied out of order"
-        if skipping
-        else reshape.shape(knowledge.rehearsal, found, knowledge.live)
-    )
-    hindrances = (*table.hindrances, *([shape] if isinstance(shape, str) else []))
+    strange = f"the state of step {steps[0].step.version}, half-applied out of order"
+    shape = strange if skipping else reshape.shape(knowledge.rehearsal, found, knowledge.live)
+    declined = _declined(table.size, wishes.rewrite)
+    hindrances = () if declined else (*table.hindrances, *([shape] if isinstance(shape, str) else []))
     return Online(
         table=found.table,
         size=table.size,
         rewrites=found.rewrites,
         versions=tuple(step.version for step in found.steps),
-        shape=None if isinstance(shape, str) or hindrances else shape,
+        shape=None if isinstance(shape, str) or hindrances or declined else shape,
+        declined=declined,
         hindrances=hindrances,
         asked=wishes.rewrite == "online",
     )
 
 
-def _marked(steps: Sequence[PlannedStep], online: Online | None) -> list[PlannedStep]:
-    versions = online.versions if online and online.shape else ()
-    return [replace(one, online=one.step.version in versions) for one in steps]
+def _declined(size: int, wish: Literal["online", "in-place"] | None) -> str:
+    if wish is None and size < ONLINE_BYTES:
+        return f"its {size >> 20} MB are less than {ONLINE_BYTES >> 20} MB"
+    return "in place is asked for" if wish == "in-place" else ""
 
 
 def _refuse(source: Source, sight: Sight, target: Version, database: str, *, adopt: bool) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from schema_migrator.estimate import BRIEF, CONCURRENT_FACTOR, held_up_by
+from schema_migrator.estimate import CONCURRENT_FACTOR, held_up_by
+from schema_migrator.outlook import BRIEF
+from schema_migrator.plan import ONLINE_BYTES
 from schema_migrator.report import recorded_version, state_name, table
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from schema_migrator.estimate import Holder, Outlook, Span, StepEstimate, TableSize
-    from schema_migrator.foresight import Foresight
+    from schema_migrator.foresight import Begun, Foresight
+    from schema_migrator.outlook import Holder, Outlook, Span, StepEstimate, TableSize
     from schema_migrator.plan import Online, Plan, PlannedStep
+    from schema_migrator.traces import Leftover
 
 _KILO = 1024
 _MINUTE = 60
@@ -37,7 +40,9 @@ def plan_json(seen: Foresight) -> dict[str, Any]:
         "adopts": str(found.adopt.version) if found.adopt else None,
         "refusal": seen.refusal or None,
         "steps": [_step(step, outlook) for step in found.steps],
-        "online": _online(found.online, outlook) if found.online else None,
+        "online": _online(found.online, seen) if found.online else None,
+        "unfinished": [_begun_json(one) for one in seen.begun],
+        "kept": [one.name for one in found.leftovers if one.kept],
         "tables": [_size_json(one) for one in outlook.sizes],
         "measured": _measured(outlook) if outlook.sampled else None,
         "held_up_by": [_holder_json(one) for one in held_up_by(found, outlook)],
@@ -74,13 +79,30 @@ def _span_json(span: Span) -> dict[str, float]:
     return {"likely": round(span.likely, 2), "low": round(span.low, 2), "high": round(span.high, 2)}
 
 
-def _online(found: Online, outlook: Outlook) -> dict[str, Any]:
+def _online(found: Online, seen: Foresight) -> dict[str, Any]:
     return {
         "table": found.table,
+        "bytes": found.size,
+        "from_bytes": ONLINE_BYTES,
         "versions": [str(version) for version in found.versions],
         "instead_of_rewrites": found.rewrites,
+        "will_be": found.shape is not None,
+        "declined": found.declined or None,
         "hindrances": list(found.hindrances),
-        "estimate": _estimate_json(outlook.online),
+        "cannot_begin_now": seen.obstacle or None,
+        "disk_free_bytes": seen.free,
+        "estimate": _estimate_json(seen.outlook.online),
+    }
+
+
+def _begun_json(one: Begun) -> dict[str, Any]:
+    left = one.leftover
+    return {
+        "schema": left.name,
+        "table": left.table,
+        "target": left.target,
+        "rows_copied": one.copied,
+        "carried_on_with": one.continues,
     }
 
 
@@ -146,10 +168,9 @@ def _row(step: PlannedStep, outlook: Outlook) -> tuple[str, ...]:
 
 def _cost(step: PlannedStep, outlook: Outlook) -> tuple[str, str, str]:
     found = outlook.steps.get(step.step.version)
-    if step.online:
-        return "online", "online", "online"
-    if found is None:
-        return "unknown", "unknown", "unknown"
+    if step.online or found is None:
+        word = "see online" if step.online else "unknown"
+        return word, word, word
     if not step.locks:
         return _NOWHERE, _span(found.seconds), _NOWHERE
     return _span(found.locked), _span(found.seconds), _size_text(found.disk) if found.disk else _NOWHERE
@@ -161,6 +182,8 @@ def _kinds(step: PlannedStep) -> str:
 
 
 def _locks(step: PlannedStep) -> str:
+    if step.online:
+        return "none: written online"
     parts = [f"{lock.mode} {lock.table}" for lock in step.locks]
     parts += [f"rewrites {name}" for name in step.rewrites]
     parts += ["indexes CONCURRENTLY"] if step.concurrently else []
@@ -171,11 +194,12 @@ def _notes(seen: Foresight) -> list[str]:
     """Return what the table's numbers rest on, and what could make them wrong."""
     found, outlook = seen.plan, seen.outlook
     notes = [
-        f"{one.table}: about {one.rows} rows in {_size_text(one.heap)}, long values {_size_text(one.toast)},"
+        f"{one.table}: {'rows that nobody has counted' if one.rows is None else f'about {one.rows} rows'}"
+        f" in {_size_text(one.heap)}, long values {_size_text(one.toast)},"
         f" indexes {_size_text(one.indexes)}"
         for one in outlook.sizes
     ]
-    notes += _online_notes(found, outlook)
+    notes += _online_notes(seen)
     notes += [f"no estimate for {version}: {reason}" for version, reason in _reasons(outlook)]
     notes += _honesty(outlook) if outlook.sampled else []
     notes += [f"held up by {_holder(one)}" for one in held_up_by(found, outlook)]
@@ -190,26 +214,51 @@ def _reasons(outlook: Outlook) -> list[tuple[str, str]]:
     return [(", ".join(map(str, versions)), reason) for reason, versions in reasons.items()]
 
 
-def _online_notes(found: Plan, outlook: Outlook) -> list[str]:
-    if found.online is None:
-        return []
-    if found.online.hindrances:
-        return [f"not online: {'; '.join(found.online.hindrances)}"]
-    if outlook.online is None:
-        return []
-    cost = outlook.online
-    text = (
-        f"online: {found.online.table} is written anew once instead of {found.online.rewrites} times, in"
-        f" {_span(cost.seconds)} and {_size_text(cost.disk)}; its swap locks it for {_span(cost.locked)}"
+def _online_notes(seen: Foresight) -> list[str]:
+    found = seen.plan.online
+    notes = [] if found is None else [_why_not(found) if found.shape is None else _how(found, seen)]
+    notes += [f"it cannot begin just now: {seen.obstacle}"] if seen.obstacle else []
+    return notes + [_left(one) for one in seen.begun] + [_kept(one) for one in seen.plan.leftovers if one.kept]
+
+
+def _steps_of(found: Online) -> str:
+    first, last = found.versions[0], found.versions[-1]
+    return f"step {first}" if first == last else f"steps {first} to {last}"
+
+
+def _why_not(found: Online) -> str:
+    times = "once" if found.rewrites == 1 else f"{found.rewrites} times"
+    reason = found.declined or "; ".join(found.hindrances)
+    return f"not online: for {_steps_of(found)} {found.table} is written anew {times} under its lock: {reason}"
+
+
+def _how(found: Online, seen: Foresight) -> str:
+    cost, free = seen.outlook.online, "" if seen.free is None else f" of {_size_text(seen.free)} that are free"
+    taken = f"it takes {_span(cost.seconds)} and {_size_text(cost.disk)} of disk{free}" if cost else "see below"
+    instead = "" if found.rewrites == 1 else f", once instead of {found.rewrites} times"
+    return (
+        f"online: for {_steps_of(found)} {found.table} ({_size_text(found.size)}) is written anew beside the one in use"
+        f"{instead}; {taken}; only the swap locks it, for {_span(BRIEF)}"
     )
-    return [text]
+
+
+def _left(one: Begun) -> str:
+    what = "carries on with it" if one.continues else "removes it"
+    return (
+        f"unfinished: an online rewrite of {one.leftover.table} to {one.leftover.target}, {one.copied} rows copied:"
+        f" migrate {what}"
+    )
+
+
+def _kept(one: Leftover) -> str:
+    return f'kept: the old {one.table} in the schema "{one.name}": migrate --abandon removes it'
 
 
 def _honesty(outlook: Outlook) -> list[str]:
     copied = " and ".join(f"{count} rows of {name}" for name, count in outlook.sampled.items())
     measured = f"measured in {outlook.spent:.1f} s on copies of {copied}, which are gone, and carried on to all rows;"
     unmeasured = "a busier server, waiting for others and WAL are not in it"
-    counted = f"an index built CONCURRENTLY counts as {CONCURRENT_FACTOR:g}"
+    counted = f"an index built CONCURRENTLY counts as {CONCURRENT_FACTOR:g}, an online rewrite as one in place"
     notes = [f"{measured} in brackets: between what the truth may lie", f"{unmeasured}; {counted}"]
     return notes + ([f"not measured: your {', '.join(outlook.left_out)}"] if outlook.left_out else [])
 

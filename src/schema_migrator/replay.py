@@ -68,7 +68,7 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
     """Replay until little is left. Raises TableLockTimeout where the writers stay ahead until the deadline."""
     conn, query = crew.conns[0], statement(live, columns)
     patience = crew.work.settings.run.wait_timeout
-    fewest, since = None, time.monotonic()
+    fewest, since, beat = None, time.monotonic(), crew.beat()
     while True:
         crew.work.interrupt.check()
         crew.pace.keep(conn)
@@ -81,7 +81,8 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
             return
         if fewest is None or left < fewest:
             fewest, since = left, time.monotonic()
-        logs.logger().debug("online.replaying", table=live.table, left=left)
+        if beat.due():
+            logs.logger().info("online.replaying", table=live.table, left=left)
         if time.monotonic() - since > patience:
             raise TableLockTimeout(
                 f'rows of "{live.table}" change faster than they can be replayed: {left} are left after {patience:g} s',

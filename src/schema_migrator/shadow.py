@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from schema_migrator.dress import Dress
     from schema_migrator.plan import Online
     from schema_migrator.reshape import Named, Shape
+    from schema_migrator.traces import Leftover
 
 _LOCATE = """
 SELECT c.oid, c.relfilenode FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -117,6 +118,11 @@ def watched(conn: Connection, live: Live) -> bool:
     """Return whether the trigger that logs changes is there and on."""
     row = conn.execute(_WATCHED, [live.oid, TRIGGER]).fetchone()
     return row is not None and row[0] == "A"
+
+
+def continues(conn: Connection, live: Live, found: Leftover) -> bool:
+    """Return whether what an earlier run has begun is of the table as it is, and knows of every change since."""
+    return (found.name, found.fingerprint) == (live.ours, live.fingerprint) and watched(conn, live)
 
 
 def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:

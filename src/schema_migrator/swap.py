@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from schema_migrator.shadow import Live
     from schema_migrator.work import Work
 
-_REPORT_SECONDS = 10.0
 # Every transaction holds its virtualxid. Of a session that we may look into, one without a snapshot is harmless.
 _ALIVE = """
 SELECT l.pid, l.virtualxid, coalesce(a.application_name, '') FROM pg_catalog.pg_locks l
@@ -45,7 +44,7 @@ def readers(conn: Connection) -> Readers:
 
 def await_readers(work: Work, live: Live, old: Readers) -> None:
     """Wait until they have ended. Raises TableLockTimeout at the deadline, naming them."""
-    started, reported = time.monotonic(), time.monotonic()
+    started, beat = time.monotonic(), logs.Beat(seconds=work.settings.run.heartbeat)
     while left := [(pid, name) for pid, transaction, name in _alive(work.conn) if (pid, transaction) in old.found]:
         named = ", ".join(f"pid {pid} ({name or 'unnamed'})" for pid, name in left)
         if time.monotonic() - started > work.settings.run.wait_timeout:
@@ -53,8 +52,7 @@ def await_readers(work: Work, live: Live, old: Readers) -> None:
                 f'transactions are older than the copied rows of "{live.table}" and would not see them: {named}',
                 hint="end them or let them end, then run it again: it carries on; or migrate --abandon",
             )
-        if time.monotonic() - reported > _REPORT_SECONDS:
-            reported = time.monotonic()
+        if beat.due():
             logs.logger().info("online.waiting", table=live.table, for_old_snapshots_of=named)
         work.interrupt.sleep(0.2)
 

@@ -1,5 +1,6 @@
 """The lock's holder: kept by its heartbeat, lost without a sign of life, and the eye on what the worker does."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -74,13 +75,15 @@ def cancelled(connection: psycopg.Connection[Any], statement: str) -> None:
 
 
 def test_a_long_statement_is_shown(store: Site) -> None:
-    """What runs, for how long, and who is in its way."""
+    """What runs, for how long, and who is in its way since when."""
     store.run("CREATE TABLE busy (a int)")
     with store.connect() as other, other.transaction():
-        other.execute("LOCK TABLE busy")
+        other.execute("SET application_name = 'a report'; LOCK TABLE busy")
         events = watch(store, lambda worker: cancelled(worker, "ALTER TABLE busy\n  ADD b int"))
         last = events[-1]
-        assert (last["statement"], last["blocked_by"]) == ("ALTER TABLE busy ADD b int", [other.info.backend_pid])
+        assert last["statement"] == "ALTER TABLE busy ADD b int"
+        (blocker,) = last["blocked_by"]
+        assert re.fullmatch(rf"pid {other.info.backend_pid} \(a report, open for [1-9] s\)", blocker)
         assert last["seconds"] >= 1
 
 
@@ -92,3 +95,17 @@ def test_the_phase_of_an_index_build_is_shown(store: Site) -> None:
         reader.execute("SELECT 1")
         events = watch(store, lambda it: cancelled(it, "CREATE INDEX CONCURRENTLY slow ON busy (n)"))
     assert events[-1]["phase"] == PHASE
+
+
+@pytest.mark.parametrize("how", ["", "CONCURRENTLY"])
+def test_an_index_build_shows_how_far_it_is(store: Site, how: str) -> None:
+    """The percent of the table that a long build has read grows, whether writers may go on meanwhile or not."""
+    store.run(
+        "CREATE TABLE busy AS SELECT n, repeat('x', 2000) AS wide FROM generate_series(1, 1500) n",
+        "CREATE FUNCTION slow(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql"
+        " AS $$ BEGIN PERFORM pg_sleep(0.004); RETURN n; END $$",
+    )
+    events = watch(store, lambda worker: cancelled(worker, f"CREATE INDEX {how} long ON busy (slow(n))"))
+    percents = [event["percent"] for event in events if event["phase"] == "building index: scanning table"]
+    assert percents == sorted(percents)
+    assert 0 <= percents[0] < percents[-1] < 100

@@ -173,10 +173,11 @@ def test_a_hindered_large_table_goes_in_place_and_says_so(origin: Origin, monkey
 
 
 def test_in_place_where_that_is_wanted(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --rewrite in-place even a large table is written as the steps stand, and nothing is said."""
+    """With --rewrite in-place even a large table is written as the steps stand, and no event tells of it."""
     with copied(origin) as (database, _), capture_logs() as logs:
         done = large(monkeypatch, origin, database).migrate(SCHEMA_MIGRATOR_REWRITE="in-place")
-    assert done.plan.online is None
+    assert done.plan.online is not None
+    assert (done.plan.online.shape, done.plan.online.declined) == (None, "in place is asked for")
     assert [event for event in logs if event["event"].startswith("online.")] == []
 
 

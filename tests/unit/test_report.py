@@ -11,18 +11,22 @@ from packaging.version import Version
 
 from schema_migrator import plan_report, report
 from schema_migrator.commands import Migration, StoreStatus
-from schema_migrator.estimate import BRIEF, Holder, Outlook, Span, StepEstimate, TableSize
 from schema_migrator.execute import Outcome
-from schema_migrator.foresight import Foresight
+from schema_migrator.foresight import Begun, Foresight
+from schema_migrator.outlook import BRIEF, Holder, Outlook, Span, StepEstimate, TableSize
 from schema_migrator.plan import Online, Plan, TableLock, Wishes
-from schema_migrator.snapshot import Change, Difference, Key
+from schema_migrator.reshape import Shape
+from schema_migrator.snapshot import Change, Difference, Key, Snapshot
 from schema_migrator.source import Store
 from schema_migrator.state import Absent, Between, State, Unknown, Unrecorded
+from schema_migrator.traces import Leftover
 from schema_migrator.verify import Verdict
 from values import at, planned, release
 
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "reports"
 TABLE = "executions_visibility"
+NOTHING = Snapshot(objects={})
+SHAPE = Shape(table=TABLE, gone=(), added=(), indexes=(), checks=(), touched=frozenset(), start=NOTHING, end=NOTHING)
 STATES: dict[str, State] = {
     "absent": Absent(),
     "behind": at("1.3"),
@@ -60,7 +64,7 @@ def upgrade() -> Foresight:
         replace(third, locks=locks[:1], rewrites=(TABLE,), online=True),
         fourth,
     )
-    online = Online(table=TABLE, size=5 * 1024**3, rewrites=3, versions=(third.step.version,))
+    online = Online(table=TABLE, size=5 * 1024**3, rewrites=3, versions=(third.step.version,), shape=SHAPE)
     costs = (Span(likely=100, low=50, high=200), Span(likely=4, low=2, high=8), Span(likely=1200, low=600, high=2400))
     outlook = Outlook(
         sizes=(TableSize(table=TABLE, heap=1024**3, toast=8192, indexes=4 * 1024**3, rows=1_000_000),),
@@ -82,7 +86,47 @@ def upgrade() -> Foresight:
         left_out=("by_words",),
     )
     refusal = "step 1.6 would keep executions_visibility and t locked for about 100 s, the limit is 10 s"
-    return Foresight(plan=replace(plan, steps=steps, online=online), outlook=outlook, refusal=refusal)
+    begun = (Begun(leftover=leftover("online_7"), copied=420_000, continues=True),)
+    return Foresight(
+        plan=replace(plan, steps=steps, online=online, leftovers=(leftover("retired_5", kept=True),)),
+        outlook=outlook,
+        refusal=refusal,
+        begun=begun,
+        obstacle="a transaction is open since 900 s",
+        free=90 * 1024**3,
+    )
+
+
+def hindered() -> Foresight:
+    """Return a plan with a rewrite that cannot be online, and what another run has left of one."""
+    plan = planned(at("1.7"))
+    versions = tuple(step.step.version for step in plan.steps)
+    why = ('trigger "own"', "row level security")
+    online = Online(table=TABLE, size=5 * 1024**3, rewrites=1, versions=versions, hindrances=why)
+    begun = (Begun(leftover=leftover("online_7"), copied=0, continues=False),)
+    return replace(seen(replace(plan, online=online)), begun=begun)
+
+
+def declined() -> Foresight:
+    """Return a plan with a rewrite of a table that is too small to be written anew online."""
+    plan = planned(at("1.8"))
+    versions = tuple(step.step.version for step in plan.steps)
+    online = Online(table=TABLE, size=10, rewrites=2, versions=versions, declined="its 0 MB are less than 64 MB")
+    return seen(replace(plan, online=online))
+
+
+def leftover(name: str, *, kept: bool = False) -> Leftover:
+    """Return what an online rewrite has left."""
+    return Leftover(
+        name=f"schema_migrator_{name}",
+        oid=7,
+        schema="public",
+        table=TABLE,
+        target="1.8",
+        fingerprint="",
+        kept=kept,
+        finished=kept,
+    )
 
 
 def verdict() -> Verdict:
@@ -122,6 +166,8 @@ TEXTS: dict[str, Callable[[], str]] = {
     "status": lambda: report.status_text(tuple(status(name, state) for name, state in STATES.items())),
     "plan_fresh": lambda: plan_report.plan_text(seen(planned(Absent(), "1.2"))),
     "plan_upgrade": lambda: plan_report.plan_text(upgrade()),
+    "plan_hindered": lambda: plan_report.plan_text(hindered()),
+    "plan_declined": lambda: plan_report.plan_text(declined()),
     "plan_by_tool": lambda: plan_report.plan_text(seen(planned(Absent(), "1.1", wishes=Wishes(by_tool=True)))),
     "plan_nothing": lambda: plan_report.plan_text(seen(planned(at("1.9")))),
     "plan_adopt": lambda: plan_report.plan_text(

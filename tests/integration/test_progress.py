@@ -1,0 +1,65 @@
+"""What a run says of itself while an online rewrite lasts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from executions import fill
+from rows import fill_table
+from schema_migrator import copying
+from states import Site, site
+from stores import Databases
+
+ROWS = 2000
+ONLINE = {"SCHEMA_MIGRATOR_REWRITE": "online", "SCHEMA_MIGRATOR_HEARTBEAT": "0.01"}
+
+
+@pytest.fixture
+def used(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Give a visibility store of 1.9 with rows, of which a batch takes few."""
+    monkeypatch.setattr(copying, "_MOST", 200)
+    made = site(databases, "visibility", **ONLINE).install("1.9")
+    made.run("ALTER TABLE executions_visibility SET (autovacuum_enabled = off)")
+    with made.connect() as connection:
+        fill(connection, ROWS)
+    return made
+
+
+def said(used: Site, event: str) -> list[Mapping[str, Any]]:
+    """Migrate; return the events of a kind."""
+    with capture_logs() as logs:
+        assert [str(one.version) for one in used.migrate().outcomes][-1] == "1.14"
+    return [one for one in logs if one["event"] == event]
+
+
+def test_a_copy_says_how_far_it_is(used: Site) -> None:
+    """At every heartbeat: rows copied and left, how fast, and how long it will take."""
+    used.run("ANALYZE executions_visibility")
+    events = said(used, "online.copying")
+    rows = [one["rows"] for one in events]
+    assert len(events) > 1
+    assert rows == sorted(rows)
+    for one in events:
+        assert one["rows"] + one["left"] == ROWS
+        assert one["percent"] == round(100 * one["rows"] / ROWS)
+        assert one["rows_per_second"] > 0
+        assert one["seconds_left"] == pytest.approx(one["left"] / one["rows_per_second"], abs=1)
+
+
+def test_a_copy_of_rows_that_nobody_counted_does_not_say_what_is_left(used: Site) -> None:
+    """Without statistics only what was copied and how fast is known."""
+    used.run("TRUNCATE executions_visibility")
+    with used.connect() as connection:
+        fill_table(connection, "executions_visibility", ROWS)
+    events = said(used, "online.copying")
+    assert events
+    assert all({"event", "log_level", "table", "rows", "rows_per_second"} == one.keys() for one in events)
+
+
+def test_indexes_are_counted(used: Site) -> None:
+    """While the indexes are built, it is said how many are left."""
+    events = said(used, "online.indexing")
+    assert events
+    assert all(0 <= one["left"] < one["of"] for one in events)
