@@ -114,10 +114,11 @@ def set_search_path(databases: Databases, owner: sql.Composed, *more: str) -> No
         admin.execute(sql.SQL("ALTER {} SET search_path = {}").format(owner, path))
 
 
+@pytest.mark.parametrize("rewrite", ["in-place", "online"])
 @pytest.mark.parametrize("name_schema", [by_attributes, by_database, by_role])
-def test_other_schema(databases: Databases, name_schema: Callable[[Databases], dict[str, str]]) -> None:
+def test_other_schema(databases: Databases, name_schema: Callable[[Databases], dict[str, str]], rewrite: str) -> None:
     """In a schema that the search_path names, installation and upgrade are the vendor's."""
-    env = name_schema(databases)
+    env = name_schema(databases) | {"SCHEMA_MIGRATOR_REWRITE": rewrite}
     for store in STORES:
         create_schema(databases, store)
     between = {"DEFAULT_TARGET_VERSION": BEFORE["default"][1], "VISIBILITY_TARGET_VERSION": BEFORE["visibility"][1]}
