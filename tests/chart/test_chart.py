@@ -10,51 +10,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from helm import CHART, NEWEST, VERSIONS, Manifest, helm, rendered, template
+from charts import POLICY, given, one, pod, refusal, render, set_json, trigger
+from helm import CHART, NEWEST, VERSIONS, helm
 from schema_migrator.settings import read
 
 CI = sorted(path.stem.removesuffix("-values") for path in (CHART / "ci").glob("*-values.yaml"))
-POLICY = "before-hook-creation,hook-succeeded"
 pytestmark = pytest.mark.chart
-
-
-def given(values: str) -> tuple[str, str]:
-    """Return the arguments for one of the values files in ci/."""
-    return "--values", str(CHART / "ci" / f"{values}-values.yaml")
-
-
-def render(values: str, *args: str, release: str = "release") -> list[Manifest]:
-    """Return what helm makes of the chart with one of the values files in ci/."""
-    return rendered(*given(values), *args, release=release)
-
-
-def refusal(*args: str) -> str:
-    """Return what helm says of values that it must not take."""
-    done = template(*given("minimal"), *args)
-    assert done.returncode != 0
-    return done.stderr
-
-
-def set_json(**values: object) -> tuple[str, ...]:
-    """Return the arguments that set values."""
-    return tuple(word for name, value in values.items() for word in ("--set-json", f"{name}={json.dumps(value)}"))
-
-
-def one(manifests: list[Manifest], kind: str, suffix: str = "") -> Manifest:
-    """Return the only manifest of a kind whose name ends so."""
-    names = {item["metadata"]["name"]: item for item in manifests if item["kind"] == kind}
-    (found,) = [name for name in names if name.endswith("-verify") == (suffix == "-verify")]
-    return names[found]
-
-
-def trigger(manifests: list[Manifest]) -> str:
-    """Return the hash that Argo CD compares."""
-    return str(one(manifests, "ConfigMap")["data"]["hash"])
-
-
-def pod(manifests: list[Manifest]) -> Manifest:
-    """Return the spec of the migration's pod."""
-    return dict(one(manifests, "Job")["spec"]["template"]["spec"])
 
 
 @pytest.mark.parametrize("values", CI)
@@ -69,12 +30,13 @@ def test_lint(values: str) -> None:
 def test_kubernetes_takes_it(values: str, version: str) -> None:
     """Every manifest is valid, strictly, and of a kind that Kubernetes has."""
     manifests = render(values, "--kube-version", version)
-    assert {"Job", "ConfigMap", "Pod"} <= {manifest["kind"] for manifest in manifests}
+    kinds = {manifest["kind"] for manifest in manifests}
+    assert ({"Job", "ConfigMap"} if values == "namespaces" else {"Job", "ConfigMap", "Pod"}) <= kinds
     for manifest in manifests:
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
-@pytest.mark.parametrize("values", CI)
+@pytest.mark.parametrize("values", [name for name in CI if name != "namespaces"])
 def test_our_program_takes_its_variables(values: str) -> None:
     """Each variable of the Job is a setting of ours; a Secret's value stands for itself."""
     (container,) = pod(render(values))["containers"]
@@ -127,7 +89,8 @@ def test_an_ordinary_job() -> None:
     manifests = render("job")
     job = one(manifests, "Job")
     assert job["metadata"]["name"] == f"release-temporal-migrations-{trigger(manifests)[:10]}"
-    waves = {item["kind"]: item["metadata"]["annotations"].get("argocd.argoproj.io/sync-wave") for item in manifests}
+    wave = "argocd.argoproj.io/sync-wave"
+    waves = {item["kind"]: item["metadata"]["annotations"].get(wave) for item in manifests if "-ns-" not in str(item)}
     assert waves == {"ServiceAccount": "-2", "Job": "-1", "ConfigMap": "0", "Pod": None}
     assert "helm.sh/hook" not in job["metadata"]["annotations"]
 

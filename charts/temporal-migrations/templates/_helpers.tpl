@@ -67,7 +67,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
     {{- end }}
   {{- end }}
 {{- end }}
-{{- if not $enabled }}{{ fail "no store is enabled: set databases.default.enabled or databases.visibility.enabled" }}{{ end }}
+{{- if not (or $enabled .Values.namespaceBootstrap.enabled) }}{{ fail "no store is enabled: set databases.default.enabled or databases.visibility.enabled" }}{{ end }}
+{{- include "temporal-migrations.checkBootstrap" .Values.namespaceBootstrap }}
 {{- if not (or (kindIs "string" .Values.serverVersion) (kindIs "invalid" .Values.serverVersion)) }}
   {{- fail (printf "serverVersion is the number %v: quote it" .Values.serverVersion) }}
 {{- end }}
@@ -88,6 +89,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
     {{- fail (printf "extraEnv has %s, which the chart sets itself: use its value in place of extraEnv" .name) }}
   {{- end }}
 {{- end }}
+{{- end }}
+
+{{- define "temporal-migrations.checkBootstrap" -}}
+{{- if .enabled }}
+  {{- if not .address }}
+    {{- fail "namespaceBootstrap has no address: set namespaceBootstrap.address to the frontend's, such as temporal-frontend:7233" }}
+  {{- end }}
+  {{- if not .namespaces }}
+    {{- fail "namespaceBootstrap has no namespaces: set namespaceBootstrap.namespaces" }}
+  {{- end }}
+  {{- if and .tls.enabled (not .tls.existingSecret) (or .tls.caKey .tls.certKey .tls.keyKey) }}
+    {{- fail "namespaceBootstrap.tls names keys of a Secret, but no Secret: set namespaceBootstrap.tls.existingSecret" }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Whether there is anything to migrate; without it the chart only makes namespaces. */}}
+{{- define "temporal-migrations.migrates" -}}
+{{- if or .Values.databases.default.enabled .Values.databases.visibility.enabled }}true{{ end -}}
 {{- end }}
 
 {{- define "temporal-migrations.env" -}}
@@ -167,14 +187,47 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
-{{- /* The pod of every Job and of the test: only the command differs. */}}
+{{- define "temporal-migrations.bootstrapEnv" -}}
+{{- $own := .Values.namespaceBootstrap -}}
+- name: TEMPORAL_ADDRESS
+  value: {{ $own.address | quote }}
+- name: SCHEMA_MIGRATOR_NAMESPACES
+  value: {{ $own.namespaces | toJson | quote }}
+- name: SCHEMA_MIGRATOR_WAIT_TIMEOUT
+  value: {{ $own.waitTimeout | toString | quote }}
+- name: SCHEMA_MIGRATOR_LOG_LEVEL
+  value: {{ .Values.settings.logLevel | quote }}
+{{- if $own.apiKey.existingSecret }}
+- name: TEMPORAL_API_KEY
+  valueFrom: { secretKeyRef: { name: {{ $own.apiKey.existingSecret | quote }}, key: {{ $own.apiKey.key | quote }} } }
+{{- end }}
+- name: TEMPORAL_TLS
+  value: {{ $own.tls.enabled | toString | quote }}
+{{- if $own.tls.enabled }}
+{{- range $variable, $field := dict "SERVER_CA_CERT" "caKey" "CLIENT_CERT" "certKey" "CLIENT_KEY" "keyKey" }}
+{{- with index $own.tls $field }}
+- name: TEMPORAL_TLS_{{ $variable }}_PATH
+  value: {{ printf "/etc/temporal-migrations/tls/frontend/%s" . }}
+{{- end }}
+{{- end }}
+{{- with $own.tls.serverName }}
+- name: TEMPORAL_TLS_SERVER_NAME
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The pod of every Job and of the test: only the command and what it is told differ. */}}
 {{- define "temporal-migrations.pod" -}}
 {{- $root := .root }}
 {{- $tls := dict }}
+{{- $bootstrap := eq .command "namespaces" }}
+{{- $own := $root.Values.namespaceBootstrap }}
+{{- if and $bootstrap $own.tls.enabled $own.tls.existingSecret }}{{ $_ := set $tls "frontend" $own.tls.existingSecret }}{{ end }}
 {{- range $name := list "default" "visibility" }}
   {{- $store := index $root.Values.databases $name }}
   {{- $connection := include "temporal-migrations.connection" (dict "root" $root "store" $store) | fromYaml }}
-  {{- if and $store.enabled $connection.tls.enabled $connection.tls.existingSecret }}{{ $_ := set $tls $name $connection.tls.existingSecret }}{{ end }}
+  {{- if and (not $bootstrap) $store.enabled $connection.tls.enabled $connection.tls.existingSecret }}{{ $_ := set $tls $name $connection.tls.existingSecret }}{{ end }}
 {{- end -}}
 restartPolicy: Never
 serviceAccountName: {{ include "temporal-migrations.serviceAccountName" $root | quote }}
@@ -205,9 +258,9 @@ containers:
   - name: {{ .command }}
     image: {{ include "temporal-migrations.image" $root | quote }}
     imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-    args: [{{ .command }}]
+    args: [{{ .command }}{{ if and $bootstrap $own.update }}, --update{{ end }}]
     env:
-      {{- include "temporal-migrations.env" $root | nindent 6 }}
+      {{- include (ternary "temporal-migrations.bootstrapEnv" "temporal-migrations.env" $bootstrap) $root | nindent 6 }}
       {{- with $root.Values.extraEnv }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -268,6 +321,22 @@ template:
 {{- define "temporal-migrations.hash" -}}
 {{- $spec := include "temporal-migrations.jobSpec" (dict "root" . "command" "migrate") -}}
 {{- printf "%s %s %s %v" $spec (toYaml .Values.annotations) .Chart.Version .Values.forceTrigger | sha256sum -}}
+{{- end }}
+
+{{- /* The Job that makes namespaces: the same, with fields of its own in place of the migration's. */}}
+{{- define "temporal-migrations.bootstrapSpec" -}}
+{{- $own := .Values.namespaceBootstrap }}
+{{- $values := merge (dict) .Values }}
+{{- range list "extraEnv" "extraEnvFrom" "extraVolumes" "extraVolumeMounts" "extraInitContainers" }}{{ $_ := set $values . list }}{{ end }}
+{{- range list "nodeSelector" "tolerations" "activeDeadlineSeconds" "backoffLimit" }}
+  {{- if not (kindIs "invalid" (index $own .)) }}{{ $_ := set $values . (index $own .) }}{{ end }}
+{{- end }}
+{{- $root := dict "Values" $values "Chart" .Chart "Release" .Release }}
+{{- include "temporal-migrations.jobSpec" (dict "root" $root "command" "namespaces") }}
+{{- end }}
+
+{{- define "temporal-migrations.bootstrapHash" -}}
+{{- printf "%s %s" (include "temporal-migrations.bootstrapSpec" .) .Chart.Version | sha256sum -}}
 {{- end }}
 
 {{- define "temporal-migrations.hookPolicy" -}}
