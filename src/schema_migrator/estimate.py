@@ -88,14 +88,17 @@ def with_trials(
 
 
 def _completed(plan: Plan, found: Outlook) -> Outlook:
-    """Add the steps that have nothing to work on."""
+    """Add the steps that have nothing to work on, and those that work on what is not measured."""
     brief = StepEstimate(seconds=BRIEF, locked=BRIEF, disk=0)
-    versions = {step.step.version for step in plan.steps if not step.online} - found.unmeasured.keys()
+    strange = {one.step.version: min(parts) for one in plan.steps if (parts := worked_on(one) & found.partitioned)}
+    unmeasured = {version: f"{table} is partitioned" for version, table in strange.items()} | {**found.unmeasured}
+    versions = {step.step.version for step in plan.steps if not step.online} - unmeasured.keys()
     apart = {step.step.version for step in plan.steps if step.online}
     return replace(
         found,
+        unmeasured=unmeasured,
         steps={version: found.steps.get(version, brief) for version in sorted(versions)},
-        online=found.online or (brief if apart and not apart & found.unmeasured.keys() else None),
+        online=found.online or (brief if apart and not apart & unmeasured.keys() else None),
     )
 
 

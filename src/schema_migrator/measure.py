@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from schema_migrator.snapshot import Snapshot
     from schema_migrator.source import Source
 
-BOUND_SECONDS = 10.0
+BOUND_SECONDS = 15.0
 """When a measuring that has not ended is given up."""
 
-_GOAL_SECONDS = 6.0  # what the larger trial may take, did no statement take time of its own; mostly it is half of that
-_FIRST_ROWS = 200
+_GOAL_SECONDS = 8.0  # what all trials may take together
+_FEW_ROWS, _TIMES = 20, 10
+_TELLING = 1.5  # a trial of more rows that does not take so much longer than the one before tells of noise alone
 _MOST_ROWS = 20_000
 _MOST_BYTES = 32 * 1024 * 1024
 _BLOCKS = 300  # looked at to learn how many rows a block holds
@@ -41,6 +42,10 @@ SELECT c.relname::text, pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_indexe
   nullif(greatest(c.reltuples, -1), -1)::bigint
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind = 'r' ORDER BY 1
+"""
+_PARTITIONED = """
+SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind = 'p'
 """
 _HOLDERS = """
 SELECT c.relname::text, l.mode, l.pid, coalesce(p.gid, a.application_name, ''),
@@ -102,7 +107,8 @@ def look_ahead(conn: Connection, source: Source, plan: Plan, knowledge: Knowledg
             Holder(table=table, mode=mode, pid=pid, who=who, seconds=seconds)
             for table, mode, pid, who, seconds in conn.execute(_HOLDERS, [plan.schema, tables]).fetchall()
         )
-    found = Outlook(sizes=sizes, holders=holders)
+        partitioned = frozenset(name for (name,) in conn.execute(_PARTITIONED, [plan.schema, tables]).fetchall())
+    found = Outlook(sizes=sizes, holders=holders, partitioned=partitioned)
     if knowledge is None:
         return estimate.without_trials(plan, found, "without a rehearsal nobody knows what it works on")
     wanted = estimate.tables_to_copy(plan, sizes)
@@ -128,7 +134,7 @@ def _reason(error: psycopg.Error | MigratorError) -> str:
 def _measure(
     conn: Connection, source: Source, plan: Plan, live: Snapshot, sizes: list[TableSize]
 ) -> tuple[dict[str, int], tuple[Trial, ...], tuple[str, ...]]:
-    """Make one trial of few rows, and one of as many as its speed allows."""
+    """Return the tables' rows, the trials, and the indexes that could not be built in them."""
     with scratch_schema(conn, piped=False) as sent:
         sent.send("SET LOCAL row_security = off")  # where it would hide rows, reading fails instead
         rows = {size.table: _count_rows(conn, plan.schema, size) for size in sizes}
@@ -145,12 +151,7 @@ def _measure(
             deadline=time.monotonic() + BOUND_SECONDS,
         )
         _prepare(bench, source)
-        started = time.monotonic()
-        first = _try(bench, {table: min(_FIRST_ROWS, count) for table, count in most.items()})
-        factor = _GOAL_SECONDS / (time.monotonic() - started)
-        second = {table: min(count, round(first.rows[table] * factor)) for table, count in most.items()}
-        more = any(second[table] > 2 * first.rows[table] for table in second)
-        trials = (first, _try(bench, second)) if more else (first,)
+        trials = tuple(_trials(bench))
         assert_harmless(sent)
     return rows, trials, tuple(bench.left_out)
 
@@ -207,6 +208,31 @@ def _add_columns(bench: _Bench, table: str) -> None:
 def _live_columns(bench: _Bench, table: str) -> list[tuple[str, str, bool]]:
     name = sql.Identifier(bench.plan.schema, table).as_string(bench.conn)
     return bench.conn.execute(_COLUMNS, [name]).fetchall()
+
+
+def _trials(bench: _Bench) -> Iterator[Trial]:
+    """Make trials of ever more rows while time allows: what counts is the line through the last two.
+
+    Raises MigratorError where they take so long without rows that those make no difference.
+    """
+    count, taken, left, whole = _FEW_ROWS, [0.0], _GOAL_SECONDS, max(bench.most.values())
+    before = 0
+    while True:
+        began = time.monotonic()
+        yield _try(bench, {table: min(most, count) for table, most in bench.most.items()})
+        taken.append(time.monotonic() - began)
+        left -= taken[-1]
+        if count >= whole:
+            return
+        each = max(taken[-1] - taken[-2], 0.0) / (count - before)
+        more = count * _TIMES if before == 0 or each == 0 else min(count * _TIMES, count + (left - taken[-1]) / each)
+        if before > 0 and (left < taken[-1] or more < 2 * count):
+            break
+        before, count = count, min(round(more), whole)
+    if taken[-1] < _TELLING * taken[-2]:
+        raise MigratorError(
+            f"the server is too slow or too busy just now to tell the difference that {count} rows make"
+        )
 
 
 def _try(bench: _Bench, rows: Mapping[str, int]) -> Trial:

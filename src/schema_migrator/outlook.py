@@ -113,6 +113,7 @@ class Outlook:
 
     sizes: tuple[TableSize, ...] = ()
     holders: tuple[Holder, ...] = ()
+    partitioned: frozenset[str] = frozenset()
     steps: Mapping[Version, StepEstimate] = field(default_factory=dict)
     online: StepEstimate | None = None
     unmeasured: Mapping[Version, str] = field(default_factory=dict)

@@ -1,11 +1,13 @@
 """What `plan` foretells of a table with rows, that foretelling leaves no trace, and the limit that is set by it."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from engine import Connection
+from running import finish, start_cli
 from schema_migrator import conditions, swap
 from schema_migrator.errors import LockTooLong, VersionMoved
 from schema_migrator.foresight import Foresight
@@ -27,6 +29,15 @@ AS $$ BEGIN PERFORM pg_sleep(0.0005); RETURN $1; END $$
 """
 SLOW_INDEX = "CREATE INDEX my_own ON executions_visibility (slow(run_id))"
 IN_PLACE = {"SCHEMA_MIGRATOR_REWRITE": "in-place"}
+OURS = """
+SELECT query FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE 'schema-migrator/%'
+"""
+LOCKS_IN_A_TRIAL = """
+SELECT DISTINCT l.mode FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE a.application_name LIKE 'schema-migrator/%' AND l.relation = 'executions_visibility'::regclass
+  AND a.query LIKE 'ALTER TABLE %'
+"""
 TRACES = """
 SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_namespace),
   (SELECT count(*) FROM pg_locks WHERE relation = 'executions_visibility'::regclass),
@@ -194,3 +205,33 @@ def test_foretells_what_keeps_a_rewrite_from_beginning(used: Site, monkeypatch: 
         seen = used.foresee(SCHEMA_MIGRATOR_REWRITE="online")
         assert f"pid {connection.info.backend_pid} (" in seen.obstacle
         assert '"executions_visibility" cannot be swapped before it ends' in seen.obstacle
+
+
+def test_a_partitioned_table_has_no_estimate(used: Site) -> None:
+    """Its rows are elsewhere: `plan` says so, and does not take it for an empty one."""
+    used.run(
+        "ALTER TABLE executions_visibility RENAME TO part",
+        "CREATE TABLE executions_visibility (LIKE part INCLUDING DEFAULTS INCLUDING GENERATED)"
+        " PARTITION BY LIST (namespace_id)",
+        "ALTER TABLE executions_visibility ATTACH PARTITION part DEFAULT",
+    )
+    assert reasons(used.foresee()) == {"executions_visibility is partitioned"}
+
+
+def test_a_killed_plan_leaves_nothing(used: Site) -> None:
+    """Its transaction ends with its connection, in the middle of a trial; the live table was only read."""
+    used.run(SLOW, SLOW_INDEX)
+    with used.connect() as connection:
+        before = connection.execute(TRACES).fetchone()
+        ours = start_cli({**used.databases.env(), **used.variables}, "plan")
+        while not (locks := connection.execute(LOCKS_IN_A_TRIAL).fetchall()):
+            assert ours.poll() is None
+            time.sleep(0.01)
+        assert locks == [("AccessShareLock",)]
+        ours.kill()
+        finish(ours)
+        deadline = time.monotonic() + 30
+        while connection.execute(OURS).fetchall():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert connection.execute(TRACES).fetchone() == before
