@@ -118,3 +118,10 @@ def hooks(operation: Manifest) -> dict[str, str]:
     """Return the hook Jobs of an operation, each with how it ended."""
     found = (operation.get("syncResult") or {}).get("resources") or []
     return {one["name"]: one["hookPhase"] for one in found if one.get("hookType") and one["kind"] == "Job"}
+
+
+def messages(operation: Manifest) -> str:
+    """Return what Argo CD shows of an operation: its own message, and what it says of each hook Job."""
+    found = (operation.get("syncResult") or {}).get("resources") or []
+    hooks = [str(one.get("message", "")) for one in found if one.get("hookType") and one["kind"] == "Job"]
+    return "; ".join([str(operation.get("message", "")), *hooks])

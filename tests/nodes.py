@@ -1,4 +1,4 @@
-"""Nodes as in the example of the taint and the label that do not say the same word."""
+"""Nodes with the taint and the label of the example that do not say the same word, and nodes that are drained."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,3 +21,13 @@ def production(cluster: Cluster) -> Iterator[None]:
         for name, taints in before.items():
             gone = dict.fromkeys(LABEL)
             cluster.patch("Node", name, {"metadata": {"labels": gone}, "spec": {"taints": taints or None}})
+
+
+@contextmanager
+def cordoned(cluster: Cluster, node: str) -> Iterator[None]:
+    """Let nothing new onto a node, for the block, as `kubectl drain` begins."""
+    cluster.patch("Node", node, {"spec": {"unschedulable": True}})
+    try:
+        yield
+    finally:
+        cluster.patch("Node", node, {"spec": {"unschedulable": None}})

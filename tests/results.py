@@ -1,8 +1,11 @@
 """What the tests in a cluster measured, as a page."""
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
 
 HEAD = """# In a cluster: what was measured
 
@@ -21,6 +24,42 @@ class Result:
     measured: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recorder:
+    """Keeps the reports of tests that passed, whichever process they ran in, and writes the page after all."""
+
+    place: Path
+    versions: Callable[[], dict[str, str]]
+    reports: list[pytest.TestReport] = field(default_factory=list)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what a test has measured."""
+        if report.when == "call" and report.passed and said(report, "measured"):
+            self.reports.append(report)
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Write the page, if all passed."""
+        if exitstatus == pytest.ExitCode.OK and self.reports:
+            found = sorted(self.reports, key=lambda report: report.nodeid)
+            servers = {"PostgreSQL": said(found[0], "PostgreSQL")}
+            self.place.write_text(page([result(one) for one in found], self.versions() | servers), encoding="utf-8")
+
+
+def result(report: pytest.TestReport) -> Result:
+    """Return what the page says of a test."""
+    return Result(
+        group=said(report, "group"),
+        test=report.nodeid.rpartition("::")[2],
+        behaviour=said(report, "behaviour"),
+        measured=said(report, "measured"),
+    )
+
+
+def said(report: pytest.TestReport, name: str) -> str:
+    """Return what a test noted under a name."""
+    return "; ".join(str(value) for key, value in report.user_properties if key == name)
+
+
 def page(results: list[Result], versions: Mapping[str, str]) -> str:
     """Return the page."""
     used = "\n".join(f"- {name} {version}" for name, version in versions.items())
@@ -31,5 +70,10 @@ def page(results: list[Result], versions: Mapping[str, str]) -> str:
 
 def table(group: str, results: list[Result]) -> str:
     """Return a group's table."""
-    rows = [f"| {one.behaviour} | {one.measured} | `{one.test}` |" for one in results]
+    rows = [f"| {cell(one.behaviour)} | {cell(one.measured)} | `{one.test}` |" for one in results]
     return "\n".join([f"## {group}", "", "| behaviour | measured | test |", "| --- | --- | --- |", *rows])
+
+
+def cell(text: str) -> str:
+    """Return a text on one line, as a table takes it."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,5 +1,6 @@
 """A PostgreSQL that pods reach, a namespace for each test, and the page of what was measured."""
 
+import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -8,20 +9,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from argocd import Application
 from cluster import Cluster, connect
 from engine import Engine, given
 from gitrepo import repository
-from helm import helm
+from helm import CHART, helm
 from installation import Installation, namespace
-from results import Result, page
+from results import Recorder
 from schema_migrator.embedded import private_server
 from stores import Databases
-
-RESULTS = pytest.StashKey[list[Result]]()
-POSTGRESQL = pytest.StashKey[str]()
-MEASURED = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,50 +28,44 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make room for the results."""
-    config.stash[RESULTS] = []
+    """Keep what is measured, where it is wanted, in the process that sees all of it."""
+    if (place := config.getoption("--results")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(place=Path(place), versions=versions))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Keep what a test that passed has measured."""
-    report = yield
-    if call.when == "call" and report.passed and MEASURED in item.stash:
-        function = item.function  # type: ignore[attr-defined]
-        behaviour = " ".join((function.__doc__ or "").split()).replace("|", "\\|")
-        result = Result(
-            group=item.module.__doc__.partition("\n")[0].rstrip("."),  # type: ignore[attr-defined]
-            test=item.name,
-            behaviour=behaviour,
-            measured="; ".join(item.stash[MEASURED]),
-        )
-        item.config.stash[RESULTS].append(result)
-    return report
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the page."""
-    place = session.config.getoption("--results")
-    if place and exitstatus == pytest.ExitCode.OK:
-        found = versions(session.config.stash[POSTGRESQL])
-        Path(place).write_text(page(session.config.stash[RESULTS], found), encoding="utf-8")
-
-
-def versions(postgresql: str) -> dict[str, str]:
-    """Return the versions of what took part."""
+def versions() -> dict[str, str]:
+    """Return the versions of what took part, but for the server's."""
     return {
         "Kubernetes": connect().version(),
         "Argo CD": os.environ.get("SCHEMA_MIGRATOR_TEST_ARGOCD_VERSION") or "(version not said)",
         "Helm": helm("version", "--template", "{{ .Version }}").stdout.removeprefix("v"),
-        "PostgreSQL": postgresql,
+        "temporal-migrations": yaml.safe_load((CHART / "Chart.yaml").read_text())["version"],
     }
 
 
 @pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def measured(request: pytest.FixtureRequest, postgresql: str) -> Callable[[str], None]:
     """Return what notes a measurement of this test for the page."""
-    notes = request.node.stash.setdefault(MEASURED, [])
-    return notes.append
+    kept = request.node.user_properties
+    kept += [
+        ("group", request.module.__doc__.partition("\n")[0].rstrip(".")),
+        ("behaviour", " ".join((request.function.__doc__ or "").split())),
+        ("PostgreSQL", postgresql),
+    ]
+    return lambda found: kept.append(("measured", found))
+
+
+@pytest.fixture(autouse=True)
+def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let tests that change nodes run by themselves, and nothing begin while one waits for that."""
+    place = tmp_path_factory.getbasetemp()
+    folder = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    kind = fcntl.LOCK_EX if request.node.get_closest_marker("nodes") else fcntl.LOCK_SH
+    with (folder / "door.lock").open("w") as door, (folder / "room.lock").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, kind)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -94,14 +86,19 @@ def host(cluster: Cluster) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(host: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+def server(host: str) -> Iterator[Engine]:
     """Start a PostgreSQL that pods reach, unless one was given."""
     dsn = os.environ.get("SCHEMA_MIGRATOR_TEST_DSN")
     with nullcontext(given(dsn)) if dsn else reachable(host) as engine:
-        with engine.connect() as admin:
-            (version,) = admin.execute("SHOW server_version").fetchone() or ("",)
-        request.config.stash[POSTGRESQL] = str(version)
         yield engine
+
+
+@pytest.fixture(scope="session")
+def postgresql(server: Engine) -> str:
+    """Return the server's version."""
+    with server.connect() as admin:
+        (version,) = admin.execute("SHOW server_version").fetchone() or ("",)
+    return str(version)
 
 
 @contextmanager

@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 import examples
-from argocd import AUTOMATED, Application, hooks
+from argocd import AUTOMATED, Application, hooks, messages
 from cluster import until
 from gate import gate
+from helm import Manifest
 from installation import JOB, NEWER, OLDER, SECRET, Installation, merged
-from nodes import production
+from nodes import cordoned, production
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 Measured = Callable[[str], None]
@@ -27,7 +28,7 @@ def test_a_wrong_password(application: Application, installation: Installation, 
     application.create()
     ended = application.ended(commit)
     assert (ended["phase"], hooks(ended)) == ("Failed", {JOB: "Failed"})
-    assert "failed with exit code 3 matching FailJob rule" in ended["message"]
+    assert "failed with exit code 3 matching FailJob rule" in messages(ended)
     assert installation.started() == 1
     (words,) = installation.last_words()
     assert words.startswith("exit code 3: ")
@@ -37,7 +38,7 @@ def test_a_wrong_password(application: Application, installation: Installation, 
     application.sync()
     assert application.ended()["phase"] == "Succeeded"
     installation.assert_at(OLDER)
-    measured(f"one pod; Argo CD: {sentence(ended['message'])}; the pod's last words: {sentence(words)}")
+    measured(f"one pod; Argo CD: {messages(ended)}; the pod's last words: {words}")
 
 
 def test_a_missing_secret(application: Application, installation: Installation, measured: Measured) -> None:
@@ -50,9 +51,10 @@ def test_a_missing_secret(application: Application, installation: Installation, 
     application.sync()
     assert application.ended()["phase"] == "Succeeded"
     installation.assert_at(OLDER)
-    measured(f"Argo CD: {sentence(ended['message'])}; event: {said[0]}")
+    measured(f"Argo CD: {messages(ended)}; event: {said[0]}")
 
 
+@pytest.mark.nodes
 def test_a_taint_without_toleration(application: Application, installation: Installation, measured: Measured) -> None:
     """A taint that nothing tolerates ends the sync at the deadline and is named; the example's values heal it."""
     with production(installation.cluster):
@@ -63,7 +65,7 @@ def test_a_taint_without_toleration(application: Application, installation: Inst
         commit = application.commit(installation.values(more))
         assert application.ended(commit)["phase"] == "Succeeded"
     installation.assert_at(OLDER)
-    measured(f"Argo CD: {sentence(ended['message'])}; event: {sentence(said[0])}")
+    measured(f"Argo CD: {messages(ended)}; event: {said[0]}")
 
 
 def test_an_image_that_does_not_come(application: Application, installation: Installation, measured: Measured) -> None:
@@ -79,7 +81,7 @@ def test_an_image_that_does_not_come(application: Application, installation: Ins
     commit = application.commit(installation.values())
     assert application.ended(commit)["phase"] == "Succeeded"
     installation.assert_at(OLDER)
-    measured(f"Argo CD: {sentence(ended['message'])}")
+    measured(f"Argo CD: {messages(ended)}")
 
 
 def at_the_deadline(application: Application, installation: Installation, more: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,35 +91,59 @@ def at_the_deadline(application: Application, installation: Installation, more: 
     application.create()
     ended = application.ended(commit, 200)
     assert (ended["phase"], hooks(ended)) == ("Failed", {JOB: "Failed"})
-    assert "Job was active longer than specified deadline" in ended["message"]
+    assert "Job was active longer than specified deadline" in messages(ended)
     assert time.monotonic() - began >= LATE["activeDeadlineSeconds"]
     assert installation.versions() == {"default": None, "visibility": None}
     return ended
 
 
-@pytest.mark.parametrize("way", ["deleted", "evicted"])
-def test_killed_in_the_middle(
-    application: Application, installation: Installation, measured: Measured, way: str
-) -> None:
-    """A pod that is deleted, or evicted as by a drain, in the middle of an upgrade: the Job runs on in another pod."""
+def test_a_pod_deleted_in_the_middle(application: Application, installation: Installation, measured: Measured) -> None:
+    """A pod deleted in the middle of an upgrade counts as one try, and the Job runs on in another pod."""
     first(application, installation)
-    # With no tries left, only what the failure policy ignores may be tried again.
+
+    def delete(pod: Manifest) -> None:
+        installation.cluster.delete("Pod", pod["metadata"]["name"], installation.namespace)
+        gone(installation, pod)
+
+    lost_in_the_middle(application, installation, 1, delete)
+    measured("two pods for the upgrade with `backoffLimit: 1`, both stores proven")
+
+
+@pytest.mark.nodes
+def test_a_node_drained_in_the_middle(application: Application, installation: Installation, measured: Measured) -> None:
+    """A node drained in the middle of an upgrade costs no try, and the Job runs on in another pod."""
+    first(application, installation)
+
+    def drain(pod: Manifest) -> None:
+        with cordoned(installation.cluster, pod["spec"]["nodeName"]):
+            installation.cluster.evict(pod["metadata"]["name"], installation.namespace)
+            gone(installation, pod)
+            until(installation.pods, "pod in its place", 90)
+
+    lost_in_the_middle(application, installation, 0, drain)
+    measured("two pods for the upgrade with `backoffLimit: 0`, both stores proven")
+
+
+def lost_in_the_middle(
+    application: Application, installation: Installation, tries: int, lose: Callable[[Manifest], None]
+) -> None:
+    """Upgrade with so many tries after the first, lose the pod in the middle, and assert that another one ends it."""
     with gate(installation.databases, "visibility", "by_temporal_external_payload_size_bytes ON") as stopped:
-        commit = application.commit(installation.values({"serverVersion": NEWER, "backoffLimit": 0}))
+        commit = application.commit(installation.values({"serverVersion": NEWER, "backoffLimit": tries}))
         stopped.await_arrival()
         (pod,) = installation.pods()
-        name = pod["metadata"]["name"]
-        if way == "evicted":
-            installation.cluster.evict(name, installation.namespace)
-        else:
-            installation.cluster.delete("Pod", name, installation.namespace)
-        until(lambda: name not in {one["metadata"]["name"] for one in installation.pods()}, "end of the pod", 90)
+        lose(pod)
         stopped.open()
         ended = application.ended(commit, 180)
-    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), ended.get("message")
+    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), messages(ended)
     installation.assert_at(NEWER)
     assert installation.started() == 3
-    measured("two pods for the upgrade with `backoffLimit: 0`, both stores proven")
+
+
+def gone(installation: Installation, pod: Manifest) -> None:
+    """Wait until a pod is gone."""
+    name = pod["metadata"]["name"]
+    until(lambda: not installation.cluster.get("Pod", name, installation.namespace), "end of the pod", 90)
 
 
 def test_two_syncs_in_a_row(application: Application, installation: Installation, measured: Measured) -> None:
@@ -133,7 +159,7 @@ def test_two_syncs_in_a_row(application: Application, installation: Installation
         assert len(installation.pods()) == 1
         stopped.open()
         ended = application.ended(two, 180)
-    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), ended.get("message")
+    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), messages(ended)
     installation.assert_at(NEWER)
     assert installation.started() == 3
     measured("one pod a commit, never two at once")
@@ -144,10 +170,5 @@ def first(application: Application, installation: Installation) -> None:
     commit = application.commit(installation.values())
     application.create(AUTOMATED)
     ended = application.ended(commit)
-    assert ended["phase"] == "Succeeded", ended.get("message")
+    assert ended["phase"] == "Succeeded", messages(ended)
     application.synced(commit)
-
-
-def sentence(text: str) -> str:
-    """Return a message on one line, without names that are the test's own."""
-    return " ".join(text.split()).replace("|", "\\|")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from argocd import Application
+from argocd import Application, messages
 from cluster import until
 from installation import OLDER, Installation, merged
 
@@ -34,7 +34,7 @@ def test_a_hook_that_hangs(application: Application, installation: Installation,
     repair = application.commit(installation.values())
     ended = application.ended(commit, DEADLINE + 90)
     lasted = time.monotonic() - began
-    assert (ended["phase"], "Job was active longer than specified deadline" in ended["message"]) == ("Failed", True)
+    assert (ended["phase"], "Job was active longer than specified deadline" in messages(ended)) == ("Failed", True)
     assert lasted >= DEADLINE
     assert application.ended(repair, 120)["phase"] == "Succeeded"
     healed = time.monotonic() - began - lasted

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import examples
-from argocd import AUTOMATED, Application, hooks
+from argocd import AUTOMATED, Application, hooks, messages
 from cluster import until
 from installation import JOB, NEWER, OLDER, OTHER_IMAGE, TRIGGER, Installation, image
 from states import site
@@ -23,7 +23,7 @@ def test_first_sync(application: Application, installation: Installation, measur
     commit = application.commit(installation.values())
     application.create(base=example)
     ended = application.ended(commit)
-    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), ended.get("message")
+    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), messages(ended)
     assert application.synced(commit)
     assert application.status()["health"]["status"] == "Healthy"
     installation.assert_at(OLDER)
@@ -63,7 +63,7 @@ def test_bumps(application: Application, installation: Installation, measured: M
     before = trigger(installation)
     commit = application.commit(installation.values(BUMPS[bump]))
     ended = application.ended(commit)
-    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), ended.get("message")
+    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), messages(ended)
     installation.assert_at(NEWER if "serverVersion" in BUMPS[bump] else OLDER)
     assert trigger(installation) != before
     assert installation.started() == 2
@@ -133,7 +133,7 @@ def test_the_verifying_job(application: Application, installation: Installation,
     application.sync()
     ended = application.ended()
     assert (ended["phase"], hooks(ended)) == ("Failed", {JOB: "Succeeded", f"{JOB}-verify": "Failed"})
-    assert "exit code 3" in ended["message"]
+    assert "exit code 3" in messages(ended)
     measured("a lost column: the PostSync Job ends with 3, the operation is Failed")
 
 
@@ -167,7 +167,7 @@ def first(application: Application, installation: Installation, policy: Mapping[
         until(lambda: application.status().get("sync"), "first comparison")
         application.sync()
     ended = application.ended(commit)
-    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), ended.get("message")
+    assert (ended["phase"], hooks(ended)) == ("Succeeded", {JOB: "Succeeded"}), messages(ended)
     application.synced(commit)
     return commit
 
