@@ -11,7 +11,8 @@ from cluster import Cluster, until
 from helm import Manifest
 from installation import namespace
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+# One process adds the kinds and takes them away.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.xdist_group("examples")]
 Measured = Callable[[str], None]
 FIELD = "there-is-no-such-field"
 
