@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from schema_migrator.state import Sight
     from schema_migrator.work import Work
 
+# Databases that are copies of one another have tables of the same oid.
 _HOLDERS = """
-SELECT DISTINCT l.pid, coalesce(a.application_name, '') FROM pg_catalog.pg_locks l
+SELECT DISTINCT CASE WHEN l.pid IS NULL THEN 'a prepared transaction' ELSE format('pid %%s (%%s%%s)', l.pid,
+    coalesce(nullif(a.application_name, ''), 'unnamed'),
+    ', open for ' || round(extract(epoch FROM clock_timestamp() - a.xact_start)) || ' s') END
+FROM pg_catalog.pg_locks l
 JOIN pg_catalog.pg_class c ON c.oid = l.relation LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-WHERE l.granted AND c.relname = ANY (%s) AND l.pid <> pg_backend_pid()
+WHERE l.granted AND l.locktype = 'relation' AND c.relname = ANY (%s) AND l.pid IS DISTINCT FROM pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+ORDER BY 1
 """
 
 
@@ -53,7 +59,7 @@ def _log_busy(work: Work, what: str, tables: Sequence[str]) -> Callable[[tenacit
             version=what,
             tables=list(tables),
             attempt=retry.attempt_number,
-            held_by=[f"pid {pid} ({application})" for pid, application in holders],
+            held_by=[holder for (holder,) in holders],
         )
 
     return log

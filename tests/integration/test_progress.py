@@ -1,5 +1,6 @@
 """What a run says of itself while an online rewrite lasts."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +10,10 @@ from structlog.testing import capture_logs
 from executions import fill
 from rows import fill_table
 from schema_migrator import copying
+from schema_migrator.errors import TableLockTimeout
 from states import Site, site
 from stores import Databases
+from sweep import copy
 
 ROWS = 2000
 ONLINE = {"SCHEMA_MIGRATOR_REWRITE": "online", "SCHEMA_MIGRATOR_HEARTBEAT": "0.01"}
@@ -63,3 +66,18 @@ def test_indexes_are_counted(used: Site) -> None:
     events = said(used, "online.indexing")
     assert events
     assert all(0 <= one["left"] < one["of"] for one in events)
+
+
+def test_who_keeps_a_table_busy_is_named(used: Site) -> None:
+    """With pid, application and since when; not who works in another database, a copy with tables of the same oid."""
+    there = used.at(copy(used.databases, used.name))
+    hurry = {"SCHEMA_MIGRATOR_REWRITE": "in-place", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
+    with used.connect() as here, here.transaction(), there.connect() as other, other.transaction():
+        for connection in (here, other):
+            connection.execute("SET application_name = 'a report'; LOCK TABLE executions_visibility IN SHARE MODE")
+        with capture_logs() as logs, pytest.raises(TableLockTimeout):
+            used.migrate(**hurry)
+        pid = here.info.backend_pid
+    held = [one["held_by"] for one in logs if one["event"] == "table.busy"]
+    assert held
+    assert all(re.fullmatch(rf"pid {pid} \(a report, open for \d+ s\)", who) for (who,) in held)
