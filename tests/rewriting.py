@@ -17,6 +17,8 @@ from sweep import HISTORY, copy, differences
 from vendor_tool import VendorTool
 
 ONLINE = ("--rewrite", "online")
+PATIENCE = 250.0
+"""Seconds for a run at most; a test has 300."""
 SHOWN = 5
 """Lines of a dump's difference at most."""
 
@@ -31,7 +33,7 @@ class Held:
     def release(self) -> Completed:
         """Let the run go on; return how it ended."""
         self.holder.execute("COMMIT")
-        return finish(self.process)
+        return finish(self.process, timeout=PATIENCE)
 
     def kill(self) -> None:
         """Kill the run, and give the table free."""
@@ -63,7 +65,7 @@ class Origin:
 
     def run(self, database: str, *options: str, **variables: str) -> Completed:
         """Run our program on a copy, online, to the end."""
-        return finish(self.migrate(database, *ONLINE, *options, **variables))
+        return finish(self.migrate(database, *ONLINE, *options, **variables), timeout=PATIENCE)
 
     @contextmanager
     def held(self, database: str, *options: str, **variables: str) -> Iterator["Held"]:
