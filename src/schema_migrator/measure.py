@@ -223,13 +223,13 @@ def _trials(bench: _Bench) -> Iterator[Trial]:
         taken.append(time.monotonic() - began)
         left -= taken[-1]
         if count >= whole:
-            return
+            break
         each = max(taken[-1] - taken[-2], 0.0) / (count - before)
         more = count * _TIMES if before == 0 or each == 0 else min(count * _TIMES, count + (left - taken[-1]) / each)
         if before > 0 and (left < taken[-1] or more < 2 * count):
             break
         before, count = count, min(round(more), whole)
-    if taken[-1] < _TELLING * taken[-2]:
+    if count < max(bench.rows.values()) and taken[-1] < _TELLING * taken[-2]:
         raise MigratorError(
             f"the server is too slow or too busy just now to tell the difference that {count} rows make"
         )
