@@ -30,6 +30,7 @@ BOUND_SECONDS = 15.0
 
 _GOAL_SECONDS = 8.0  # what all trials may take together
 _FEW_ROWS, _TIMES = 20, 10
+_LEAST_TAKEN = 3  # times: that without rows, and those of two trials
 _TELLING = 1.5  # a trial of more rows that does not take so much longer than the one before tells of noise alone
 _MOST_ROWS = 20_000
 _MOST_BYTES = 32 * 1024 * 1024
@@ -219,7 +220,15 @@ def _trials(bench: _Bench) -> Iterator[Trial]:
     before = 0
     while True:
         began = time.monotonic()
-        yield _try(bench, {table: min(most, count) for table, most in bench.most.items()})
+        try:
+            trial = _try(bench, {table: min(most, count) for table, most in bench.most.items()})
+        except psycopg.errors.QueryCanceled:  # it took longer than was to be expected: those before count
+            if len(taken) < _LEAST_TAKEN:
+                raise
+            bench.sent.send("ROLLBACK TO SAVEPOINT trial")
+            count = before
+            break
+        yield trial
         taken.append(time.monotonic() - began)
         left -= taken[-1]
         if count >= whole:
