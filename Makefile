@@ -14,7 +14,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources crds vendor-tools demo test test-matrix image test-image test-chart test-e2e lint docs format bench sweep sweep-online picture check clean
+.PHONY: help setup sources crds vendor-tools demo test test-matrix image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -41,7 +41,7 @@ demo: setup sources ## Watch it work on a PostgreSQL of its own
 	@$(BIN)/schema-migrator demo
 
 test: setup sources vendor-tools ## Run the tests
-	$(BIN)/pytest -n $(WORKERS) -m 'not matrix and not image and not chart and not e2e and not fleet'
+	$(BIN)/pytest -n $(WORKERS) -m 'not matrix and not image and not chart and not e2e and not fleet and not temporal'
 
 test-matrix: setup sources ## Run the tests of every release and every PostgreSQL (many minutes)
 	$(BIN)/python vendor/build_tool.py --all
@@ -62,6 +62,10 @@ test-e2e: setup sources crds $(TOOLS)/helm ## Run the chart in the cluster of th
 # Go tools come as modules that go.sum pins.
 $(TOOLS)/%: tools/%/go.mod tools/%/go.sum | setup
 	cd tools/$* && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 ../../$(BIN)/go build -o $@ tool
+
+test-temporal: setup sources vendor-tools ## Run Temporal's own server on our schemas, and workflows on it (minutes; it builds the server the first time)
+	$(BIN)/python vendor/build_tool.py --server 1.29.1
+	$(BIN)/pytest -m temporal tests/temporal
 
 lint: setup ## Check style, types and the order of the modules
 	$(BIN)/ruff check
