@@ -58,7 +58,7 @@ def test_helm_test(installation: Installation, measured: Measured) -> None:
     assert "data_encoding" in installation.cluster.logs(f"{JOB}-test", installation.namespace, "verify")
     assert installation.helm("uninstall").returncode == 0
     # What failed stays to be looked at; helm deletes no hooks with a release.
-    assert installation.left() == {f"Pod/{JOB}-test", f"ServiceAccount/{JOB}"}
+    assert installation.left() == {f"Pod/{JOB}-test"}
     measured("exit 0, then exit 1 with the lost column in the pod's logs")
 
 
