@@ -100,6 +100,12 @@ class Installation:
         ]
         return sum(item.get("count") or 1 for item in made)
 
+    def runs(self, job: str = JOB) -> int:
+        """Return how many Jobs of a name have started a pod; each may have started several."""
+        found = self.cluster.items("Event", self.namespace)
+        made = [item["involvedObject"] for item in found if item["reason"] == "SuccessfulCreate"]
+        return len({one["uid"] for one in made if one["name"] == job})
+
     def last_words(self, job: str = JOB) -> list[str]:
         """Return what the Job's pods said as they ended."""
         ends = [one.get("state", {}).get("terminated") for pod in self.pods(job) for one in statuses(pod)]

@@ -54,7 +54,7 @@ def test_retries_of_the_commit_that_failed(
     ended = application.ended(repair, 700)
     lasted = time.monotonic() - began
     assert ended["phase"] == "Succeeded"
-    assert installation.started() == 7
+    assert installation.runs() == 7
     installation.assert_at(OLDER)
     measured(f"six runs of the broken commit, the repair's run ended {lasted:.0f} s after the first began")
 
@@ -69,7 +69,7 @@ def test_retries_that_refresh(application: Application, installation: Installati
     ended = application.ended(repair, 300)
     lasted = time.monotonic() - began
     assert ended["phase"] == "Succeeded"
-    runs = installation.started()
+    runs = installation.runs()
     assert runs < 6
     installation.assert_at(OLDER)
     measured(f"{runs} runs, the repair's ended {lasted:.0f} s after the first began")
