@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg import sql
 
 from schema_migrator import logs
+from schema_migrator.errors import LockLost
 from schema_migrator.traces import ROWS
 
 if TYPE_CHECKING:
@@ -151,7 +152,9 @@ def _copy_batch(crew: Crew, conn: Connection, live: Live, query: tuple[sql.Compo
         conn.execute("SET LOCAL synchronous_commit = off")
         statement, values = query
         row = conn.execute(statement, [*values, batch.number]).fetchone()
-    return int(row[0]) if row else 0
+        if row is None:  # what was inserted a second time goes with the transaction
+            raise LockLost("another run has copied the same rows meanwhile", hint="run it again")
+    return int(row[0])
 
 
 def _boundary(live: Live, after: Sequence[str] | None, size: int) -> tuple[sql.Composed, list[object]]:

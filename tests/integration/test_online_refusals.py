@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from packaging.version import Version
@@ -256,7 +257,7 @@ CIRCUMSTANCES = {
 def test_circumstances_are_refused(found: dict[str, object], kind: type[Exception], said: str) -> None:
     """Too little room, a replica far behind, an old transaction: each is one sentence."""
     with pytest.raises(kind) as refusal:
-        conditions.judge(ONLINE, Found(**found))  # type: ignore[arg-type]
+        conditions.judge(ONLINE, Found(**found))  # type: ignore[arg-type]  # its fields are of several types
     assert str(refusal.value) == said
 
 
@@ -283,7 +284,7 @@ def refuse_now(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
 
     def look(conn: Connection) -> Found:
         found = looked(conn)
-        return Found(**{"free": found.free, "replica": found.replica, "old": found.old, **changes})  # type: ignore[arg-type]
+        return replace(found, **changes)  # type: ignore[arg-type]  # its fields are of several types
 
     monkeypatch.setattr(conditions, "look", look)
 
