@@ -30,10 +30,11 @@ _SECONDS = 0.5
 _FEWEST, _FIRST, _MOST = 50, 500, 50_000
 _COPY = """
 WITH put AS (
-  INSERT INTO {shadow} ({columns}) SELECT {columns} FROM {live} WHERE {above} AND {upto} ORDER BY {key} RETURNING 1
+  INSERT INTO {shadow} ({columns}) SELECT {columns} FROM {live} WHERE {within} ORDER BY {key} RETURNING 1
 ), counted AS (SELECT count(*) AS rows FROM put)
 UPDATE {ours}.batches b SET rows = counted.rows FROM counted WHERE number = %s AND b.rows IS NULL RETURNING b.rows
 """
+_NOTE = "INSERT INTO {ours}.batches VALUES (%s, %s, %s, NULL) ON CONFLICT DO NOTHING RETURNING number"
 # As the planner reckons: the last count, carried on to the table's size now.
 _ESTIMATE = """
 SELECT (reltuples / relpages * pg_relation_size(oid) / current_setting('block_size')::int)::bigint
@@ -42,7 +43,7 @@ FROM pg_catalog.pg_class WHERE oid = %s AND reltuples > 0 AND relpages > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
+class Batch:
     """Rows whose keys are above `after` (None: from the first on) and not above `upto` (None: to the last)."""
 
     number: int
@@ -58,8 +59,8 @@ class _Cutter:
     """
 
     live: Live
-    left: list[_Batch]
-    last: _Batch | None
+    left: list[Batch]
+    last: Batch | None
     copied: int
     total: int | None
     beat: logs.Beat
@@ -68,23 +69,34 @@ class _Cutter:
     lock: threading.Lock = field(default_factory=threading.Lock)
     copied_before: int = 0
 
-    def next(self, crew: Crew, conn: Connection) -> _Batch | None:
-        """Return the next batch, already noted in the list; None when there is none."""
+    def next(self, crew: Crew, conn: Connection) -> Batch | None:
+        """Return the next batch, already noted in the list; None when there is none, or when the crew has failed.
+
+        Whoever fails to note a batch stops all: it may be noted or not, and one after a gap never may be.
+        """
         with self.lock:
+            if crew.failed.is_set():
+                return None
             if self.left:
                 return self.left.pop()
             if self.last is not None and self.last.upto is None:
                 return None
-            after = self.last.upto if self.last else None
-            number = self.last.number + 1 if self.last else 0
-            with crew.transaction(conn, self.live.schema):
-                row = conn.execute(*_boundary(self.live, after, self.size)).fetchone()
-                self.last = _Batch(number=number, after=after, upto=list(row) if row else None)
-                note = sql.SQL("INSERT INTO {}.batches VALUES (%s, %s, %s, NULL)").format(
-                    sql.Identifier(self.live.ours)
-                )
-                conn.execute(note, [number, after, self.last.upto])
+            try:
+                self.last = self._note(crew, conn)
+            except BaseException:
+                crew.failed.set()
+                raise
             return self.last
+
+    def _note(self, crew: Crew, conn: Connection) -> Batch:
+        after = self.last.upto if self.last else None
+        number = self.last.number + 1 if self.last else 0
+        with crew.transaction(conn, self.live.schema):
+            row = conn.execute(*_boundary(self.live, after, self.size)).fetchone()
+            upto = list(row) if row else None
+            note = sql.SQL(_NOTE).format(ours=sql.Identifier(self.live.ours))
+            _assert_alone(conn.execute(note, [number, after, upto]).fetchone())
+        return Batch(number=number, after=after, upto=upto)
 
     def learn(self, rows: int, seconds: float) -> None:
         """Size the batches to come by what one took, and say now and then how far it is."""
@@ -113,7 +125,7 @@ def fill(crew: Crew, live: Live, columns: Sequence[str]) -> int:
 
     def copy(conn: Connection) -> None:
         statement = _copy(live, columns)
-        while not crew.failed.is_set() and (batch := cutter.next(crew, conn)) is not None:
+        while (batch := cutter.next(crew, conn)) is not None:
             crew.work.interrupt.check()
             crew.pace.keep(conn)
             started = time.monotonic()
@@ -123,21 +135,24 @@ def fill(crew: Crew, live: Live, columns: Sequence[str]) -> int:
     return cutter.copied
 
 
+def batches(conn: Connection, live: Live) -> tuple[tuple[Batch, int | None], ...]:
+    """Return the batches in the order of their keys, each with the number of its rows; None where it is open."""
+    query = sql.SQL("SELECT number, after, upto, rows FROM {}.batches ORDER BY number")
+    found = conn.execute(query.format(sql.Identifier(live.ours))).fetchall()
+    return tuple((Batch(number=number, after=after, upto=upto), rows) for number, after, upto, rows in found)
+
+
 def _take_up(crew: Crew, live: Live) -> _Cutter:
     """Return the batches as an earlier run left them."""
-    query = sql.SQL("SELECT number, after, upto, rows FROM {}.batches ORDER BY number").format(
-        sql.Identifier(live.ours)
-    )
-    rows = crew.conns[0].execute(query).fetchall()
-    batches = [_Batch(number=number, after=after, upto=upto) for number, after, upto, _ in rows]
-    copied = sum(count or 0 for *_, count in rows)
+    found = batches(crew.conns[0], live)
+    copied = sum(rows or 0 for _, rows in found)
     estimate = crew.conns[0].execute(_ESTIMATE, [live.oid]).fetchone()
-    if batches:
+    if found:
         logs.logger().info("online.resumed", table=live.table, rows=copied)
     return _Cutter(
         live=live,
-        left=[batch for batch, (*_, count) in zip(batches, rows, strict=True) if count is None],
-        last=batches[-1] if batches else None,
+        left=[batch for batch, rows in found if rows is None],
+        last=found[-1][0] if found else None,
         copied=copied,
         copied_before=copied,
         total=estimate[0] if estimate else None,
@@ -145,16 +160,20 @@ def _take_up(crew: Crew, live: Live) -> _Cutter:
     )
 
 
-def _copy_batch(crew: Crew, conn: Connection, live: Live, query: tuple[sql.Composed, list[str]], batch: _Batch) -> int:
+def _copy_batch(crew: Crew, conn: Connection, live: Live, query: tuple[sql.Composed, list[str]], batch: Batch) -> int:
     with crew.transaction(conn, live.schema):
         # An index scan whatever the statistics say; and a crash may take batches back with their marks.
         conn.execute("SET LOCAL enable_seqscan = off")
         conn.execute("SET LOCAL synchronous_commit = off")
         statement, values = query
-        row = conn.execute(statement, [*values, batch.number]).fetchone()
-        if row is None:  # what was inserted a second time goes with the transaction
-            raise LockLost("another run has copied the same rows meanwhile", hint="run it again")
-    return int(row[0])
+        return _assert_alone(conn.execute(statement, [*values, batch.number]).fetchone())
+
+
+def _assert_alone(row: tuple[int] | None) -> int:
+    """Return the answer. Raises LockLost where a killed run's last transaction was faster: this one is rolled back."""
+    if row is None:
+        raise LockLost("another run has copied the same rows meanwhile", hint="run it again")
+    return row[0]
 
 
 def _boundary(live: Live, after: Sequence[str] | None, size: int) -> tuple[sql.Composed, list[object]]:
@@ -167,25 +186,30 @@ def _boundary(live: Live, after: Sequence[str] | None, size: int) -> tuple[sql.C
     return sql.SQL(query).format(texts, source, above, key), [*(after or ()), size - 1]
 
 
-def _copy(live: Live, columns: Sequence[str]) -> Callable[[_Batch], tuple[sql.Composed, list[str]]]:
+def _copy(live: Live, columns: Sequence[str]) -> Callable[[Batch], tuple[sql.Composed, list[str]]]:
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     shadow, source = sql.Identifier(live.ours, ROWS), sql.Identifier(live.schema, live.table)
 
-    def statement(batch: _Batch) -> tuple[sql.Composed, list[str]]:
-        above = _compared(live, ">") if batch.after else sql.SQL("true")
-        upto = _compared(live, "<=") if batch.upto else sql.SQL("true")
+    def statement(batch: Batch) -> tuple[sql.Composed, list[str]]:
+        condition, values = within(live, batch)
         query = sql.SQL(_COPY).format(
             ours=sql.Identifier(live.ours),
             shadow=shadow,
             columns=names,
             live=source,
-            above=above,
-            upto=upto,
+            within=condition,
             key=_key(live),
         )
-        return query, [*(batch.after or ()), *(batch.upto or ())]
+        return query, values
 
     return statement
+
+
+def within(live: Live, batch: Batch) -> tuple[sql.Composed, list[str]]:
+    """Return the condition that holds for a batch's rows, and its values."""
+    above = _compared(live, ">") if batch.after else sql.SQL("true")
+    upto = _compared(live, "<=") if batch.upto else sql.SQL("true")
+    return sql.SQL("{} AND {}").format(above, upto), [*(batch.after or ()), *(batch.upto or ())]
 
 
 def _key(live: Live) -> sql.Composable:

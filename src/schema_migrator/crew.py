@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator import database, logs
 from schema_migrator.errors import SeveralErrors
@@ -17,6 +17,8 @@ from schema_migrator.workers import side_by_side
 if TYPE_CHECKING:
     from schema_migrator.database import Batch, Connection
     from schema_migrator.work import Work
+
+T = TypeVar("T")
 
 LAG_BYTES = 256 * 1024 * 1024
 """A replica that is further behind makes the crew pause."""
@@ -80,6 +82,23 @@ class Crew:
             side_by_side(numbers, self.work.interrupt, lambda number: self._guarded(self.conns[number], job))
         except SeveralErrors as error:  # what stops one member mostly stops all
             raise error.parts[0] from error
+
+    def share(self, items: Iterable[T], job: Callable[[Connection, T], None]) -> None:
+        """Let the members do the job with one item after the other, in their order. Raises what went wrong."""
+        waiting = iter(tuple(items))
+        turn = threading.Lock()
+
+        def work(conn: Connection) -> None:
+            while not self.failed.is_set():
+                self.work.interrupt.check()
+                self.pace.keep(conn)
+                with turn:
+                    item = next(waiting, None)
+                if item is None:
+                    return
+                job(conn, item)
+
+        self.each(work)
 
     def _guarded(self, conn: Connection, job: Callable[[Connection], None]) -> None:
         cancel = partial(conn.cancel_safe, timeout=3)

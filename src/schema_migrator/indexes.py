@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import time
 from typing import TYPE_CHECKING
 
@@ -40,26 +39,19 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
     place = f"{live.ours}.{ROWS}"
     built = {name for (name,) in first.execute(_BUILT, [place]).fetchall()}
     missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])
-    waiting: queue.SimpleQueue[Named] = queue.SimpleQueue()
-    for one in missing:
-        waiting.put(one)
     started, beat = time.monotonic(), crew.beat()
+    done: list[str] = []
 
-    def work(conn: Connection) -> None:
-        while not crew.failed.is_set():
-            crew.work.interrupt.check()
-            crew.pace.keep(conn)
-            try:
-                name, definition = waiting.get_nowait()
-            except queue.Empty:
-                return
-            _build_one(crew, conn, live, definition)
-            logs.logger().debug("online.index", index=name)
-            if beat.due():
-                left, spent = waiting.qsize(), round(time.monotonic() - started)
-                logs.logger().info("online.indexing", table=live.table, left=left, of=len(missing), seconds=spent)
+    def build_one(conn: Connection, one: Named) -> None:
+        name, definition = one
+        _build_one(crew, conn, live, definition)
+        done.append(name)
+        logs.logger().debug("online.index", index=name)
+        if beat.due():
+            left, spent = len(missing) - len(done), round(time.monotonic() - started)
+            logs.logger().info("online.indexing", table=live.table, left=left, of=len(missing), seconds=spent)
 
-    crew.each(work)
+    crew.share(missing, build_one)
     _make_primary(crew, live, key[0])
     seconds = round(time.monotonic() - started, 1)
     logs.logger().info("online.indexed", table=live.table, indexes=len(missing), seconds=seconds)

@@ -21,6 +21,7 @@ from schema_migrator import (
     fenced,
     indexes,
     logs,
+    proof,
     replay,
     shadow,
     swap,
@@ -163,6 +164,7 @@ def _settle(work: Work, those: Crew, live: Live, columns: Sequence[str], old: Re
     """Catch up with the writers, and let the new table be as fit as a table is that has been in use for long."""
     replay.drain(those, live, columns)
     _vacuum(those, live)
+    proof.prove(those, live, columns)
     swap.await_readers(work, live, old)
 
 

@@ -4,9 +4,10 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from psycopg import sql
 
 import rewriting
-from engine import Engine
+from engine import Connection, Engine
 from rewriting import Origin
 from schema_migrator.embedded import Server, private_server
 from stores import fresh
@@ -16,6 +17,26 @@ START = "1.2"
 ROWS = 6000
 SHARES = (0.3, 0.85)
 """When to kill, as a share of a whole run; `make sweep-online` tries many more."""
+
+ENDS_AT_THE_COMMIT = """
+CREATE FUNCTION public.spoil() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.number = 2 THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); END IF;
+  RETURN NULL;
+END $$;
+CREATE FUNCTION public.spoil_batches() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE made record;
+BEGIN
+  FOR made IN SELECT objid::regclass AS name FROM pg_event_trigger_ddl_commands()
+    WHERE object_identity ~ '^schema_migrator_online_[0-9]+\\.batches$' AND command_tag = 'CREATE TABLE'
+  LOOP
+    EXECUTE format('CREATE CONSTRAINT TRIGGER spoil AFTER INSERT ON %s DEFERRABLE INITIALLY DEFERRED
+      FOR EACH ROW EXECUTE FUNCTION public.spoil()', made.name);
+  END LOOP;
+END $$;
+CREATE EVENT TRIGGER spoil_batches ON ddl_command_end EXECUTE FUNCTION public.spoil_batches();
+"""
+NUMBERS = "SELECT array_agg(number ORDER BY number) FROM {}.batches"
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +57,29 @@ def test_killed_and_run_again(scene: tuple[Server, Origin, float], kind: str, sh
     outcome = kill(origin, server, START, kind, whole * share, random.Random(f"{kind} {share}"))  # noqa: S311
     assert outcome.problem == ""
     assert outcome.writes > 0
+
+
+def test_a_connection_that_ends_as_a_batch_is_noted(scene: tuple[Server, Origin, float]) -> None:
+    """The others note no batch after one whose note was lost: the next run would find no gap, and rows were gone."""
+    _, origin, _ = scene
+    database = origin.copy()
+    with origin.databases.admin(database) as admin:
+        admin.execute(ENDS_AT_THE_COMMIT)
+        ended = origin.run(database)
+        assert ended.code == 1
+        assert " broke: " in ended.stderr
+        admin.execute("DROP EVENT TRIGGER spoil_batches")
+        (numbers,) = admin.execute(sql.SQL(NUMBERS).format(schema(admin))).fetchone() or ([],)
+        assert numbers == list(range(len(numbers)))
+        admin.execute(sql.SQL("DROP TRIGGER spoil ON {}.batches").format(schema(admin)))
+        admin.execute("DROP FUNCTION public.spoil_batches(), public.spoil()")
+        again = origin.run(database)
+        assert again.code == 0, again.stderr
+        assert admin.execute("SELECT count(*) FROM executions_visibility").fetchone() == (ROWS,)
+
+
+def schema(connection: Connection) -> sql.Identifier:
+    """Return the name of the schema where the rewrite stands."""
+    row = connection.execute(r"SELECT nspname FROM pg_namespace WHERE nspname ~ '^schema_migrator_online_'").fetchone()
+    assert row is not None
+    return sql.Identifier(row[0])

@@ -253,6 +253,33 @@ def test_a_killed_run_is_carried_on(origin: Origin) -> None:
     assert_at_target(origin, database)
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "DELETE FROM {shadow} WHERE run_id = (SELECT min(run_id) FROM {table})",
+        "UPDATE {shadow} SET memo = 'other' WHERE run_id = (SELECT max(run_id) FROM {table})",
+        "UPDATE {shadow} SET run_id = 'nobody''s' WHERE run_id = (SELECT max(run_id) FROM {table})",
+        "UPDATE {shadow} SET search_attributes = '{{}}' WHERE run_id = (SELECT max(run_id) FROM {table})",
+    ],
+    ids=["a row is missing", "a value is another", "a row is too many", "a document is another"],
+)
+def test_a_copy_that_is_not_the_table_never_takes_its_place(origin: Origin, spoilt: str) -> None:
+    """Every row is compared before the swap: the table is left as it is, and nothing of the copy."""
+    database = origin.copy()
+    before, kept = picture(origin.databases, database).schema, rows(origin.databases, database)
+    with origin.held(database) as held:
+        held.kill()
+    with origin.databases.connect(database) as owner:
+        (schema,) = names(owner, SCHEMAS)
+        owner.execute(spoilt.format(shadow=f"{schema}.schema_migrator_shadow", table=TABLE).encode())
+        ended = origin.run(database)
+        assert ended.code == 3
+        assert f'rows of the copy of "{TABLE}" are not as in the table, which was left alone' in ended.stderr
+        assert (names(owner, SCHEMAS), names(owner, TRIGGERS)) == ([], [])
+    assert (picture(origin.databases, database).schema, rows(origin.databases, database)) == (before, kept)
+    assert origin.run(database).code == 0
+
+
 def test_an_unfinished_one_is_abandoned(origin: Origin) -> None:
     """With --abandon every trace goes, nothing else does, and what was written meanwhile stays."""
     database = origin.copy()
