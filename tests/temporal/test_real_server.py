@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from executions import fill
 from kill_points import Points
 from migrations import References
 from running import finish, run_cli, start_cli
@@ -15,6 +16,11 @@ from workflows import ATTRIBUTES, Orders
 
 pytestmark = [pytest.mark.temporal, pytest.mark.timeout(900)]
 OLD = {"TEMPORAL_VERSION": "1.29.1"}
+NEW = {"TEMPORAL_VERSION": "1.32.2"}
+ROWS = 30_000
+"""Of the visibility store that is written anew online: seconds."""
+BEATS = 25
+"""Five seconds and more of each workflow: those that have begun before an upgrade end after it."""
 NAMESPACE = {"name": "ameide", "retention": "3d", "searchAttributes": ATTRIBUTES}
 
 
@@ -70,6 +76,26 @@ def test_one_version_behind(databases: Databases, tmp_path: Path, store: str, ve
     assert finish(waiting).code == 0
     with serving(databases, tmp_path) as server:
         works(databases, server)
+
+
+@pytest.mark.parametrize(("rows", "ways"), [(0, ()), (ROWS, ("--rewrite", "online"))], ids=["as it stands", "online"])
+def test_upgraded_while_it_works(databases: Databases, tmp_path: Path, rows: int, ways: tuple[str, ...]) -> None:
+    """To the schemas of 1.32.2 under the running 1.29.1: workflows in flight go on, and each step is found."""
+    migrate(databases)
+    with databases.connect("visibility") as owner:
+        fill(owner, rows)
+    with serving(databases, tmp_path) as server:
+        bootstrap(databases, server)
+        with server.uncomplaining(), Orders(server.address, "ameide", beats=BEATS) as orders:
+            before = orders.started
+            done = migrate(databases, *ways, **NEW)
+            during = orders.started - before
+            orders.await_started(3)
+    assert [store["now"] for store in done] == ["1.19", "1.14"]
+    assert (during >= 1, orders.failed_tasks) == (True, 0)
+    with serving(databases, tmp_path) as server, Orders(server.address, "ameide", beats=3, first=1000) as orders:
+        pass
+    assert (orders.started >= 3, orders.failed_tasks) == (True, 0)
 
 
 @pytest.mark.parametrize(("store", "share"), [("default", 0.3), ("default", 0.8), ("visibility", 0.6)], ids=str)
