@@ -28,10 +28,11 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 @contextmanager
-def development_server(folder: Path) -> Iterator[str]:
-    """Start Temporal's development server; yield its frontend's address."""
-    port = free_port()
+def development_server(folder: Path, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
+    """Start Temporal's development server at one address; yield its frontend's."""
+    port = port or free_port()
     command = [Path(sys.executable).with_name("temporal"), "server", "start-dev", "--headless", "--port", str(port)]
+    command += ["--ip", host]
     # Its resource detection asks for a user's name, and a container's user may have none.
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "USER": "temporal"}
     with (
@@ -39,8 +40,8 @@ def development_server(folder: Path) -> Iterator[str]:
         subprocess.Popen([*command, "--log-level", "error"], env=environment, stdout=log, stderr=log) as process,
     ):
         try:
-            await_port(port, process)
-            yield f"127.0.0.1:{port}"
+            await_port(port, process, host)
+            yield f"{host}:{port}"
         finally:
             process.terminate()
 
@@ -51,14 +52,14 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def await_port(port: int, process: subprocess.Popen[bytes], host: str = "127.0.0.1") -> None:
     """Wait until somebody listens there; raise RuntimeError when the process has ended."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
         with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
+            if client.connect_ex((host, port)) == 0:
                 return
         time.sleep(0.1)
     raise TimeoutError(f"nobody listens on port {port} after {PATIENCE} s")
