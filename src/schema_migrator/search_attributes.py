@@ -1,26 +1,30 @@
-"""A namespace's own search attributes: added where they are missing, each once although several runs add it."""
+"""A namespace's own search attributes: added where they are missing, each once although several runs add it.
+
+They count as there when a client may use them: that is some seconds after the frontend lists them.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import tenacity
 
-from schema_migrator.errors import AlreadyThere, FrontendUnavailable, NamespaceRefused
+from schema_migrator.errors import AlreadyThere, FrontendRefused, FrontendUnavailable, NamespaceRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from temporalio.api.enums.v1 import IndexedValueType
 
     from schema_migrator.frontend import Frontend
 
 _PAUSE_SECONDS = 0.5
+_NOBODY = "schema-migrator"  # so that the question costs nothing, however many workflows there are
 
 
 async def add(there: Frontend, namespace: str, wanted: Mapping[str, str]) -> tuple[str, ...]:
-    """Add what is missing, and return its names when the frontend knows them; `wanted` are types by name.
+    """Add what is missing, and return its names when clients may use all; `wanted` are types by name.
 
     Raises NamespaceRefused where one has another type, or where there are too many, and FrontendUnavailable.
     """
@@ -31,6 +35,7 @@ async def add(there: Frontend, namespace: str, wanted: Mapping[str, str]) -> tup
         await _add_each(there, namespace, {name: wanted[name] for name in missing})
         _check_types(await _all_known(there, namespace, frozenset(missing)), wanted)
         await _once_each(there, namespace)
+    await _usable(there, namespace, wanted)
     return missing
 
 
@@ -54,17 +59,35 @@ async def _known(there: Frontend, namespace: str) -> dict[str, str]:
 
 async def _all_known(there: Frontend, namespace: str, expected: frozenset[str]) -> dict[str, str]:
     """Return the types by name once all that is expected is known, which takes seconds."""
-    retrying: tenacity.AsyncRetrying = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_result(lambda found: not expected <= found.keys()),
-        stop=there.stop,
-        wait=tenacity.wait_fixed(_PAUSE_SECONDS),
-    )
-    try:
-        return await retrying(_known, there, namespace)
-    except tenacity.RetryError as error:
+    unknown = tenacity.retry_if_result(lambda found: not expected <= found.keys())
+    return await _until_deadline(there, unknown)(_known, there, namespace)
+
+
+async def _usable(there: Frontend, namespace: str, names: Iterable[str]) -> None:
+    """Return once a query may name them: the frontend serves clients from a list of its own, some seconds old.
+
+    It is the list that starts of workflows are checked by (common/namespace/nsregistry/registry.go).
+    """
+    from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest  # noqa: PLC0415
+
+    terms = [f"WorkflowId = '{_NOBODY}'", *(f"`{name}` IS NULL" for name in names)]
+    request = CountWorkflowExecutionsRequest(namespace=namespace, query=" AND ".join(terms))
+    with suppress(FrontendRefused):  # who may add them need not be allowed to look for workflows
+        refused = tenacity.retry_if_exception_type(NamespaceRefused)
+        await _until_deadline(there, refused)(there.ask_of, there.workflows.count_workflow_executions, request)
+
+
+def _until_deadline(there: Frontend, again: tenacity.retry_base) -> tenacity.AsyncRetrying:
+    """Return what asks again and again. Raises FrontendUnavailable at the deadline."""
+
+    def late(_: tenacity.RetryCallState) -> NoReturn:
         raise FrontendUnavailable(
             f"the frontend at {there.address} does not know of its search attributes yet", hint="run it again"
-        ) from error
+        )
+
+    return tenacity.AsyncRetrying(
+        retry=again, stop=there.stop, wait=tenacity.wait_fixed(_PAUSE_SECONDS), retry_error_callback=late
+    )
 
 
 def _type_names() -> dict[int, str]:

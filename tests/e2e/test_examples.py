@@ -20,6 +20,7 @@ FIELD = "there-is-no-such-field"
 @pytest.fixture(scope="module")
 def place(cluster: Cluster) -> Iterator[str]:
     """Make a namespace, and the kinds that the cluster lacks; those go again."""
+    until(lambda: not leaving(cluster), "end of kinds that go")
     there = {item["metadata"]["name"] for item in cluster.items("CustomResourceDefinition")}
     needed = {(item["apiVersion"], item["kind"]) for item in examples.every()}
     made = [crd for crd in crds.found() if crd["metadata"]["name"] not in there and crds.kinds(crd) & needed]
@@ -31,6 +32,12 @@ def place(cluster: Cluster) -> Iterator[str]:
         yield name
     for crd in made:
         cluster.delete("CustomResourceDefinition", crd["metadata"]["name"])
+
+
+def leaving(cluster: Cluster) -> list[str]:
+    """Return the custom kinds that are being deleted, as an earlier run has left them."""
+    found = cluster.items("CustomResourceDefinition")
+    return [item["metadata"]["name"] for item in found if item["metadata"].get("deletionTimestamp")]
 
 
 def established(cluster: Cluster, name: str) -> bool:

@@ -16,7 +16,7 @@ from argocd import ARGOCD
 from cluster import Cluster, until
 from gitrepo import PLACE, repository
 from helm import Manifest
-from installation import OLDER, Installation, namespace
+from installation import NEWER, OLDER, Installation, namespace
 from migrations import STORES
 from stores import Databases, unique
 
@@ -28,30 +28,41 @@ PATIENCE = 1500.0
 def test_one_failure_stops_nobody(
     cluster: Cluster, databases: Databases, host: str, tmp_path: Path, measured: Measured
 ) -> None:
-    """Fifty installations from one list, five at a time: one that fails stays so, and all others are migrated."""
+    """Fifty installations from one list: one fails and stays so, all others are migrated, then upgraded five at a time.
+
+    New Applications may for a moment be twice as many: Argo CD counts one anew as it first sees its revision.
+    """
     example = copy.deepcopy(examples.one("ApplicationSet", "temporal-migrations"))
     elements = example["spec"]["generators"][0]["list"]["elements"]
     bound = example["spec"]["strategy"]["rollingSync"]["steps"][0]["maxUpdate"]
     with ExitStack() as stack:
         fleet = [member(cluster, stack.enter_context(namespace(cluster)), databases, host) for _ in elements]
-        broken = fleet[0]
-        broken.secret("wrong")
+        fleet[0].secret("wrong")
         folder = Path(os.environ.get("SCHEMA_MIGRATOR_TEST_GIT_FOLDER") or tmp_path) / unique("fleet")
         repo = repository(folder)
         repo.commit({})
         name = unique("fleet").replace("_", "-")
-        began = time.monotonic()
-        cluster.apply(adapted(example, name, repo.url, fleet))
         stack.callback(remove, cluster, name, fleet)
-        most = 0
-        for count in running(cluster, fleet, broken):
-            most = max(most, count)
-        lasted = time.monotonic() - began
-        assert 1 < most <= bound
-        for one in fleet[1:]:
-            one.assert_at(OLDER)
-        assert broken.versions() == {"default": None, "visibility": None}
-        measured(f"{len(fleet) - 1} of {len(fleet)} migrated in {lasted:.0f} s, at most {most} Jobs at a time")
+        made, first = rollout(cluster, adapted(example, name, repo.url, fleet, OLDER), fleet, OLDER)
+        upgraded, then = rollout(cluster, adapted(example, name, repo.url, fleet, NEWER), fleet, NEWER)
+        assert (1 < first <= 2 * bound, 1 < then <= bound) == (True, True)
+        assert fleet[0].versions() == {"default": None, "visibility": None}
+    count = f"{len(fleet) - 1} of {len(fleet)}"
+    measured(
+        f"{count} installed in {made:.0f} s, at most {first} Jobs at a time; "
+        f"upgraded in {upgraded:.0f} s, at most {then} at a time"
+    )
+
+
+def rollout(cluster: Cluster, fleets: Manifest, fleet: list[Installation], version: str) -> tuple[float, int]:
+    """Apply the set; return the seconds until all but the broken one are there, and how many Jobs ran at a time."""
+    began = time.monotonic()
+    cluster.apply(fleets)
+    most = max(running(cluster, fleet, version))
+    lasted = time.monotonic() - began
+    for one in fleet[1:]:
+        one.assert_at(version)
+    return lasted, most
 
 
 def member(cluster: Cluster, name: str, databases: Databases, host: str) -> Installation:
@@ -62,12 +73,13 @@ def member(cluster: Cluster, name: str, databases: Databases, host: str) -> Inst
     return made
 
 
-def adapted(example: Manifest, name: str, url: str, fleet: list[Installation]) -> Manifest:
+def adapted(example: Manifest, name: str, url: str, fleet: list[Installation], version: str) -> Manifest:
     """Return the example for these installations: its strategy and template, our addresses."""
+    example = copy.deepcopy(example)
     example["metadata"]["name"] = name
     spec = example["spec"]
     spec["generators"][0]["list"]["elements"] = [
-        {"name": one.namespace, "serverVersion": OLDER, **{store: one.databases.name(store) for store in STORES}}
+        {"name": one.namespace, "serverVersion": version, **{store: one.databases.name(store) for store in STORES}}
         for one in fleet
     ]
     source = spec["template"]["spec"]["source"]
@@ -79,8 +91,8 @@ def adapted(example: Manifest, name: str, url: str, fleet: list[Installation]) -
     return example
 
 
-def running(cluster: Cluster, fleet: list[Installation], broken: Installation) -> Iterator[int]:
-    """Yield how many hooks run, until all are done: all but one synced, and that one failed."""
+def running(cluster: Cluster, fleet: list[Installation], version: str) -> Iterator[int]:
+    """Yield how many hooks run, until all are done: all but the first one synced, and that one failed."""
     names = {one.namespace: f"{one.namespace}-migrations" for one in fleet}
     deadline = time.monotonic() + PATIENCE
     until(
@@ -90,17 +102,21 @@ def running(cluster: Cluster, fleet: list[Installation], broken: Installation) -
         jobs = [job for job in cluster.items("Job") if job["metadata"]["namespace"] in names]
         yield sum(1 for job in jobs if (job.get("status") or {}).get("active"))
         found = {item["metadata"]["name"]: item.get("status") or {} for item in cluster.items("Application", ARGOCD)}
-        states = {place: summary(found.get(name, {})) for place, name in names.items()}
-        failed = states.pop(broken.namespace) == "Failed"
+        states = {place: summary(found.get(name, {}), version) for place, name in names.items()}
+        failed = states.pop(fleet[0].namespace) == "Failed"
         if failed and set(states.values()) == {"Synced"}:
             return
     raise AssertionError(f"not done within {PATIENCE:.0f} s: {states}")
 
 
-def summary(status: dict[str, Any]) -> str:
-    """Return Synced, Failed, or anything else."""
+def summary(status: dict[str, Any], version: str) -> str:
+    """Return Synced or Failed, of that version, or anything else."""
+    sync = status.get("sync") or {}
+    values = sync.get("comparedTo", {}).get("source", {}).get("helm", {}).get("valuesObject", {})
+    if values.get("serverVersion") != version:
+        return "of another version"
     phase = str((status.get("operationState") or {}).get("phase"))
-    return phase if phase == "Failed" else str((status.get("sync") or {}).get("status"))
+    return phase if phase == "Failed" else str(sync.get("status"))
 
 
 def remove(cluster: Cluster, name: str, fleet: list[Installation]) -> None:

@@ -82,7 +82,7 @@ def test_a_frontend_that_hears_late_of_a_namespace(frontend: str) -> None:
     assert (done.code, errors(done)) == (0, []), done.stderr
     assert json.loads(done.stdout)["namespaces"][0]["updated"] is True
     events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
-    assert events == ["namespace.awaited", "namespace.awaited", "namespace.changed"]
+    assert events == [*["namespace.awaited"] * 3, "namespace.changed"]
 
 
 @pytest.mark.parametrize("wanted", [{"description": "orders"}, {"searchAttributes": {"CustomerId": "Keyword"}}])
@@ -112,6 +112,34 @@ def test_search_attributes_that_never_come(frontend: str) -> None:
         1,
         [f'error: namespace "{name}": the frontend at {at} does not know of its search attributes yet; run it again'],
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "times", "ends"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, 3, 0),
+        (grpc.StatusCode.INVALID_ARGUMENT, 1_000_000, 1),
+        (grpc.StatusCode.PERMISSION_DENIED, 1_000_000, 0),
+    ],
+    ids=["soon", "never", "not for us to see"],
+)
+def test_search_attributes_that_clients_may_not_use_yet(
+    frontend: str, code: grpc.StatusCode, times: int, ends: int
+) -> None:
+    """It ends well only when a query may name them, as the start of a workflow may then; else another try may help."""
+    name, asked = unique("unusable"), Counter[str]()
+
+    def answer(method: str) -> tuple[grpc.StatusCode, str] | None:
+        asked[method] += 1
+        refused = method == "CountWorkflowExecutions" and asked[method] <= times
+        return (code, "invalid search attribute: CustomerId.") if refused else None
+
+    with between(frontend, answer) as at:
+        wanted = {"name": name, "searchAttributes": {"CustomerId": "Keyword"}}
+        done = namespaces_run(at, wanted, SCHEMA_MIGRATOR_WAIT_TIMEOUT="10")
+        said = f'error: namespace "{name}": the frontend at {at} {UNLISTED}'
+    assert (done.code, errors(done)) == (ends, [said] * ends), done.stderr
+    assert asked["CountWorkflowExecutions"] > (3 if code is grpc.StatusCode.INVALID_ARGUMENT else 0)
 
 
 def test_one_of_several_search_attributes_is_already_there(frontend: str) -> None:
