@@ -16,7 +16,7 @@ def given(patch: pytest.MonkeyPatch, variables: dict[str, str], *, direct: bool 
     for name, value in variables.items():
         patch.setenv(name, value)
     found = parameters(read({}).stores[0], direct=direct)
-    constant = ("application_name", "client_encoding", "dbname")
+    constant = ("application_name", "client_encoding", "dbname", "tcp_user_timeout")
     return {name: value for name, value in found.items() if name not in constant and "keepalives" not in name}
 
 
