@@ -53,11 +53,14 @@ class Refusal(Enum):
     TLS = auto()
     FORBIDDEN = auto()
     FOREIGN = auto()
+    MISNAMED = auto()
 
 
 # The client library says what went wrong on the way only in texts, those of Rust's tonic and rustls. What is not
 # recognised is waited for until the deadline.
 _TEXTS = (
+    (Refusal.MISNAMED, r"Invalid URI|InvalidDnsName", "TEMPORAL_TLS_SERVER_NAME is no host's name", "correct it"),
+    (Refusal.MISNAMED, r"invalid target URL|InvalidUri", "TEMPORAL_ADDRESS is no host and port", "correct it"),
     (Refusal.ABSENT, r"dns error", "there is no such host", _THERE),
     (Refusal.ABSENT, r"ConnectionRefused", "connection refused", _THERE),
     (Refusal.ABSENT, r"TimeoutExpired|TimedOut|deadline has elapsed", "no answer", _THERE),
@@ -272,6 +275,8 @@ def _explain(kind: Refusal, words: str, hint: str, shown: Credentials, patience:
             return TlsRejected(f"no TLS connection to the frontend at {address}: {words}", hint=hint)
         case Refusal.FORBIDDEN:
             return FrontendRefused(f"the frontend at {address} does not let us: {words}", hint=hint)
+        case Refusal.MISNAMED:
+            return SettingsError(f"{words} (frontend {address})", hint=hint)
         case Refusal.FOREIGN:
             return FrontendRefused(f"there is no frontend at {address}: {words}", hint=hint)
 

@@ -12,6 +12,7 @@ from schema_migrator import frontend, logs, search_attributes
 from schema_migrator.credentials import credentials
 from schema_migrator.errors import (
     AlreadyThere,
+    FrontendUnavailable,
     MigratorError,
     NamespaceMissing,
     NamespaceRefused,
@@ -70,7 +71,8 @@ def ensure(
     async def work() -> tuple[Outcome, ...]:
         there = await frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
         done, errors = await _each(there, those, update=update)
-        errors += await _missing(there, check) if check else []
+        gone = any(isinstance(error, FrontendUnavailable) for error in errors)
+        errors += await _missing(there, check) if check and not gone else []
         if errors:
             raise combine(errors)
         return done
@@ -81,7 +83,7 @@ def ensure(
 async def _each(
     there: Frontend, those: Iterable[Wanted], *, update: bool
 ) -> tuple[tuple[Outcome, ...], list[MigratorError]]:
-    """One that is refused leaves the others theirs."""
+    """One that is refused leaves the others theirs; a frontend that is gone ends it."""
     done, errors = [], []
     for one in those:
         try:
@@ -89,6 +91,8 @@ async def _each(
         except MigratorError as error:
             error.message = f'namespace "{one.name}": {error.message}'
             errors.append(error)
+            if isinstance(error, FrontendUnavailable):
+                break
     return tuple(done), errors
 
 
@@ -183,7 +187,7 @@ async def _update(there: Frontend, one: Wanted) -> None:
 async def _missing(there: Frontend, names: tuple[str, ...]) -> list[MigratorError]:
     """Return an error for each name that no namespace has."""
     existing = await _existing(there)
-    return [_explain(name, existing, there.address) for name in dict.fromkeys(names) if name not in existing]
+    return [_explain(name, existing, there.address) for name in dict.fromkeys(names) if name not in {*existing, SYSTEM}]
 
 
 async def _existing(there: Frontend) -> list[str]:

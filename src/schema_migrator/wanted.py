@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,18 +21,20 @@ _VARIABLE, _FILE = f"{PREFIX}NAMESPACES", f"{PREFIX}NAMESPACES_FILE"
 SYSTEM = "temporal-system"
 """Temporal's own namespace."""
 _DURATION = re.compile(r"(?:([0-9]{1,7})d)?(?:([0-9]{1,7})h)?(?:([0-9]{1,7})m)?(?:([0-9]{1,7})s)?")
-_LONGEST = timedelta(days=3_650_000)  # a protobuf Duration ends after ten thousand years
+_LONGEST = timedelta(days=36_500)  # the server takes more for just that, and says nothing
+_A_DURATION = f"a duration such as 72h or 3d, at most {_LONGEST.days}d"
+_SHOWN = 200
 _LONGEST_NAME = 1000  # limit.maxIDLength of the server, by default
 
 
 def _retention(value: object) -> object:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None or not value:
-        raise ValueError("a duration such as 72h or 3d")
+        raise ValueError(_A_DURATION)
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     if not timedelta() < length <= _LONGEST:
-        raise ValueError("a duration such as 72h or 3d")
+        raise ValueError(_A_DURATION)
     return length
 
 
@@ -45,6 +48,16 @@ def _name(value: object) -> object:
     return value
 
 
+def _attribute(value: object) -> object:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or "`" in value:
+        raise ValueError("a name of printable letters, none of them a backquote")  # no query could name it
+    return value
+
+
+_Attribute = Annotated[str, BeforeValidator(_attribute)]
+_Type = Literal["Text", "Keyword", "Int", "Double", "Bool", "Datetime", "KeywordList"]
+
+
 class Wanted(BaseModel):
     """A namespace as it is to be; what is None stays as it is, or as the server makes it."""
 
@@ -55,9 +68,7 @@ class Wanted(BaseModel):
     owner: str | None = None
     retention: Annotated[timedelta | None, BeforeValidator(_retention)] = None
     data: dict[str, str] = Field(default_factory=dict)
-    search_attributes: dict[str, Literal["Text", "Keyword", "Int", "Double", "Bool", "Datetime", "KeywordList"]] = (
-        Field(default_factory=dict, validation_alias="searchAttributes")
-    )
+    search_attributes: dict[_Attribute, _Type] = Field(default_factory=dict, validation_alias="searchAttributes")
 
 
 _LIST = TypeAdapter(list[Wanted])
@@ -82,7 +93,7 @@ def wanted(settings: ClientSettings) -> tuple[Wanted, ...]:
     if settings.namespaces_file is not None:
         return _parsed(_text(settings.namespaces_file), f'{_FILE} "{settings.namespaces_file}"')
     text = settings.namespaces or ""
-    if text.startswith(("[", "{")):
+    if text.startswith(("[", "{", '"')):
         return _parsed(text, _VARIABLE)
     names = [{"name": name.strip()} for name in text.split(",")] if text else []
     return _checked(names, _VARIABLE)
@@ -119,14 +130,20 @@ def _checked(found: object, place: str) -> tuple[Wanted, ...]:
 
 def _explain(first: Any, place: str) -> SettingsError:  # noqa: ANN401 - pydantic's dict
     number, *below = first["loc"] or ("",)
-    field = ".".join(map(str, below))
+    field = _shown(".".join(map(str, below)))
     what = f"{place}: number {int(number) + 1}" if number != "" else place
     context = {key: str(text) for key, text in first.get("ctx", {}).items()}
     expected = _EXPECTED.get(first["type"], first["msg"]).format(**context)
     value = first["input"]
-    shown = f' is "{value}"' if isinstance(value, str | int | float) and field else ""
+    shown = f' is "{_shown(value)}"' if isinstance(value, str | int | float) and field else ""
     if first["type"] == "missing":
         return SettingsError(f"{what} has no {field}", hint=f"give its {field}")
     if first["type"] == "extra_forbidden":
         return SettingsError(f"{what} has {field}, which is not known, expected {expected}")
     return SettingsError(f"{what}{f', {field}' if field else ''}{shown}, expected {expected}")
+
+
+def _shown(value: str | float) -> str:
+    """Return a value in one line, without quotes."""
+    text = json.dumps(str(value), ensure_ascii=False)[1:-1]
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -52,6 +52,21 @@ def test_no_such_host() -> None:
     ]
 
 
+@pytest.mark.parametrize("address", ["256.1.1.1:7233", "{h}:1", '"h":1', "[:::]:1"])
+def test_an_address_that_is_none(address: str) -> None:
+    """No waiting makes it one."""
+    clock = Clock()
+    said = f"error: TEMPORAL_ADDRESS is no host and port (frontend {address}); correct it"
+    assert (sentences(address, 2), clock.seconds < 30) == ([said], True)
+
+
+def test_a_servers_name_that_is_none(frontend: str) -> None:
+    """It is told which setting is wrong."""
+    said = f"error: TEMPORAL_TLS_SERVER_NAME is no host's name (frontend {frontend}); correct it"
+    named = {"TEMPORAL_TLS": "true", "TEMPORAL_TLS_SERVER_NAME": "a b/c"}
+    assert sentences(frontend, 2, **named) == [said]
+
+
 @pytest.mark.parametrize("command", [["wait", "--for", "frontend"], ["namespaces", "--namespaces", "ameide"]])
 def test_refused(command: list[str]) -> None:
     """It is waited for until the deadline and no longer, with a line about it."""

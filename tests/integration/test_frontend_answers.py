@@ -142,6 +142,23 @@ def test_search_attributes_that_clients_may_not_use_yet(
     assert asked["CountWorkflowExecutions"] > (3 if code is grpc.StatusCode.INVALID_ARGUMENT else 0)
 
 
+def test_a_frontend_that_goes_away(frontend: str) -> None:
+    """One sentence, not one a namespace: the others would only wait as long."""
+    names = [unique("gone") for _ in range(3)]
+
+    def answer(method: str) -> tuple[grpc.StatusCode, str] | None:
+        gone = method in ("RegisterNamespace", "ListNamespaces")
+        return (grpc.StatusCode.DATA_LOSS, "The disk is gone.") if gone else None
+
+    with between(frontend, answer) as at:
+        env = environment(TEMPORAL_ADDRESS=at, SCHEMA_MIGRATOR_NAMESPACES=",".join(names))
+        done = run_cli(env, "namespaces", "--check", "default")
+    assert done.code == 1
+    assert errors(done) == [
+        f'error: namespace "{names[0]}": the frontend at {at} failed: The disk is gone; run it again'
+    ]
+
+
 def test_one_of_several_search_attributes_is_already_there(frontend: str) -> None:
     """Another run was faster with one of them: the others are added one by one."""
     name, told = unique("faster"), iter([(grpc.StatusCode.ALREADY_EXISTS, "Search attribute A already exists.")])

@@ -28,7 +28,7 @@ def refused(text: str) -> str:
         ("3d", timedelta(days=3)),
         ("72h", timedelta(days=3)),
         ("1d12h30m15s", timedelta(days=1, hours=12, minutes=30, seconds=15)),
-        ("3650000d", timedelta(days=3_650_000)),
+        ("36500d", timedelta(days=36_500)),
     ],
 )
 def test_retentions(text: str, length: timedelta) -> None:
@@ -37,17 +37,39 @@ def test_retentions(text: str, length: timedelta) -> None:
     assert one.retention == length
 
 
-@pytest.mark.parametrize("value", ["", "3", "3 d", "d", "-3d", "0h", "0d0h", "3w", "3h2d", "1e9d", "9999999d", "٣d"])
+@pytest.mark.parametrize(
+    "value", ["", "3", "3 d", "d", "-3d", "0h", "0d0h", "3w", "3h2d", "1e9d", "9999999d", "36501d", "٣d"]
+)
 def test_retentions_that_are_none(value: str) -> None:
     """What is no duration is shown, with an example."""
     found = refused(json.dumps([{"name": "a", "retention": value}]))
-    assert found == f': number 1, retention is "{value}", expected a duration such as 72h or 3d'
+    assert found == f': number 1, retention is "{value}", expected a duration such as 72h or 3d, at most 36500d'
+
+
+@pytest.mark.parametrize("name", ["", " ", "a`b", "x` OR 1=1 OR `x", "a\nb"])
+def test_search_attributes_that_no_query_could_name(name: str) -> None:
+    """The server would take them, and they would hold a column for good."""
+    found = refused(json.dumps([{"name": "a", "searchAttributes": {name: "Int"}}]))
+    assert "expected a name of printable letters, none of them a backquote" in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("text", ['"ameide"', '"a","b"'])
+def test_quoted_names(text: str) -> None:
+    """A name with its quotes is an accident of quoting."""
+    assert refused(text).strip()
+
+
+def test_a_refused_value_is_one_line_and_short() -> None:
+    """Whatever is in it."""
+    found = refused(json.dumps([{"name": "a", "retention": "a\nb" + "x" * 1000}]))
+    assert ("\n" in found, len(found) < 400) == (False, True)
 
 
 def test_a_retention_that_is_a_number() -> None:
     """YAML's 72 is no duration: it could be hours or days."""
     found = refused('[{"name": "a", "retention": 72}]')
-    assert found == ': number 1, retention is "72", expected a duration such as 72h or 3d'
+    assert found == ': number 1, retention is "72", expected a duration such as 72h or 3d, at most 36500d'
 
 
 @pytest.mark.parametrize(("length", "text"), [(259200, "3d"), (129600, "36h"), (5400, "90m"), (61, "61s"), (0, "0s")])
@@ -63,9 +85,9 @@ def test_durations(length: int, text: str) -> None:
         ("a,b,a", ' has the namespace "a" twice; give it once'),
         ("temporal-system", ': number 1, name is "temporal-system", expected a namespace that is not Temporal\'s own'),
         ('[{"name": " a"}]', ': number 1, name is " a", expected a name without blanks around it'),
-        ('[{"name": "a\\nb"}]', ': number 1, name is "a\nb", expected a name without blanks around it'),
+        ('[{"name": "a\\nb"}]', ': number 1, name is "a\\nb", expected a name without blanks around it'),
         ('[{"name": 1}]', ': number 1, name is "1", expected a name without blanks around it'),
-        ('[{"name": "%s"}]' % ("x" * 1001), f': number 1, name is "{"x" * 1001}", expected at most 1000 bytes'),
+        ('[{"name": "%s"}]' % ("x" * 1001), f': number 1, name is "{"x" * 200}...", expected at most 1000 bytes'),
         ("[{}]", ": number 1 has no name; give its name"),
         ('["a"]', ": number 1, expected an object"),
         ('{"name": "a"}', ", expected a list of objects"),
