@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from unittest.mock import patch
 
 import jsonschema
@@ -10,7 +11,7 @@ import yaml
 
 import examples
 from crds import UnknownKindError, validate
-from helm import ROOT, Manifest, rendered
+from helm import CHART, Manifest, rendered
 from schema_migrator import cli
 from schema_migrator.settings import read
 from stores import RELEASES
@@ -67,21 +68,25 @@ def test_a_wrong_field_fails(case: str) -> None:
 
 
 def of_our_chart() -> list[Manifest]:
-    """Return the Applications of our chart that carry their values."""
+    """Return what Argo CD gives helm for the Applications of our chart."""
     sources = [item["spec"]["source"] for item in examples.applications()]
-    return [
-        source["helm"]["valuesObject"]
-        for source in sources
-        if source.get("path") == examples.CHART and "valuesObject" in source["helm"]
-    ]
+    return [source["helm"] for source in sources if source.get("path") == examples.CHART]
+
+
+def values_files(given: Manifest) -> list[Path]:
+    """Return the values files of an Application as Argo CD looks for them, from the chart."""
+    named = [(CHART / file).resolve() for file in given.get("valueFiles", ())]
+    return [file for file in named if file.exists() or not given.get("ignoreMissingValueFiles")]
 
 
 def test_the_chart_takes_their_values() -> None:
     """Values in Applications and in files render to what Kubernetes takes and to settings of ours."""
     found = of_our_chart()
-    assert len(found) == 51
-    for values in [found[0], found[-1]]:
-        check(rendered(*(f"--set-json={key}={json.dumps(values[key])}" for key in values)))
+    assert len(found) == 52
+    for given in {json.dumps(one): one for one in (*found[:2], *found[-2:])}.values():
+        values = given.get("valuesObject", {})
+        files = [word for file in values_files(given) for word in ("--values", str(file))]
+        check(rendered(*files, *(f"--set-json={key}={json.dumps(values[key])}" for key in values)))
     base = examples.values("cloudnativepg")
     check(rendered("--values", str(base)))
     check(rendered("--values", str(base), "--values", str(examples.values("production"))))
@@ -89,14 +94,8 @@ def test_the_chart_takes_their_values() -> None:
 
 def test_values_files_are_where_applications_look() -> None:
     """A values file that an Application of our chart names is found as Argo CD looks for it, from the chart."""
-    sources = [item["spec"]["source"] for item in examples.applications()]
-    named = [
-        ROOT / source["path"] / file
-        for source in sources
-        if source.get("path") == examples.CHART
-        for file in source["helm"].get("valueFiles", ())
-    ]
-    assert [file.resolve() for file in named] == [examples.values("cloudnativepg")]
+    named = {file for given in of_our_chart() for file in values_files(given)}
+    assert named == {examples.values("cloudnativepg"), examples.values("argocd/fleet")}
 
 
 def check(manifests: list[Manifest]) -> None:

@@ -154,8 +154,8 @@ def test_two_syncs_in_a_row(application: Application, installation: Installation
         stopped.await_arrival()
         two = application.commit(installation.values({"serverVersion": NEWER, "forceTrigger": "two"}))
         until(lambda: application.status()["sync"]["revision"] == two, "comparison with the second commit", 90)
-        assert application.operation()["phase"] == "Running"
-        assert application.operation()["syncResult"]["revision"] == one
+        running = until(lambda: application.operation().get("syncResult"), "state of the first sync")
+        assert (application.operation()["phase"], running["revision"]) == ("Running", one)
         assert len(installation.pods()) == 1
         stopped.open()
         ended = application.ended(two, 180)

@@ -23,7 +23,7 @@ def test_a_life(installation: Installation, measured: Measured) -> None:
     assert done.returncode != 0
     assert "pre-upgrade hooks failed" in done.stderr
     assert "PodFailurePolicy" in done.stderr
-    (words,) = installation.last_words()
+    *_, words = installation.last_words()
     assert "the Secret and the role's password differ" in words
     installation.assert_at(OLDER)
     installation.secret()

@@ -93,7 +93,8 @@ def test_a_selective_sync_is_noticed(application: Application, installation: Ins
 
 def test_self_heal_is_noticed(application: Application, installation: Installation, measured: Measured) -> None:
     """Self-heal puts the trigger back over an emptied database and skips the hook: `wait` tells."""
-    first(application, installation, {"automated": {"prune": True, "selfHeal": True}, "retry": {"limit": 0}})
+    first(application, installation)
+    application.create({"automated": {"prune": True, "selfHeal": True}, "retry": {"limit": 0}})
     for store in ("default", "visibility"):
         with installation.databases.admin(installation.databases.name(store)) as admin:
             admin.execute("DROP SCHEMA public CASCADE")
