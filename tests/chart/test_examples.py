@@ -209,6 +209,6 @@ def test_the_operators_release_is_carried() -> None:
 
 def test_values_files_are_no_manifests() -> None:
     """What the walk over manifests leaves out is rendered with the chart instead."""
-    left = {str(path.parent.name) for path in examples.EXAMPLES.rglob("values.yaml")}
-    assert left == {"cloudnativepg", "production"}
+    left = {str(path.parent.relative_to(examples.EXAMPLES)) for path in examples.EXAMPLES.rglob("values.yaml")}
+    assert left == {"argocd/fleet", "cloudnativepg", "production"}
     assert all("kind" not in yaml.safe_load(examples.values(folder).read_text()) for folder in left)
