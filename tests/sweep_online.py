@@ -110,7 +110,7 @@ def kill(origin: Origin, server: Server, start: str, kind: str, moment: float, c
         over = process.poll() is not None
         KILLS[kind](scene)
         killed = finish(process)
-        time.sleep(PAUSE)
+        time.sleep(chance.choice((0, PAUSE)))  # at once, or when all that was sent has ended
         again = origin.run(database)
         time.sleep(PAUSE)
     wrong = [*ended_badly(again), *origin.problems(database, load), *origin.broken_indexes(database)]

@@ -92,6 +92,7 @@ class _Cutter:
         after = self.last.upto if self.last else None
         number = self.last.number + 1 if self.last else 0
         with crew.transaction(conn, self.live.schema):
+            conn.execute("SET LOCAL enable_seqscan = off")
             row = conn.execute(*_boundary(self.live, after, self.size)).fetchone()
             upto = list(row) if row else None
             note = sql.SQL(_NOTE).format(ours=sql.Identifier(self.live.ours))
@@ -178,9 +179,10 @@ def _assert_alone(row: tuple[int] | None) -> int:
 
 def _boundary(live: Live, after: Sequence[str] | None, size: int) -> tuple[sql.Composed, list[object]]:
     """Return the query for the key that ends a batch of so many rows; without a row, the batch is the last."""
-    key = _key(live)
+    # Bare names would be those of the texts, by which no index is sorted.
+    key = sql.SQL(", ").join(sql.Identifier("l", name) for name in live.key_names)
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in live.key_names)
-    query = "SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET %s LIMIT 1"
+    query = "SELECT {} FROM {} l WHERE {} ORDER BY {} OFFSET %s LIMIT 1"
     source = sql.Identifier(live.schema, live.table)
     above = _compared(live, ">") if after else sql.SQL("true")
     return sql.SQL(query).format(texts, source, above, key), [*(after or ()), size - 1]

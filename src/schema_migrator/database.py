@@ -48,6 +48,13 @@ _LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
 _SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
+# A client that vanished without a word loses its locks within a minute; in a pipeline no transaction counts as idle.
+_ALIVE = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
 _LOCKED = (TableLockTimeout, "other sessions kept a table locked: {text}", "run it again")
 _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
     **dict.fromkeys(_CONTENDED, _LOCKED),
@@ -160,6 +167,7 @@ def configure(conn: Connection, schema: str | None, limits: Limits, name: str, *
         "idle_in_transaction_session_timeout": "60s",  # a lost client's locks end
         "client_connection_check_interval": "5s",  # PostgreSQL 14: a lost client's statement ends
         "application_name": name,
+        **_ALIVE,
     } | ({"search_path": sql.Identifier(schema).as_string(conn)} if schema else {})
     conn.execute(
         "SELECT set_config(s.name, v.value, %s) FROM pg_catalog.pg_settings s"

@@ -52,9 +52,9 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
     try:
         live = _begin(work, plan, online, steps)
         with crew.gathered(work) as those:
-            columns = shadow.copied(work.conn, live, _shape(online))
+            columns = shadow.columns(work.conn, live, _shape(online), computed=False)
             old = _fill(those, live, online, columns)
-            _settle(work, those, live, columns, old)
+            _settle(work, those, live, online, columns, old)
             locked = _swap(those, plan, online, steps, live, columns)
     except (TableChanged, NotAsRehearsed, NoSpace):
         abandon(work, plan.schema)
@@ -160,11 +160,11 @@ def _fill(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> Re
     return old
 
 
-def _settle(work: Work, those: Crew, live: Live, columns: Sequence[str], old: Readers) -> None:
+def _settle(work: Work, those: Crew, live: Live, online: Online, columns: Sequence[str], old: Readers) -> None:
     """Catch up with the writers, and let the new table be as fit as a table is that has been in use for long."""
     replay.drain(those, live, columns)
     _vacuum(those, live)
-    proof.prove(those, live, columns)
+    proof.prove(those, live, _shape(online))
     swap.await_readers(work, live, old)
 
 

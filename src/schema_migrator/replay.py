@@ -96,6 +96,14 @@ def finish(conn: Connection, live: Live, columns: Sequence[str]) -> None:
     conn.execute(statement(live, columns), [None])
 
 
+def assert_little(conn: Connection, live: Live) -> None:
+    """Raise TableLockTimeout where much was logged while the swap's lock was waited for: nobody is to wait for that."""
+    if waiting(conn, live) > _MANY:
+        raise TableLockTimeout(
+            f'many rows of "{live.table}" changed while its lock was waited for', hint="run it again: it carries on"
+        )
+
+
 def waiting(conn: Connection, live: Live) -> int:
     """Return how many log entries wait."""
     row = conn.execute(sql.SQL("SELECT count(*) FROM {}.log").format(sql.Identifier(live.ours))).fetchone()

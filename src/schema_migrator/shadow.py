@@ -35,14 +35,19 @@ _PRIMARY = """
 SELECT c.relname::text, pg_get_indexdef(c.oid, 0, true)
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = %s AND i.indisprimary
 """
-_COPIED = """
+_STAYING = """
 SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND (a.attgenerated = '' OR %s)
   AND a.attname <> ALL (%s)
 """
 _DEFINITION = re.compile(
     r"""(?P<head>CREATE (UNIQUE )?INDEX ("([^"]|"")+"|[^" ]+) ON )(ONLY )?\S+(?P<rest> USING .*)""", re.DOTALL
 )
+# Beside what a snapshot has; what PostgreSQL 13 has no column for is none.
+_FINE = """
+SELECT a.attname::text, a.attstorage::text, to_jsonb(a) ->> 'attcompression', col_description(a.attrelid, a.attnum)
+FROM pg_catalog.pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
 _WATCHED = "SELECT tgenabled::text FROM pg_catalog.pg_trigger WHERE tgrelid = %s AND tgname = %s"
 _OWNER = "SELECT pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class WHERE oid = %s"
 _CHECKS = """
@@ -109,7 +114,8 @@ def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
     answer = dress.ask(conn, oid, _qualified(conn, ours, ROWS), ours, shape.gone, indexes)
     taken, worn = snapshot.take(conn), dress.read(answer)
     own = sorted((key, text) for key, text in taken.objects.items() if table_of(key) == shape.table)
-    told = repr((oid, file, key, own, worn, shape.added, shape.indexes, shape.checks))
+    fine = conn.execute(_FINE, [oid]).fetchall()
+    told = repr((oid, file, key, own, worn, fine, shape.added, shape.gone, shape.indexes, shape.checks))
     fingerprint = hashlib.sha256(told.encode()).hexdigest()
     return Live(schema=schema, table=shape.table, oid=oid, key=key, dress=worn, fingerprint=fingerprint)
 
@@ -148,10 +154,10 @@ def watch(conn: Connection, live: Live) -> None:
     conn.execute(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(source, trigger))
 
 
-def copied(conn: Connection, live: Live, shape: Shape) -> tuple[str, ...]:
-    """Return the columns whose values are carried over: those that stay and are not computed."""
+def columns(conn: Connection, live: Live, shape: Shape, *, computed: bool) -> tuple[str, ...]:
+    """Return the columns that stay, those that are computed only if wanted."""
     added = [name for name, _ in shape.added]
-    row = conn.execute(_COPIED, [_qualified(conn, live.ours, ROWS), added]).fetchone()
+    row = conn.execute(_STAYING, [_qualified(conn, live.ours, ROWS), computed, added]).fetchone()
     return tuple(row[0]) if row else ()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from schema_migrator import database, fenced, logs, records, replay, shadow
+from schema_migrator import database, fenced, logs, records, replay, shadow, tables
 from schema_migrator.errors import NotAsRehearsed, TableChanged, TableLockTimeout
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def swap(
         conn.execute("SELECT 1").fetchone()  # nothing that was sent before is waited for until then
         started = time.monotonic()
         assert_same(conn, live, online.shape)
+        replay.assert_little(conn, live)
         replay.finish(conn, live, columns)
         shadow.retire(conn, live, online, kept=work.settings.run.keep_old)
         wrong = fenced.deviations(conn, online.shape.touched, online.shape.end)
@@ -93,10 +94,19 @@ def swap(
 
 
 def assert_same(conn: Connection, live: Live, shape: Shape) -> None:
-    """Raise TableChanged unless the live table is as it was when the copy began, and its changes are logged."""
+    """Raise TableChanged unless the live table is as it was when the copy began, and its changes are logged.
+
+    Nor may there be anything by now that forbids an online rewrite.
+    """
     now = shadow.look(conn, live.schema, shape)
     if now is None or now.fingerprint != live.fingerprint or not shadow.watched(conn, live):
         raise TableChanged(
             f'the table "{live.table}" was truncated or altered while it was written anew',
             hint="run it again: it starts anew from what is there now",
+        )
+    new = ", ".join(tables.hindrances(conn, live.schema).get(live.table, ()))
+    if new:
+        raise TableChanged(
+            f'while the table "{live.table}" was written anew, it got what would have stayed with the old one: {new}',
+            hint="run plan: it says what that means for the rewrite",
         )

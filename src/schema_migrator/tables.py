@@ -94,8 +94,13 @@ def read(conn: Connection, schema: str) -> dict[str, Table]:
     """Return the tables of a schema by name. One that somebody keeps locked raises LockNotAvailable."""
     with database.transaction(conn, schema, _LIMITS, name=database.APPLICATION):
         sizes = conn.execute(_SIZES, [schema]).fetchall()
-        found = conn.execute(_HINDRANCES, [schema]).fetchall()
-    reasons: dict[str, list[str]] = {}
-    for name, what in found:
-        reasons.setdefault(name, []).append(what)
-    return {name: Table(size=size, hindrances=tuple(dict.fromkeys(reasons.get(name, ())))) for name, size in sizes}
+        reasons = hindrances(conn, schema)
+    return {name: Table(size=size, hindrances=reasons.get(name, ())) for name, size in sizes}
+
+
+def hindrances(conn: Connection, schema: str) -> dict[str, tuple[str, ...]]:
+    """Return what keeps tables of a schema from being written anew online, by their names."""
+    found: dict[str, dict[str, None]] = {}
+    for name, what in conn.execute(_HINDRANCES, [schema]).fetchall():
+        found.setdefault(name, {})[what] = None
+    return {name: tuple(reasons) for name, reasons in found.items()}

@@ -190,6 +190,8 @@ MEDDLING = {
     "truncated": f"TRUNCATE {TABLE}",
     "a column more": f"ALTER TABLE {TABLE} ADD COLUMN own int",
     "an index more": f"CREATE INDEX own ON {TABLE} (run_id)",
+    "a comment": f"COMMENT ON COLUMN {TABLE}.memo IS 'meanwhile'",
+    "another storage": f"ALTER TABLE {TABLE} ALTER memo SET STORAGE EXTERNAL",
     "another right": f"GRANT SELECT ON {TABLE} TO PUBLIC",
     "log switched off": f"ALTER TABLE {TABLE} DISABLE TRIGGER schema_migrator_log",
     "log dropped": f"DROP TRIGGER schema_migrator_log ON {TABLE}",
@@ -214,6 +216,51 @@ def test_a_table_that_changes_meanwhile_is_left_as_it_is(origin: Origin, meddlin
         assert one(owner, "SELECT curr_version FROM schema_version") == BEGUN
         assert origin.run(database).code == 0
         assert one(owner, COUNT) == left
+
+
+FORBIDDEN = {
+    "publication": f"CREATE PUBLICATION own FOR TABLE {TABLE}",
+    "rule": f"CREATE RULE own AS ON DELETE TO {TABLE} WHERE false DO ALSO NOTHING",
+    "view": f"CREATE VIEW own AS SELECT memo FROM {TABLE}",
+    "foreign key": f"CREATE TABLE own (n bpchar, r bpchar, CONSTRAINT own FOREIGN KEY (n, r) REFERENCES {TABLE})",
+}
+
+
+@pytest.mark.parametrize("made", FORBIDDEN.values(), ids=FORBIDDEN)
+def test_what_forbids_it_and_comes_meanwhile(origin: Origin, made: str) -> None:
+    """It is looked for again under the swap's lock, since it would stay with the old table: nothing is swapped."""
+    database = origin.copy()
+    with origin.held(database) as held, origin.databases.admin(database) as admin:
+        held.holder.execute(made.encode())
+        ended = held.release()
+        assert ended.code == 1
+        assert "it got what would have stayed with the old one: " in ended.stderr
+        assert "own" in ended.stderr.splitlines()[-1]
+        assert (names(admin, SCHEMAS), names(admin, TRIGGERS), one(admin, COUNT)) == ([], [], ROWS)
+        assert origin.run(database).code == 3
+
+
+HIDDEN = f"""
+INSERT INTO {TABLE}
+  (namespace_id, run_id, start_time, execution_time, workflow_id, workflow_type_name, status, encoding)
+SELECT namespace_id, 'hidden', start_time, execution_time, workflow_id, workflow_type_name, status, encoding
+FROM {TABLE} LIMIT 1
+"""
+
+
+def test_a_row_that_no_index_leads_to(origin: Origin) -> None:
+    """A damaged primary key hides it from the copy, but not from the comparison: the table stays, with it."""
+    database = origin.copy()
+    ready = "UPDATE pg_index SET indisready = %s WHERE indrelid = %s::regclass AND indisprimary"
+    with origin.databases.admin(database) as admin:
+        admin.execute(ready, [False, TABLE])
+        admin.execute(HIDDEN.encode())
+        admin.execute(ready, [True, TABLE])
+        ended = origin.run(database)
+        assert ended.code == 3
+        assert "1 rows of the copy" in ended.stderr
+        assert "amcheck" in ended.stderr
+        assert one(admin, COUNT) == ROWS + 1
 
 
 def test_a_version_that_moves_meanwhile(origin: Origin) -> None:
