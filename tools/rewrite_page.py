@@ -10,6 +10,8 @@ VENDOR, ONLINE = "vendor", "online"
 WAYS = (VENDOR, "in-place", ONLINE)
 LEAST_RATIO = {"1.2": 5.0, "1.9": 1.8}
 """By where the upgrade starts: how many times faster than the vendor's tool ours is to be."""
+LARGE = 10**5
+"""Rows from which on speed and growth have limits: what a run takes anyway, some seconds, is little by then."""
 LONGEST_WAIT = 1.0
 MOST_GROWTH = 1.35
 """Seconds for each row at most, as a multiple of those of a smaller store."""
@@ -93,7 +95,7 @@ def judge(runs: Sequence[Run]) -> Iterator[Goal]:
     """Yield the goals: one for speed and waits of each store that all ways were measured on, one for growth."""
     for (rows, _), group in groupby(runs, lambda run: (run.rows, run.start)):
         ways = {run.way: run for run in group}
-        if rows and {VENDOR, ONLINE} <= ways.keys():
+        if rows >= LARGE and {VENDOR, ONLINE} <= ways.keys():
             yield _faster(ways[VENDOR], ways[ONLINE])
         if rows and ONLINE in ways:
             yield _unnoticed(ways[ONLINE])
@@ -133,7 +135,7 @@ def _equal(runs: Sequence[Run]) -> Goal:
 
 
 def _linear(runs: Sequence[Run]) -> Iterator[Goal]:
-    large = [run for run in runs if run.rows >= 10**5]
+    large = [run for run in runs if run.rows >= LARGE]
     for small, other in pairwise(large):
         growth = (other.seconds / other.rows) / (small.seconds / small.rows)
         yield Goal(

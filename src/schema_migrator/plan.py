@@ -27,7 +27,7 @@ SMALL_TABLE_BYTES = 16 * 1024 * 1024
 """Up to this size a table's indexes are built in the step's transaction, in well under a second."""
 
 ONLINE_BYTES = 64 * 1024 * 1024
-"""From this size on a table is written anew online; below, a rewrite holds writers up for a second or two."""
+"""From this size on a table is written anew online: about where a rewrite in place holds writers up for a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
