@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from gate import ADVISORY, HELD, OURS, await_one, gate, pids
+from gate import ADVISORY, HELD, OURS, await_none, await_one, gate, pids
 from migrations import NEWEST, STORES, References, migrate_by_vendor, newest, picture, run_here
 from running import Completed, finish, run_cli, start_cli, started
 from schema_migrator.lock import KEY
@@ -103,14 +103,18 @@ def test_a_held_lock_ends_the_wait_at_its_deadline(databases: Databases, referen
     assert_installed(databases, references, "default")
 
 
+ENDING = 5.0
+"""Seconds that a server's process may take to end after its client."""
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_undoes_an_installation(databases: Databases, references: References, number: int, code: int) -> None:
     """A signal during a statement ends it at once, and nothing of the installation or the lock remains."""
     empty, env = picture(databases, "default"), only(databases, "default")
     with gate(databases, "default", A_TABLE) as shut:
         ended, seconds = stop(env, shut.await_arrival, number)
-        assert pids(shut.admin, OURS) == []
-        assert pids(shut.admin, ADVISORY) == []
+        await_none(lambda: pids(shut.admin, OURS), ENDING)
+        await_none(lambda: pids(shut.admin, ADVISORY), ENDING)
     assert (ended.code, seconds < 5) == (code, True), ended
     assert picture(databases, "default") == empty
     assert run_here(env, "migrate") == 0
@@ -123,7 +127,7 @@ def test_a_signal_leaves_an_upgrade_to_the_next_run(in_use: Databases, reference
     env = only(in_use, "visibility")
     with gate(in_use, "visibility", at) as shut:
         ended, seconds = stop(env, shut.await_arrival, signal.SIGTERM)
-        assert pids(shut.admin, OURS) == []
+        await_none(lambda: pids(shut.admin, OURS), ENDING)
     assert (ended.code, seconds < 5) == (143, True), ended
     assert run_here(env, "migrate") == 0
     assert_upgraded(in_use, references, "visibility")

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from psycopg import sql
@@ -216,6 +217,49 @@ def test_a_table_that_changes_meanwhile_is_left_as_it_is(origin: Origin, meddlin
         assert one(owner, "SELECT curr_version FROM schema_version") == BEGUN
         assert origin.run(database).code == 0
         assert one(owner, COUNT) == left
+
+
+def test_a_table_that_is_emptied_before_the_comparison(origin: Origin) -> None:
+    """That is no error of the copy: all that is ours goes, the table stays empty, and another run succeeds."""
+    database = origin.copy()
+    with origin.held(database) as held:
+        held.kill()
+    with origin.databases.connect(database) as owner, origin.databases.connect(database) as other:
+        (schema,) = names(owner, SCHEMAS)
+        other.execute("BEGIN")  # what keeps the new table from being vacuumed, which comes before
+        other.execute(f"LOCK TABLE {schema}.schema_migrator_shadow IN SHARE UPDATE EXCLUSIVE MODE".encode())
+        process = origin.migrate(database, *rewriting.ONLINE)
+        await_event(process, "online.indexed")
+        owner.execute(f"TRUNCATE {TABLE}".encode())
+        other.execute("COMMIT")
+        ended = finish(process)
+        assert (ended.code, "truncated or altered while it was written anew" in ended.stderr) == (1, True)
+        assert (names(owner, SCHEMAS), names(owner, TRIGGERS), one(owner, COUNT)) == ([], [], 0)
+        assert origin.run(database).code == 0
+
+
+WAITS = f"SELECT FROM pg_locks WHERE relation = '{TABLE}'::regclass AND NOT granted"
+
+
+def test_a_long_log_is_not_replayed_under_the_lock(origin: Origin) -> None:
+    """Much that is committed while the swap waits for its lock sends it back: nobody waits while that is replayed."""
+    database = origin.copy()
+    with origin.databases.connect_server(database) as server, origin.databases.admin(database) as admin:
+        with origin.held(database) as held:
+            server.execute("BEGIN")
+            for _ in range(2 + 2000 // ROWS):
+                server.execute(f"UPDATE {TABLE} SET task_queue = 'meanwhile'".encode())
+            held.holder.execute("COMMIT")
+            while admin.execute(WAITS.encode()).fetchone() is None:
+                time.sleep(0.005)
+            committed = datetime.now(UTC).isoformat()
+            server.execute("COMMIT")
+            ended = finish(held.process)
+        assert ended.code == 0, ended.stderr
+        assert [
+            event for event in events(ended) if event["event"] == "table.busy" and str(event["timestamp"]) > committed
+        ]
+        assert one(admin, WRITTEN) == ROWS
 
 
 FORBIDDEN = {
