@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, LiteralString
 
@@ -16,7 +15,7 @@ from psycopg import sql
 
 from schema_migrator import logs
 from schema_migrator.errors import LockLost
-from schema_migrator.traces import ROWS
+from schema_migrator.shadow import listed, places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +94,7 @@ class _Cutter:
             conn.execute("SET LOCAL enable_seqscan = off")
             row = conn.execute(*_boundary(self.live, after, self.size)).fetchone()
             upto = list(row) if row else None
-            note = sql.SQL(_NOTE).format(ours=sql.Identifier(self.live.ours))
+            note = sql.SQL(_NOTE).format(**places(self.live))
             _assert_alone(conn.execute(note, [number, after, upto]).fetchone())
         return Batch(number=number, after=after, upto=upto)
 
@@ -125,12 +124,11 @@ def fill(crew: Crew, live: Live, columns: Sequence[str]) -> int:
     cutter = _take_up(crew, live)
 
     def copy(conn: Connection) -> None:
-        statement = _copy(live, columns)
         while (batch := cutter.next(crew, conn)) is not None:
             crew.work.interrupt.check()
             crew.pace.keep(conn)
             started = time.monotonic()
-            cutter.learn(_copy_batch(crew, conn, live, statement(batch), batch), time.monotonic() - started)
+            cutter.learn(_copy_batch(crew, conn, live, columns, batch), time.monotonic() - started)
 
     crew.each(copy)
     return cutter.copied
@@ -161,13 +159,14 @@ def _take_up(crew: Crew, live: Live) -> _Cutter:
     )
 
 
-def _copy_batch(crew: Crew, conn: Connection, live: Live, query: tuple[sql.Composed, list[str]], batch: Batch) -> int:
+def _copy_batch(crew: Crew, conn: Connection, live: Live, columns: Sequence[str], batch: Batch) -> int:
+    condition, values = within(live, batch)
+    query = sql.SQL(_COPY).format(**places(live), columns=listed(columns), within=condition)
     with crew.transaction(conn, live.schema):
         # An index scan whatever the statistics say; and a crash may take batches back with their marks.
         conn.execute("SET LOCAL enable_seqscan = off")
         conn.execute("SET LOCAL synchronous_commit = off")
-        statement, values = query
-        return _assert_alone(conn.execute(statement, [*values, batch.number]).fetchone())
+        return _assert_alone(conn.execute(query, [*values, batch.number]).fetchone())
 
 
 def _assert_alone(row: tuple[int] | None) -> int:
@@ -179,32 +178,12 @@ def _assert_alone(row: tuple[int] | None) -> int:
 
 def _boundary(live: Live, after: Sequence[str] | None, size: int) -> tuple[sql.Composed, list[object]]:
     """Return the query for the key that ends a batch of so many rows; without a row, the batch is the last."""
-    # Bare names would be those of the texts, by which no index is sorted.
-    key = sql.SQL(", ").join(sql.Identifier("l", name) for name in live.key_names)
+    key = listed(live.key_names, "l")  # bare names would be those of the texts, by which no index is sorted
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in live.key_names)
     query = "SELECT {} FROM {} l WHERE {} ORDER BY {} OFFSET %s LIMIT 1"
     source = sql.Identifier(live.schema, live.table)
     above = _compared(live, ">") if after else sql.SQL("true")
     return sql.SQL(query).format(texts, source, above, key), [*(after or ()), size - 1]
-
-
-def _copy(live: Live, columns: Sequence[str]) -> Callable[[Batch], tuple[sql.Composed, list[str]]]:
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    shadow, source = sql.Identifier(live.ours, ROWS), sql.Identifier(live.schema, live.table)
-
-    def statement(batch: Batch) -> tuple[sql.Composed, list[str]]:
-        condition, values = within(live, batch)
-        query = sql.SQL(_COPY).format(
-            ours=sql.Identifier(live.ours),
-            shadow=shadow,
-            columns=names,
-            live=source,
-            within=condition,
-            key=_key(live),
-        )
-        return query, values
-
-    return statement
 
 
 def within(live: Live, batch: Batch) -> tuple[sql.Composed, list[str]]:
@@ -214,11 +193,7 @@ def within(live: Live, batch: Batch) -> tuple[sql.Composed, list[str]]:
     return sql.SQL("{} AND {}").format(above, upto), [*(batch.after or ()), *(batch.upto or ())]
 
 
-def _key(live: Live) -> sql.Composable:
-    return sql.SQL(", ").join(map(sql.Identifier, live.key_names))
-
-
 def _compared(live: Live, operator: LiteralString) -> sql.Composable:
     """Compare the key with values that come as texts."""
     values = sql.SQL(", ").join(sql.SQL("%s::{}").format(sql.SQL(kind)) for _, kind in live.key)
-    return sql.SQL("({}) {} ({})").format(_key(live), sql.SQL(operator), values)
+    return sql.SQL("({}) {} ({})").format(listed(live.key_names), sql.SQL(operator), values)

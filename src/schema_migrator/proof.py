@@ -15,7 +15,7 @@ from psycopg import sql
 
 from schema_migrator import copying, logs, shadow, swap
 from schema_migrator.errors import NotAsRehearsed
-from schema_migrator.traces import ROWS
+from schema_migrator.shadow import listed, places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,9 +78,7 @@ def _refuse(crew: Crew, conn: Connection, live: Live, shape: Shape, wrong: int) 
 
 def _compare(crew: Crew, live: Live, columns: Sequence[str], batch: Batch, conn: Connection) -> int:
     condition, values = copying.within(live, batch)
-    query = sql.SQL(_DIFFERING).format(
-        **_names(live), columns=sql.SQL(", ").join(map(sql.Identifier, columns)), within=condition
-    )
+    query = sql.SQL(_DIFFERING).format(**places(live), columns=listed(columns), within=condition)
     with crew.transaction(conn, live.schema):
         conn.execute("SET LOCAL enable_seqscan = off")
         row = conn.execute(query, [*values, *values]).fetchone()
@@ -88,24 +86,13 @@ def _compare(crew: Crew, live: Live, columns: Sequence[str], batch: Batch, conn:
 
 
 def _search(crew: Crew, live: Live, start: str, end: str, conn: Connection) -> int:
-    def of(alias: LiteralString) -> sql.Composable:
-        return sql.SQL(", ").join(sql.Identifier(alias, name) for name in live.key_names)
-
     with crew.transaction(conn, live.schema):
         for method in ("hashjoin", "mergejoin"):  # keys are looked up in the copy, which is larger than a stretch
             conn.execute(f"SET LOCAL enable_{method} = off")
-        query = sql.SQL(_UNFOUND).format(**_names(live), of_l=of("l"), of_s=of("s"))
+        of_l, of_s = listed(live.key_names, "l"), listed(live.key_names, "s")
+        query = sql.SQL(_UNFOUND).format(**places(live), of_l=of_l, of_s=of_s)
         row = conn.execute(query, [start, end]).fetchone()
     return int(row[0]) if row else 0
-
-
-def _names(live: Live) -> dict[str, sql.Composable]:
-    return {
-        "ours": sql.Identifier(live.ours),
-        "shadow": sql.Identifier(live.ours, ROWS),
-        "live": sql.Identifier(live.schema, live.table),
-        "key": sql.SQL(", ").join(map(sql.Identifier, live.key_names)),
-    }
 
 
 def _batches(conn: Connection, live: Live) -> list[Batch]:

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from schema_migrator import logs
 from schema_migrator.errors import TableLockTimeout
-from schema_migrator.traces import ROWS
+from schema_migrator.shadow import listed, places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,22 +44,15 @@ SELECT count(*) FROM taken
 
 def statement(live: Live, columns: Sequence[str]) -> sql.Composed:
     """Return the query that replays up to so many log entries, and answers how many it took."""
-
-    def of(alias: LiteralString, names: Sequence[str]) -> sql.Composable:
-        return sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.SQL(alias), sql.Identifier(name)) for name in names)
-
     values = [name for name in columns if name not in live.key_names]
     assign = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in values)
     return sql.SQL(_REPLAY).format(
-        ours=sql.Identifier(live.ours),
-        shadow=sql.Identifier(live.ours, ROWS),
-        live=sql.Identifier(live.schema, live.table),
-        key=sql.SQL(", ").join(map(sql.Identifier, live.key_names)),
-        of_s=of("s", live.key_names),
-        of_k=of("k", live.key_names),
-        of_l=of("l", live.key_names),
-        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
-        columns_l=of("l", columns),
+        **places(live),
+        of_s=listed(live.key_names, "s"),
+        of_k=listed(live.key_names, "k"),
+        of_l=listed(live.key_names, "l"),
+        columns=listed(columns),
+        columns_l=listed(columns, "l"),
         update=sql.SQL("UPDATE SET {}").format(assign) if values else sql.SQL("NOTHING"),
     )
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
@@ -15,6 +15,8 @@ from schema_migrator.snapshot import table_of
 from schema_migrator.traces import ONLINE, RETIRED, ROWS, TRIGGER, US
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from schema_migrator.database import Connection
     from schema_migrator.dress import Dress
     from schema_migrator.plan import Online
@@ -120,6 +122,22 @@ def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
     return Live(schema=schema, table=shape.table, oid=oid, key=key, dress=worn, fingerprint=fingerprint)
 
 
+def listed(names: Iterable[str], of: LiteralString | None = None) -> sql.Composed:
+    """Return the list of columns for a statement, each of an alias if one is said."""
+    plain = map(sql.Identifier, names)
+    return sql.SQL(", ").join(plain if of is None else (sql.SQL("{}.{}").format(sql.SQL(of), name) for name in plain))
+
+
+def places(live: Live) -> dict[str, sql.Composable]:
+    """Return what statements name: our schema, the shadow, the live table, and the list of the key's columns."""
+    return {
+        "ours": sql.Identifier(live.ours),
+        "shadow": sql.Identifier(live.ours, ROWS),
+        "live": sql.Identifier(live.schema, live.table),
+        "key": listed(live.key_names),
+    }
+
+
 def watched(conn: Connection, live: Live) -> bool:
     """Return whether the trigger that logs changes is there and on."""
     row = conn.execute(_WATCHED, [live.oid, TRIGGER]).fetchone()
@@ -136,9 +154,8 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
     ours = sql.Identifier(live.ours)
     _make_schema(conn, live.ours, live, online, kept=False)
     _make_shadow(conn, live, shape)
-    key = sql.SQL(", ").join(map(sql.Identifier, live.key_names))
-    make_log = sql.SQL("CREATE TABLE {}.log AS SELECT {} FROM {} WITH NO DATA")
-    conn.execute(make_log.format(ours, key, sql.Identifier(live.schema, live.table)))
+    make_log = sql.SQL("CREATE TABLE {ours}.log AS SELECT {key} FROM {live} WITH NO DATA")
+    conn.execute(make_log.format(**places(live)))
     turn = "ALTER TABLE {}.log ADD COLUMN schema_migrator_turn bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
     conn.execute(sql.SQL(turn).format(ours))
     batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
@@ -237,15 +254,9 @@ def _changes(conn: Connection, live: Live, shape: Shape) -> list[sql.Composable]
 
 
 def _log_function(conn: Connection, live: Live) -> sql.Composed:
-    def of(row: str) -> sql.Composable:
-        return sql.SQL(", ").join(
-            sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in live.key_names
-        )
-
-    key = sql.SQL(", ").join(map(sql.Identifier, live.key_names))
-    ours = sql.Identifier(live.ours)
-    body = sql.SQL(_LOG_BODY).format(ours=ours, key=key, old=of("OLD"), new=of("NEW"))
-    return sql.SQL(_LOG).format(ours=ours, body=sql.Literal(body.as_string(conn)))
+    old, new = listed(live.key_names, "OLD"), listed(live.key_names, "NEW")
+    body = sql.SQL(_LOG_BODY).format(**places(live), old=old, new=new)
+    return sql.SQL(_LOG).format(**places(live), body=sql.Literal(body.as_string(conn)))
 
 
 def _qualified(conn: Connection, schema: str, name: str) -> str:
