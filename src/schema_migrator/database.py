@@ -21,7 +21,7 @@ from schema_migrator.errors import (
     StatementTimeout,
     TableLockTimeout,
 )
-from schema_migrator.parameters import APPLICATION
+from schema_migrator.parameters import ALIVE, APPLICATION
 from schema_migrator.statements import point_at
 
 if TYPE_CHECKING:
@@ -49,12 +49,7 @@ _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
 _SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
 # A client that vanished without a word loses its locks within a minute; in a pipeline no transaction counts as idle.
-_ALIVE = {
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "60000",
-}
+_ALIVE = {f"tcp_{name.removeprefix('tcp_')}": str(value) for name, value in ALIVE.items()}
 _LOCKED = (TableLockTimeout, "other sessions kept a table locked: {text}", "run it again")
 _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
     **dict.fromkeys(_CONTENDED, _LOCKED),

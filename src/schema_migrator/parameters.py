@@ -30,7 +30,7 @@ _AUTHORITIES = (
 
 # A network that swallows packets ends a connection within a minute. Keepalives do not go out while something that was
 # sent is not acknowledged: that has a limit of its own (tcp(7), TCP_USER_TIMEOUT; milliseconds).
-_ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 
 
 def parameters(settings: StoreSettings, *, direct: bool = False) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def parameters(settings: StoreSettings, *, direct: bool = False) -> dict[str, An
         "password": settings.password(),
         "dbname": settings.database,
         "application_name": APPLICATION,
-        **_ALIVE,
+        **ALIVE,
         **_tls(settings, host),
         **_attributes(settings),
         "client_encoding": "utf8",
