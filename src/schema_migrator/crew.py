@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -83,10 +84,12 @@ class Crew:
         except SeveralErrors as error:  # what stops one member mostly stops all
             raise error.parts[0] from error
 
-    def share(self, items: Iterable[T], job: Callable[[Connection, T], None]) -> None:
-        """Let the members do the job with one item after the other, in their order. Raises what went wrong."""
-        waiting = iter(tuple(items))
-        turn = threading.Lock()
+    def share(self, items: Iterable[T], job: Callable[[Connection, T], None], tell: Callable[[int], None]) -> None:
+        """Let the members do the job with one item after the other, in their order. Raises what went wrong.
+
+        `tell` is called now and then with how many are done.
+        """
+        waiting, done, turn, beat = iter(tuple(items)), itertools.count(1), threading.Lock(), self.beat()
 
         def work(conn: Connection) -> None:
             while not self.failed.is_set():
@@ -97,6 +100,11 @@ class Crew:
                 if item is None:
                     return
                 job(conn, item)
+                with turn:
+                    ended = next(done)
+                    due = beat.due()
+                if due:
+                    tell(ended)
 
         self.each(work)
 

@@ -39,19 +39,18 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
     place = f"{live.ours}.{ROWS}"
     built = {name for (name,) in first.execute(_BUILT, [place]).fetchall()}
     missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])
-    started, beat = time.monotonic(), crew.beat()
-    done: list[str] = []
+    started = time.monotonic()
 
     def build_one(conn: Connection, one: Named) -> None:
         name, definition = one
         _build_one(crew, conn, live, definition)
-        done.append(name)
         logs.logger().debug("online.index", index=name)
-        if beat.due():
-            left, spent = len(missing) - len(done), round(time.monotonic() - started)
-            logs.logger().info("online.indexing", table=live.table, left=left, of=len(missing), seconds=spent)
 
-    crew.share(missing, build_one)
+    def tell(done: int) -> None:
+        left, spent = len(missing) - done, round(time.monotonic() - started)
+        logs.logger().info("online.indexing", table=live.table, left=left, of=len(missing), seconds=spent)
+
+    crew.share(missing, build_one, tell)
     _make_primary(crew, live, key[0])
     seconds = round(time.monotonic() - started, 1)
     logs.logger().info("online.indexed", table=live.table, indexes=len(missing), seconds=seconds)

@@ -48,21 +48,19 @@ _SIZE = "SELECT pg_relation_size(%s) / current_setting('block_size')::int"
 
 def prove(crew: Crew, live: Live, shape: Shape) -> None:
     """Compare all rows. Raises NotAsRehearsed where one is missing, too many or not the same, and TableChanged."""
-    started, beat = time.monotonic(), crew.beat()
+    started = time.monotonic()
     columns = shadow.columns(crew.conns[0], live, shape, computed=True)
     checks = [partial(_compare, crew, live, columns, batch) for batch in _batches(crew.conns[0], live)]
     checks += [partial(_search, crew, live, *ends) for ends in _stretches(crew.conns[0], live)]
-    done: list[int] = []
 
-    def check(conn: Connection, check: Callable[[Connection], int]) -> None:
-        wrong = check(conn)
-        if wrong:
+    def run(conn: Connection, check: Callable[[Connection], int]) -> None:
+        if wrong := check(conn):
             _refuse(crew, conn, live, shape, wrong)
-        done.append(wrong)
-        if beat.due():
-            logs.logger().info("online.proving", table=live.table, parts=len(done), of=len(checks))
 
-    crew.share(checks, check)
+    def tell(done: int) -> None:
+        logs.logger().info("online.proving", table=live.table, parts=done, of=len(checks))
+
+    crew.share(checks, run, tell)
     logs.logger().info("online.proved", table=live.table, seconds=round(time.monotonic() - started, 1))
 
 
