@@ -85,8 +85,9 @@ def _compare(crew: Crew, live: Live, columns: Sequence[str], batch: Batch, conn:
 
 def _search(crew: Crew, live: Live, start: str, end: str, conn: Connection) -> int:
     with crew.transaction(conn, live.schema):
-        for method in ("hashjoin", "mergejoin"):  # keys are looked up in the copy, which is larger than a stretch
-            conn.execute(f"SET LOCAL enable_{method} = off")
+        # The table is read as it lies there, whatever the role's own settings are; keys are looked up in the copy.
+        for method, on in (("seqscan", "on"), ("tidscan", "on"), ("hashjoin", "off"), ("mergejoin", "off")):
+            conn.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(f"enable_{method}"), sql.SQL(on)))
         of_l, of_s = listed(live.key_names, "l"), listed(live.key_names, "s")
         query = sql.SQL(_UNFOUND).format(**places(live), of_l=of_l, of_s=of_s)
         row = conn.execute(query, [start, end]).fetchone()

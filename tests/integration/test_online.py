@@ -292,7 +292,10 @@ FROM {TABLE} LIMIT 1
 """
 
 
-def test_a_row_that_no_index_leads_to(origin: Origin) -> None:
+@pytest.mark.parametrize(
+    "settings", [(), ("enable_seqscan", "enable_tidscan")], ids=["", "by a role that takes indexes"]
+)
+def test_a_row_that_no_index_leads_to(origin: Origin, settings: tuple[str, ...]) -> None:
     """A damaged primary key hides it from the copy, but not from the comparison: the table stays, with it."""
     database = origin.copy()
     ready = "UPDATE pg_index SET indisready = %s WHERE indrelid = %s::regclass AND indisprimary"
@@ -300,6 +303,10 @@ def test_a_row_that_no_index_leads_to(origin: Origin) -> None:
         admin.execute(ready, [False, TABLE])
         admin.execute(HIDDEN.encode())
         admin.execute(ready, [True, TABLE])
+        for name in settings:
+            admin.execute(
+                sql.SQL("ALTER DATABASE {} SET {} = off").format(sql.Identifier(database), sql.Identifier(name))
+            )
         ended = origin.run(database)
         assert ended.code == 3
         assert "1 rows of the copy" in ended.stderr
