@@ -17,6 +17,8 @@ from sweep import HISTORY, copy, differences
 from vendor_tool import VendorTool
 
 ONLINE = ("--rewrite", "online")
+SCHEMAS = r"SELECT nspname FROM pg_namespace WHERE nspname ~ '^schema_migrator_' ORDER BY 1"
+"""Those of ours in a database."""
 PATIENCE = 250.0
 """Seconds for a run at most; a test has 300."""
 SHOWN = 5

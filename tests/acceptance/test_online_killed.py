@@ -7,8 +7,8 @@ import pytest
 from psycopg import sql
 
 import rewriting
-from engine import Connection, Engine
-from rewriting import Origin
+from engine import Engine
+from rewriting import SCHEMAS, Origin
 from schema_migrator.embedded import Server, private_server
 from stores import fresh
 from sweep_online import KILLS, SAFE, kill, length
@@ -69,17 +69,12 @@ def test_a_connection_that_ends_as_a_batch_is_noted(scene: tuple[Server, Origin,
         assert ended.code == 1
         assert " broke: " in ended.stderr
         admin.execute("DROP EVENT TRIGGER spoil_batches")
-        (numbers,) = admin.execute(sql.SQL(NUMBERS).format(schema(admin))).fetchone() or ([],)
+        ((name,),) = admin.execute(SCHEMAS).fetchall()
+        schema = sql.Identifier(name)
+        (numbers,) = admin.execute(sql.SQL(NUMBERS).format(schema)).fetchone() or ([],)
         assert numbers == list(range(len(numbers)))
-        admin.execute(sql.SQL("DROP TRIGGER spoil ON {}.batches").format(schema(admin)))
+        admin.execute(sql.SQL("DROP TRIGGER spoil ON {}.batches").format(schema))
         admin.execute("DROP FUNCTION public.spoil_batches(), public.spoil()")
         again = origin.run(database)
         assert again.code == 0, again.stderr
         assert admin.execute("SELECT count(*) FROM executions_visibility").fetchone() == (ROWS,)
-
-
-def schema(connection: Connection) -> sql.Identifier:
-    """Return the name of the schema where the rewrite stands."""
-    row = connection.execute(r"SELECT nspname FROM pg_namespace WHERE nspname ~ '^schema_migrator_online_'").fetchone()
-    assert row is not None
-    return sql.Identifier(row[0])

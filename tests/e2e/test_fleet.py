@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import examples
-from argocd import ARGOCD
+from argocd import ARGOCD, Application
 from cluster import PAUSE, Cluster, until
 from gitrepo import PLACE, VALUES, repository
 from helm import Manifest
@@ -46,7 +46,8 @@ def test_one_failure_stops_nobody(
         cluster.apply(adapted(example, name, repo.url, fleet))
         made, first = rollout(cluster, fleet, commit, OLDER)
         commit = repo.commit({"serverVersion": NEWER})
-        refresh(cluster, fleet)
+        for one in fleet:  # as a webhook does
+            Application(cluster=cluster, name=application(one), repository=repo).refresh()
         upgraded, then = rollout(cluster, fleet, commit, NEWER)
         assert (1 < first <= 2 * bound, 1 < then <= 2 * bound) == (True, True), (first, then)
         assert fleet[0].versions() == {"default": None, "visibility": None}
@@ -78,13 +79,6 @@ def member(cluster: Cluster, name: str, databases: Databases, host: str) -> Inst
 def application(one: Installation) -> str:
     """Return the name of an installation's Application."""
     return f"{one.namespace}-migrations"
-
-
-def refresh(cluster: Cluster, fleet: list[Installation]) -> None:
-    """Let Argo CD look at the repository now, as a webhook does."""
-    for one in fleet:
-        annotation = {"metadata": {"annotations": {"argocd.argoproj.io/refresh": "normal"}}}
-        cluster.patch("Application", application(one), annotation, ARGOCD)
 
 
 def adapted(example: Manifest, name: str, url: str, fleet: list[Installation]) -> Manifest:
