@@ -39,6 +39,7 @@ __all__ = [
     "configure",
     "connect",
     "explain",
+    "planner",
     "session",
     "transaction",
     "translated",
@@ -169,6 +170,19 @@ def configure(conn: Connection, schema: str | None, limits: Limits, name: str, *
         " JOIN unnest(%s::text[], %s::text[]) AS v(name, value) ON s.name = v.name",
         [local, list(values), list(values.values())],
     )
+
+
+@contextmanager
+def planner(conn: Connection, **switches: str) -> Iterator[None]:
+    """Set planner switches for the block's statements alone, in an open transaction: `seqscan="off"`.
+
+    Every transaction of ours begins with all of them on, so that is what they go back to.
+    """
+    for name, value in switches.items():
+        conn.execute(f"SET LOCAL enable_{name} = {value}".encode())
+    yield
+    for name in switches:
+        conn.execute(f"SET LOCAL enable_{name} = on".encode())
 
 
 @contextmanager
