@@ -7,11 +7,12 @@ logged is one that it sees, and one that it does not see is logged and comes lat
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator import logs
+from schema_migrator import database, logs
 from schema_migrator.errors import TableLockTimeout
 from schema_migrator.shadow import listed, places
 
@@ -66,10 +67,10 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
         crew.work.interrupt.check()
         crew.pace.keep(conn)
         with crew.transaction(conn, live.schema):
-            prefer_keys(conn)
             conn.execute("SET LOCAL synchronous_commit = off")
-            conn.execute(query, [_MANY])
-        left = waiting(conn, live)
+            with by_keys(conn):
+                conn.execute(query, [_MANY])
+            left = waiting(conn, live)
         if left <= LITTLE:
             return
         if fewest is None or left < fewest:
@@ -85,8 +86,8 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
 
 def finish(conn: Connection, live: Live, columns: Sequence[str]) -> None:
     """Replay all that is left; under the swap's lock nothing is added any more."""
-    prefer_keys(conn)
-    conn.execute(statement(live, columns), [None])
+    with by_keys(conn):
+        conn.execute(statement(live, columns), [None])
 
 
 def assert_little(conn: Connection, live: Live) -> None:
@@ -98,12 +99,11 @@ def assert_little(conn: Connection, live: Live) -> None:
 
 
 def waiting(conn: Connection, live: Live) -> int:
-    """Return how many log entries wait."""
+    """Return how many log entries wait; in a transaction."""
     row = conn.execute(sql.SQL("SELECT count(*) FROM {}.log").format(sql.Identifier(live.ours))).fetchone()
     return int(row[0]) if row else 0
 
 
-def prefer_keys(conn: Connection) -> None:
-    """Look rows up by their keys, whatever the statistics say, for the rest of the transaction."""
-    for method in ("seqscan", "hashjoin", "mergejoin"):
-        conn.execute(f"SET LOCAL enable_{method} = off")
+def by_keys(conn: Connection) -> AbstractContextManager[None]:
+    """Let the block's statements look rows up by their keys, whatever the statistics say."""
+    return database.planner(conn, seqscan="off", hashjoin="off", mergejoin="off")
