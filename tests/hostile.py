@@ -1,6 +1,6 @@
 """Operators, functions, types and tables that somebody else plants where our statements could find them.
 
-CVE-2018-1058: whoever may create in a schema of the search_path runs code as the role whose statement picks what he made.
+CVE-2018-1058: whoever may create in a schema of the search_path runs code as the role whose statement picks his object.
 """
 
 import ast
@@ -31,12 +31,15 @@ END $$;
 PLANT_OPERATORS = """
 DO $do$ DECLARE l text; r text; o text; BEGIN
   FOREACH l IN ARRAY {types}::text[] LOOP FOREACH r IN ARRAY {types}::text[] LOOP
-    EXECUTE format('CREATE FUNCTION public.planted_bool(%s, %s) RETURNS bool LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN
-      PERFORM public.trap(%L); RETURN true; END $$', l, r, 'operator of ' || l || ' and ' || r);
-    EXECUTE format('CREATE FUNCTION public.planted_text(%s, %s) RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN
-      PERFORM public.trap(%L); RETURN $1::text || $2::text; END $$', l, r, 'operator of ' || l || ' and ' || r);
+    EXECUTE format('CREATE FUNCTION public.planted_bool(%s, %s) RETURNS bool LANGUAGE plpgsql
+      SET search_path = pg_catalog AS $$ BEGIN PERFORM public.trap(%L);
+      RETURN true; END $$', l, r, 'operator of ' || l || ' and ' || r);
+    EXECUTE format('CREATE FUNCTION public.planted_text(%s, %s) RETURNS text LANGUAGE plpgsql
+      SET search_path = pg_catalog AS $$ BEGIN PERFORM public.trap(%L);
+      RETURN $1::text || $2::text; END $$', l, r, 'operator of ' || l || ' and ' || r);
     FOREACH o IN ARRAY {operators}::text[] LOOP
-      CONTINUE WHEN EXISTS (SELECT FROM pg_operator WHERE oprname = o AND oprleft = l::regtype AND oprright = r::regtype);
+      CONTINUE WHEN EXISTS (SELECT FROM pg_operator
+        WHERE oprname = o AND oprleft = l::regtype AND oprright = r::regtype);
       EXECUTE format('CREATE OPERATOR public.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = public.planted_%s)', o, l, r,
         CASE WHEN o IN ('||', '->>', '+', '-', '*', '/') THEN 'text' ELSE 'bool' END);
     END LOOP;
@@ -47,7 +50,8 @@ END $do$
 PLANT_FUNCTIONS = """
 DO $do$ DECLARE f record; t text; i int; args text[]; made text; BEGIN
   FOR f IN SELECT p.proname, p.proargtypes::oid[] AS types, p.pronargs FROM pg_proc p
-    WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind IN ('f', 'a') AND p.proname = ANY ({names}::text[]) AND p.pronargs > 0
+    WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind IN ('f', 'a') AND p.pronargs > 0
+      AND p.proname = ANY ({names}::text[])
   LOOP FOR i IN 0 .. f.pronargs - 1 LOOP FOREACH t IN ARRAY {types}::text[] LOOP
     args := ARRAY(SELECT format_type(a, NULL) FROM unnest(f.types) WITH ORDINALITY u(a, place) ORDER BY place);
     args[i + 1] := t;
@@ -55,14 +59,15 @@ DO $do$ DECLARE f record; t text; i int; args text[]; made text; BEGIN
     made := format('public.%I(%s)', f.proname, array_to_string(args, ', '));
     CONTINUE WHEN to_regprocedure(format('pg_catalog.%I(%s)', f.proname, array_to_string(args, ', '))) IS NOT NULL
       OR to_regprocedure(made) IS NOT NULL;
-    EXECUTE format('CREATE FUNCTION %s RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN PERFORM public.trap(%L); RETURN ''0''; END $$',
-      made, made);
+    EXECUTE format('CREATE FUNCTION %s RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog
+      AS $$ BEGIN PERFORM public.trap(%L); RETURN ''0''; END $$', made, made);
   END LOOP; END LOOP; END LOOP;
 END $do$
 """
 RELATIONS = (
-    *("pg_class", "pg_namespace", "pg_settings", "pg_locks", "pg_stat_activity", "pg_index", "pg_attribute", "log", "batches"),
+    *("pg_class", "pg_namespace", "pg_settings", "pg_locks", "pg_stat_activity", "pg_index", "pg_attribute"),
     *("pg_trigger", "pg_depend", "pg_database", "pg_roles", "pg_constraint", "pg_proc", "schema_migrator_shadow"),
+    *("log", "batches"),
 )
 FUNCTION_CALL = re.compile(r"\b([a-z][a-z0-9_]*)\s*\(")
 

@@ -50,8 +50,8 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
     not a trace is left. Raises those and what is retryable.
     """
     try:
-        live = _begin(work, plan, online, steps)
         with crew.gathered(work) as those:
+            live = _begin(work, plan, online, steps)
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
             old = _fill(those, live, online, columns)
             _settle(work, those, live, online, columns, old)
