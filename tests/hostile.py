@@ -37,7 +37,7 @@ DO $do$ DECLARE l text; r text; o text; BEGIN
     EXECUTE format('CREATE FUNCTION public.planted_text(%s, %s) RETURNS text LANGUAGE plpgsql
       SET search_path = pg_catalog AS $$ BEGIN PERFORM public.trap(%L);
       RETURN $1::text || $2::text; END $$', l, r, 'operator of ' || l || ' and ' || r);
-    CONTINUE WHEN l ~ '\[' OR r ~ '\[';  -- a query that breaks instead springs nothing
+    CONTINUE WHEN strpos(l || r, '[') > 0;  -- a query that breaks instead springs nothing
     FOREACH o IN ARRAY {operators}::text[] LOOP
       CONTINUE WHEN EXISTS (SELECT FROM pg_operator
         WHERE oprname = o AND oprleft = l::regtype AND oprright = r::regtype);
