@@ -21,7 +21,7 @@ from schema_migrator.errors import (
     StatementTimeout,
     TableLockTimeout,
 )
-from schema_migrator.parameters import APPLICATION
+from schema_migrator.parameters import APPLICATION, PROGRAM
 from schema_migrator.session_settings import LOOK, OUR_PATH, ROLES_OWN, SAFE_PATH, SETTINGS, Limits, settings
 from schema_migrator.statements import point_at
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "APPLICATION",
     "LOOK",
+    "PROGRAM",
     "Batch",
     "Connection",
     "Limits",

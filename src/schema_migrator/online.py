@@ -27,11 +27,12 @@ from schema_migrator import (
     swap,
     traces,
 )
+from schema_migrator.crew import Crew
 from schema_migrator.errors import NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator.pace import Pace
 from schema_migrator.traces import LEFTOVERS, ROWS
 
 if TYPE_CHECKING:
-    from schema_migrator.crew import Crew
     from schema_migrator.database import Connection
     from schema_migrator.plan import Online, Plan, PlannedStep
     from schema_migrator.reshape import Shape
@@ -50,8 +51,9 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
     not a trace is left. Raises those and what is retryable.
     """
     try:
-        with crew.gathered(work) as those:
+        with crew.gathered(work) as conns:
             live = _begin(work, plan, online, steps)
+            those = Crew(work=work, conns=conns, pace=Pace(work=work, online=online, live=live))
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
             old = _fill(those, live, online, columns)
             _settle(work, those, live, online, columns, old)
@@ -118,6 +120,7 @@ def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep])
         mine = [one for one in find(work.conn, plan.schema) if not one.finished]
         whole = live is not None and any(shadow.continues(work.conn, live, one) for one in mine)
     if live and whole:
+        conditions.assert_seen(work, online)
         return live
     _remove(work, mine)
     conditions.check(work, online)
