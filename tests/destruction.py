@@ -1,4 +1,4 @@
-"""What of a text, pasted into psql, could destroy something: comments aside, each statement, those of a DO block too."""
+"""What of a text, pasted into psql, could destroy something: each statement but comments, also within a DO block."""
 
 import re
 

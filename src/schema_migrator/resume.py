@@ -264,7 +264,7 @@ def _remedy(evidence: Evidence, nearest: Version) -> str:
         return state.hint
     version = max(nearest, recorded)
     flag = f"--{evidence.source.store}-target-version {version}"
-    return f"for the SQL that makes them those of {version}: schema-migrator verify {flag}"
+    return f"for the SQL that brings them to {version}: schema-migrator verify {flag}"
 
 
 def _nearest(evidence: Evidence) -> tuple[Version, list[Change]]:
