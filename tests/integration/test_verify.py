@@ -273,6 +273,9 @@ def test_an_upgrade_warns_of_drift_or_refuses_it(databases: Databases) -> None:
         f'2 objects of "{store.name}" differ from version 1.9: index {TABLE}.by_status, '
         f"column {TABLE}.workflow_type_name"
     )
+    assert refusal.hint == (
+        "for the SQL that repairs them: schema-migrator verify --visibility-target-version 1.9; or take --on-drift warn"
+    )
     with capture_logs() as events:
         verdict = store.migrate().verdict
     assert verdict is not None
