@@ -106,7 +106,7 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
         names = " and ".join(f"the {one.store} store" for one in wrong)
         raise NotAsRehearsed(
             f"{names} {'does' if len(wrong) == 1 else 'do'} not match",
-            hint="read the SQL shown and run it, or decide, where it says look first",
+            hint="read the SQL shown before you run it; where it says look first, the decision is yours",
         )
     return text
 
