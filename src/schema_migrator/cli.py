@@ -100,13 +100,13 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
     found = commands.verify(settings, interrupt)
     as_json = settings.run.output == "json"
     text = report.to_json(map(report.verify_json, found)) if as_json else "\n\n".join(map(report.verify_text, found))
-    wrong = [one.store for one in found if not one.equal]
+    wrong = [one for one in found if not one.equal]
     if wrong:
         say(text)
-        names = " and ".join(f"the {store} store" for store in wrong)
-        be = "is" if len(wrong) == 1 else "are"
+        names = " and ".join(f"the {one.store} store" for one in wrong)
         raise NotAsRehearsed(
-            f"{names} {be} not what the version has to look like", hint="repair it by the SQL shown, if you agree"
+            f"{names} {'does' if len(wrong) == 1 else 'do'} not match",
+            hint="read the SQL shown before you run it; where it says look first, the decision is yours",
         )
     return text
 

@@ -21,10 +21,10 @@ from schema_migrator.foresight import (
     weigh_sight,
     with_forecast,
 )
-from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
+from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release, release_with
 from schema_migrator.state import Absent, At, Between
 from schema_migrator.tasks import Task, each, looks, tasks
-from schema_migrator.verify import judge, unlisted
+from schema_migrator.verify import compared, judge, unlisted
 from schema_migrator.work import Work
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
 
 
 def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
-    """Compare every store with the rehearsal of its version: the recorded one, or the target asked for."""
+    """Compare every store with the rehearsal of its version: the recorded one, or a higher target asked for."""
     with tasks(settings, interrupt) as those:
         sights = looks(those)
         return tuple(each(those, lambda task: _verify(task, sights[task.store.store])).values())
@@ -165,14 +165,13 @@ def _status(task: Task, sight: Sight) -> StoreStatus:
 
 
 def _verify(task: Task, sight: Sight) -> Verdict:
-    version = task.target if task.store.target_version else sight.recorded
-    if version not in task.place.source.versions:
+    version = compared(sight.recorded, task.target, asked=task.store.target_version is not None)
+    if version is None:
         raise UnknownState(
-            f'no version of "{task.store.database}" is recorded to compare with'
-            if version is None
-            else f"version {version} is recorded, which release {task.place.release.version} does not have",
-            hint="name one by DEFAULT_TARGET_VERSION or VISIBILITY_TARGET_VERSION",
+            f'database "{task.store.database}" has no recorded version to compare with',
+            hint=f"run schema-migrator migrate, or name a version: --{task.store.store}-target-version",
         )
+    task = _holding(task, version)
     if not sight.facts.may_rehearse:
         raise cannot_rehearse(task, sight)
     found = examine.in_full(task.place, sight, version)
@@ -180,6 +179,21 @@ def _verify(task: Task, sight: Sight) -> Verdict:
         release = load_release(task.settings.run.sources, found.state.release)
         return _verify(replace(task, place=replace(task.place, release=release)), sight)
     return _judge(task, found, version)
+
+
+def _holding(task: Task, version: Version) -> Task:
+    """Return the task with a release that has a version: after a rollback the given one does not have the newer one."""
+    if version in task.place.source.versions:
+        return task
+    sources = task.settings.run.sources
+    release = release_with(sources, task.store.store, version)
+    if release is None:
+        raise UnknownState(
+            f'version {version} is recorded for "{task.store.database}", and no release whose files are here has it '
+            f"({', '.join(carried(sources))})",
+            hint="take a newer schema-migrator, or its image, that has the files of the release which made it",
+        )
+    return replace(task, place=replace(task.place, release=release))
 
 
 def _set_up(task: Task, sight: Sight) -> bool:
@@ -190,9 +204,7 @@ def _set_up(task: Task, sight: Sight) -> bool:
 
 
 def _judge(task: Task, found: Examination, version: Version) -> Verdict:
-    assert found.live is not None  # noqa: S101 - a full examination has both
-    assert found.rehearsal is not None  # noqa: S101
-    return judge(task.store, task.place.source, version, found.live, found.rehearsal)
+    return judge(task.store.database, task.place.source, found, version, task.target)
 
 
 def _weigh_drift(task: Task, found: Examination) -> None:
@@ -218,7 +230,8 @@ def _report_drift(task: Task, verdict: Verdict) -> None:
         raise NotAsRehearsed(
             f'{len(changes)} objects of "{verdict.database}" differ from version {verdict.version}: '
             + ", ".join(str(change.key) for change in changes[:5]),
-            hint="repair them as schema-migrator verify says, or take --on-drift warn",
+            hint=f"for the SQL that repairs them: schema-migrator verify --{verdict.store}-target-version"
+            f" {verdict.version}; or take --on-drift warn",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from schema_migrator import database, logs
@@ -106,7 +106,9 @@ def check(conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *
     pooled = conn.info.backend_pid != facts.pid and settings.sql.direct_host is None
     found = [*problems(plan, facts, rights, pooled=pooled), *_dependents(conn, plan)]
     if verify and not facts.may_create_schema:
-        found.append(_no_scratch_schema(facts, plan.database))
+        problem = _no_scratch_schema(facts, plan.database)
+        remedy = f"{problem.remedy} or go without proof and without online rewrites: --no-verify"
+        found.append(replace(problem, remedy=remedy))
     if found:
         raise PreflightFailed(
             f'role "{facts.role}" cannot migrate database "{plan.database}"',
@@ -151,8 +153,7 @@ def cannot_rehearse(facts: Facts, database: str) -> Problem:
 def _no_scratch_schema(facts: Facts, database: str) -> Problem:
     return Problem(
         found=f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{database}")',
-        remedy=f"as its owner run: GRANT CREATE ON DATABASE {_quoted(database)} TO {_quoted(facts.role)};"
-        " or go without proof and without online rewrites: --no-verify",
+        remedy=f"as its owner run: GRANT CREATE ON DATABASE {_quoted(database)} TO {_quoted(facts.role)};",
     )
 
 

@@ -6,8 +6,8 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, assert_never
 
+from schema_migrator.repair import repair
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
-from schema_migrator.verify import repair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -170,39 +170,58 @@ def verify_json(found: Verdict) -> dict[str, Any]:
         "store": str(found.store),
         "database": found.database,
         "version": str(found.version),
+        "target": str(found.target),
+        "ahead": found.ahead,
         "equal": found.equal,
-        "missing": [_change(one) for one in found.difference.missing],
-        "different": [_change(one) for one in found.difference.different],
-        "extra": [{**_change(one), "repair": None} for one in found.difference.extra],
+        "missing": [_change(one, _repair(found, one)) for one in found.difference.missing],
+        "different": [_change(one, _repair(found, one)) for one in found.difference.different],
+        "extra": [_change(one, None) for one in found.difference.extra],
         "missing_history": [str(version) for version in found.unlisted],
     }
 
 
-def _change(change: Change) -> dict[str, str | None]:
+def _repair(found: Verdict, change: Change) -> str:
+    return "\n".join(repair(change, found.schema))
+
+
+def _change(change: Change, repair: str | None) -> dict[str, str | None]:
     return {
         "kind": change.key.kind,
         "table": change.key.parent or None,
         "name": change.key.name,
         "expected": change.expected,
         "found": change.found,
-        "repair": repair(change) or None,
+        "repair": repair,
     }
 
 
 def verify_text(found: Verdict) -> str:
     """Return a verdict as lines: what is missing, different and extra, with the SQL that repairs it."""
-    heading = f'{found.store} store, database "{found.database}", version {found.version}: '
-    lines = [heading + ("as it has to be" if found.equal else "NOT as it has to be")]
-    lines += [f"  missing    {one.key}\n             repair: {repair(one)}" for one in found.difference.missing]
-    lines += [
-        f"  different  {one.key}\n             expected: {'none' if one.expected is None else one.expected}\n"
-        f"             found:    {one.found}\n"
-        f"             repair: {repair(one)}"
-        for one in found.difference.different
-    ]
-    lines += [f"  extra      {one.key} (tolerated)" for one in found.difference.extra]
+    version = f"{found.version} (ahead of the target {found.target})" if found.ahead else str(found.version)
+    heading = f'{found.store} store, database "{found.database}", version {version}: '
+    lines = [heading + ("matches" if found.equal else "does NOT match")]
+    for one in found.difference.missing:
+        lines += [f"  missing    {_line(str(one.key))}", _shown("repair", *repair(one, found.schema))]
+    for one in found.difference.different:
+        lines += [
+            f"  different  {_line(str(one.key))}",
+            _shown("expected", "none" if one.expected is None else _line(one.expected)),
+            _shown("found", _line(one.found or "")),
+            _shown("repair", *repair(one, found.schema)),
+        ]
+    lines += [f"  extra      {_line(str(one.key))} (tolerated)" for one in found.difference.extra]
     lacking = ", ".join(str(version) for version in found.unlisted)
     return "\n".join(lines + ([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []))
+
+
+def _line(text: str) -> str:
+    """Return a name or a definition on one line: with line ends of its own it could look like a repair."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def _shown(name: str, *pieces: str) -> str:
+    """Return the pieces below each other; the lines within one stay as they are, for a function's body has them."""
+    return f"{' ' * 13}{name + ':':<10}" + f"\n{' ' * 23}".join(pieces)
 
 
 def migration_json(done: Migration) -> dict[str, Any]:

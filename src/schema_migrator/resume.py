@@ -244,7 +244,7 @@ def _unrecorded(evidence: Evidence, version: Version) -> Unrecorded:
 
 
 def _unknown(evidence: Evidence) -> Unknown:
-    state, store = evidence.sight.state, evidence.source.store
+    state = evidence.sight.state
     version, changes = _nearest(evidence)
     named = ", ".join(str(one.key) for one in changes[:_NAMED]) + (", ..." if len(changes) > _NAMED else "")
     reason = state.reason if isinstance(state, Unknown) else f"version {evidence.recorded} is recorded"
@@ -252,9 +252,19 @@ def _unknown(evidence: Evidence) -> Unknown:
         reason = f"{reason}; {evidence.seed.used}, so a cluster has used these tables and nothing was touched"
     return Unknown(
         reason=f"{reason}; the tables are those of no version, and nearest to {version}, but for: {named}",
-        hint=f"for the SQL that repairs them: schema-migrator verify --{store}-target-version {version}",
+        hint=_remedy(evidence, version),
         recorded=evidence.sight.recorded,
     )
+
+
+def _remedy(evidence: Evidence, nearest: Version) -> str:
+    """Return the command that shows the SQL; it compares with no version below the recorded one."""
+    state, recorded = evidence.sight.state, evidence.recorded
+    if isinstance(state, Unknown) and UNVERSIONED < recorded not in evidence.source.versions:
+        return state.hint
+    version = max(nearest, recorded)
+    flag = f"--{evidence.source.store}-target-version {version}"
+    return f"for the SQL that brings them to {version}: schema-migrator verify {flag}"
 
 
 def _nearest(evidence: Evidence) -> tuple[Version, list[Change]]:

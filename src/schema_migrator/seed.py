@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 PARTITION = 54321
 VERSION = 1
-REPAIR = f"INSERT INTO namespace_metadata (partition_id, notification_version) VALUES ({PARTITION}, {VERSION});"  # noqa: S608 - constants
+_HERE = f"SELECT FROM namespace_metadata WHERE partition_id = {PARTITION}"
+REPAIR = (
+    "INSERT INTO namespace_metadata (partition_id, notification_version)"
+    f" SELECT {PARTITION}, {VERSION} WHERE NOT EXISTS ({_HERE});"
+)
 KEY = Key("row", "namespace_metadata", f"partition_id {PARTITION}")
 
 _CLUSTERS = ("namespaces", "executions_visibility")

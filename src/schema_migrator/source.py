@@ -148,6 +148,12 @@ def carried(root: Path) -> tuple[str, ...]:
     return tuple(sorted(names, key=Version))
 
 
+def release_with(root: Path, store: Store, version: Version) -> Release | None:
+    """Return the newest release under a folder that has a version of a store, None where none has."""
+    found = (load_release(root, name) for name in reversed(carried(root)))
+    return next((release for release in found if version in release.source(store).versions), None)
+
+
 def load_release(root: Path, wanted: str | None) -> Release:
     """Read the files of exactly the wanted server version.
 

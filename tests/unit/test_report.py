@@ -160,7 +160,9 @@ def verdict() -> Verdict:
     return Verdict(
         store=Store.VISIBILITY,
         database="temporal_visibility",
+        schema="public",
         version=Version("1.9"),
+        target=Version("1.9"),
         difference=Difference(
             missing=(Change(key=index, expected=build, found=None),),
             different=(Change(key=column, expected="bytea", found="text"),),
