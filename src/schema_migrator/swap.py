@@ -78,10 +78,11 @@ def swap(
         conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(live.schema, live.table)))
         conn.execute("SELECT 1").fetchone()  # nothing that was sent before is waited for until then
         started = time.monotonic()
-        assert_same(conn, live, online.shape)
+        now = assert_same(conn, live, online.shape)
         replay.assert_little(conn, live)
         replay.finish(conn, live, columns)
         shadow.retire(conn, live, online, kept=work.settings.run.keep_old)
+        assert_alike(conn, now, online.shape, live.schema, live.table)
         wrong = fenced.deviations(conn, online.shape.touched, online.shape.end)
         if wrong:
             raise NotAsRehearsed(
@@ -93,20 +94,35 @@ def swap(
     return time.monotonic() - started
 
 
-def assert_same(conn: Connection, live: Live, shape: Shape) -> None:
-    """Raise TableChanged unless the live table is as it was when the copy began, and its changes are logged.
+def assert_same(conn: Connection, live: Live, shape: Shape) -> Live:
+    """Return the live table as it is now.
 
-    Nor may there be anything by now that forbids an online rewrite.
+    Raises TableChanged unless it is as it was when the copy began, and its changes are logged; nor may there be
+    anything by now that forbids an online rewrite.
     """
     now = shadow.look(conn, live.schema, shape)
     if now is None or now.fingerprint != live.fingerprint or not shadow.watched(conn, live):
         raise TableChanged(
-            f'the table "{live.table}" was truncated or altered while it was written anew',
-            hint="run it again: it starts anew from what is there now",
+            f'the table "{live.table}" was truncated or altered while it was rewritten',
+            hint="run it again: it starts over from what is there now",
         )
-    new = ", ".join(tables.hindrances(conn, live.schema).get(live.table, ()))
+    new = ", ".join(tables.hindrances(conn, live.schema, live.table).get(live.table, ()))
     if new:
         raise TableChanged(
-            f'while the table "{live.table}" was written anew, it got what would have stayed with the old one: {new}',
+            f'while the table "{live.table}" was rewritten, it got what would have stayed with the old one: {new}',
             hint="run plan: it says what that means for the rewrite",
+        )
+    return now
+
+
+def assert_alike(conn: Connection, live: Live, shape: Shape, schema: str, table: str) -> None:
+    """Compare the new table, which stands there, with the live one.
+
+    Raises NotAsRehearsed where they differ in more than what the steps change.
+    """
+    wrong = shadow.unlike(conn, live, shape, schema, table)
+    if wrong:
+        raise NotAsRehearsed(
+            f'the rewritten table "{live.table}" differs from the old one and was not put in place: {wrong}',
+            hint="remove what differs, or take --rewrite in-place",
         )
