@@ -5,7 +5,7 @@ Each blocker is a query under the key that the register of the catalogs names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, LiteralString
 
 from schema_migrator.catalog_register import CATALOGS, REFERENCED, REGISTER
@@ -18,7 +18,7 @@ _FIRST_THAT_LISTS_REFERENCES = 140000
 _SOURCES: LiteralString = """
 WITH t AS MATERIALIZED (
   SELECT c.* FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = %(schema)s AND c.relkind = 'r' AND (%(table)s::text IS NULL OR c.relname = %(table)s)
+  WHERE (n.nspname = %(schema)s OR c.oid = ANY (%(oids)s::oid[])) AND c.relkind = 'r'
 ), x AS MATERIALIZED (
   SELECT t.relname AS name, i.*, ic.relname, ic.reltablespace
   FROM t JOIN pg_catalog.pg_index i ON i.indrelid = t.oid JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
@@ -134,8 +134,9 @@ SELECT t.relname, format('rule "%%s"', r.rulename) FROM t JOIN pg_catalog.pg_rew
 """,
     "sequence": """
 SELECT t.relname, format('sequence of column "%%s"', a.attname) FROM t
-JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = t.oid
-  AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
+CROSS JOIN LATERAL (SELECT d.objid, d.refobjsubid FROM pg_catalog.pg_depend d
+  WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = t.oid AND d.refobjsubid > 0
+    AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i') OFFSET 0) d
 JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
 JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
 """,
@@ -189,10 +190,10 @@ WHERE p.relname = ANY (%(referenced)s)
 """
 
 
-def find(conn: Connection, schema: str, table: str | None = None) -> dict[str, tuple[str, ...]]:
-    """Return the blockers of the tables of a schema, or of one of them, by the tables' names."""
+def find(conn: Connection, schema: str | None = None, oids: Sequence[int] = ()) -> dict[str, tuple[str, ...]]:
+    """Return the blockers of the tables of a schema, or of tables of different names, by those."""
     found: dict[str, dict[str, None]] = {}
-    for name, what in conn.execute(_QUERY, {"schema": schema, "table": table}).fetchall():
+    for name, what in conn.execute(_QUERY, {"schema": schema, "oids": list(oids)}).fetchall():
         found.setdefault(name, {})[what] = None
     return {name: tuple(whats) for name, whats in found.items()}
 

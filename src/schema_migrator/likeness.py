@@ -39,20 +39,21 @@ SELECT 'column', a.attname, to_jsonb(a) - %(pg_attribute)s::text[] || jsonb_buil
   'options', ARRAY(SELECT unnest(a.attoptions) ORDER BY 1)
 ) FROM a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 UNION ALL
-SELECT 'index', c.relname, to_jsonb(c) - %(pg_class)s::text[] || to_jsonb(i) - %(pg_index)s::text[] || jsonb_build_object(
-  'columns', (SELECT jsonb_agg(a.attname ORDER BY k.place)
-    FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (number, place) LEFT JOIN a ON a.attnum = k.number),
+SELECT 'index', c.relname, to_jsonb(c) - %(pg_class)s::text[] || to_jsonb(i) - %(pg_index)s::text[]
+|| jsonb_build_object(
+  'columns', (SELECT jsonb_agg((SELECT n.attname FROM pg_catalog.pg_attribute n
+      WHERE n.attrelid = i.indrelid AND n.attnum = k.number) ORDER BY k.place)
+    FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (number, place)),
   'expressions', pg_get_expr(i.indexprs, i.indrelid), 'predicate', pg_get_expr(i.indpred, i.indrelid),
   'options', ARRAY(SELECT unnest(c.reloptions) ORDER BY 1), 'comment', obj_description(c.oid, 'pg_class'),
   'valid', i.indisvalid AND i.indisready AND i.indislive OR NOT %(new)s,
-  'statistics targets', (SELECT jsonb_agg(e.attstattarget ORDER BY e.attnum) FROM pg_catalog.pg_attribute e
-    WHERE e.attrelid = c.oid),
-  'operator class options', (SELECT jsonb_agg(e.attoptions ORDER BY e.attnum) FROM pg_catalog.pg_attribute e
-    WHERE e.attrelid = c.oid)
+  'statistics targets and options of its columns', (SELECT jsonb_agg(jsonb_build_array(e.attstattarget, e.attoptions)
+    ORDER BY e.attnum) FROM pg_catalog.pg_attribute e WHERE e.attrelid = c.oid)
 ) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = %(oid)s
 UNION ALL
 SELECT 'constraint', c.conname, to_jsonb(c) - %(pg_constraint)s::text[] || jsonb_build_object(
-  'columns', (SELECT jsonb_agg(a.attname ORDER BY a.attname) FROM a WHERE a.attnum = ANY (c.conkey)),
+  'columns', (SELECT jsonb_agg(n.attname ORDER BY n.attname) FROM pg_catalog.pg_attribute n
+    WHERE n.attrelid = c.conrelid AND n.attnum = ANY (c.conkey)),
   'definition', pg_get_constraintdef(c.oid), 'comment', obj_description(c.oid, 'pg_constraint'),
   'index', (SELECT relname FROM pg_catalog.pg_class WHERE oid = c.conindid)
 ) FROM pg_catalog.pg_constraint c WHERE c.conrelid = %(oid)s

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator import dress, likeness, snapshot, tables
+from schema_migrator import dress, likeness, snapshot
 from schema_migrator.dress import Kept
 from schema_migrator.snapshot import Key, table_of
 from schema_migrator.traces import ONLINE, RETIRED, ROWS, TRIGGER, US
@@ -103,12 +103,18 @@ class Live:
         return tuple(name for name, _ in self.key)
 
 
+def locate(conn: Connection, schema: str, table: str) -> tuple[int, int] | None:
+    """Return the number of a table and that of its file; None where it is gone."""
+    row = conn.execute(_LOCATE, [schema, table]).fetchone()
+    return None if row is None else (int(row[0]), int(row[1]))
+
+
 def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
     """Look at the live table, in a transaction whose search_path is its schema; None where it is gone."""
-    row = conn.execute(_LOCATE, [schema, shape.table]).fetchone()
-    if row is None:
+    found = locate(conn, schema, shape.table)
+    if found is None:
         return None
-    oid, file = row
+    oid, file = found
     key = tuple((name, kind) for name, kind in conn.execute(_KEY, [oid]).fetchall())
     ours = f"{ONLINE}{oid}"
     answer = dress.ask(conn, oid, _qualified(conn, ours, ROWS), ours, _kept(shape))
@@ -128,19 +134,6 @@ def _kept(shape: Shape) -> Kept:
         return tuple(name for name, _ in found if Key(kind, shape.table, name) not in shape.touched)
 
     return Kept(gone=shape.gone, indexes=names("index", shape.indexes), checks=names("constraint", shape.checks))
-
-
-def unlike(conn: Connection, live: Live, shape: Shape, schema: str, table: str) -> str:
-    """Return how the new table, which stands there, differs from the live one beyond what the steps change.
-
-    A shadow without its primary key is compared as far as it is made. Empty where nothing differs.
-    """
-    row = conn.execute(_LOCATE, [schema, table]).fetchone()
-    new = likeness.take(conn, row[0] if row else 0, new=True)
-    bare = not any(said.get("contype") == "p" for said in new.values())
-    blockers = tables.hindrances(conn, schema, table).get(table, ())
-    found = [*likeness.differences(live.picture, new, shape, bare=bare)] if new else ["it is gone"]
-    return "; ".join([*found, *(one for one in blockers if not (bare and one == "no primary key"))])
 
 
 def listed(names: Iterable[str], of: LiteralString | None = None) -> sql.Composed:

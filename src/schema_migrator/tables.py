@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from schema_migrator import blockers, database
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from schema_migrator.database import Connection
 
 _LIMITS = database.Limits(table_lock=1, statement=60)
@@ -36,6 +38,6 @@ def read(conn: Connection, schema: str) -> dict[str, Table]:
     return {name: Table(size=size, hindrances=(*reasons.get(name, ()), *unknown)) for name, size in sizes}
 
 
-def hindrances(conn: Connection, schema: str, table: str | None = None) -> dict[str, tuple[str, ...]]:
-    """Return what keeps tables of a schema, or one of them, from being rewritten online, by their names."""
-    return blockers.find(conn, schema, table)
+def hindrances(conn: Connection, schema: str | None = None, oids: Sequence[int] = ()) -> dict[str, tuple[str, ...]]:
+    """Return what keeps tables of a schema, or tables of different names, from being rewritten online, by those."""
+    return blockers.find(conn, schema, oids)

@@ -284,7 +284,7 @@ def test_what_forbids_it_and_comes_meanwhile(origin: Origin, made: str) -> None:
     """It is looked for again under the swap's lock, since it would stay with the old table: nothing is swapped."""
     database = origin.copy()
     said, left = meddled_with(origin, database, made)
-    assert "it got what would have stayed with the old one: " in said
+    assert "it got what would have stayed behind: " in said
     assert ("own" in said, left) == (True, ROWS)
     assert origin.run(database).code == 3
 
