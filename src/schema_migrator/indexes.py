@@ -24,6 +24,13 @@ _SIZES = """
 SELECT c.relname::text, pg_catalog.pg_relation_size(c.oid)
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = %s
 """
+# Those that stay are where they were; new ones go where the role puts them, as a rewrite in place leaves it.
+_SPACES = """
+SELECT c.relname::text, coalesce(s.spcname::text, '') FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid LEFT JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
+WHERE i.indrelid = %s
+"""
+_DEFAULT_SPACE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_tablespace'"
 # A share of what the server keeps for itself, and never less than it is set to.
 _MEMORY = """
 SELECT set_config('maintenance_work_mem', greatest(
@@ -39,11 +46,12 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
     place = f"{live.ours}.{ROWS}"
     built = {name for (name,) in database.ask(first, _BUILT, [place])}
     missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])
+    spaces = _spaces(first, live, shape)
     started = time.monotonic()
 
     def build_one(conn: Connection, one: Named) -> None:
         name, definition = one
-        _build_one(crew, conn, live, definition)
+        _build_one(crew, conn, live, definition, spaces[name])
         logs.logger().debug("online.index", index=name)
 
     def tell(done: int) -> None:
@@ -63,11 +71,20 @@ def _largest_first(conn: Connection, live: Live, missing: list[Named]) -> list[N
     return sorted(missing, key=lambda one: -sizes.get(one[0], middling))
 
 
-def _build_one(crew: Crew, conn: Connection, live: Live, definition: str) -> None:
+def _spaces(conn: Connection, live: Live, shape: Shape) -> dict[str, str]:
+    """Return the tablespace of each index that is to be, empty for the database's own."""
+    made = {key.name for key in shape.touched if key.kind == "index"}
+    kept = {name: space for name, space in database.ask(conn, _SPACES, [live.oid]) if name not in made}
+    ((default,),) = database.ask(conn, _DEFAULT_SPACE)
+    return {**{name: default or "" for name, _ in shape.indexes}, **kept}
+
+
+def _build_one(crew: Crew, conn: Connection, live: Live, definition: str, space: str) -> None:
     with crew.transaction(conn, live.schema):
         conn.execute(_MEMORY, [len(crew.conns)])
         conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the crew is that many already
         with database.store_path(conn, database.path_of(conn, live.schema)):
+            conn.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(space)))
             conn.execute(shadow.index_on(definition, live.ours))
 
 

@@ -143,7 +143,7 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
             raise TableChanged(f'the table "{online.table}" is gone', hint="see schema-migrator status")
         shadow.build(conn, live, online, shape)
         shadow.watch(conn, live)
-        swap.assert_same(conn, live, shape)
+        swap.assert_alike(conn, swap.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
         wrong = fenced.deviations(conn, plan.schema, shape.touched, shape.start)
         if wrong:
             raise NotAsRehearsed(
@@ -168,7 +168,15 @@ def _settle(work: Work, those: Crew, live: Live, online: Online, columns: Sequen
     replay.drain(those, live, columns)
     _vacuum(those, live)
     proof.prove(those, live, _shape(online))
+    _compare(those, live, _shape(online))
     swap.await_readers(work, live, old)
+
+
+def _compare(those: Crew, live: Live, shape: Shape) -> None:
+    """Find out before the lock what the comparison under it would refuse."""
+    conn = those.conns[0]
+    with database.translated(those.work.store, those.work.interrupt), those.transaction(conn, live.schema):
+        swap.assert_alike(conn, swap.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
 
 
 def _vacuum(those: Crew, live: Live) -> None:

@@ -23,11 +23,18 @@ HINDRANCES = {
     "deferrable primary key": f"""
         ALTER TABLE {TABLE} DROP CONSTRAINT {TABLE}_pkey;
         ALTER TABLE {TABLE} ADD CONSTRAINT {TABLE}_pkey PRIMARY KEY {KEY} DEFERRABLE""",
+    'key column "namespace_id" of type public.own': f"""
+        CREATE DOMAIN own AS char(64); ALTER TABLE {TABLE} ALTER namespace_id TYPE own""",
     'trigger "own"': f"""
         CREATE TRIGGER own BEFORE UPDATE ON {TABLE} FOR EACH ROW
         EXECUTE FUNCTION suppress_redundant_updates_trigger()""",
-    "row level security": f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY",
+    'trigger "schema_migrator_log"': f"""
+        CREATE TRIGGER schema_migrator_log BEFORE UPDATE ON {TABLE} FOR EACH ROW
+        EXECUTE FUNCTION suppress_redundant_updates_trigger()""",
+    "row-level security": f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY",
     'policy "own"': f"CREATE POLICY own ON {TABLE}",
+    "policy own on public.own": f"""
+        CREATE TABLE own (); CREATE POLICY own ON own USING (EXISTS (SELECT FROM {TABLE}))""",
     'rule "own"': f"CREATE RULE own AS ON DELETE TO {TABLE} WHERE false DO ALSO NOTHING",
     'foreign key "own_fk"': f"""
         CREATE TABLE own (n char(64), r char(64), CONSTRAINT own_fk FOREIGN KEY (n, r) REFERENCES {TABLE} {KEY})""",
@@ -37,23 +44,47 @@ HINDRANCES = {
     'publication "schema"': 'CREATE PUBLICATION "schema" FOR TABLES IN SCHEMA public',
     'unique index "own"': f"CREATE UNIQUE INDEX own ON {TABLE} (run_id)",
     'exclusion constraint "own"': f"ALTER TABLE {TABLE} ADD CONSTRAINT own EXCLUDE (run_id WITH =)",
-    'constraint "own" that was not validated': f"ALTER TABLE {TABLE} ADD CONSTRAINT own CHECK (status > 9) NOT VALID",
-    'statistics "own"': f"CREATE STATISTICS own ON status, task_queue FROM {TABLE}",
+    'constraint "own", which is not validated': f"ALTER TABLE {TABLE} ADD CONSTRAINT own CHECK (status > 9) NOT VALID",
+    'constraint "own" of whole rows': f"ALTER TABLE {TABLE} ADD CONSTRAINT own CHECK ({TABLE} IS NOT NULL OR true)",
+    'index "own" of whole rows': f"CREATE INDEX own ON {TABLE} (({TABLE} IS NULL))",
+    "table constraint own on public.executions_visibility": f"""
+        ALTER TABLE {TABLE} ADD CONSTRAINT own CHECK ('{TABLE}'::regclass::oid > 0)""",
+    "default value for public.executions_visibility.own": f"""
+        ALTER TABLE {TABLE} ADD own regclass DEFAULT '{TABLE}'""",
+    'extended statistics "own"': f"CREATE STATISTICS own ON status, task_queue FROM {TABLE}",
+    "security label": f"INSERT INTO pg_seclabel VALUES ('{TABLE}'::regclass, 'pg_class'::regclass, 1, 'own', 'secret')",
+    "rights to its row type": f"REVOKE USAGE ON TYPE {TABLE} FROM PUBLIC",
+    "rights that an extension or initdb gave": f"""
+        INSERT INTO pg_init_privs VALUES ('{TABLE}'::regclass, 'pg_class'::regclass, 0, 'e', '{{{{=r/{{owner}}}}}}')""",
+    'its membership in extension "btree_gin"': f"""
+        ALTER EXTENSION btree_gin ADD TABLE {TABLE};
+        DELETE FROM pg_init_privs WHERE objoid = '{TABLE}'::regclass""",
+    'dependence on extension "btree_gin"': "ALTER INDEX by_status DEPENDS ON EXTENSION btree_gin",
     "unlogged": f"ALTER TABLE {TABLE} SET UNLOGGED",
-    "made of a type": f"""
+    'it is a table of type "own"': f"""
         CREATE TYPE own AS ({{columns}});
         ALTER TABLE {TABLE} OF own""",
-    "tablespace of its own": f"ALTER INDEX {TABLE}_pkey SET TABLESPACE {{space}}",
+    'its own tablespace "temporal_own"': f"ALTER TABLE {TABLE} SET TABLESPACE {{space}}",
+    f'index "{TABLE}_pkey" in tablespace "temporal_own", where our role may not create': f"""
+        ALTER INDEX {TABLE}_pkey SET TABLESPACE {{space}}""",
+    'access method "own_heap"': f"""
+        CREATE ACCESS METHOD own_heap TYPE TABLE HANDLER heap_tableam_handler;
+        ALTER TABLE {TABLE} SET ACCESS METHOD own_heap""",
     'sequence of column "own"': f"ALTER TABLE {TABLE} ADD own serial",
-    'statistics target of index "own"': f"""
-        CREATE INDEX own ON {TABLE} (lower(run_id)); ALTER INDEX own ALTER COLUMN 1 SET STATISTICS 900""",
+    "replica identity by an index that was dropped": f"""
+        CREATE UNIQUE INDEX own ON {TABLE} (run_id);
+        ALTER TABLE {TABLE} REPLICA IDENTITY USING INDEX own; DROP INDEX own""",
     'rights granted by "{server}"': f"""
         GRANT SELECT ON {TABLE} TO {{server}} WITH GRANT OPTION;
         SET ROLE {{server}}; GRANT SELECT ON {TABLE} TO PUBLIC; RESET ROLE""",
-    "rule _RETURN on view own": f"CREATE VIEW own AS SELECT run_id FROM {TABLE}",
-    "rule _RETURN on materialized view own": f"CREATE MATERIALIZED VIEW own AS SELECT run_id FROM {TABLE}",
-    f"function own({TABLE})": f"CREATE FUNCTION own({TABLE}) RETURNS int LANGUAGE sql RETURN 1",
-    "table own": f"CREATE TABLE own (kept {TABLE})",
+    'rights granted by "{server}" ': f"""
+        GRANT SELECT (memo) ON {TABLE} TO {{server}} WITH GRANT OPTION;
+        SET ROLE {{server}}; GRANT SELECT (memo) ON {TABLE} TO PUBLIC; RESET ROLE""",
+    "view public.own": f"CREATE VIEW own AS SELECT run_id FROM {TABLE}",
+    "materialized view public.own": f"CREATE MATERIALIZED VIEW own AS SELECT run_id FROM {TABLE}",
+    f"function public.own(public.{TABLE})": f"CREATE FUNCTION own({TABLE}) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "table column public.own.kept": f"CREATE TABLE own (kept {TABLE})",
+    "type public.own": f"CREATE DOMAIN own AS {TABLE}[]",
     "lack of a right to it: TRIGGER": f"REVOKE TRIGGER ON {TABLE} FROM {{owner}}",
 }
 
@@ -107,7 +138,7 @@ def test_a_hindrance_is_named(origin: Origin, space: str, named: str, made: str)
     with copied(origin) as (database, admin), origin.databases.connect(database) as owner:
         assert tables.read(owner, "public")[TABLE].hindrances == ()
         admin.execute(made.format(columns=columns(admin), space=space, **roles).encode())
-        assert tables.read(owner, "public")[TABLE].hindrances == (named.format(**roles),)
+        assert tables.read(owner, "public")[TABLE].hindrances == (named.strip().format(**roles),)
 
 
 def test_a_hindered_rewrite_is_refused_where_it_was_asked_for(origin: Origin) -> None:
