@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from psycopg import sql
+from psycopg import errors, sql
 
-from schema_migrator import logs, shadow
+from schema_migrator import damage, logs, shadow
 from schema_migrator.traces import ROWS
 
 if TYPE_CHECKING:
     from schema_migrator.crew import Crew
     from schema_migrator.database import Connection
+    from schema_migrator.errors import NotAsRehearsed
     from schema_migrator.reshape import Named, Shape
     from schema_migrator.shadow import Live
 
@@ -43,7 +44,10 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
 
     def build_one(conn: Connection, one: Named) -> None:
         name, definition = one
-        _build_one(crew, conn, live, definition)
+        try:
+            _build_one(crew, conn, live, definition)
+        except errors.UniqueViolation as error:
+            raise _doubled(crew, conn, live, error) from error
         logs.logger().debug("online.index", index=name)
 
     def tell(done: int) -> None:
@@ -68,6 +72,14 @@ def _build_one(crew: Crew, conn: Connection, live: Live, definition: str) -> Non
         conn.execute(_MEMORY, [len(crew.conns)])
         conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the crew is that many already
         conn.execute(shadow.index_on(definition, live.ours))
+
+
+def _doubled(crew: Crew, conn: Connection, live: Live, error: errors.UniqueViolation) -> NotAsRehearsed:
+    """Return why a key was copied twice: two rows of the table have it, or its index led to one row twice."""
+    with crew.transaction(conn, live.schema):
+        fault = damage.twins(conn, live)
+    detail = (error.diag.message_detail or error.diag.message_primary or "").removesuffix(".")
+    return damage.refusal(live, fault) if fault else damage.led_twice(live, detail)
 
 
 def _make_primary(crew: Crew, live: Live, name: str) -> None:
