@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from psycopg import sql
+from psycopg import errors, sql
 
-from schema_migrator import database, logs, shadow
+from schema_migrator import damage, database, logs, shadow
 from schema_migrator.traces import ROWS
 
 if TYPE_CHECKING:
     from schema_migrator.crew import Crew
     from schema_migrator.database import Connection
+    from schema_migrator.errors import NotAsRehearsed
     from schema_migrator.reshape import Named, Shape
     from schema_migrator.shadow import Live
 
@@ -42,7 +43,8 @@ SELECT set_config('maintenance_work_mem', greatest(
 def build(crew: Crew, live: Live, shape: Shape) -> None:
     """Build what is not there yet, the largest first, then make the primary key of its index."""
     first = crew.conns[0]
-    key = shadow.primary(first, live)
+    with crew.transaction(first, live.schema):
+        key = shadow.primary(first, live)
     place = f"{live.ours}.{ROWS}"
     built = {name for (name,) in database.ask(first, _BUILT, [place])}
     missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])
@@ -51,7 +53,10 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
 
     def build_one(conn: Connection, one: Named) -> None:
         name, definition = one
-        _build_one(crew, conn, live, definition, spaces[name])
+        try:
+            _build_one(crew, conn, live, definition, spaces[name])
+        except errors.UniqueViolation as error:
+            raise _doubled(crew, conn, live, error) from error
         logs.logger().debug("online.index", index=name)
 
     def tell(done: int) -> None:
@@ -86,6 +91,14 @@ def _build_one(crew: Crew, conn: Connection, live: Live, definition: str, space:
         with database.store_path(conn, database.path_of(conn, live.schema)):
             conn.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(space)))
             conn.execute(shadow.index_on(definition, live.ours))
+
+
+def _doubled(crew: Crew, conn: Connection, live: Live, error: errors.UniqueViolation) -> NotAsRehearsed:
+    """Return why a key was copied twice: two rows of the table have it, or its index led to one row twice."""
+    with crew.transaction(conn, live.schema):
+        fault = damage.twins(conn, live)
+    detail = (error.diag.message_detail or error.diag.message_primary or "").removesuffix(".")
+    return damage.refusal(live, fault) if fault else damage.led_twice(live, detail)
 
 
 def _make_primary(crew: Crew, live: Live, name: str) -> None:

@@ -17,6 +17,7 @@ from schema_migrator import (
     conditions,
     copying,
     crew,
+    damage,
     database,
     fenced,
     indexes,
@@ -116,6 +117,7 @@ def _remove_one(work: Work, one: Leftover) -> None:
 def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> Live:
     """Carry on with what an earlier run has begun, or begin."""
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+        damage.assert_nothing_hidden(work.conn)
         live = shadow.look(work.conn, plan.schema, _shape(online))
         mine = [one for one in find(work.conn, plan.schema) if not one.finished]
         whole = live is not None and any(shadow.continues(work.conn, live, one) for one in mine)
@@ -165,7 +167,7 @@ def _fill(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> Re
 
 def _settle(work: Work, those: Crew, live: Live, online: Online, columns: Sequence[str], old: Readers) -> None:
     """Catch up with the writers, and let the new table be as fit as a table is that has been in use for long."""
-    replay.drain(those, live, columns)
+    _drain(those, live, online, columns)
     _vacuum(those, live)
     proof.prove(those, live, _shape(online))
     _compare(those, live, _shape(online))
@@ -177,6 +179,16 @@ def _compare(those: Crew, live: Live, shape: Shape) -> None:
     conn = those.conns[0]
     with database.translated(those.work.store, those.work.interrupt), those.transaction(conn, live.schema):
         swap.assert_alike(conn, swap.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
+
+
+def _drain(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> None:
+    """Replay until little is left. Raises TableChanged where the table was emptied, and logged rows with it."""
+    try:
+        replay.drain(those, live, columns)
+    except NotAsRehearsed:
+        with those.transaction(those.conns[0], live.schema):
+            swap.assert_same(those.conns[0], live, _shape(online))
+        raise
 
 
 def _vacuum(those: Crew, live: Live) -> None:
@@ -192,7 +204,7 @@ def _swap(
 
     def attempt() -> None:
         with database.translated(those.work.store, those.work.interrupt):
-            replay.drain(those, live, columns)
+            _drain(those, live, online, columns)
         locked.append(swap.swap(those.work, plan, online, steps, live, columns))
 
     fenced.retried(those.work, str(online.versions[-1]), [online.table], attempt)

@@ -61,11 +61,11 @@ SET search_path = pg_catalog, pg_temp AS {body}
 """
 _LOG_BODY = """
 BEGIN
-  IF TG_OP <> 'INSERT' THEN
-    INSERT INTO {ours}.log ({key}) VALUES ({old});
+  IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
+    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({old}, false);
   END IF;
-  IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
-    INSERT INTO {ours}.log ({key}) VALUES ({new});
+  IF TG_OP <> 'DELETE' THEN
+    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({new}, true);
   END IF;
   RETURN NULL;
 END
@@ -179,7 +179,10 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
     _make_shadow(conn, live, shape)
     make_log = sql.SQL("CREATE TABLE {ours}.log AS SELECT {key} FROM {live} WITH NO DATA")
     conn.execute(make_log.format(**places(live)))
-    turn = "ALTER TABLE {}.log ADD COLUMN schema_migrator_turn bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+    turn = (
+        "ALTER TABLE {}.log ADD COLUMN schema_migrator_turn bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+        " ADD COLUMN schema_migrator_stays boolean NOT NULL"
+    )
     conn.execute(sql.SQL(turn).format(ours))
     batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
     conn.execute(sql.SQL(batches).format(ours))
@@ -203,8 +206,8 @@ def columns(conn: Connection, live: Live, shape: Shape, *, computed: bool) -> tu
 
 
 def primary(conn: Connection, live: Live) -> Named:
-    """Return the primary key's index: its name and its definition."""
-    ((name, definition),) = database.ask(conn, _PRIMARY, [live.oid])
+    """Return the primary key's index, in a transaction: its name and its definition."""
+    name, definition = conn.execute(_PRIMARY, [live.oid]).fetchone() or ("", "")
     return name, snapshot.local(definition, live.schema)
 
 
