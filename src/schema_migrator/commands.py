@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 from schema_migrator import autocommit, examine, execute, lock, logs, online, sqltool, traces
 from schema_migrator.errors import NotAsRehearsed, UnknownState
-from schema_migrator.foresight import Foresight, cannot_rehearse, checked_plan, foresee, weigh_locks
+from schema_migrator.foresight import (
+    Foresight,
+    cannot_rehearse,
+    checked_plan,
+    foresee,
+    weigh_locks,
+    weigh_sight,
+    with_forecast,
+)
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
 from schema_migrator.state import Absent, At, Between
 from schema_migrator.tasks import Task, each, looks, tasks
@@ -81,6 +89,7 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
         if settings.run.on_drift == "fail":
             each(those, lambda task: _weigh_drift(task, checked[task.store.store][0]))
         each(those, lambda task: weigh_locks(task, *checked[task.store.store]))
+        each(those, lambda task: weigh_sight(task, checked[task.store.store][1]))
         return tuple(each(those, lambda task: _migrate(task, checked[task.store.store][1])).values())
 
 
@@ -227,6 +236,7 @@ def _migrate(task: Task, first: Plan) -> Migration:
         if _rebuild_invalid(work, found):
             found, made = checked_plan(task, examine.look(task.place))
         weigh_locks(task, found, made, first)
+        made = with_forecast(task, found, made)
         outcomes = (sqltool if made.by_tool else execute).run(work, made)
         proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
         verdict = _prove(task, found, made) if proven else None

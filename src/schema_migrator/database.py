@@ -21,7 +21,7 @@ from schema_migrator.errors import (
     StatementTimeout,
     TableLockTimeout,
 )
-from schema_migrator.parameters import ALIVE, APPLICATION
+from schema_migrator.parameters import ALIVE, APPLICATION, PROGRAM
 from schema_migrator.statements import point_at
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APPLICATION",
+    "PROGRAM",
     "Batch",
     "Connection",
     "Limits",

@@ -51,7 +51,7 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
     """
     try:
         live = _begin(work, plan, online, steps)
-        with crew.gathered(work) as those:
+        with crew.gathered(work, online, live) as those:
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
             old = _fill(those, live, online, columns)
             _settle(work, those, live, online, columns, old)
@@ -118,6 +118,7 @@ def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep])
         mine = [one for one in find(work.conn, plan.schema) if not one.finished]
         whole = live is not None and any(shadow.continues(work.conn, live, one) for one in mine)
     if live and whole:
+        conditions.assert_seen(work, online)
         return live
     _remove(work, mine)
     conditions.check(work, online)

@@ -27,7 +27,7 @@ SMALL_TABLE_BYTES = 16 * 1024 * 1024
 """Up to this size a table's indexes are built in the step's transaction, in well under a second."""
 
 ONLINE_BYTES = 64 * 1024 * 1024
-"""From this size on a table is written anew online: about where a rewrite in place holds writers up for a second."""
+"""From this size on a table is rewritten online: about where a rewrite in place holds writers up for a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class Online:
     """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
 
     `declined` says why it is not to be, `hindrances` why it cannot be: then there is no `shape`, and the steps run
-    as they stand. Where it was `asked` for, preflight refuses what hinders it.
+    as they stand. Where it was `asked` for, preflight refuses what hinders it. `forecast`: its files' bytes by a trial.
     """
 
     table: str
@@ -91,17 +91,17 @@ class Online:
     declined: str = ""
     hindrances: tuple[str, ...] = ()
     asked: bool = False
+    forecast: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The steps from a state to a target; none when there is nothing to do.
 
-    `setup`: the version tables and the first version row are written before. `adopt`: the version that
-    is recorded first, because the tables are of it. `rebuild`: invalid indexes that are built again before
-    anything else. `together`: all in one transaction, since nobody uses the store yet. `by_tool`: the
-    vendor's binary runs the steps that nobody began before. `online`: the rewrite of a large table, or why
-    it is not done online; `leftovers` are what earlier ones left.
+    `setup`: the version tables and the first version row are written before. `adopt`: the version that is recorded
+    first, because the tables are of it. `rebuild`: invalid indexes that are built again first. `together`: all in one
+    transaction, since nobody uses the store yet. `by_tool`: the vendor's binary runs the steps that nobody began
+    before. `online`: the rewrite of a large table, or why it is not done online; `leftovers`: what earlier ones left.
     """
 
     store: Store

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _END_WORKERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = %s AND pid <> pg_backend_pid()
+  AND usesysid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user)  -- a name proves nothing
 """
 _POSTGRES_14 = 140_000
 _SETTING = "SCHEMA_MIGRATOR_SQL_TOOL"
