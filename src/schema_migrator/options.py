@@ -159,13 +159,14 @@ class RunSettings(_Given):
         None,
         ge=1,
         validation_alias=f"{PREFIX}MAX_LOAD",
-        description="active sessions of others above which an online rewrite pauses; unset: no limit",
+        description="active sessions of others above which an online rewrite pauses (takes pg_read_all_stats);"
+        " unset: no limit",
     )
     max_replica_lag: Annotated[int | None, BeforeValidator(_limit)] = Field(
         "256MB",  # type: ignore[assignment]  # validated like any other value
         validation_alias=f"{PREFIX}MAX_REPLICA_LAG",
-        description="WAL that a replica may lack; an online rewrite does not begin, or pauses, while one lacks more or"
-        " cannot be seen; off: replicas are not watched",
+        description="WAL that a replica may lack: while one lacks more, or our role cannot see it, an online rewrite"
+        " does not begin, or pauses; off: replicas are not watched",
     )
     ignore_replicas: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = Field(
         (),
@@ -176,8 +177,8 @@ class RunSettings(_Given):
     disk_free: Annotated[int | Literal["df"] | None, BeforeValidator(partial(_size, word="df"))] = Field(
         None,
         validation_alias=f"{PREFIX}DISK_FREE",
-        description="what is free on the server's disk, such as 500GB, for an online rewrite is refused where that is"
-        " too little; df: the server runs that program; unset: nobody checks",
+        description="what is free on the server's disk, such as 500GB: an online rewrite that takes more is refused;"
+        " df: the server runs that program to tell; unset: nobody checks",
     )
     adopt: bool = Field(
         default=False,
