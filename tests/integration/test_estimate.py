@@ -201,7 +201,8 @@ def stopped(*_: object) -> float:
 def test_foretells_what_keeps_a_rewrite_from_beginning(used: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction that is too old is named before anything is begun."""
     monkeypatch.setattr(conditions, "OLD_SECONDS", 0)
-    with open_transaction(used, "SELECT 1") as connection:
+    with open_transaction(used, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ") as connection:
+        connection.execute("SELECT 1")
         seen = used.foresee(SCHEMA_MIGRATOR_REWRITE="online")
         assert f"pid {connection.info.backend_pid} (" in seen.obstacle
         assert '"executions_visibility" cannot be swapped before it ends' in seen.obstacle
