@@ -48,9 +48,9 @@ def checks_text(online: Online, run: RunSettings, found: Found) -> list[str]:
 def _disk(online: Online, found: Found) -> list[str]:
     need, free = disk.need(online), found.free
     basis = f"{disk.MARGIN:g} times the forecast" if online.forecast else "not measured, so by the table's size"
-    wanted = f"disk: {sizes.text(need.total)} are to be free, half of it for WAL ({basis})"
+    wanted = f"disk: the rewrite needs {sizes.text(need.total)} free, half of it for WAL ({basis})"
     if free is None:
-        return [f"{wanted}; nobody checks that: --disk-free says what is free, or lets the server run df"]
+        return [f"{wanted}; how much is free is unknown: say so with --disk-free, or let the server run df"]
     apart = "" if free.wal is None else f", and {sizes.text(free.wal)} on the disk of pg_wal"
     return [f"{wanted}; {sizes.text(free.data)} are free{apart}"]
 

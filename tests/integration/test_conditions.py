@@ -182,7 +182,7 @@ def test_too_little_room_is_refused_before_anything(store: Site) -> None:
 def test_what_nobody_tells_is_said(origin: Origin, store: Site) -> None:
     """Where free disk is unknown the run goes on, and it and `plan` say how much is needed; said, it is checked."""
     told = run_cli(origin.env(store.name), "plan", *rewriting.ONLINE)
-    assert "nobody checks that: --disk-free says what is free, or lets the server run df" in told.stdout
+    assert "how much is free is unknown: say so with --disk-free, or let the server run df" in told.stdout
     ended = origin.run(store.name)
     (warned,) = [event for event in events(ended) if event["event"] == "online.disk_unknown"]
     assert int(str(warned["bytes_needed"])) > 1 * MB

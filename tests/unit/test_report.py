@@ -11,10 +11,14 @@ from packaging.version import Version
 
 from schema_migrator import plan_report, report
 from schema_migrator.commands import Migration, StoreStatus
+from schema_migrator.conditions import Found
+from schema_migrator.disk import Free
 from schema_migrator.execute import Outcome
 from schema_migrator.foresight import Begun, Foresight
+from schema_migrator.options import RunSettings
 from schema_migrator.outlook import BRIEF, Holder, Outlook, Span, StepEstimate, TableSize
 from schema_migrator.plan import Online, Plan, TableLock, Wishes
+from schema_migrator.replicas import IdleSlot, Replica, Replicas
 from schema_migrator.reshape import Shape
 from schema_migrator.snapshot import Change, Difference, Key, Snapshot
 from schema_migrator.source import Store
@@ -27,6 +31,22 @@ GOLDEN = Path(__file__).resolve().parent.parent / "data" / "reports"
 TABLE = "executions_visibility"
 NOTHING = Snapshot(objects={})
 SHAPE = Shape(table=TABLE, gone=(), added=(), indexes=(), checks=(), touched=frozenset(), start=NOTHING, end=NOTHING)
+SERVER = Found(
+    role="temporal",
+    sees_all=False,
+    replicas=Replicas(
+        seen=(
+            Replica(name="standby1", slot="standby1", pid=20, behind=12 * 1024**2),
+            Replica(name="standby2", slot="of_2", pid=21, behind=0),
+            Replica(name="walreceiver", slot=None, pid=22, behind=None),
+        ),
+        idle=(IdleSlot(name="old", kept=3 * 1024**3),),
+        left_out=("late",),
+        unmatched=("standy3",),
+    ),
+    hidden=(("temporal_server", 12), ("bi", 1)),
+    free=Free(data=90 * 1024**3, wal=1024**3),
+)
 STATES: dict[str, State] = {
     "absent": Absent(),
     "behind": at("1.3"),
@@ -92,8 +112,8 @@ def upgrade() -> Foresight:
         outlook=outlook,
         refusal=refusal,
         begun=begun,
-        obstacle="a transaction is open since 900 s",
-        free=90 * 1024**3,
+        obstacle="a transaction is 900 s old",
+        found=(RunSettings.model_validate({"SCHEMA_MIGRATOR_MAX_LOAD": "20"}), SERVER),
     )
 
 
