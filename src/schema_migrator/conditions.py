@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from schema_migrator import database, disk, logs, replicas, sessions, sizes
 from schema_migrator.errors import NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
+from schema_migrator.pace import KEPT
 from schema_migrator.sessions import ALIVE
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def check(work: Work, online: Online) -> None:
 
 def assert_seen(work: Work, online: Online) -> None:
     """Raise PreflightFailed where a rewrite is to go on under limits that our role cannot keep."""
-    judge_sight(online, work.settings.run, look(work.conn, work.settings.run))
+    judge_sight(online, work.settings.run, look(work.conn, work.settings.run), begun=True)
 
 
 def judge(online: Online, run: RunSettings, found: Found) -> None:
@@ -102,17 +103,18 @@ def judge(online: Online, run: RunSettings, found: Found) -> None:
         )
 
 
-def judge_sight(online: Online, run: RunSettings, found: Found) -> None:
-    """Raise PreflightFailed where our role cannot see what a limit is about."""
+def judge_sight(online: Online, run: RunSettings, found: Found, *, begun: bool = False) -> None:
+    """Raise PreflightFailed where our role cannot see what a limit is about; `begun`: an earlier run has begun it."""
+    kept, goes_on = (f"; {KEPT}", "go on") if begun else ("", "begin")
     if run.max_load is not None and not found.sees_all:
         raise PreflightFailed(
             f'--max-load cannot be kept: the role "{found.role}" does not see what the sessions of other roles do',
-            hint=f"as a superuser run: {grant(found.role)} or do without --max-load",
+            hint=f"as a superuser run: {grant(found.role)} or do without --max-load{kept}",
         )
     if found.replicas is not None and found.replicas.unseen:
         raise PreflightFailed(
-            f'{replicas.blindness(found.replicas, found.role)}, so the rewrite of "{online.table}" does not begin',
-            hint=replicas.remedy(found.role),
+            f'{replicas.blindness(found.replicas, found.role)}, so the rewrite of "{online.table}" does not {goes_on}',
+            hint=replicas.remedy(found.role) + kept,
         )
 
 

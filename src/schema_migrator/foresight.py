@@ -123,7 +123,8 @@ def weigh_sight(task: Task, made: Plan) -> None:
     """Raise PreflightFailed where an online rewrite is to keep to limits that our role cannot see."""
     if made.online is not None and made.online.shape is not None:
         found = conditions.look(task.place.conn, task.settings.run)
-        conditions.judge_sight(made.online, task.settings.run, found)
+        begun = any(one.unfinished for one in made.leftovers)
+        conditions.judge_sight(made.online, task.settings.run, found, begun=begun)
 
 
 def with_forecast(task: Task, found: Examination, made: Plan) -> Plan:
@@ -165,7 +166,10 @@ def _circumstances(task: Task, made: Plan, *, continues: bool) -> tuple[tuple[Ru
     except MigratorError as error:
         return None, str(error)
     try:
-        (conditions.judge_sight if continues else conditions.judge)(made.online, run, found)
+        if continues:
+            conditions.judge_sight(made.online, run, found, begun=True)
+        else:
+            conditions.judge(made.online, run, found)
     except MigratorError as error:
         return (run, found), str(error)
     return (run, found), ""

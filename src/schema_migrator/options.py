@@ -106,7 +106,7 @@ class RunSettings(_Given):
         300,
         ge=0,
         validation_alias=f"{PREFIX}WAIT_TIMEOUT",
-        description="seconds to wait for the database, for a step's table locks, and for what an online rewrite pauses for",
+        description="seconds to wait for the database, for a step's table locks, and while an online rewrite pauses",
     )
     lock_timeout: float = Field(
         600, ge=0, validation_alias=f"{PREFIX}LOCK_TIMEOUT", description="seconds to wait for another run"

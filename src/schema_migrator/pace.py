@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _PAUSE_SECONDS = 1.0
 _DISK_SECONDS = 60.0
-_KEPT = "the copy so far is kept and the next run carries on with it; migrate --abandon removes it"
+KEPT = "the copy so far is kept, the table's trigger logs changes, and the next run carries on; migrate --abandon removes both"
+"""What is so after a failure that does not remove an unfinished rewrite."""
+
 _WRITTEN = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
 
 
@@ -78,7 +80,7 @@ class Pace:
         most = self.work.settings.run.max_load
         if most is None or (active := sessions.active(conn)) <= most:
             return None
-        return ServerBusy(f"{active} sessions of others are active, the limit is {most}", hint=_KEPT)
+        return ServerBusy(f"{active} sessions of others are active, the limit is {most}", hint=KEPT)
 
     def _replicas(self, conn: Connection) -> MigratorError | None:
         run = self.work.settings.run
@@ -86,11 +88,11 @@ class Pace:
             return None
         found = replicas.look(conn, run.ignore_replicas)
         if (late := found.late(run.max_replica_lag)) is not None:
-            return ServerBusy(replicas.lateness(late, run.max_replica_lag), hint=f"{_KEPT}; {replicas.LEAVE_OUT}")
+            return ServerBusy(replicas.lateness(late, run.max_replica_lag), hint=f"{KEPT}; {replicas.LEAVE_OUT}")
         if not found.unseen:
             return None
         role, _ = sessions.sees_all(conn)
-        return PreflightFailed(replicas.blindness(found, role), hint=f"{replicas.remedy(role)}; {_KEPT}")
+        return PreflightFailed(replicas.blindness(found, role), hint=f"{replicas.remedy(role)}; {KEPT}")
 
     def _weigh(self, conn: Connection) -> None:
         """Raise NoSpace when the disk has not enough for what is still to be written."""
@@ -102,7 +104,11 @@ class Pace:
         if self._had is None:
             self._had = written
         # What was said to be free when the run began has since been written to by this run alone.
-        free = disk.look(conn, said if said == "df" else max(said - (written - self._had), 0))
+        try:
+            free = disk.look(conn, said if said == "df" else max(said - (written - self._had), 0))
+        except PreflightFailed as error:
+            error.hint += f"; {KEPT}"
+            raise
         lacking = disk.lacking(disk.need(self.online).left(written), free) if free else ""
         if lacking:
             raise NoSpace(
