@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 _PAUSE_SECONDS = 1.0
 _DISK_SECONDS = 60.0
-KEPT = "the copy so far is kept, the table's trigger logs changes, and the next run carries on; migrate --abandon removes both"
+KEPT = (
+    "the copy so far is kept, the table's trigger logs changes, and the next run carries on;"
+    " migrate --abandon removes both"
+)
 """What is so after a failure that does not remove an unfinished rewrite."""
 
 _WRITTEN = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
