@@ -46,12 +46,6 @@ class Verdict:
         """Whether everything is there as it has to be."""
         return self.difference.equal
 
-    def outside(self, keys: Collection[Key]) -> Verdict:
-        """Return the verdict on all but some objects."""
-        parts = (self.difference.missing, self.difference.different, self.difference.extra)
-        missing, different, extra = (tuple(one for one in part if one.key not in keys) for part in parts)
-        return replace(self, difference=Difference(missing=missing, different=different, extra=extra))
-
 
 def judge(settings: StoreSettings, source: Source, version: Version, live: Live, rehearsal: Rehearsal) -> Verdict:
     """Compare a live schema with the rehearsal of a version."""
@@ -170,7 +164,8 @@ def _indexes_again(change: Change) -> list[str]:
 
 
 def _alter_table(change: Change) -> str:
-    ways = {"UNLOGGED": "SET LOGGED", "ROW LEVEL SECURITY": "DISABLE ROW LEVEL SECURITY"}
+    ways = {"UNLOGGED": "SET LOGGED", "FORCE ROW": "NO FORCE ROW LEVEL SECURITY"}
+    ways |= {"ROW LEVEL SECURITY": "DISABLE ROW LEVEL SECURITY"}
     parts = [way for word, way in ways.items() if word in (change.found or "")]
     if "PARTITIONED" in (change.found or "") or not parts:
         return "-- the table is of another kind, which only a new table would change"
