@@ -2,6 +2,13 @@
 
 from collections.abc import Mapping
 
+
+def _if_there(statement: str) -> str:
+    """Return what runs a statement where its column or function is there."""
+    caught = "EXCEPTION WHEN undefined_column OR undefined_function THEN END"
+    return f"DO $do$ BEGIN {statement}; {caught} $do$"
+
+
 TABLES = {"default": "current_executions", "visibility": "executions_visibility"}
 OWN = "CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'"
 TRIGGER = "CREATE TRIGGER own BEFORE INSERT ON {t} FOR EACH ROW EXECUTE FUNCTION own()"
@@ -16,7 +23,7 @@ CHANGES: Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] = {
     "owner": ("ALTER TABLE {t} OWNER TO postgres",),
     "default added": ("ALTER TABLE {t} ALTER workflow_id SET DEFAULT 'x'",),
     "default dropped": {
-        "default": ("ALTER TABLE executions ALTER next_event_id DROP DEFAULT",),
+        "default": ("ALTER TABLE cluster_metadata ALTER version DROP DEFAULT",),
         "visibility": ("ALTER TABLE {t} ALTER memo DROP DEFAULT",),
     },
     "not null added": {
@@ -54,12 +61,8 @@ CHANGES: Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] = {
         "visibility": ("ALTER TABLE {t} DROP COLUMN IF EXISTS root_run_id",),
     },
     "default of a column that goes": {
-        "default": (
-            "DO $$ BEGIN ALTER TABLE cluster_metadata ALTER immutable_data SET DEFAULT 'x'; EXCEPTION WHEN undefined_column THEN END $$",
-        ),
-        "visibility": (
-            "DO $$ BEGIN ALTER TABLE executions_visibility ALTER root_run_id SET DEFAULT 'x'; EXCEPTION WHEN undefined_column THEN END $$",
-        ),
+        "default": (_if_there("ALTER TABLE cluster_metadata ALTER immutable_data SET DEFAULT 'x'"),),
+        "visibility": (_if_there("ALTER TABLE executions_visibility ALTER root_run_id SET DEFAULT 'x'"),),
     },
     "extra column": ("ALTER TABLE {t} ADD own int",),
     "column of a later version": {
@@ -98,18 +101,28 @@ CHANGES: Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] = {
         "default": (SAME,),
         "visibility": (
             "DROP INDEX IF EXISTS by_execution_time",
-            "DO $$ BEGIN CREATE INDEX by_execution_time ON executions_visibility (execution_time, root_run_id); EXCEPTION WHEN undefined_column THEN END $$",
+            _if_there("CREATE INDEX by_execution_time ON executions_visibility (execution_time, root_run_id)"),
         ),
     },
     "constraint dropped": ("ALTER TABLE {t} DROP CONSTRAINT {t}_pkey",),
     "key turned round": {
         "default": (
             "ALTER TABLE {t} DROP CONSTRAINT {t}_pkey",
-            "ALTER TABLE {t} ADD CONSTRAINT {t}_pkey PRIMARY KEY (namespace_id, shard_id, workflow_id)",
+            "ALTER TABLE {t} ADD CONSTRAINT {t}_pkey PRIMARY KEY (workflow_id, shard_id, namespace_id)",
         ),
         "visibility": (
             "ALTER TABLE {t} DROP CONSTRAINT {t}_pkey",
             "ALTER TABLE {t} ADD CONSTRAINT {t}_pkey PRIMARY KEY (run_id, namespace_id)",
+        ),
+    },
+    "key of other columns": {
+        "default": (
+            "ALTER TABLE {t} DROP CONSTRAINT {t}_pkey",
+            "ALTER TABLE {t} ADD CONSTRAINT {t}_pkey PRIMARY KEY (namespace_id, workflow_id)",
+        ),
+        "visibility": (
+            "ALTER TABLE {t} DROP CONSTRAINT {t}_pkey",
+            "ALTER TABLE {t} ADD CONSTRAINT {t}_pkey PRIMARY KEY (run_id)",
         ),
     },
     "check": ("ALTER TABLE {t} ADD CONSTRAINT own CHECK (workflow_id <> 'x')",),
@@ -131,21 +144,20 @@ CHANGES: Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] = {
     "function replaced": {
         "default": (SAME,),
         "visibility": (
-            "CREATE OR REPLACE FUNCTION convert_ts(s varchar) RETURNS timestamp LANGUAGE sql AS 'SELECT now()::timestamp'",
+            (
+                "CREATE OR REPLACE FUNCTION convert_ts(s varchar) RETURNS timestamp LANGUAGE sql"
+                " AS 'SELECT localtimestamp'"
+            ),
         ),
     },
     "function with a search_path": {
         "default": (SAME,),
-        "visibility": (
-            "DO $$ BEGIN ALTER FUNCTION convert_ts SET search_path = ''; EXCEPTION WHEN undefined_function THEN END $$",
-        ),
+        "visibility": (_if_there("ALTER FUNCTION convert_ts SET search_path = ''"),),
     },
     "extra function": ("CREATE FUNCTION own(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'",),
     "function of the same name": {
         "default": (SAME,),
-        "visibility": (
-            "CREATE FUNCTION convert_ts(a text) RETURNS timestamp LANGUAGE sql IMMUTABLE AS 'SELECT now()::timestamp'",
-        ),
+        "visibility": ("CREATE FUNCTION convert_ts(a text) RETURNS timestamp IMMUTABLE LANGUAGE sql AS 'SELECT null'",),
     },
     "sequence": ("CREATE SEQUENCE own OWNED BY {t}.run_id",),
     "view": (VIEWED,),
@@ -176,8 +188,8 @@ CHANGES: Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] = {
     "table dropped": {"default": ("DROP TABLE signals_requested_sets",), "visibility": ("DROP TABLE {t}",)},
     "partitioned": {
         "default": (
-            "ALTER TABLE shards RENAME TO own",
-            "CREATE TABLE shards (LIKE own INCLUDING ALL) PARTITION BY HASH (shard_id)",
+            "ALTER TABLE {t} RENAME TO own",
+            "CREATE TABLE {t} (LIKE own INCLUDING ALL) PARTITION BY HASH (shard_id)",
         ),
         "visibility": (
             "ALTER TABLE {t} RENAME TO own",
@@ -188,7 +200,8 @@ CHANGES: Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] = {
     "extension dropped": {"default": (SAME,), "visibility": ("DROP EXTENSION IF EXISTS btree_gin CASCADE",)},
     "identity": {
         "default": (
-            "ALTER TABLE {t} ALTER start_version DROP DEFAULT, ALTER start_version ADD GENERATED BY DEFAULT AS IDENTITY",
+            "ALTER TABLE {t} ALTER start_version DROP DEFAULT",
+            "ALTER TABLE {t} ALTER start_version ADD GENERATED BY DEFAULT AS IDENTITY",
         ),
         "visibility": (SAME,),
     },

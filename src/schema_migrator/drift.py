@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _NAMED = 5
 
 
-def weigh(task: Task, found: Examination) -> frozenset[tuple[Key, str | None]]:
+def weigh(task: Task, found: Examination) -> frozenset[Key]:
     """Name what was changed by hand before we came, and return it; an invalid index is not, and is rebuilt.
 
     Raises NotAsRehearsed with `--on-drift fail`. Then a store at its target is looked at too, which else costs nothing.
@@ -41,9 +41,7 @@ def weigh(task: Task, found: Examination) -> frozenset[tuple[Key, str | None]]:
     return report(task, judge(task.store, task.place.source, state.version or UNVERSIONED, healed, expected))
 
 
-def report(
-    task: Task, verdict: Verdict, named: frozenset[tuple[Key, str | None]] = frozenset()
-) -> frozenset[tuple[Key, str | None]]:
+def report(task: Task, verdict: Verdict, named: frozenset[Key] = frozenset()) -> frozenset[Key]:
     """Name the changes that were not named before. Raises NotAsRehearsed with `--on-drift fail`, if there are any."""
     changes = [*verdict.difference.missing, *verdict.difference.different]
     for change in _new(changes, named):
@@ -58,11 +56,11 @@ def report(
             + (", ..." if len(changes) > _NAMED else ""),
             hint="repair them as schema-migrator verify says, or take --on-drift warn",
         )
-    return frozenset((change.key, change.found) for change in (*changes, *verdict.difference.extra))
+    return frozenset(change.key for change in (*changes, *verdict.difference.extra))
 
 
-def _new(changes: list[Change] | tuple[Change, ...], named: frozenset[tuple[Key, str | None]]) -> list[Change]:
-    return [change for change in changes if (change.key, change.found) not in named]
+def _new(changes: list[Change] | tuple[Change, ...], named: frozenset[Key]) -> list[Change]:
+    return [change for change in changes if change.key not in named]
 
 
 def _looked(task: Task, found: Examination) -> Examination | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from schema_migrator.rehearsal import Rehearsal
     from schema_migrator.snapshot import Key, Snapshot
 
-_UNIQUE = ("PRIMARY KEY ", "UNIQUE ", "CREATE UNIQUE INDEX ")
+_KEY = re.compile(r"(?P<kind>PRIMARY KEY|UNIQUE) \((?P<columns>.*?)\)(?P<rest>.*)", re.DOTALL)
 
 
 def problems(rehearsal: Rehearsal, live: Snapshot, steps: Sequence[Predicted], reached: Version) -> tuple[Problem, ...]:
@@ -41,19 +41,20 @@ def lacking(expected: Snapshot, reached: Snapshot) -> tuple[Problem, ...]:
 
 
 def _vital(key: Key, text: str) -> bool:
-    return key.kind in ("table", "column") or text.startswith(_UNIQUE)
+    return key.kind in ("table", "column") or (key.kind == "constraint" and _KEY.match(text) is not None)
 
 
 def _there(key: Key, text: str, reached: Snapshot) -> bool:
-    """Whether an object is there; a key counts under any name."""
-    if not text.startswith(_UNIQUE):
+    """Whether an object is there; a key counts under any name, and with its columns in any order."""
+    if key.kind != "constraint":
         return key in reached.objects
-    wanted = _nameless(text)
-    return any(one.parent == key.parent and _nameless(found) == wanted for one, found in reached.objects.items())
+    keys = (one for one in reached.objects.items() if (one[0].kind, one[0].parent) == (key.kind, key.parent))
+    return any(_unique(found) == _unique(text) for _, found in keys)
 
 
-def _nameless(text: str) -> str:
-    return re.sub(r'^(CREATE UNIQUE INDEX )(?:"(?:[^"]|"")+"|\S+) ', r"\1", text)
+def _unique(text: str) -> tuple[str, frozenset[str], str] | None:
+    found = _KEY.match(text)
+    return (found["kind"], frozenset(found["columns"].split(", ")), found["rest"]) if found else None
 
 
 def _lack(key: Key, text: str, reached: Snapshot) -> str:

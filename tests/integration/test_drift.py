@@ -69,20 +69,28 @@ def drop(found: Site) -> None:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(found.name)))
 
 
+def foretold(store: Site, **variables: str) -> MigratorError | None:
+    """Return plan's refusal; see that it changes nothing."""
+    before = store.picture()
+    try:
+        store.plan(**variables)
+    except MigratorError as error:
+        return error
+    finally:
+        assert store.picture() == before
+    return None
+
+
 def outcome(store: Site, **variables: str) -> tuple[Outcome, str]:
     """Plan, then migrate: both refuse with the same words and nothing is changed, or the target is reached whole.
 
     What still differs then was named. Returns what became of it, and what was said.
     """
-    before = store.picture()
-    try:
-        store.plan(**variables)
-    except MigratorError as refusal:
-        assert store.refused(**variables).message == refusal.message
+    refusal = foretold(store, **variables)
+    if refusal is not None:
         assert exit_code(refusal) == 3
-        assert store.picture() == before
+        assert store.refused(**variables).message == refusal.message
         return "refused", str(refusal)
-    assert store.picture() == before
     with capture_logs() as events:
         done = store.migrate(**variables)
     assert str(store.status().state.version) == LATEST[store.store]  # type: ignore[union-attr]  # a state with one
@@ -105,3 +113,81 @@ def tried(made: Made, name: str, kind: str, version: str, *, strict: bool) -> tu
         return outcome(store, **({"SCHEMA_MIGRATOR_ON_DRIFT": "fail"} if strict else {}))
     finally:
         drop(store)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_whatever_was_changed_by_hand(made: Made, name: str) -> None:
+    """Of each change one case: store, version and mode go round."""
+    number = list(CHANGES).index(name)
+    kind = ("default", "visibility")[number % 2]
+    versions = VERSIONS[kind]
+    turned = (*versions[number % len(versions) :], *versions[: number % len(versions)])
+    found = (tried(made, name, kind, version, strict=number % 4 > 1) for version in turned)
+    assert next(one for one in found if one is not None)
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", VERSIONS)
+@pytest.mark.parametrize("name", CHANGES)
+def test_whatever_was_changed_by_hand_in_any_version(made: Made, name: str, kind: str) -> None:
+    """Every change, in every version that has what it changes, warned of and refused."""
+    found = [tried(made, name, kind, version, strict=strict) for version in VERSIONS[kind] for strict in (False, True)]
+    assert any(one is not None for one in found)
+
+
+HARMLESS = (
+    "row security",
+    "unlogged",
+    "policy",
+    "storage",
+    "default added",
+    "longer",
+    "index dropped",
+    "index renamed",
+    "index made partial",
+    "primary key renamed",
+    "key turned round",
+    "check",
+    "extra unique index",
+    "trigger",
+    "function with a search_path",
+    "default of a column that goes",
+)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_harmless_change_keeps_nothing_from_its_target(made: Made, name: str) -> None:
+    """What no pending step needs is named, and the steps end."""
+    found = tried(made, name, "visibility", "1.5", strict=False)
+    assert found is not None
+    assert found[0] == "reached"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "version", "said"),
+    [
+        ("constraint dropped", "visibility", "1.9", "executions_visibility_pkey is missing, PRIMARY KEY"),
+        ("key of other columns", "default", "1.18", "expected PRIMARY KEY (shard_id, namespace_id, workflow_id)"),
+        ("column dropped", "default", "1.14", "the column executions.next_event_id is missing and Temporal cannot"),
+        ("table dropped", "default", "1.18", "the table signals_requested_sets is missing and Temporal cannot"),
+        ("partitioned", "default", "1.14", "step 1.15 changes the table current_executions, which was made a part"),
+        ("view", "visibility", "1.5", 'step 1.6 changes or drops the column "root_run_id" of'),
+        ("view", "default", "1.7", 'step 1.8 changes or drops the column "create_request_id" of'),
+        ("generated column", "default", "1.7", "which your column own of table current_executions depends on"),
+        ("trigger of a column", "default", "1.7", ""),
+        ("function replaced", "visibility", "1.9", "needs the function convert_ts(s character varying): that was ch"),
+        ("function of the same name", "visibility", "1.1", 'creates "convert_ts", but your function'),
+        ("another type", "visibility", "1.9", "needs the column executions_visibility.close_time: that was changed"),
+        ("view of a coming name", "default", "1.14", 'creates "current_chasm_executions", but your view'),
+        ("type of a coming name", "default", "1.14", 'creates "current_chasm_executions", but your type'),
+        ("index of a coming name", "default", "1.14", 'creates "chasm_node_maps", but your index'),
+        ("index on a column that goes", "visibility", "1.5", "drops a column that the index executions_visibility."),
+        ("extension dropped", "visibility", "1.9", "needs the extension btree_gin: that is not there"),
+    ],
+)
+def test_what_would_stop_a_step_is_named_first(made: Made, name: str, kind: str, version: str, said: str) -> None:
+    """However many steps come before the one that could not end."""
+    found = tried(made, name, kind, version, strict=False)
+    assert found is not None
+    assert (found[0], said) == (("refused" if said else "reached"), said if said in found[1] else found[1])
