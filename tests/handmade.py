@@ -20,7 +20,7 @@ CHANGES: Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] = {
     "row security forced": ("ALTER TABLE {t} ENABLE ROW LEVEL SECURITY", "ALTER TABLE {t} FORCE ROW LEVEL SECURITY"),
     "policy": ("CREATE POLICY own ON {t} USING (true)",),
     "unlogged": ("ALTER TABLE {t} SET UNLOGGED",),
-    "owner": ("ALTER TABLE {t} OWNER TO postgres",),
+    "owner": ("ALTER TABLE {t} OWNER TO CURRENT_USER",),
     "default added": ("ALTER TABLE {t} ALTER workflow_id SET DEFAULT 'x'",),
     "default dropped": {
         "default": ("ALTER TABLE cluster_metadata ALTER version DROP DEFAULT",),

@@ -107,7 +107,7 @@ def tried(made: Made, name: str, kind: str, version: str, *, strict: bool) -> tu
     store = made(kind, version)
     try:
         try:
-            store.admin(*change(name, kind))
+            (store.admin if name == "owner" else store.run)(*change(name, kind))
         except psycopg.errors.ProgrammingError:
             return None
         return outcome(store, **({"SCHEMA_MIGRATOR_ON_DRIFT": "fail"} if strict else {}))
