@@ -28,7 +28,7 @@ CHANGES: Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] = {
     },
     "not null added": {
         "default": ("ALTER TABLE cluster_metadata ALTER data SET NOT NULL",),
-        "visibility": ("ALTER TABLE {t} ALTER close_time SET NOT NULL",),
+        "visibility": ("UPDATE {t} SET close_time = now()", "ALTER TABLE {t} ALTER close_time SET NOT NULL"),
     },
     "not null dropped": {
         "default": ("ALTER TABLE {t} ALTER create_request_id DROP NOT NULL",),
@@ -157,7 +157,7 @@ CHANGES: Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] = {
     "extra function": ("CREATE FUNCTION own(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'",),
     "function of the same name": {
         "default": (SAME,),
-        "visibility": ("CREATE FUNCTION convert_ts(a text) RETURNS timestamp IMMUTABLE LANGUAGE sql AS 'SELECT null'",),
+        "visibility": ("CREATE FUNCTION convert_ts(a text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT a'",),
     },
     "sequence": ("CREATE SEQUENCE own OWNED BY {t}.run_id",),
     "view": (VIEWED,),

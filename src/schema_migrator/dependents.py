@@ -101,6 +101,21 @@ ORDER BY 2, 1, 3
 """
 
 
+# A column that a parent gets is added to its children too.
+_CHILDREN = """
+WITH RECURSIVE below AS (
+  SELECT i.inhrelid AS oid, t.relname AS top FROM pg_catalog.pg_inherits i
+  JOIN pg_catalog.pg_class t ON t.oid = i.inhparent
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace WHERE n.nspname = %s AND t.relname = ANY (%s)
+  UNION SELECT i.inhrelid, b.top FROM pg_catalog.pg_inherits i JOIN below b ON b.oid = i.inhparent
+)
+SELECT b.top::text, c.oid::regclass::text, NOT pg_has_role(c.relowner, 'USAGE'), ARRAY(
+  SELECT a.attname::text FROM pg_catalog.pg_attribute a JOIN unnest(%s::text[], %s::text[]) AS d(relname, attname)
+    ON d.relname = b.top AND d.attname = a.attname WHERE a.attrelid = c.oid AND NOT a.attisdropped ORDER BY 1)
+FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.oid WHERE c.relkind IN ('r', 'p', 'f') ORDER BY 1, 2
+"""
+
+
 def find(conn: Connection, plan: Plan) -> list[Problem]:
     """Return what would go along unasked, or make a step fail. All is looked at before the first step runs."""
     if plan.together:
@@ -110,7 +125,8 @@ def find(conn: Connection, plan: Plan) -> list[Problem]:
     blocked = [problem for step, proof in proofs for problem in _blocked(conn, plan, step, proof)]
     there = {key for _, proof in proofs for key in proof.start.objects if key not in proof.created}
     taken = [problem for step, proof in proofs for problem in _taken(conn, plan, step, proof.created - there)]
-    return [*found, *blocked, *taken]
+    below = [problem for step, proof in proofs for problem in _inheriting(conn, plan, step, proof)]
+    return [*found, *blocked, *taken, *below]
 
 
 def _going_along(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> list[Problem]:
@@ -167,6 +183,24 @@ def _taken(conn: Connection, plan: Plan, step: PlannedStep, created: Collection[
             remedy="rename it, or drop it",
         )
         for _, name, what in conn.execute(_TAKEN, names).fetchall()
+    ]
+
+
+def _inheriting(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> list[Problem]:
+    """Find the tables that inherit a change and cannot take it: somebody else's, or with a column of that name."""
+    tables = [lock.table for lock in step.locks]
+    added = sorted(key for key in proof.created if key.kind == "column" and key.parent in tables)
+    names = [key.parent for key in added], [key.name for key in added]
+    rows = conn.execute(_CHILDREN, [plan.schema, tables, *names]).fetchall() if tables else []
+    begin = f"step {step.step.version} changes"
+    found = [(top, child, "which this role does not own") for top, child, foreign, _ in rows if foreign]
+    found += [(top, child, f'which has a column "{name}" of its own') for top, child, _, own in rows for name in own]
+    return [
+        Problem(
+            found=f'{begin} "{top}" and with it its child {child}, {why}',
+            remedy=f"take it out first: ALTER TABLE {child} NO INHERIT {_quoted(top)};",
+        )
+        for top, child, why in found
     ]
 
 

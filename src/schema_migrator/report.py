@@ -145,8 +145,8 @@ def _where(found: StoreStatus, version: Version) -> str:
     if version < found.target:
         return "behind: upgrades it"
     if found.invalid:
-        one = len(found.invalid) == 1
-        return f"at target, {len(found.invalid)} invalid index{'' if one else 'es'}: rebuilds {'it' if one else 'them'}"
+        what, them = ("index", "it") if len(found.invalid) == 1 else ("indexes", "them")
+        return f"at target, {len(found.invalid)} invalid {what}: migrate rebuilds {them}"
     return "ahead of the target: nothing" if version > found.target else "at target: nothing"
 
 

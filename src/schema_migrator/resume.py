@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from schema_migrator import prediction, snapshot
+from schema_migrator.snapshot import Key
 from schema_migrator.source import UNVERSIONED, parse_version
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.rehearsal import Rehearsal
     from schema_migrator.seed import Seed
-    from schema_migrator.snapshot import Change, Key, Snapshot
+    from schema_migrator.snapshot import Change, Snapshot
     from schema_migrator.source import Source, Step
     from schema_migrator.state import Sight, State
 
@@ -88,6 +89,7 @@ def _credible(evidence: Evidence, step: Step) -> bool:
     if evidence.recorded not in rehearsal.after:
         return False
     touched = rehearsal.touched(step.version)
+    touched |= {Key("table", "", table) for key in touched if (table := snapshot.table_of(key))}  # else one for all
     known, rest = rehearsal.known, evidence.live.without(touched)
 
     def off(version: Version) -> int:

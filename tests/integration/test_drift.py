@@ -32,6 +32,42 @@ ROWS = {
         ),
     ),
 }
+HARMLESS = (
+    "row security",
+    "unlogged",
+    "policy",
+    "storage",
+    "default added",
+    "longer",
+    "index dropped",
+    "index renamed",
+    "index made partial",
+    "primary key renamed",
+    "key turned round",
+    "check",
+    "extra unique index",
+    "trigger",
+    "function with a search_path",
+)
+HARMFUL = (
+    ("constraint dropped", "visibility", "1.9", "executions_visibility_pkey is missing, PRIMARY KEY"),
+    ("key of other columns", "default", "1.18", "expected PRIMARY KEY (shard_id, namespace_id, workflow_id)"),
+    ("column dropped", "default", "1.14", "the column executions.next_event_id is missing and Temporal cannot"),
+    ("table dropped", "default", "1.18", "the table signals_requested_sets is missing and Temporal cannot"),
+    ("partitioned", "default", "1.14", "step 1.15 changes the table current_executions, which was made a part"),
+    ("view", "visibility", "1.5", 'step 1.6 changes or drops the column "root_run_id" of'),
+    ("view", "default", "1.7", 'step 1.8 changes or drops the column "create_request_id" of'),
+    ("generated column", "default", "1.7", 'step 1.8 changes or drops the column "create_request_id" of'),
+    ("trigger of a column", "default", "1.7", ""),
+    ("function replaced", "visibility", "1.9", "needs the function convert_ts(s character varying): that was ch"),
+    ("function of the same name", "visibility", "1.1", 'creates "convert_ts", but your function'),
+    ("another type", "visibility", "1.1", "needs the column executions_visibility.close_time: that was changed"),
+    ("view of a coming name", "default", "1.14", 'creates "current_chasm_executions", but your view'),
+    ("type of a coming name", "default", "1.14", 'creates "current_chasm_executions", but your type'),
+    ("index of a coming name", "default", "1.14", 'creates "chasm_node_maps", but your index'),
+    ("index on a column that goes", "visibility", "1.5", "drops a column that the index executions_visibility."),
+    ("extension dropped", "visibility", "1.9", "needs the extension btree_gin: that is not there"),
+)
 Outcome = Literal["reached", "refused"]
 Made = Callable[[str, str], Site]
 """Gives a new store of a version, with rows."""
@@ -108,14 +144,14 @@ def tried(made: Made, name: str, kind: str, version: str, *, strict: bool) -> tu
     try:
         try:
             (store.admin if name == "owner" else store.run)(*change(name, kind))
-        except psycopg.errors.ProgrammingError:
+        except psycopg.Error:
             return None
         return outcome(store, **({"SCHEMA_MIGRATOR_ON_DRIFT": "fail"} if strict else {}))
     finally:
         drop(store)
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", [name for name in CHANGES if name not in {*HARMLESS, *(one[0] for one in HARMFUL)}])
 def test_whatever_was_changed_by_hand(made: Made, name: str) -> None:
     """Of each change one case: store, version and mode go round."""
     number = list(CHANGES).index(name)
@@ -136,26 +172,6 @@ def test_whatever_was_changed_by_hand_in_any_version(made: Made, name: str, kind
     assert any(one is not None for one in found)
 
 
-HARMLESS = (
-    "row security",
-    "unlogged",
-    "policy",
-    "storage",
-    "default added",
-    "longer",
-    "index dropped",
-    "index renamed",
-    "index made partial",
-    "primary key renamed",
-    "key turned round",
-    "check",
-    "extra unique index",
-    "trigger",
-    "function with a search_path",
-    "default of a column that goes",
-)
-
-
 @pytest.mark.parametrize("name", HARMLESS)
 def test_a_harmless_change_keeps_nothing_from_its_target(made: Made, name: str) -> None:
     """What no pending step needs is named, and the steps end."""
@@ -164,28 +180,7 @@ def test_a_harmless_change_keeps_nothing_from_its_target(made: Made, name: str) 
     assert found[0] == "reached"
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "version", "said"),
-    [
-        ("constraint dropped", "visibility", "1.9", "executions_visibility_pkey is missing, PRIMARY KEY"),
-        ("key of other columns", "default", "1.18", "expected PRIMARY KEY (shard_id, namespace_id, workflow_id)"),
-        ("column dropped", "default", "1.14", "the column executions.next_event_id is missing and Temporal cannot"),
-        ("table dropped", "default", "1.18", "the table signals_requested_sets is missing and Temporal cannot"),
-        ("partitioned", "default", "1.14", "step 1.15 changes the table current_executions, which was made a part"),
-        ("view", "visibility", "1.5", 'step 1.6 changes or drops the column "root_run_id" of'),
-        ("view", "default", "1.7", 'step 1.8 changes or drops the column "create_request_id" of'),
-        ("generated column", "default", "1.7", "which your column own of table current_executions depends on"),
-        ("trigger of a column", "default", "1.7", ""),
-        ("function replaced", "visibility", "1.9", "needs the function convert_ts(s character varying): that was ch"),
-        ("function of the same name", "visibility", "1.1", 'creates "convert_ts", but your function'),
-        ("another type", "visibility", "1.9", "needs the column executions_visibility.close_time: that was changed"),
-        ("view of a coming name", "default", "1.14", 'creates "current_chasm_executions", but your view'),
-        ("type of a coming name", "default", "1.14", 'creates "current_chasm_executions", but your type'),
-        ("index of a coming name", "default", "1.14", 'creates "chasm_node_maps", but your index'),
-        ("index on a column that goes", "visibility", "1.5", "drops a column that the index executions_visibility."),
-        ("extension dropped", "visibility", "1.9", "needs the extension btree_gin: that is not there"),
-    ],
-)
+@pytest.mark.parametrize(("name", "kind", "version", "said"), HARMFUL)
 def test_what_would_stop_a_step_is_named_first(made: Made, name: str, kind: str, version: str, said: str) -> None:
     """However many steps come before the one that could not end."""
     found = tried(made, name, kind, version, strict=False)

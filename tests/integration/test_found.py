@@ -88,9 +88,9 @@ def harmless(databases: Databases) -> None:
 
 def harmful(databases: Databases) -> None:
     """See that both the step and the change are named."""
-    store = site(databases, "visibility").install("1.8")
-    store.run(f"ALTER TABLE {TABLE} ALTER close_time TYPE timestamptz")
-    refused(store, PreflightFailed, f"which needs the column {TABLE}.close_time: that was changed by hand")
+    store = site(databases, "visibility").install("1.9")
+    store.run("ALTER FUNCTION convert_ts STABLE")
+    refused(store, PreflightFailed, f"step 1.13 makes the column {TABLE}.temporaldatetime01, which needs the function")
 
 
 def vital(databases: Databases) -> None:
