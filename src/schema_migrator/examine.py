@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from schema_migrator import database, rehearsal, resume, seed, snapshot, state
+from schema_migrator.errors import WrongStore
 from schema_migrator.source import UNVERSIONED, carried, load_release, parse_version
-from schema_migrator.state import At, Unknown
+from schema_migrator.state import At, Unknown, Unrecorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,19 +85,21 @@ def examine(place: Place, sight: Sight, target: Version) -> Examination:
         return Examination(sight=sight)
     if not settled(sight, target):
         return in_full(place, sight, target)
-    if sight.facts.invalid and sight.recorded == target:
-        rehearsed = rehearsal.rehearse(place.conn, place.source)
-        return Examination(sight=sight, live=read_live(place.conn, sight), rehearsal=rehearsed)
     return Examination(sight=sight)
 
 
 def in_full(place: Place, sight: Sight, target: Version) -> Examination:
-    """Rehearse and compare, whatever the version row says. Needs CREATE on the database."""
+    """Rehearse and compare, whatever the version row says. Needs CREATE on the database.
+
+    Raises WrongStore where all tables of the store's names are somebody else's.
+    """
     live = read_live(place.conn, sight)
     steps = resume.pending(place.source, sight.recorded or UNVERSIONED, target)
     rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
     if not _refinable(sight):
         return Examination(sight=sight, live=live, rehearsal=rehearsed)
+    if sight.recorded in (None, UNVERSIONED):
+        _refuse_strangers(place, live.snapshot, rehearsed)
     evidence = resume.Evidence(
         source=place.source,
         sight=sight,
@@ -106,7 +109,20 @@ def in_full(place: Place, sight: Sight, target: Version) -> Examination:
         history=live.history,
     )
     found = resume.find(evidence, _other_rehearsals(place))
+    if isinstance(found, Unrecorded) and found.version < (sight.recorded or UNVERSIONED):
+        steps = resume.pending(place.source, found.version, target)
+        rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
     return Examination(sight=replace(sight, state=found), live=live, rehearsal=rehearsed)
+
+
+def _refuse_strangers(place: Place, live: Snapshot, rehearsed: Rehearsal) -> None:
+    strange = resume.strangers(rehearsed, live)
+    if strange and place.source.tables & live.tables == {*strange}:
+        raise WrongStore(
+            f'database "{place.store.database}" holds tables of the same name that are not Temporal\'s:'
+            f" {', '.join(strange)}",
+            hint="give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES",
+        )
 
 
 def again(place: Place, before: Examination, version: Version) -> Examination:

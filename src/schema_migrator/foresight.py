@@ -85,9 +85,8 @@ def cannot_rehearse(task: Task, sight: Sight) -> PreflightFailed:
     return PreflightFailed(f'role "{sight.facts.role}": {problem.found}', hint=problem.remedy)
 
 
-def foresee(task: Task, sight: Sight) -> Foresight:
-    """Plan, and measure what that costs; some seconds."""
-    found, made = checked_plan(task, sight)
+def foresee(task: Task, found: Examination, made: Plan) -> Foresight:
+    """Measure what a checked plan costs; some seconds."""
     outlook, limit = _measured(task, found, made), task.settings.run.max_lock_seconds
     made = _forecast(made, outlook)
     begun = tuple(_begun(task, made, one) for one in made.leftovers if one.unfinished)

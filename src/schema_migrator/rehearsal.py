@@ -20,14 +20,13 @@ from psycopg import sql
 from schema_migrator import database, snapshot
 from schema_migrator.database import Batch
 from schema_migrator.errors import MigratorError
-from schema_migrator.snapshot import Key
 from schema_migrator.source import UNVERSIONED
 
 if TYPE_CHECKING:
     from psycopg import Cursor
 
     from schema_migrator.database import Connection
-    from schema_migrator.snapshot import Snapshot
+    from schema_migrator.snapshot import Key, Snapshot
     from schema_migrator.source import Source, Step
 
     _Answers = tuple[Cursor[Any], Cursor[Any]]
@@ -94,10 +93,9 @@ class Rehearsal:
         )
 
     def touched(self, version: Version) -> frozenset[Key]:
-        """Return the objects that some statement of the step to a version changes, and their tables."""
+        """Return the objects that some statement of the step to a version changes."""
         pairs = pairwise(self.within[version])
-        keys = frozenset(key for one, other in pairs for key in snapshot.changed(one, other))
-        return keys | {Key("table", "", table) for key in keys if (table := snapshot.table_of(key))}
+        return frozenset(key for one, other in pairs for key in snapshot.changed(one, other))
 
     def rewrites(self, version: Version, *, start: int = 0) -> dict[str, int]:
         """Return how often the step to a version writes a table anew, from one of its statements on."""

@@ -35,7 +35,8 @@ bound AS (
 )
 SELECT 'table' AS kind, '' AS parent, relname::text AS name,
   concat_ws(' ', CASE relkind WHEN 'p' THEN 'PARTITIONED' END, CASE relpersistence WHEN 'u' THEN 'UNLOGGED' END,
-    CASE WHEN relrowsecurity THEN 'ROW LEVEL SECURITY' END) AS definition
+    CASE WHEN relrowsecurity THEN 'ROW LEVEL SECURITY' END,
+    CASE WHEN relforcerowsecurity THEN 'FORCE ROW LEVEL SECURITY' END) AS definition
 FROM tab
 UNION ALL
 SELECT 'column', t.relname, a.attname, concat_ws(' ',
@@ -69,6 +70,11 @@ SELECT 'trigger', t.relname, g.tgname, pg_get_triggerdef(g.oid, true)
 FROM tab t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid
 WHERE NOT g.tgisinternal AND g.tgname <> 'schema_migrator_log'
 UNION ALL
+SELECT 'policy', t.relname, p.polname, concat_ws(' ', CASE WHEN NOT p.polpermissive THEN 'RESTRICTIVE' END,
+  'FOR ' || p.polcmd::text, 'USING (' || pg_get_expr(p.polqual, p.polrelid, true) || ')',
+  'WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid, true) || ')')
+FROM tab t JOIN pg_catalog.pg_policy p ON p.polrelid = t.oid
+UNION ALL
 SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'view' END, '', relname,
   CASE relkind WHEN 'S' THEN '' ELSE pg_get_viewdef(oid, true) END
 FROM rel WHERE relkind IN ('S', 'v', 'm') AND relname <> 'pg_class'
@@ -92,7 +98,19 @@ _PIECE = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _INVALID = " /* INVALID */"
-_KINDS = ("extension", "sequence", "function", "table", "column", "order", "constraint", "index", "trigger", "view")
+_KINDS = (
+    "extension",
+    "sequence",
+    "function",
+    "table",
+    "column",
+    "order",
+    "constraint",
+    "index",
+    "trigger",
+    "policy",
+    "view",
+)
 RANK = {kind: rank for rank, kind in enumerate(_KINDS)}
 """Order in which kinds of objects can be made."""
 

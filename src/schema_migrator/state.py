@@ -12,7 +12,6 @@ from psycopg.rows import class_row
 
 from schema_migrator.errors import UnknownState, WrongStore
 from schema_migrator.source import UNVERSIONED, parse_version
-from schema_migrator.statements import split
 from schema_migrator.traces import LEFTOVERS
 
 if TYPE_CHECKING:
@@ -58,6 +57,10 @@ SELECT chosen.name AS schema,
       AND bool_or(c.relname IN ('schema_version', 'executions_visibility'))) AS elsewhere,
   ARRAY(SELECT i.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     WHERE i.relnamespace = n.oid AND i.relname = ANY (%(indexes)s) AND NOT x.indisvalid ORDER BY 1) AS invalid,
+  ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
+    WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND c.relname = ANY (%(known)s)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisprimary)
+    ORDER BY 1) AS keyless,
   {LEFTOVERS} AS leftovers
 FROM chosen JOIN pg_catalog.pg_database d ON d.datname = current_database()
 LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = chosen.name
@@ -71,7 +74,8 @@ class Facts:
     `server` is server_version_num; `identity` is the same for two connections exactly if they reach
     the same database of the same server; `elsewhere` are other schemas where the store seems to be:
     with some of its tables and a version table, or with the table that the files look up by name alone;
-    `invalid` are indexes that an interrupted CREATE INDEX CONCURRENTLY of the files has left; `leftovers`
+    `invalid` are indexes of the files' that an interrupted CREATE INDEX CONCURRENTLY has left, whoever ran it;
+    `keyless` are tables of the store's names without a primary key, which every one of Temporal's has; `leftovers`
     are schemas that an online rewrite may have left, for traces.leftovers.
     """
 
@@ -90,6 +94,7 @@ class Facts:
     foreign_tables: list[str]
     elsewhere: list[str]
     invalid: list[str] = field(default_factory=list)
+    keyless: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
 
     @property
@@ -200,7 +205,7 @@ def look(
         "path": list(path),
         "wanted": next((name for name in path if name != "$user"), None),
         "known": sorted(source.tables),
-        "indexes": _built_concurrently(source),
+        "indexes": sorted(source.indexes),
     }
     for statement in _ROLES_SCHEMA:
         conn.execute(statement)
@@ -211,12 +216,6 @@ def look(
     own = next((row for row in rows if row.db_name == settings.database), None)
     recorded = parse_version(own.curr_version or "") if own else None
     return Sight(facts=facts, rows=rows, recorded=recorded, state=recognise(release, settings, facts, rows))
-
-
-def _built_concurrently(source: Source) -> list[str]:
-    files = (file for step in source.steps for file in step.files if "CONCURRENTLY" in file.text.upper())
-    names = (statement.concurrent_index for file in files for statement in split(file.text, file.name))
-    return sorted({name for name in names if name})
 
 
 def _read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRow, ...]:

@@ -64,6 +64,13 @@ def status(name: str, state: State) -> StoreStatus:
     return StoreStatus(store=Store.VISIBILITY, database=name, target=Version("1.9"), state=state)
 
 
+def statuses() -> list[StoreStatus]:
+    """Return one of every state, and two that are at their target and lack something."""
+    whole = status("invalid", STATES["at_target"])
+    broken = [replace(whole, invalid=("by_status",)), replace(whole, database="keyless", keyless=(TABLE,))]
+    return [*(status(name, state) for name, state in STATES.items()), *broken]
+
+
 def seen(plan: Plan) -> Foresight:
     """Return a plan of which no more is known."""
     steps = {step.step.version: StepEstimate(seconds=BRIEF, locked=BRIEF, disk=0) for step in plan.steps}
@@ -181,11 +188,12 @@ def migrations() -> tuple[Migration, ...]:
         Migration(plan=installed, outcomes=outcomes, seconds=2.5),
         Migration(plan=adopted, outcomes=outcomes[-1:], seconds=0.25, verdict=verdict()),
         Migration(plan=nothing),
+        Migration(plan=nothing, seconds=1.5, rebuilt=("by_status",)),
     )
 
 
 TEXTS: dict[str, Callable[[], str]] = {
-    "status": lambda: report.status_text(tuple(status(name, state) for name, state in STATES.items())),
+    "status": lambda: report.status_text(tuple(statuses())),
     "plan_fresh": lambda: plan_report.plan_text(seen(planned(Absent(), "1.2"))),
     "plan_upgrade": lambda: plan_report.plan_text(upgrade()),
     "plan_hindered": lambda: plan_report.plan_text(hindered()),
@@ -198,7 +206,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "migration": lambda: report.migration_text(migrations()),
     "verify": lambda: report.verify_text(verdict()),
     "releases": lambda: report.releases_text((release("1.29.1"), release("1.32.2"))),
-    "status_json": lambda: report.to_json(report.status_json(status(name, state)) for name, state in STATES.items()),
+    "status_json": lambda: report.to_json(map(report.status_json, statuses())),
     "plan_json": lambda: report.to_json([plan_report.plan_json(upgrade())]),
     "migration_json": lambda: report.to_json(map(report.migration_json, migrations())),
     "verify_json": lambda: report.to_json([report.verify_json(verdict())]),
