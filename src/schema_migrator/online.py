@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg import sql
 
 from schema_migrator import (
@@ -25,11 +26,12 @@ from schema_migrator import (
     proof,
     replay,
     shadow,
+    sizes,
     swap,
     traces,
 )
 from schema_migrator.crew import Crew
-from schema_migrator.errors import NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator.errors import MigratorError, NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
 from schema_migrator.pace import Pace
 from schema_migrator.traces import LEFTOVERS, ROWS
 
@@ -43,27 +45,55 @@ if TYPE_CHECKING:
     from schema_migrator.work import Work
 
 _FIND = f"SELECT {LEFTOVERS}"
+_LOGGED = "SELECT pg_total_relation_size(to_regclass(%s))"
+_ABANDON = "schema-migrator migrate --abandon removes it with the copy"
 
 
 def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> float:
-    """Write the table anew and record the steps; return the seconds that its lock was held.
+    """Rewrite the table and record the steps; return the seconds that its lock was held.
 
-    What can be carried on with is left for the next run; after TableChanged, NotAsRehearsed and NoSpace
-    not a trace is left. Raises those and what is retryable.
+    What the next run can carry on with is left for it, and the error says so; after TableChanged, NotAsRehearsed and
+    NoSpace not a trace is left. Raises MigratorError.
     """
     try:
-        with crew.gathered(work) as conns:
+        with database.translated(work.store, work.interrupt), crew.gathered(work) as conns:
             live = _begin(work, plan, online, steps)
             those = Crew(work=work, conns=conns, pace=Pace(work=work, online=online, live=live))
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
             old = _fill(those, live, online, columns)
             _settle(work, those, live, online, columns, old)
             locked = _swap(those, plan, online, steps, live, columns)
-    except (TableChanged, NotAsRehearsed, NoSpace):
-        abandon(work, plan.schema)
+    except MigratorError as error:
+        gone = isinstance(error, TableChanged | NotAsRehearsed | NoSpace) and _removed(work, plan.schema)
+        if not gone and "--abandon" not in error.hint:
+            error.hint = "; ".join(filter(None, [error.hint, _remaining(work, plan.schema)]))
         raise
     tidy(work, plan.schema)
     return locked
+
+
+def _removed(work: Work, schema: str) -> bool:
+    """Remove all traces after a failure; return whether that could be done. What failed first is what is raised."""
+    try:
+        abandon(work, schema)
+    except (MigratorError, psycopg.Error) as error:
+        logs.logger().warning("online.left", reason=str(error))
+        return False
+    return True
+
+
+def _remaining(work: Work, schema: str) -> str:
+    """Return in words what of an unfinished rewrite is on the table, empty where there is nothing."""
+    try:
+        with database.transaction(work.conn, schema, database.LOOK, name=work.lock.worker):
+            left = [one for one in find(work.conn, schema) if one.unfinished]
+            logged = [work.conn.execute(_LOGGED, [f"{one.name}.log"]).fetchone() for one in left]
+    except (MigratorError, psycopg.Error):  # a broken connection tells nothing more
+        return f"a trigger that logs every change may remain on the table: {_ABANDON}"
+    return "; ".join(
+        f'a trigger on "{one.table}" goes on logging changes ({sizes.text(row[0] if row else 0)} so far): {_ABANDON}'
+        for one, row in zip(left, logged, strict=True)
+    )
 
 
 def find(conn: Connection, schema: str) -> tuple[Leftover, ...]:
@@ -78,12 +108,7 @@ def abandon(work: Work, schema: str, *, kept: bool = False) -> tuple[Leftover, .
 
 
 def clear(work: Work, plan: Plan) -> None:
-    """Remove, before a plan runs, what earlier rewrites left and this one does not carry on with.
-
-    Says why a large table is to be written anew in place.
-    """
-    if plan.online and plan.online.hindrances:
-        logs.logger().warning("online.hindered", table=plan.online.table, because=list(plan.online.hindrances))
+    """Remove, before a plan runs, what earlier rewrites left and this one does not carry on with."""
     going_on = plan.online.table if plan.online and plan.online.shape else None
     _remove(work, [one for one in plan.leftovers if not one.kept and (one.finished or one.table != going_on)])
 

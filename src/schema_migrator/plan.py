@@ -65,8 +65,8 @@ class PlannedStep:
 class Online:
     """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
 
-    `declined` says why it is not to be, `hindrances` why it cannot be: then there is no `shape`, and the steps run
-    as they stand. Where it was `asked` for, preflight refuses what hinders it. `forecast`: its files' bytes by a trial.
+    `declined` says why it is not to be: then there is no `shape`, and the steps run as they stand. `hindrances` say why
+    it cannot be, and preflight refuses them. `forecast`: its files' bytes by a trial.
     """
 
     table: str
@@ -76,7 +76,6 @@ class Online:
     shape: Shape | None = None
     declined: str = ""
     hindrances: tuple[str, ...] = ()
-    asked: bool = False
     forecast: int | None = None
 
 
@@ -173,7 +172,7 @@ def build(
     previous = [start, *(step.version for step in pending)]
     steps = [_planned(*one, state, known) for one in zip_longest(pending, previous[:-1], seen)]
     unrecorded = isinstance(state, Unrecorded)
-    online = None if wishes.by_tool else _online(steps, state, known, wishes, seen)
+    online = _online(steps, state, known, wishes, seen)
     apart = online.versions if online and online.shape else ()
     return Plan(
         store=source.store,
@@ -217,7 +216,8 @@ def _online(
         start, end = those[0].start.only(shape.touched), those[-1].end.only(shape.touched)
         shape = replace(shape, start=start, end=end)
     declined = _declined(table.size, wishes.rewrite)
-    hindrances = () if declined else (*table.hindrances, *([shape] if isinstance(shape, str) else []))
+    reasons = [*([shape] if isinstance(shape, str) else []), *(["the executor is sql-tool"] if wishes.by_tool else [])]
+    hindrances = () if declined else (*table.hindrances, *reasons)
     return Online(
         table=found.table,
         size=table.size,
@@ -226,7 +226,6 @@ def _online(
         shape=None if isinstance(shape, str) or hindrances or declined else shape,
         declined=declined,
         hindrances=hindrances,
-        asked=wishes.rewrite == "online",
     )
 
 

@@ -10,6 +10,8 @@ from schema_migrator.errors import PreflightFailed
 from schema_migrator.prediction import REPAIR, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from schema_migrator.database import Connection
     from schema_migrator.plan import Plan
     from schema_migrator.settings import StoreSettings
@@ -51,16 +53,18 @@ class ExtensionRights:
     superuser: bool
 
 
-def check(conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *, verify: bool) -> None:
+def check(
+    conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *, verify: bool, also: Sequence[Problem] = ()
+) -> None:
     """Raise PreflightFailed naming everything that would stop a plan, and for an empty one what Temporal lacks.
 
-    `verify`: the run ends with a rehearsal, which needs a right of its own.
+    `verify`: the run ends with a rehearsal, which needs a right of its own; `also`: what was found elsewhere.
     """
     if plan.empty and not facts.keyless:
         return
     rights = _extension_rights(conn) if _needs_btree_gin(plan) and not facts.btree_gin else None
     pooled = conn.info.backend_pid != facts.pid and settings.sql.direct_host is None
-    found = [*problems(plan, facts, rights, pooled=pooled), *dependents.find(conn, plan)]
+    found = [*problems(plan, facts, rights, pooled=pooled), *dependents.find(conn, plan), *also]
     if verify and (plan.steps or plan.setup or plan.adopt) and not facts.may_create_schema:
         problem = _no_scratch_schema(facts, plan.database)
         remedy = f"{problem.remedy} or go without proof and without online rewrites: --no-verify"
@@ -68,7 +72,7 @@ def check(conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *
     if found:
         raise PreflightFailed(
             f'role "{facts.role}" cannot migrate database "{plan.database}"',
-            hint="what stands in the way, each with its remedy:",
+            hint="problems, and how to fix each:",
             detail="\n".join(f"  - {problem.found}\n    {problem.remedy}" for problem in found),
             store=plan.store,
         )
@@ -82,8 +86,6 @@ def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled
     found += [*plan.problems, *_keys(plan, facts)]
     if rights is not None:
         found += _extension(plan, facts, rights)
-    if plan.online is not None and plan.online.asked:
-        found += [_hindered(plan.online.table, what) for what in plan.online.hindrances]
     if pooled and (plan.by_tool or any(step.concurrently or step.online for step in plan.steps)):
         what = "the vendor's tool" if plan.by_tool else "CREATE INDEX CONCURRENTLY and VACUUM"
         found.append(
@@ -93,13 +95,6 @@ def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled
             )
         )
     return tuple(found)
-
-
-def _hindered(table: str, what: str) -> Problem:
-    return Problem(
-        found=f'"{table}" cannot be written anew online because of: {what}',
-        remedy="remove that for the time of the rewrite, or take --rewrite in-place",
-    )
 
 
 def cannot_rehearse(facts: Facts, database: str) -> Problem:
