@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import autocommit, examine, execute, lock, logs, online, sqltool, traces
+from schema_migrator import autocommit, examine, execute, lock, logs, notices, online, sqltool, traces
 from schema_migrator.errors import NotAsRehearsed, UnknownState
 from schema_migrator.foresight import Foresight, cannot_rehearse, checked_plan, foresee, weigh_locks
+from schema_migrator.owners import UNSEEN
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
 from schema_migrator.state import Absent, At, Between
 from schema_migrator.tasks import Task, each, looks, tasks
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.examine import Examination
     from schema_migrator.execute import Outcome
+    from schema_migrator.owners import Whose
     from schema_migrator.plan import Plan
     from schema_migrator.settings import Settings
     from schema_migrator.state import Sight, State
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 class StoreStatus:
     """Where a store is, and where it is to be.
 
-    `unlisted`: see verify.Verdict; `leftovers` are of online rewrites, of which an unfinished one has `copied` rows.
+    `unlisted`: see verify.Verdict; an unfinished online rewrite has `copied` rows; `elsewhere`: schemas where tables of
+    the store are too, where nothing says which is meant.
     """
 
     store: Store
@@ -44,8 +47,9 @@ class StoreStatus:
     target: Version
     state: State
     unlisted: tuple[Version, ...] = ()
-    leftovers: tuple[Leftover, ...] = ()
+    whose: Whose = UNSEEN
     copied: int = 0
+    elsewhere: str = ""
 
     @property
     def up_to_date(self) -> bool:
@@ -61,6 +65,7 @@ class Migration:
     outcomes: tuple[Outcome, ...] = ()
     seconds: float = 0.0
     verdict: Verdict | None = None
+    whose: Whose = UNSEEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +86,7 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
         if settings.run.on_drift == "fail":
             each(those, lambda task: _weigh_drift(task, checked[task.store.store][0]))
         each(those, lambda task: weigh_locks(task, *checked[task.store.store]))
-        return tuple(each(those, lambda task: _migrate(task, checked[task.store.store][1])).values())
+        return tuple(each(those, lambda task: _migrate(task, *checked[task.store.store])).values())
 
 
 def abandon(settings: Settings, interrupt: Interrupt) -> tuple[Removal, ...]:
@@ -133,9 +138,11 @@ def releases(settings: Settings) -> tuple[Release, ...]:
 def _abandon(task: Task, sight: Sight) -> Removal:
     schema = sight.facts.schema or ""
     removed: tuple[Leftover, ...] = ()
-    if traces.leftovers(sight.facts.leftovers, schema):
+    if sight.whose.leftovers:
         with _working(task) as work:
             removed = online.abandon(work, schema, kept=True)
+    if not removed:
+        notices.refuse_unsettled(sight.whose.strangers)
     return Removal(store=task.store.store, database=task.store.database, removed=removed)
 
 
@@ -143,15 +150,15 @@ def _status(task: Task, sight: Sight) -> StoreStatus:
     found = examine.examine(task.place, sight, task.target)
     listed = examine.read_history(task.place.conn, sight)
     reached = found.state.version if isinstance(found.state, At) else None
-    left = traces.leftovers(sight.facts.leftovers, sight.facts.schema)
     return StoreStatus(
         store=task.store.store,
         database=task.store.database,
         target=task.target,
         state=found.state,
         unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
-        leftovers=left,
-        copied=sum(traces.copied(task.place.conn, one) for one in left if one.unfinished),
+        whose=sight.whose,
+        copied=sum(traces.copied(task.place.conn, one) for one in sight.whose.leftovers if one.unfinished),
+        elsewhere=notices.elsewhere(sight),
     )
 
 
@@ -170,14 +177,14 @@ def _verify(task: Task, sight: Sight) -> Verdict:
     if isinstance(found.state, At) and found.state.release and version == found.state.version:
         release = load_release(task.settings.run.sources, found.state.release)
         return _verify(replace(task, place=replace(task.place, release=release)), sight)
-    return _judge(task, found, version)
+    return replace(_judge(task, found, version), whose=sight.whose)
 
 
 def _set_up(task: Task, sight: Sight) -> bool:
     if not isinstance(sight.state, Absent):
         return False
     empty = replace(task, target=UNVERSIONED)
-    return bool(_migrate(empty, checked_plan(empty, sight)[1]).plan.setup)
+    return bool(_migrate(empty, *checked_plan(empty, sight)).plan.setup)
 
 
 def _judge(task: Task, found: Examination, version: Version) -> Verdict:
@@ -213,12 +220,13 @@ def _report_drift(task: Task, verdict: Verdict) -> None:
         )
 
 
-def _migrate(task: Task, first: Plan) -> Migration:
+def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
     """Do the work under the lock, from a new look: another run may have done it while we waited."""
     started = time.monotonic()
-    if first.empty and not first.leftovers:
+    if first.empty and all(one.kept for one in first.leftovers):
         _log_nothing_to_do(first)
-        return Migration(plan=first)
+        _tell(seen.sight.whose)
+        return Migration(plan=first, whose=seen.sight.whose)
     run = task.settings.run
     with _working(task) as work:
         found, made = checked_plan(task, examine.look(task.place), first)
@@ -230,7 +238,14 @@ def _migrate(task: Task, first: Plan) -> Migration:
         outcomes = (sqltool if made.by_tool else execute).run(work, made)
         proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
         verdict = _prove(task, found, made) if proven else None
-    return Migration(plan=made, outcomes=outcomes, seconds=time.monotonic() - started, verdict=verdict)
+    seconds, whose = time.monotonic() - started, examine.look(task.place).whose
+    _tell(whose)
+    return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, whose=whose)
+
+
+def _tell(whose: Whose) -> None:
+    for one in notices.standing(whose):
+        logs.logger().warning(one.event, found=one.found, remedy=one.remedy)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from schema_migrator import database, rehearsal, resume, seed, snapshot, state
+from schema_migrator import database, owners, rehearsal, resume, seed, snapshot, state
 from schema_migrator.source import UNVERSIONED, carried, load_release, parse_version
 from schema_migrator.state import At, Unknown
 
@@ -74,8 +74,10 @@ class Examination:
 
 
 def look(place: Place) -> Sight:
-    """Read the version row and a few facts; two round trips."""
-    return state.look(place.conn, place.release, place.store, place.path)
+    """Read the version row and a few facts; some round trips."""
+    found = state.look(place.conn, place.release, place.store, place.path)
+    whose = owners.look(place.conn, found.facts.schema or "", place.source.tables, place.path)
+    return replace(found, whose=whose)
 
 
 def examine(place: Place, sight: Sight, target: Version) -> Examination:

@@ -5,13 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schema_migrator import conditions, database, estimate, examine, measure, plan, preflight, shadow, tables, traces
+from schema_migrator import (
+    conditions,
+    database,
+    estimate,
+    examine,
+    measure,
+    notices,
+    plan,
+    preflight,
+    shadow,
+    tables,
+    traces,
+)
 from schema_migrator.errors import LockTooLong, MigratorError, PreflightFailed
+from schema_migrator.owners import UNSEEN
 from schema_migrator.state import Unknown
 
 if TYPE_CHECKING:
     from schema_migrator.examine import Examination
+    from schema_migrator.notices import Notice
     from schema_migrator.outlook import Outlook
+    from schema_migrator.owners import Whose
     from schema_migrator.plan import Plan
     from schema_migrator.settings import Settings
     from schema_migrator.state import Sight
@@ -35,6 +50,8 @@ class Foresight:
     begun: tuple[Begun, ...] = ()
     obstacle: str = ""
     free: int | None = None
+    whose: Whose = UNSEEN
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +79,7 @@ def checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tuple
     )
     if made != checked:
         rehearsed = not run.no_verify or run.rewrite == "online"
-        preflight.check(task.place.conn, made, sight.facts, task.store, verify=rehearsed)
+        preflight.check(task.place.conn, made, sight, task.store, verify=rehearsed)
     return found, made
 
 
@@ -97,6 +114,8 @@ def foresee(task: Task, sight: Sight) -> Foresight:
         begun=begun,
         obstacle=obstacle,
         free=free,
+        whose=sight.whose,
+        notices=notices.ahead(made, sight.whose),
     )
 
 

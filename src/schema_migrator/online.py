@@ -22,25 +22,23 @@ from schema_migrator import (
     indexes,
     logs,
     proof,
+    removal,
     replay,
     shadow,
     swap,
     traces,
 )
 from schema_migrator.errors import NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
-from schema_migrator.traces import LEFTOVERS, ROWS
+from schema_migrator.traces import ROWS
 
 if TYPE_CHECKING:
     from schema_migrator.crew import Crew
-    from schema_migrator.database import Connection
     from schema_migrator.plan import Online, Plan, PlannedStep
     from schema_migrator.reshape import Shape
     from schema_migrator.shadow import Live
     from schema_migrator.swap import Readers
     from schema_migrator.traces import Leftover
     from schema_migrator.work import Work
-
-_FIND = f"SELECT {LEFTOVERS}"
 
 
 def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> float:
@@ -63,15 +61,14 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
     return locked
 
 
-def find(conn: Connection, schema: str) -> tuple[Leftover, ...]:
-    """Return what online rewrites have left for the tables of a schema."""
-    row = conn.execute(_FIND).fetchone()
-    return traces.leftovers(row[0] if row else (), schema)
+def find(work: Work, schema: str) -> tuple[Leftover, ...]:
+    """Return what online rewrites have left for the store's tables in a schema."""
+    return traces.find(work.conn, schema, work.release.source(work.store.store).tables).leftovers
 
 
 def abandon(work: Work, schema: str, *, kept: bool = False) -> tuple[Leftover, ...]:
     """Remove what is unfinished, and what a finished rewrite left; with `kept` also what was to be kept."""
-    return _remove(work, [one for one in find(work.conn, schema) if kept or not one.kept])
+    return _remove(work, [one for one in find(work, schema) if kept or not one.kept])
 
 
 def clear(work: Work, plan: Plan) -> None:
@@ -82,12 +79,14 @@ def clear(work: Work, plan: Plan) -> None:
     if plan.online and plan.online.hindrances:
         logs.logger().warning("online.hindered", table=plan.online.table, because=list(plan.online.hindrances))
     going_on = plan.online.table if plan.online and plan.online.shape else None
-    _remove(work, [one for one in plan.leftovers if not one.kept and (one.finished or one.table != going_on)])
+    _remove(
+        work, [one for one in plan.leftovers if not one.kept and (one.finished or one.lost or one.table != going_on)]
+    )
 
 
 def tidy(work: Work, schema: str) -> tuple[Leftover, ...]:
     """Remove what a finished rewrite has no more use for. What is in use just now is left for the next run."""
-    done = [one for one in find(work.conn, schema) if one.finished and not one.kept]
+    done = [one for one in find(work, schema) if one.finished and not one.kept]
     try:
         return _remove(work, done)
     except TableLockTimeout as error:
@@ -107,7 +106,7 @@ def _remove_one(work: Work, one: Leftover) -> None:
         database.translated(work.store, work.interrupt),
         database.transaction(work.conn, one.schema, work.limits, name=work.lock.worker),
     ):
-        traces.remove(work.conn, one)
+        removal.remove(work.conn, one)
         work.lock.assert_held(work.lock.ask(work.conn))
 
 
@@ -115,7 +114,7 @@ def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep])
     """Carry on with what an earlier run has begun, or begin."""
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         live = shadow.look(work.conn, plan.schema, _shape(online))
-        mine = [one for one in find(work.conn, plan.schema) if not one.finished]
+        mine = [one for one in find(work, plan.schema) if not one.finished]
         whole = live is not None and any(shadow.continues(work.conn, live, one) for one in mine)
     if live and whole:
         return live

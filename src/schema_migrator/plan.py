@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, assert_never
 
 from packaging.version import Version
 
-from schema_migrator import reshape, traces
+from schema_migrator import reshape
 from schema_migrator.errors import UnknownState
 from schema_migrator.source import UNVERSIONED
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
@@ -43,9 +43,9 @@ class TableLock:
 class Proof:
     """What a step is compared with before it runs and before it is committed.
 
-    `touched` are the objects that the step changes, not the order of columns, which no step can put
-    right; `start` and `end` are the snapshots of them before and after. `dropped` are tables and columns
-    that go, and what hangs on them and is not among the `known` objects would go unseen.
+    `touched` are the objects that the step changes, not the order of columns, which no step can put right; `start` and
+    `end` are the snapshots of them before and after. `dropped` are tables and columns that go, and what hangs on them
+    and is not among the `known` objects would go unseen.
     """
 
     touched: frozenset[Key]
@@ -59,9 +59,8 @@ class Proof:
 class PlannedStep:
     """One step with the statements that are to run, and the way they will.
 
-    `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction. `resumed`: an
-    earlier run began it; `online`: it is a part of the plan's online rewrite. Without a rehearsal there are
-    no locks to take first and there is no proof.
+    `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction. `resumed`: an earlier run began
+    it; `online`: it is a part of the plan's online rewrite. Without a rehearsal there are neither locks nor a proof.
     """
 
     step: Step
@@ -79,8 +78,8 @@ class PlannedStep:
 class Online:
     """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
 
-    `declined` says why it is not to be, `hindrances` why it cannot be: then there is no `shape`, and the steps run
-    as they stand. Where it was `asked` for, preflight refuses what hinders it.
+    `declined` says why it is not to be, `hindrances` why it cannot be: then there is no `shape`, and the steps run as
+    they stand. Where it was `asked` for, preflight refuses what hinders it.
     """
 
     table: str
@@ -97,11 +96,11 @@ class Online:
 class Plan:
     """The steps from a state to a target; none when there is nothing to do.
 
-    `setup`: the version tables and the first version row are written before. `adopt`: the version that
-    is recorded first, because the tables are of it. `rebuild`: invalid indexes that are built again before
-    anything else. `together`: all in one transaction, since nobody uses the store yet. `by_tool`: the
-    vendor's binary runs the steps that nobody began before. `online`: the rewrite of a large table, or why
-    it is not done online; `leftovers` are what earlier ones left.
+    `setup`: the version tables and the first version row are written before. `adopt`: the version that is recorded
+    first, because the tables are of it. `rebuild`: invalid indexes that are built again before anything else.
+    `together`: all in one transaction, since nobody uses the store yet. `by_tool`: the vendor's binary runs the steps
+    that nobody began before. `online`: the rewrite of a large table, or why it is not done online; `leftovers` are
+    what earlier ones left. `heir`: the role that gets what the steps make.
     """
 
     store: Store
@@ -117,6 +116,7 @@ class Plan:
     by_tool: bool = False
     online: Online | None = None
     leftovers: tuple[Leftover, ...] = ()
+    heir: str = ""
 
     @property
     def empty(self) -> bool:
@@ -150,11 +150,7 @@ class Knowledge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What was asked for.
-
-    To adopt the version that the tables are of; to let the vendor's binary run the steps; to write every table
-    anew online, or none. Unless it is said, the large ones are, where that is safe.
-    """
+    """To adopt the version that the tables are of; to let the vendor's binary run the steps; to rewrite tables so."""
 
     adopt: bool = False
     by_tool: bool = False
@@ -201,7 +197,8 @@ def build(
         rebuild=tuple(sight.facts.invalid) if knowledge else (),
         by_tool=wishes.by_tool,
         online=online,
-        leftovers=traces.leftovers(sight.facts.leftovers, sight.facts.schema),
+        leftovers=sight.whose.leftovers,
+        heir=sight.whose.heir if sight.whose.may_give else "",
     )
 
 

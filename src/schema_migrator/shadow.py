@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
@@ -12,7 +11,7 @@ from psycopg import sql
 
 from schema_migrator import dress, snapshot
 from schema_migrator.snapshot import table_of
-from schema_migrator.traces import ONLINE, RETIRED, ROWS, TRIGGER, US
+from schema_migrator.traces import ONLINE, RETIRED, ROWS, TRIGGER, Comment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +49,10 @@ _FINE = """
 SELECT a.attname::text, a.attstorage::text, to_jsonb(a) ->> 'attcompression', col_description(a.attrelid, a.attnum)
 FROM pg_catalog.pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
-_WATCHED = "SELECT tgenabled::text FROM pg_catalog.pg_trigger WHERE tgrelid = %s AND tgname = %s"
+_WATCHED = """
+SELECT g.tgenabled::text FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE g.tgrelid = %s AND g.tgname = %s AND n.nspname = %s
+"""
 _OWNER = "SELECT pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class WHERE oid = %s"
 _CHECKS = """
 SELECT c.conname::text, pg_get_constraintdef(c.oid, true) FROM pg_catalog.pg_constraint c
@@ -139,8 +141,8 @@ def places(live: Live) -> dict[str, sql.Composable]:
 
 
 def watched(conn: Connection, live: Live) -> bool:
-    """Return whether the trigger that logs changes is there and on."""
-    row = conn.execute(_WATCHED, [live.oid, TRIGGER]).fetchone()
+    """Return whether the trigger that logs changes is there, ours and on."""
+    row = conn.execute(_WATCHED, [live.oid, TRIGGER, live.ours]).fetchone()
     return row is not None and row[0] == "A"
 
 
@@ -153,6 +155,8 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
     """Make the empty shadow, the log of changes and the list of batches; `watch` fills the log."""
     ours = sql.Identifier(live.ours)
     _make_schema(conn, live.ours, live, online, kept=False)
+    # An event trigger of the user's may make another role own each new table; nobody sees the schema before the commit.
+    conn.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO PUBLIC").format(ours))
     _make_shadow(conn, live, shape)
     make_log = sql.SQL("CREATE TABLE {ours}.log AS SELECT {key} FROM {live} WITH NO DATA")
     conn.execute(make_log.format(**places(live)))
@@ -160,6 +164,9 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
     conn.execute(sql.SQL(turn).format(ours))
     batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
     conn.execute(sql.SQL(batches).format(ours))
+    for table in ("log", "batches"):
+        conn.execute(sql.SQL("ALTER TABLE {} OWNER TO CURRENT_USER").format(sql.Identifier(live.ours, table)))
+    conn.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(ours))
     conn.execute(_log_function(conn, live))
 
 
@@ -210,15 +217,14 @@ def index_on(definition: str, schema: str) -> bytes:
 
 def _make_schema(conn: Connection, name: str, live: Live, online: Online, *, kept: bool) -> None:
     conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-    says = {
-        "by": US,
-        "schema": live.schema,
-        "table": live.table,
-        "target": str(online.versions[-1]),
-        "fingerprint": live.fingerprint,
-        "kept": kept,
-    }
-    conn.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), sql.Literal(json.dumps(says))))
+    says = Comment(
+        schema=live.schema,
+        table=live.table,
+        target=str(online.versions[-1]),
+        fingerprint=live.fingerprint,
+        kept=kept,
+    )
+    conn.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), sql.Literal(says.written())))
 
 
 def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:

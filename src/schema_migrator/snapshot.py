@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
+from schema_migrator.traces import OUR_TRIGGER
+
 if TYPE_CHECKING:
     from psycopg import Cursor
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 # functions of one name print the same, so what is bound to one of another schema is told from pg_depend.
 # Left out: contype n, PostgreSQL 18's NOT NULL, which stands with its column here as in older versions;
 # indexes that a constraint owns; what belongs to an extension; the trigger of an unfinished online rewrite.
-QUERY: LiteralString = r"""
+QUERY: LiteralString = rf"""
 WITH ns AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = current_schema()),
 rel AS (
   SELECT c.* FROM pg_catalog.pg_class c JOIN ns ON ns.oid = c.relnamespace
@@ -67,7 +69,7 @@ WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint co WHERE co.conindid = i.
 UNION ALL
 SELECT 'trigger', t.relname, g.tgname, pg_get_triggerdef(g.oid, true)
 FROM tab t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid
-WHERE NOT g.tgisinternal AND g.tgname <> 'schema_migrator_log'
+WHERE NOT g.tgisinternal AND NOT ({OUR_TRIGGER})
 UNION ALL
 SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'view' END, '', relname,
   CASE relkind WHEN 'S' THEN '' ELSE pg_get_viewdef(oid, true) END
@@ -84,7 +86,7 @@ WHERE p.prokind <> 'a' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
   WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 UNION ALL
 SELECT 'extension', '', extname, '' FROM pg_catalog.pg_extension WHERE extname = 'btree_gin'
-"""
+"""  # noqa: S608 - constants
 _INVALID = " /* INVALID */"
 _KINDS = ("extension", "sequence", "function", "table", "column", "order", "constraint", "index", "trigger", "view")
 RANK = {kind: rank for rank, kind in enumerate(_KINDS)}

@@ -23,7 +23,7 @@ from urllib.parse import quote_plus, urlencode
 import psycopg
 from psycopg import sql
 
-from schema_migrator import database, execute, fenced, logs, state
+from schema_migrator import database, execute, fenced, handover, logs, state
 from schema_migrator.errors import NotAsRehearsed, SettingsError, ToolFailed
 from schema_migrator.execute import Outcome
 from schema_migrator.source import UNVERSIONED, load_release
@@ -161,10 +161,14 @@ def _assert_equal(work: Work, plan: Plan, step: PlannedStep, expected: Snapshot,
 def _call(work: Work, plan: Plan, arguments: Sequence[str], reached: Version) -> None:
     """Call the binary under the lock, then look whether the version is recorded that it was to reach."""
     work.lock.assert_held(work.lock.ask(work.conn))
+    before = handover.things(work.conn, plan.schema)
     lines, code = _converse(work, [str(work.settings.run.sql_tool), *arguments], _environment(work, plan))
     if work.interrupt.event.is_set():
         _end_statement(work)
     work.interrupt.check()
+    if plan.heir:
+        with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+            handover.give(work.conn, plan.schema, plan.heir, before)
     recorded = state.look(work.conn, work.release, work.store, [plan.schema]).recorded
     if recorded == reached:
         return

@@ -11,19 +11,20 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from schema_migrator.errors import UnknownState, WrongStore
+from schema_migrator.owners import UNSEEN
 from schema_migrator.source import UNVERSIONED, parse_version
 from schema_migrator.statements import split
-from schema_migrator.traces import LEFTOVERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schema_migrator.database import Connection
+    from schema_migrator.owners import Whose
     from schema_migrator.settings import StoreSettings
     from schema_migrator.source import Release, Source
 
 # pg_class is named with its schema throughout: a rehearsal puts a view of that name in the way.
-_FACTS = f"""
+_FACTS = """
 WITH chosen AS (SELECT coalesce(
   (SELECT n.nspname::text FROM unnest(%(path)s::text[]) WITH ORDINALITY AS p(name, place)
     JOIN pg_catalog.pg_namespace n ON n.nspname = CASE p.name WHEN '$user' THEN current_user ELSE p.name END
@@ -48,26 +49,24 @@ SELECT chosen.name AS schema,
     ORDER BY 1) AS foreign_tables,
   ARRAY(SELECT o.nspname::text FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace o ON o.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND o.oid IS DISTINCT FROM n.oid AND o.nspname NOT LIKE 'pg\\_%%'
+    WHERE c.relkind IN ('r', 'p') AND o.oid IS DISTINCT FROM n.oid AND o.nspname !~ '^(pg_|schema_migrator_rehearsal_)'
     GROUP BY 1 HAVING bool_or(c.relname = ANY (%(known)s))
       AND bool_or(c.relname IN ('schema_version', 'executions_visibility'))) AS elsewhere,
   ARRAY(SELECT i.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-    WHERE i.relnamespace = n.oid AND i.relname = ANY (%(indexes)s) AND NOT x.indisvalid ORDER BY 1) AS invalid,
-  {LEFTOVERS} AS leftovers
+    WHERE i.relnamespace = n.oid AND i.relname = ANY (%(indexes)s) AND NOT x.indisvalid ORDER BY 1) AS invalid
 FROM chosen JOIN pg_catalog.pg_database d ON d.datname = current_database()
 LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = chosen.name
-"""  # noqa: S608 - constants
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the catalogs say of a database and of the one schema that holds the tables.
 
-    `server` is server_version_num; `identity` is the same for two connections exactly if they reach
-    the same database of the same server; `elsewhere` are other schemas where the store seems to be:
-    with some of its tables and a version table, or with the table that the files look up by name alone;
-    `invalid` are indexes that an interrupted CREATE INDEX CONCURRENTLY of the files has left; `leftovers`
-    are schemas that an online rewrite may have left, for traces.leftovers.
+    `server` is server_version_num; `identity` is the same for two connections exactly if they reach the same database
+    of the same server; `elsewhere` are other schemas where the store seems to be: with some of its tables and a version
+    table, or with the table that the files look up by name alone; `invalid` are indexes that an interrupted CREATE
+    INDEX CONCURRENTLY of the files has left.
     """
 
     schema: str | None
@@ -85,7 +84,6 @@ class Facts:
     foreign_tables: list[str]
     elsewhere: list[str]
     invalid: list[str] = field(default_factory=list)
-    leftovers: list[str] = field(default_factory=list)
 
     @property
     def may_rehearse(self) -> bool:
@@ -173,12 +171,16 @@ State: TypeAlias = Absent | At | Between | Unrecorded | Unknown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What one look at a database found; `recorded` is the configured database's own row."""
+    """What one look at a database found; `recorded` is the configured database's own row.
+
+    `whose`: only a look that examine takes asks for it.
+    """
 
     facts: Facts
     rows: tuple[VersionRow, ...]
     recorded: Version | None
     state: State
+    whose: Whose = UNSEEN
 
 
 def look(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schema_migrator import database
+from schema_migrator.traces import OUR_TRIGGER
 
 if TYPE_CHECKING:
     from schema_migrator.database import Connection
@@ -16,7 +17,7 @@ SELECT c.relname::text, pg_catalog.pg_total_relation_size(c.oid) FROM pg_catalog
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'
 """
 # Whatever would stay with the old table, or that a copy of the rows in another order could break.
-_HINDRANCES = """
+_HINDRANCES = f"""
 WITH t AS (
   SELECT c.* FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = %s AND c.relkind = 'r'
@@ -28,7 +29,7 @@ WITH t AS (
 SELECT relname::text AS name, 'no primary key' AS what FROM t
   WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = t.oid AND i.indisprimary)
 UNION ALL SELECT t.relname, 'trigger "' || g.tgname || '"' FROM t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid
-  WHERE NOT g.tgisinternal AND g.tgname <> 'schema_migrator_log'
+  WHERE NOT g.tgisinternal AND NOT ({OUR_TRIGGER})
 UNION ALL SELECT relname, 'row level security' FROM t WHERE relrowsecurity OR relforcerowsecurity
 UNION ALL SELECT t.relname, 'policy "' || p.polname || '"' FROM t JOIN pg_catalog.pg_policy p ON p.polrelid = t.oid
 UNION ALL SELECT t.relname, 'rule "' || r.rulename || '"' FROM t JOIN pg_catalog.pg_rewrite r ON r.ev_class = t.oid
@@ -62,7 +63,7 @@ UNION ALL SELECT t.relname, 'sequence of column "' || a.attname || '"' FROM t
   JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
 UNION ALL SELECT t.relname, 'statistics target of index "' || x.relname || '"' FROM t JOIN x ON x.indrelid = t.oid
   WHERE EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = x.oid AND a.attstattarget > 0)
-UNION ALL SELECT relname, 'lack of a right to it: ' || p FROM t, unnest('{SELECT,TRIGGER}'::text[]) p
+UNION ALL SELECT relname, 'lack of a right to it: ' || p FROM t, unnest(ARRAY['SELECT', 'TRIGGER']) p
   WHERE NOT has_table_privilege(t.oid, p)
 UNION ALL SELECT t.relname, 'rights granted by "' || pg_get_userbyid(g.grantor) || '"' FROM t
   CROSS JOIN LATERAL aclexplode(t.relacl) g WHERE g.grantor <> t.relowner
@@ -79,7 +80,7 @@ UNION ALL SELECT t.relname, pg_describe_object(d.classid, d.objid, 0) FROM t
     AND NOT (d.classid = 'pg_catalog.pg_class'::regclass
       AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = d.objid))
 ORDER BY 1, 2
-"""
+"""  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from schema_migrator import plan_report, report
+from schema_migrator import plan_report, report, status_report
 from schema_migrator.commands import Migration, StoreStatus
 from schema_migrator.execute import Outcome
 from schema_migrator.foresight import Begun, Foresight
@@ -163,7 +163,7 @@ def migrations() -> tuple[Migration, ...]:
 
 
 TEXTS: dict[str, Callable[[], str]] = {
-    "status": lambda: report.status_text(tuple(status(name, state) for name, state in STATES.items())),
+    "status": lambda: status_report.status_text(tuple(status(name, state) for name, state in STATES.items())),
     "plan_fresh": lambda: plan_report.plan_text(seen(planned(Absent(), "1.2"))),
     "plan_upgrade": lambda: plan_report.plan_text(upgrade()),
     "plan_hindered": lambda: plan_report.plan_text(hindered()),
@@ -176,7 +176,9 @@ TEXTS: dict[str, Callable[[], str]] = {
     "migration": lambda: report.migration_text(migrations()),
     "verify": lambda: report.verify_text(verdict()),
     "releases": lambda: report.releases_text((release("1.29.1"), release("1.32.2"))),
-    "status_json": lambda: report.to_json(report.status_json(status(name, state)) for name, state in STATES.items()),
+    "status_json": lambda: report.to_json(
+        status_report.status_json(status(name, state)) for name, state in STATES.items()
+    ),
     "plan_json": lambda: report.to_json([plan_report.plan_json(upgrade())]),
     "migration_json": lambda: report.to_json(map(report.migration_json, migrations())),
     "verify_json": lambda: report.to_json([report.verify_json(verdict())]),
