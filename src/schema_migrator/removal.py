@@ -18,7 +18,7 @@ owned AS (
   SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
   UNION SELECT n.nspowner FROM pg_catalog.pg_namespace n WHERE n.oid = %(oid)s
   UNION SELECT c.relowner FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = %(schema)s AND c.relname = %(table)s
+    WHERE n.nspname = %(schema)s AND c.relname IN (%(table)s, 'schema_version')
 )
 """
 _HELD: LiteralString = f"""

@@ -218,6 +218,8 @@ def index_on(definition: str, schema: str) -> bytes:
 def _make_schema(conn: Connection, name: str, live: Live, online: Online, *, kept: bool) -> None:
     conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     says = Comment(
+        format=1,
+        by="temporal-schema-migrator",
         schema=live.schema,
         table=live.table,
         target=str(online.versions[-1]),

@@ -78,8 +78,8 @@ class Comment(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
-    by: Literal["temporal-schema-migrator"] = "temporal-schema-migrator"
+    format: Literal[1]
+    by: Literal["temporal-schema-migrator"]
     store_schema: str = Field(alias="schema")
     table: str
     target: str
