@@ -59,7 +59,8 @@ SELECT
     FROM me, ns
     CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(ns.nspacl, pg_catalog.acldefault('n', ns.nspowner))) e
     WHERE e.privilege_type = 'CREATE' AND e.grantee <> ns.nspowner
-      AND e.grantee NOT IN (SELECT oid FROM me UNION ALL SELECT oid FROM heir)
+      AND e.grantee NOT IN (SELECT oid FROM me UNION ALL SELECT oid FROM heir UNION ALL
+        SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database())
       AND (e.grantee = 0 OR me.rolsuper OR NOT pg_catalog.pg_has_role(e.grantee, 'MEMBER'))
     ORDER BY 1) AS open_to,
   EXISTS (SELECT FROM ns, me WHERE ns.nspowner = me.oid OR me.rolsuper OR EXISTS (

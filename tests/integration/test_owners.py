@@ -100,8 +100,7 @@ def test_new_tables_get_the_owner_of_the_others(
 
 def test_functions_go_along_and_extensions_stay(databases: Databases, other: Role, stranger: dict[str, str]) -> None:
     """What a fresh store's steps make beside tables, where set-up alone was done by the owner."""
-    where = site(databases, "visibility")
-    where.migrate(VISIBILITY_TARGET_VERSION="0.0")
+    where = site(databases, "visibility").half_install("1.0", 0)
     allow(where, other.name)
     assert where.migrate(**stranger).outcomes
     assert owners(where) == [databases.user]
@@ -158,7 +157,7 @@ def test_rights_that_new_tables_lack(databases: Databases) -> None:
     assert errors(refused)[-1].startswith(
         f'error: default: the role "{databases.server_user}" may not read 4 tables of the schema at '
     )
-    allow(where, databases.server_user)
+    where.admin(f'GRANT CREATE ON DATABASE "{where.name}" TO "{databases.server_user}"')
     told = run_cli(waiting(where, **as_server), "verify")
     assert told.code == 3
     assert errors(told) == [
