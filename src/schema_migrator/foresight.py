@@ -12,6 +12,7 @@ from schema_migrator import (
     examine,
     in_place,
     measure,
+    notices,
     plan,
     preflight,
     shadow,
@@ -19,13 +20,16 @@ from schema_migrator import (
     traces,
 )
 from schema_migrator.errors import LockTooLong, MigratorError, PreflightFailed
+from schema_migrator.owners import UNSEEN
 from schema_migrator.state import Unknown
 
 if TYPE_CHECKING:
     from schema_migrator.conditions import Found
     from schema_migrator.examine import Examination
+    from schema_migrator.notices import Notice
     from schema_migrator.options import RunSettings
     from schema_migrator.outlook import Outlook
+    from schema_migrator.owners import Whose
     from schema_migrator.plan import Plan
     from schema_migrator.prediction import Problem
     from schema_migrator.settings import Settings
@@ -49,6 +53,8 @@ class Foresight:
     begun: tuple[Begun, ...] = ()
     obstacle: str = ""
     found: tuple[RunSettings, Found] | None = None
+    whose: Whose = UNSEEN
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +83,7 @@ def checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tuple
     if made != checked:
         rehearsed = not run.no_verify or run.rewrite == "online"
         also = _in_place(task, found, made)
-        preflight.check(task.place.conn, made, sight.facts, task.store, verify=rehearsed, also=also)
+        preflight.check(task.place.conn, made, sight, task.store, verify=rehearsed, also=also)
     return found, made
 
 
@@ -121,6 +127,8 @@ def foresee(task: Task, found: Examination, made: Plan) -> Foresight:
         begun=begun,
         obstacle=obstacle,
         found=seen,
+        whose=found.sight.whose,
+        notices=notices.ahead(made, found.sight.whose),
     )
 
 

@@ -24,6 +24,7 @@ from schema_migrator import (
     indexes,
     logs,
     proof,
+    removal,
     replay,
     shadow,
     sizes,
@@ -33,10 +34,9 @@ from schema_migrator import (
 from schema_migrator.crew import Crew
 from schema_migrator.errors import MigratorError, NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
 from schema_migrator.pace import Pace
-from schema_migrator.traces import LEFTOVERS, ROWS
+from schema_migrator.traces import ROWS
 
 if TYPE_CHECKING:
-    from schema_migrator.database import Connection
     from schema_migrator.plan import Online, Plan, PlannedStep
     from schema_migrator.reshape import Shape
     from schema_migrator.shadow import Live
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from schema_migrator.traces import Leftover
     from schema_migrator.work import Work
 
-_FIND = f"SELECT {LEFTOVERS}"
-_LOGGED = "SELECT pg_total_relation_size(to_regclass(%s))"
 _ABANDON = "schema-migrator migrate --abandon removes it with the copy"
 
 
@@ -85,37 +83,41 @@ def _removed(work: Work, schema: str) -> bool:
 def _remaining(work: Work, schema: str) -> str:
     """Return in words what of an unfinished rewrite is on the table, empty where there is nothing."""
     try:
-        with database.transaction(work.conn, schema, database.LOOK, name=work.lock.worker):
-            left = [one for one in find(work.conn, schema) if one.unfinished]
-            logged = [work.conn.execute(_LOGGED, [f"{one.name}.log"]).fetchone() for one in left]
+        left = [one for one in _left(work, schema) if one.unfinished]
     except (MigratorError, psycopg.Error):  # a broken connection tells nothing more
         return f"a trigger that logs every change may remain on the table: {_ABANDON}"
     return "; ".join(
-        f'a trigger on "{one.table}" goes on logging changes ({sizes.text(row[0] if row else 0)} so far): {_ABANDON}'
-        for one, row in zip(left, logged, strict=True)
+        f'a trigger on "{one.table}" goes on logging changes ({sizes.text(one.log_bytes)} so far): {_ABANDON}'
+        for one in left
     )
 
 
-def find(conn: Connection, schema: str) -> tuple[Leftover, ...]:
-    """Return what online rewrites have left for the tables of a schema."""
-    row = conn.execute(_FIND).fetchone()
-    return traces.leftovers(row[0] if row else (), schema)
+def _left(work: Work, schema: str) -> tuple[Leftover, ...]:
+    with database.transaction(work.conn, schema, database.LOOK, name=work.lock.worker):
+        return find(work, schema)
+
+
+def find(work: Work, schema: str) -> tuple[Leftover, ...]:
+    """Return what online rewrites have left for the store's tables in a schema; in a transaction."""
+    return traces.find(work.conn, schema, work.release.source(work.store.store).tables).leftovers
 
 
 def abandon(work: Work, schema: str, *, kept: bool = False) -> tuple[Leftover, ...]:
     """Remove what is unfinished, and what a finished rewrite left; with `kept` also what was to be kept."""
-    return _remove(work, [one for one in find(work.conn, schema) if kept or not one.kept])
+    return _remove(work, [one for one in _left(work, schema) if kept or not one.kept])
 
 
 def clear(work: Work, plan: Plan) -> None:
     """Remove, before a plan runs, what earlier rewrites left and this one does not carry on with."""
     going_on = plan.online.table if plan.online and plan.online.shape else None
-    _remove(work, [one for one in plan.leftovers if not one.kept and (one.finished or one.table != going_on)])
+    _remove(
+        work, [one for one in plan.leftovers if not one.kept and (one.finished or one.lost or one.table != going_on)]
+    )
 
 
 def tidy(work: Work, schema: str) -> tuple[Leftover, ...]:
     """Remove what a finished rewrite has no more use for. What is in use just now is left for the next run."""
-    done = [one for one in find(work.conn, schema) if one.finished and not one.kept]
+    done = [one for one in _left(work, schema) if one.finished and not one.kept]
     try:
         return _remove(work, done)
     except TableLockTimeout as error:
@@ -135,7 +137,7 @@ def _remove_one(work: Work, one: Leftover) -> None:
         database.translated(work.store, work.interrupt),
         database.transaction(work.conn, one.schema, work.limits, name=work.lock.worker),
     ):
-        traces.remove(work.conn, one)
+        removal.remove(work.conn, one)
         work.lock.assert_held(work.lock.ask(work.conn))
 
 
@@ -144,7 +146,7 @@ def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep])
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         damage.assert_nothing_hidden(work.conn)
         live = shadow.look(work.conn, plan.schema, _shape(online))
-        mine = [one for one in find(work.conn, plan.schema) if not one.finished]
+        mine = [one for one in find(work, plan.schema) if not one.finished]
         whole = live is not None and any(shadow.continues(work.conn, live, one) for one in mine)
     if live and whole:
         conditions.assert_seen(work, online)

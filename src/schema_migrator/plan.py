@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, assert_never
 
 from packaging.version import Version
 
-from schema_migrator import prediction, reshape, traces, vital
+from schema_migrator import prediction, reshape, vital
 from schema_migrator.errors import UnknownState
 from schema_migrator.source import UNVERSIONED
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
@@ -88,6 +88,7 @@ class Plan:
     transaction, since nobody uses the store yet. `by_tool`: the vendor's binary runs the steps that nobody began
     before. `online`: the rewrite of a large table, or why it is not done online; `leftovers`: what earlier ones left.
     `problems`: changes made by hand that would make a step fail half way, or leave Temporal without what it needs.
+    `heir`: the role that gets what the steps make.
     """
 
     store: Store
@@ -104,6 +105,7 @@ class Plan:
     online: Online | None = None
     leftovers: tuple[Leftover, ...] = ()
     problems: tuple[Problem, ...] = ()
+    heir: str = ""
 
     @property
     def empty(self) -> bool:
@@ -137,11 +139,7 @@ class Knowledge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What was asked for.
-
-    To adopt the version that the tables are of; to let the vendor's binary run the steps; to write every table
-    anew online, or none. Unless it is said, the large ones are, where that is safe.
-    """
+    """To adopt the version that the tables are of; to let the vendor's binary run the steps; to rewrite tables so."""
 
     adopt: bool = False
     by_tool: bool = False
@@ -187,8 +185,9 @@ def build(
         rebuild=() if fresh or start > target else tuple(sight.facts.invalid),
         by_tool=wishes.by_tool,
         online=online,
-        leftovers=traces.leftovers(sight.facts.leftovers, sight.facts.schema),
+        leftovers=sight.whose.leftovers,
         problems=vital.problems(known.rehearsal, known.live, seen, previous[-1]) if known else (),
+        heir=sight.whose.heir if sight.whose.may_give else "",
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from schema_migrator import plan_report, report
+from schema_migrator import plan_report, report, status_report
 from schema_migrator.commands import Migration, StoreStatus
 from schema_migrator.conditions import Found
 from schema_migrator.disk import Free
@@ -193,7 +193,7 @@ def migrations() -> tuple[Migration, ...]:
 
 
 TEXTS: dict[str, Callable[[], str]] = {
-    "status": lambda: report.status_text(tuple(statuses())),
+    "status": lambda: status_report.status_text(tuple(statuses())),
     "plan_fresh": lambda: plan_report.plan_text(seen(planned(Absent(), "1.2"))),
     "plan_upgrade": lambda: plan_report.plan_text(upgrade()),
     "plan_hindered": lambda: plan_report.plan_text(hindered()),
@@ -206,7 +206,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "migration": lambda: report.migration_text(migrations()),
     "verify": lambda: report.verify_text(verdict()),
     "releases": lambda: report.releases_text((release("1.29.1"), release("1.32.2"))),
-    "status_json": lambda: report.to_json(map(report.status_json, statuses())),
+    "status_json": lambda: report.to_json(map(status_report.status_json, statuses())),
     "plan_json": lambda: report.to_json([plan_report.plan_json(upgrade())]),
     "migration_json": lambda: report.to_json(map(report.migration_json, migrations())),
     "verify_json": lambda: report.to_json([report.verify_json(verdict())]),
