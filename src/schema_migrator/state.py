@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from schema_migrator.settings import StoreSettings
     from schema_migrator.source import Release, Source
 
+_APART = "give each store a database of its own"
 # Where the role's own search_path leads. Nothing here is looked up by it: the function is named with its schema.
 _ROLES_SCHEMA = (
     "SET LOCAL search_path TO DEFAULT",
@@ -152,8 +153,8 @@ class Between:
 class Unrecorded:
     """The tables are those of one version, but another one or none is recorded.
 
-    `confirmed`: another db_name's row says the same version, as after a database was renamed or restored, or
-    the history lists it and the recorded one is an earlier one, as after two of the vendor's tools ran at once.
+    `confirmed`: another db_name's row says so (the database was renamed or restored), or the history does (two of the
+    vendor's tools ran at once).
     """
 
     version: Version
@@ -163,10 +164,7 @@ class Unrecorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """A state that nothing explains, with what speaks against it.
-
-    `refinable`: the tables may tell more than the version row does.
-    """
+    """A state that nothing explains, and why; `refinable`: the tables may tell more than the version row does."""
 
     reason: str
     hint: str
@@ -232,9 +230,8 @@ def _read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRo
 
 
 def recognise(release: Release, settings: StoreSettings, facts: Facts, rows: tuple[VersionRow, ...]) -> State:
-    """Decide the state of a store as far as its version row shows.
+    """Decide the state of a store as far as its version row shows; snapshots may tell more.
 
-    What is Unknown here, or behind, can turn out to be Between or Unrecorded once snapshots are compared.
     Raises WrongStore when the database holds the other store's tables.
     """
     if facts.schema is None:
@@ -261,11 +258,10 @@ def _refuse_other_store(other: Source, settings: StoreSettings, facts: Facts, *,
     strange = sorted(other.tables.intersection(facts.tables))
     if not strange:
         return
-    give, swap = "give each store a database of its own", "swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE"
     raise WrongStore(
         f'database "{settings.database}" holds a table of the {other.store} store, "{strange[0]}",'
         f" {'beside those of' if shared else 'expected'} the {settings.store} store",
-        hint=give if shared else swap,
+        hint=_APART if shared else "swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE",
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from packaging.version import Version
 
 from schema_migrator import plan_report, report, status_report
-from schema_migrator.commands import Migration, StoreStatus
+from schema_migrator.commands import Migration
 from schema_migrator.conditions import Found
 from schema_migrator.disk import Free
 from schema_migrator.execute import Outcome
@@ -23,6 +23,7 @@ from schema_migrator.reshape import Shape
 from schema_migrator.snapshot import Change, Difference, Key, Snapshot
 from schema_migrator.source import Store
 from schema_migrator.state import Absent, Between, State, Unknown, Unrecorded
+from schema_migrator.store_status import StoreStatus
 from schema_migrator.traces import Leftover
 from schema_migrator.verify import Verdict
 from values import at, planned, release
