@@ -245,6 +245,13 @@ def test_a_column_that_is_only_commented_on(expected: str, found: str, note: str
     assert repair(change, "public") == (note,)
 
 
+def test_a_comment_is_one_line() -> None:
+    """A name can hold line ends, after which the rest of a comment would be run."""
+    change = Change(key=Key("table", "", "a\nDROP TABLE b;"), expected=None, found="")
+    (note,) = repair(change, "public")
+    assert note == '-- look first: no part of this version; if nothing needs it: DROP TABLE "a DROP TABLE b;";'
+
+
 def test_a_long_name_is_kept_under_a_shorter_one() -> None:
     """PostgreSQL cuts names of more than 63 characters, and would cut off what tells them apart."""
     name = "n" * 60
