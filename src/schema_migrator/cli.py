@@ -9,7 +9,7 @@ from typing import Any
 
 from schema_migrator import __version__, logs, program
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget
-from schema_migrator.flags import Option, client_options, run_options, sql_options
+from schema_migrator.flags import REPEATED, Option, client_options, run_options, sql_options
 from schema_migrator.program import Parser, say
 from schema_migrator.settings import Settings, read, read_client
 from schema_migrator.workers import Interrupt
@@ -243,7 +243,7 @@ def _add_options(parser: argparse.ArgumentParser, command: str) -> None:
 
 def _add_option(group: argparse._ArgumentGroup, option: Option, *, hidden: bool) -> None:
     text = f"{option.meaning} [{option.variable}]".replace("%", "%%")
-    extra: dict[str, Any] = {"action": "append"} if option.flag == "--store" else {}
+    extra: dict[str, Any] = {"action": "append"} if option.flag in REPEATED.values() else {}
     if option.field.annotation in (bool, bool | None):
         extra = {"nargs": "?", "const": "true"}
     group.add_argument(

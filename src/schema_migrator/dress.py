@@ -1,6 +1,7 @@
 """What a table wears beside its structure: owner, rights, options, comments; as the statements that give it to another.
 
 PostgreSQL: CREATE TABLE, LIKE, which copies columns, checks, storage and the comments of columns, but none of this.
+What is left out here by mistake is found by the comparison of both tables (likeness).
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from psycopg import Cursor
 
     from schema_migrator.database import Connection
@@ -23,12 +22,19 @@ a AS (
   WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (%(gone)s)
 ), x AS (
   SELECT i.*, c.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-  WHERE i.indrelid = %(oid)s AND c.relname = ANY (%(indexes)s)
+  WHERE i.indrelid = %(oid)s AND (i.indisprimary OR c.relname = ANY (%(indexes)s))
+), k AS (
+  SELECT c.* FROM pg_catalog.pg_constraint c
+  WHERE c.conrelid = %(oid)s AND (c.contype IN ('p', 'n') OR c.conname = ANY (%(checks)s))
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute g
+      WHERE g.attrelid = c.conrelid AND g.attnum = ANY (c.conkey) AND g.attname = ANY (%(gone)s))
 ), rights AS (
   SELECT '' AS columns, e.* FROM t, aclexplode(coalesce(t.relacl, acldefault('r', t.relowner))) e
   UNION ALL SELECT format(' (%%I)', a.attname), e.* FROM a, aclexplode(a.attacl) e
 )
 SELECT 0 AS turn, format('ALTER TABLE %%s OWNER TO %%I', %(to)s::text, pg_get_userbyid(relowner)) AS statement FROM t
+UNION ALL
+SELECT 1, format('ALTER TABLE %%s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', %(to)s::text)
 UNION ALL
 SELECT 1, format('GRANT %%s%%s ON TABLE %%s TO %%s%%s', privilege_type, columns, %(to)s::text,
   CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
@@ -52,19 +58,25 @@ UNION ALL
 SELECT 1, format('COMMENT ON TABLE %%s IS %%L', %(to)s::text, obj_description(oid, 'pg_class'))
 FROM t WHERE obj_description(oid, 'pg_class') IS NOT NULL
 UNION ALL
+SELECT 1, format('COMMENT ON TYPE %%s IS %%L', %(to)s::text, obj_description(reltype, 'pg_type'))
+FROM t WHERE obj_description(reltype, 'pg_type') IS NOT NULL
+UNION ALL
 SELECT 2, format('COMMENT ON INDEX %%I.%%I IS %%L', %(schema)s::text, relname, obj_description(indexrelid, 'pg_class'))
 FROM x WHERE obj_description(indexrelid, 'pg_class') IS NOT NULL
 UNION ALL
-SELECT 2,
+SELECT CASE contype WHEN 'p' THEN 2 ELSE 1 END,
   format('COMMENT ON CONSTRAINT %%I ON %%s IS %%L', conname, %(to)s::text, obj_description(oid, 'pg_constraint'))
-FROM pg_catalog.pg_constraint
-WHERE conrelid = %(oid)s AND contype = 'p' AND obj_description(oid, 'pg_constraint') IS NOT NULL
+FROM k WHERE obj_description(oid, 'pg_constraint') IS NOT NULL
+UNION ALL
+SELECT 2, format('ALTER INDEX %%I.%%I ALTER COLUMN %%s SET STATISTICS %%s', %(schema)s::text, relname, a.attnum,
+  a.attstattarget)
+FROM x JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indexrelid AND a.attstattarget >= 0
 UNION ALL
 SELECT 2, format('ALTER TABLE %%s CLUSTER ON %%I', %(to)s::text, relname) FROM x WHERE indisclustered
 UNION ALL
 SELECT 2, format('ALTER TABLE %%s REPLICA IDENTITY %%s', %(to)s::text, CASE relreplident WHEN 'f' THEN 'FULL'
   WHEN 'n' THEN 'NOTHING' ELSE (SELECT 'USING INDEX ' || quote_ident(relname) FROM x WHERE indisreplident) END)
-FROM t WHERE relreplident <> 'd'
+FROM t WHERE relreplident IN ('f', 'n') OR EXISTS (SELECT FROM x WHERE indisreplident)
 ORDER BY 1, 2
 """
 _LATE = 2
@@ -83,15 +95,22 @@ class Dress:
     late: tuple[str, ...]
 
 
-def ask(
-    conn: Connection, oid: int, other: str, schema: str, gone: Sequence[str], indexes: Sequence[str]
-) -> Cursor[Any]:
-    """Ask for the dress of the table `oid`, for the table `other` (a quoted name) whose indexes are in `schema`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What of the table stays, beside its primary key: all columns but those that are `gone`, indexes and checks.
 
-    Columns that are `gone` count no more, and `indexes` are those that the other one will have.
+    What a step drops and makes again does not stay: in place it loses comment and statistics target, too.
     """
-    values = {"oid": oid, "to": other, "schema": schema, "gone": list(gone), "indexes": list(indexes)}
-    return conn.execute(_QUERY, values)
+
+    gone: tuple[str, ...]
+    indexes: tuple[str, ...]
+    checks: tuple[str, ...]
+
+
+def ask(conn: Connection, oid: int, other: str, schema: str, kept: Kept) -> Cursor[Any]:
+    """Ask for the dress of the table `oid`, for the table `other` (a quoted name) whose indexes are in `schema`."""
+    names = {"gone": list(kept.gone), "indexes": list(kept.indexes), "checks": list(kept.checks)}
+    return conn.execute(_QUERY, {"oid": oid, "to": other, "schema": schema, **names})
 
 
 def read(answer: Cursor[Any]) -> Dress:

@@ -12,6 +12,7 @@ MigratorError
 │   ├── SchemaBehind
 │   ├── FrontendUnavailable
 │   ├── TableLockTimeout
+│   ├── ServerBusy
 │   ├── TableChanged
 │   ├── StatementTimeout
 │   ├── ToolFailed
@@ -25,6 +26,7 @@ MigratorError
 │   ├── WrongStore
 │   ├── UnknownState
 │   ├── VersionMoved
+│   ├── RewriteBlocked
 │   ├── NotAsRehearsed
 │   ├── NoSpace
 │   ├── NotAtTarget
@@ -41,6 +43,7 @@ MigratorError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -112,6 +115,10 @@ class TableLockTimeout(RetryableError):
     """Other sessions kept a table locked until the deadline."""
 
 
+class ServerBusy(RetryableError):
+    """A replica that is behind, or the server's load, kept an online rewrite from beginning or going on."""
+
+
 class TableChanged(RetryableError):
     """A table was truncated or altered by somebody while it was written anew online; no trace of that is left."""
 
@@ -162,6 +169,10 @@ class UnknownState(RefusedError):
 
 class VersionMoved(RefusedError):
     """Someone changed the version between our reading it and our writing it."""
+
+
+class RewriteBlocked(RefusedError):
+    """Something that forbids an online rewrite came while it ran; the unfinished copy is kept until that is settled."""
 
 
 class NotAsRehearsed(RefusedError):
@@ -233,6 +244,11 @@ def exit_code(error: MigratorError) -> int:
         codes = {exit_code(part) for part in error.parts}
         return next((code for code in _GRAVEST_FIRST if code in codes), max(codes))
     return error.exit_code
+
+
+def gravest(errors: Sequence[MigratorError]) -> MigratorError:
+    """Return the one that a retry cures least; of several such the first."""
+    return min(errors, key=lambda error: (*_GRAVEST_FIRST, exit_code(error)).index(exit_code(error)))
 
 
 def combine(errors: list[MigratorError]) -> MigratorError:

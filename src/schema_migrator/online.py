@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg import sql
 
 from schema_migrator import (
     conditions,
     copying,
     crew,
+    damage,
     database,
     fenced,
     indexes,
@@ -24,14 +26,16 @@ from schema_migrator import (
     proof,
     replay,
     shadow,
+    sizes,
     swap,
     traces,
 )
-from schema_migrator.errors import NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator.crew import Crew
+from schema_migrator.errors import MigratorError, NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator.pace import Pace
 from schema_migrator.traces import LEFTOVERS, ROWS
 
 if TYPE_CHECKING:
-    from schema_migrator.crew import Crew
     from schema_migrator.database import Connection
     from schema_migrator.plan import Online, Plan, PlannedStep
     from schema_migrator.reshape import Shape
@@ -41,26 +45,55 @@ if TYPE_CHECKING:
     from schema_migrator.work import Work
 
 _FIND = f"SELECT {LEFTOVERS}"
+_LOGGED = "SELECT pg_total_relation_size(to_regclass(%s))"
+_ABANDON = "schema-migrator migrate --abandon removes it with the copy"
 
 
 def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> float:
-    """Write the table anew and record the steps; return the seconds that its lock was held.
+    """Rewrite the table and record the steps; return the seconds that its lock was held.
 
-    What can be carried on with is left for the next run; after TableChanged, NotAsRehearsed and NoSpace
-    not a trace is left. Raises those and what is retryable.
+    What the next run can carry on with is left for it, and the error says so; after TableChanged, NotAsRehearsed and
+    NoSpace not a trace is left. Raises MigratorError.
     """
     try:
-        live = _begin(work, plan, online, steps)
-        with crew.gathered(work) as those:
+        with database.translated(work.store, work.interrupt), crew.gathered(work) as conns:
+            live = _begin(work, plan, online, steps)
+            those = Crew(work=work, conns=conns, pace=Pace(work=work, online=online, live=live))
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
             old = _fill(those, live, online, columns)
             _settle(work, those, live, online, columns, old)
             locked = _swap(those, plan, online, steps, live, columns)
-    except (TableChanged, NotAsRehearsed, NoSpace):
-        abandon(work, plan.schema)
+    except MigratorError as error:
+        gone = isinstance(error, TableChanged | NotAsRehearsed | NoSpace) and _removed(work, plan.schema)
+        if not gone and "--abandon" not in error.hint:
+            error.hint = "; ".join(filter(None, [error.hint, _remaining(work, plan.schema)]))
         raise
     tidy(work, plan.schema)
     return locked
+
+
+def _removed(work: Work, schema: str) -> bool:
+    """Remove all traces after a failure; return whether that could be done. What failed first is what is raised."""
+    try:
+        abandon(work, schema)
+    except (MigratorError, psycopg.Error) as error:
+        logs.logger().warning("online.left", reason=str(error))
+        return False
+    return True
+
+
+def _remaining(work: Work, schema: str) -> str:
+    """Return in words what of an unfinished rewrite is on the table, empty where there is nothing."""
+    try:
+        with database.transaction(work.conn, schema, database.LOOK, name=work.lock.worker):
+            left = [one for one in find(work.conn, schema) if one.unfinished]
+            logged = [work.conn.execute(_LOGGED, [f"{one.name}.log"]).fetchone() for one in left]
+    except (MigratorError, psycopg.Error):  # a broken connection tells nothing more
+        return f"a trigger that logs every change may remain on the table: {_ABANDON}"
+    return "; ".join(
+        f'a trigger on "{one.table}" goes on logging changes ({sizes.text(row[0] if row else 0)} so far): {_ABANDON}'
+        for one, row in zip(left, logged, strict=True)
+    )
 
 
 def find(conn: Connection, schema: str) -> tuple[Leftover, ...]:
@@ -75,12 +108,7 @@ def abandon(work: Work, schema: str, *, kept: bool = False) -> tuple[Leftover, .
 
 
 def clear(work: Work, plan: Plan) -> None:
-    """Remove, before a plan runs, what earlier rewrites left and this one does not carry on with.
-
-    Says why a large table is to be written anew in place.
-    """
-    if plan.online and plan.online.hindrances:
-        logs.logger().warning("online.hindered", table=plan.online.table, because=list(plan.online.hindrances))
+    """Remove, before a plan runs, what earlier rewrites left and this one does not carry on with."""
     going_on = plan.online.table if plan.online and plan.online.shape else None
     _remove(work, [one for one in plan.leftovers if not one.kept and (one.finished or one.table != going_on)])
 
@@ -114,10 +142,12 @@ def _remove_one(work: Work, one: Leftover) -> None:
 def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> Live:
     """Carry on with what an earlier run has begun, or begin."""
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+        damage.assert_nothing_hidden(work.conn)
         live = shadow.look(work.conn, plan.schema, _shape(online))
         mine = [one for one in find(work.conn, plan.schema) if not one.finished]
         whole = live is not None and any(shadow.continues(work.conn, live, one) for one in mine)
     if live and whole:
+        conditions.assert_seen(work, online)
         return live
     _remove(work, mine)
     conditions.check(work, online)
@@ -140,8 +170,8 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
             raise TableChanged(f'the table "{online.table}" is gone', hint="see schema-migrator status")
         shadow.build(conn, live, online, shape)
         shadow.watch(conn, live)
-        swap.assert_same(conn, live, shape)
-        wrong = fenced.deviations(conn, shape.touched, shape.start)
+        swap.assert_alike(conn, swap.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
+        wrong = fenced.deviations(conn, plan.schema, shape.touched, shape.start)
         if wrong:
             raise NotAsRehearsed(
                 f'the table "{online.table}" is not as the plan says and was left alone: {wrong}',
@@ -162,15 +192,33 @@ def _fill(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> Re
 
 def _settle(work: Work, those: Crew, live: Live, online: Online, columns: Sequence[str], old: Readers) -> None:
     """Catch up with the writers, and let the new table be as fit as a table is that has been in use for long."""
-    replay.drain(those, live, columns)
+    _drain(those, live, online, columns)
     _vacuum(those, live)
     proof.prove(those, live, _shape(online))
+    _compare(those, live, _shape(online))
     swap.await_readers(work, live, old)
+
+
+def _compare(those: Crew, live: Live, shape: Shape) -> None:
+    """Find out before the lock what the comparison under it would refuse."""
+    conn = those.conns[0]
+    with database.translated(those.work.store, those.work.interrupt), those.transaction(conn, live.schema):
+        swap.assert_alike(conn, swap.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
+
+
+def _drain(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> None:
+    """Replay until little is left. Raises TableChanged where the table was emptied, and logged rows with it."""
+    try:
+        replay.drain(those, live, columns)
+    except NotAsRehearsed:
+        with those.transaction(those.conns[0], live.schema):
+            swap.assert_same(those.conns[0], live, _shape(online))
+        raise
 
 
 def _vacuum(those: Crew, live: Live) -> None:
     conn, limits = those.conns[0], database.Limits(table_lock=0, statement=0)
-    with database.session(conn, live.schema, limits, name=those.work.lock.worker):
+    with database.session(conn, limits, name=those.work.lock.worker):
         conn.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(live.ours, ROWS)))
 
 
@@ -181,7 +229,7 @@ def _swap(
 
     def attempt() -> None:
         with database.translated(those.work.store, those.work.interrupt):
-            replay.drain(those, live, columns)
+            _drain(those, live, online, columns)
         locked.append(swap.swap(those.work, plan, online, steps, live, columns))
 
     fenced.retried(those.work, str(online.versions[-1]), [online.table], attempt)

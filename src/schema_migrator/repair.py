@@ -113,8 +113,8 @@ def _drop(key: Key) -> str:
     match key.kind:
         case "column" | "constraint":
             return f"ALTER TABLE {_quoted(key.parent)} DROP {key.kind.upper()} {_quoted(key.name)};"
-        case "trigger":
-            return f"DROP TRIGGER {_quoted(key.name)} ON {_quoted(key.parent)};"
+        case "trigger" | "policy":
+            return f"DROP {key.kind.upper()} {_quoted(key.name)} ON {_quoted(key.parent)};"
         case "function":
             return f"DROP FUNCTION {key.name};"
         case _:
@@ -157,9 +157,9 @@ def _alter_constraint(change: Change, expected: str, found: str) -> Repair:
 
 def _alter_table(change: Change, expected: str, found: str) -> Repair:
     table, words = _quoted(change.key.name), found.replace("ROW LEVEL SECURITY", "RLS").split()
-    if expected or not {"UNLOGGED", "RLS"}.issuperset(words):
+    if expected or not {"UNLOGGED", "RLS", "FORCE"}.issuperset(words):
         return _look("the table is of another kind, which only a new table would change")
-    opens = f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;"
+    opens = f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY;"
     secured = f"look first: without row level security every role that has a grant sees and changes all rows: {opens}"
     return Repair(
         statements=(f"ALTER TABLE {table} SET LOGGED;",) if "UNLOGGED" in words else (),

@@ -12,6 +12,8 @@ from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from packaging.version import Version
+
     from schema_migrator.commands import Migration, Removal, StoreStatus
     from schema_migrator.snapshot import Change
     from schema_migrator.source import Release
@@ -86,6 +88,8 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "up_to_date": found.up_to_date,
         **_particulars(found.state),
         "missing_history": [str(version) for version in found.unlisted],
+        "invalid_indexes": list(found.invalid),
+        "without_primary_key": list(found.keyless),
         "online": [_leftover(one, found.copied) for one in found.leftovers],
     }
 
@@ -120,10 +124,7 @@ def _verdict(found: StoreStatus) -> str:
         case Absent():
             return "empty: installs it"
         case At():
-            if state.version > found.target:
-                text = "ahead of the target: nothing"
-            else:
-                text = "at target: nothing" if found.up_to_date else "behind: upgrades it"
+            text = _where(found, state.version)
         case Between():
             text = f"half-applied: {state.step}, {state.done} of {state.total} statements: resumes it"
         case Unrecorded():
@@ -136,6 +137,17 @@ def _verdict(found: StoreStatus) -> str:
     lacking = ", ".join(str(version) for version in found.unlisted)
     text += f" (not in the history: {lacking})" if lacking else ""
     return "\n".join([text, *(_left(one, found.copied) for one in found.leftovers)])
+
+
+def _where(found: StoreStatus, version: Version) -> str:
+    if found.keyless:
+        return f"refuses: no primary key: {', '.join(found.keyless)}"
+    if version < found.target:
+        return "behind: upgrades it"
+    if found.invalid:
+        what, them = ("index", "it") if len(found.invalid) == 1 else ("indexes", "them")
+        return f"at target, {len(found.invalid)} invalid {what}: migrate rebuilds {them}"
+    return "ahead of the target: nothing" if version > found.target else "at target: nothing"
 
 
 def _left(one: Leftover, copied: int) -> str:
@@ -236,6 +248,7 @@ def migration_json(done: Migration) -> dict[str, Any]:
         "target": str(done.plan.target),
         "up_to_date": True,
         "steps": [str(outcome.version) for outcome in done.outcomes],
+        "rebuilt_indexes": list(done.rebuilt),
         "seconds": round(done.seconds, 3),
         "verified": done.verdict.equal if done.verdict else None,
     }
@@ -250,6 +263,9 @@ def _migration_row(done: Migration) -> tuple[str, ...]:
     row = migration_json(done)
     count = len(done.outcomes)
     what = f"{count} step{'s' * (count != 1)} in {done.seconds:.1f} s" if done.outcomes else "nothing to do"
+    if done.rebuilt:
+        again = f"{len(done.rebuilt)} invalid index{'es' * (len(done.rebuilt) > 1)} rebuilt"
+        what = f"{again}, {what}" if done.outcomes else again
     if done.plan.adopt is not None:
         what = f"version {done.plan.adopt.version} recorded" + (f", {what}" if done.outcomes else "")
     if done.verdict is not None:

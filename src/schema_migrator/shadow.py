@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator import dress, snapshot
-from schema_migrator.snapshot import table_of
+from schema_migrator import database, dress, likeness, snapshot
+from schema_migrator.dress import Kept
+from schema_migrator.snapshot import Key, table_of
 from schema_migrator.traces import ONLINE, RETIRED, ROWS, TRIGGER, US
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.database import Connection
     from schema_migrator.dress import Dress
+    from schema_migrator.likeness import Picture
     from schema_migrator.plan import Online
     from schema_migrator.reshape import Named, Shape
     from schema_migrator.traces import Leftover
@@ -45,11 +47,6 @@ WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND (a.a
 _DEFINITION = re.compile(
     r"""(?P<head>CREATE (UNIQUE )?INDEX ("([^"]|"")+"|[^" ]+) ON )(ONLY )?\S+(?P<rest> USING .*)""", re.DOTALL
 )
-# Beside what a snapshot has; what PostgreSQL 13 has no column for is none.
-_FINE = """
-SELECT a.attname::text, a.attstorage::text, to_jsonb(a) ->> 'attcompression', col_description(a.attrelid, a.attnum)
-FROM pg_catalog.pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
-"""
 _WATCHED = "SELECT tgenabled::text FROM pg_catalog.pg_trigger WHERE tgrelid = %s AND tgname = %s"
 _OWNER = "SELECT pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class WHERE oid = %s"
 _CHECKS = """
@@ -64,11 +61,11 @@ SET search_path = pg_catalog, pg_temp AS {body}
 """
 _LOG_BODY = """
 BEGIN
-  IF TG_OP <> 'INSERT' THEN
-    INSERT INTO {ours}.log ({key}) VALUES ({old});
+  IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
+    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({old}, false);
   END IF;
-  IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
-    INSERT INTO {ours}.log ({key}) VALUES ({new});
+  IF TG_OP <> 'DELETE' THEN
+    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({new}, true);
   END IF;
   RETURN NULL;
 END
@@ -77,7 +74,7 @@ END
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """A table as it stands: where, its primary key (names and types), and its fingerprint.
+    """A table as it stands: where, its primary key (names and types), its picture and its fingerprint.
 
     The fingerprint changes with the table's file (TRUNCATE), its structure, and what it wears.
     """
@@ -87,6 +84,7 @@ class Live:
     oid: int
     key: tuple[Named, ...]
     dress: Dress
+    picture: Picture
     fingerprint: str
 
     @property
@@ -105,21 +103,37 @@ class Live:
         return tuple(name for name, _ in self.key)
 
 
+def locate(conn: Connection, schema: str, table: str) -> tuple[int, int] | None:
+    """Return the number of a table and that of its file; None where it is gone."""
+    row = conn.execute(_LOCATE, [schema, table]).fetchone()
+    return None if row is None else (int(row[0]), int(row[1]))
+
+
 def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
-    """Look at the live table, in a transaction whose search_path is its schema; None where it is gone."""
-    row = conn.execute(_LOCATE, [schema, shape.table]).fetchone()
-    if row is None:
+    """Look at the live table, in a transaction; None where it is gone."""
+    found = locate(conn, schema, shape.table)
+    if found is None:
         return None
-    oid, file = row
+    oid, file = found
     key = tuple((name, kind) for name, kind in conn.execute(_KEY, [oid]).fetchall())
-    ours, indexes = f"{ONLINE}{oid}", [name for name, _ in shape.indexes]
-    answer = dress.ask(conn, oid, _qualified(conn, ours, ROWS), ours, shape.gone, indexes)
-    taken, worn = snapshot.take(conn), dress.read(answer)
+    ours = f"{ONLINE}{oid}"
+    answer = dress.ask(conn, oid, _qualified(conn, ours, ROWS), ours, _kept(shape))
+    taken, worn, picture = snapshot.take(conn, schema), dress.read(answer), likeness.take(conn, oid)
     own = sorted((key, text) for key, text in taken.objects.items() if table_of(key) == shape.table)
-    fine = conn.execute(_FINE, [oid]).fetchall()
-    told = repr((oid, file, key, own, worn, fine, shape.added, shape.gone, shape.indexes, shape.checks))
+    told = repr(
+        (oid, file, key, own, worn, sorted(picture.items()), shape.added, shape.gone, shape.indexes, shape.checks)
+    )
     fingerprint = hashlib.sha256(told.encode()).hexdigest()
-    return Live(schema=schema, table=shape.table, oid=oid, key=key, dress=worn, fingerprint=fingerprint)
+    return Live(
+        schema=schema, table=shape.table, oid=oid, key=key, dress=worn, picture=picture, fingerprint=fingerprint
+    )
+
+
+def _kept(shape: Shape) -> Kept:
+    def names(kind: str, found: Iterable[Named]) -> tuple[str, ...]:
+        return tuple(name for name, _ in found if Key(kind, shape.table, name) not in shape.touched)
+
+    return Kept(gone=shape.gone, indexes=names("index", shape.indexes), checks=names("constraint", shape.checks))
 
 
 def listed(names: Iterable[str], of: LiteralString | None = None) -> sql.Composed:
@@ -150,17 +164,30 @@ def continues(conn: Connection, live: Live, found: Leftover) -> bool:
 
 
 def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
-    """Make the empty shadow, the log of changes and the list of batches; `watch` fills the log."""
+    """Make the empty shadow, the log of changes and the list of batches; `watch` fills the log.
+
+    They stand where the table does, whatever the role's own defaults are.
+    """
     ours = sql.Identifier(live.ours)
+    conn.execute(
+        "SELECT set_config('default_tablespace', '', true), set_config('default_table_access_method', 'heap', true)"
+    )
     _make_schema(conn, live.ours, live, online, kept=False)
+    # An event trigger may give new tables to any role, which then has to be allowed to have them; until the commit
+    # nobody else sees the schema.
+    conn.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO PUBLIC").format(ours))
     _make_shadow(conn, live, shape)
     make_log = sql.SQL("CREATE TABLE {ours}.log AS SELECT {key} FROM {live} WITH NO DATA")
     conn.execute(make_log.format(**places(live)))
-    turn = "ALTER TABLE {}.log ADD COLUMN schema_migrator_turn bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+    turn = (
+        "ALTER TABLE {}.log ADD COLUMN schema_migrator_turn bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+        " ADD COLUMN schema_migrator_stays boolean NOT NULL"
+    )
     conn.execute(sql.SQL(turn).format(ours))
     batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
     conn.execute(sql.SQL(batches).format(ours))
     conn.execute(_log_function(conn, live))
+    conn.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(ours))
 
 
 def watch(conn: Connection, live: Live) -> None:
@@ -174,14 +201,14 @@ def watch(conn: Connection, live: Live) -> None:
 def columns(conn: Connection, live: Live, shape: Shape, *, computed: bool) -> tuple[str, ...]:
     """Return the columns that stay, those that are computed only if wanted."""
     added = [name for name, _ in shape.added]
-    row = conn.execute(_STAYING, [_qualified(conn, live.ours, ROWS), computed, added]).fetchone()
-    return tuple(row[0]) if row else ()
+    ((found,),) = database.ask(conn, _STAYING, [_qualified(conn, live.ours, ROWS), computed, added])
+    return tuple(found)
 
 
 def primary(conn: Connection, live: Live) -> Named:
-    """Return the primary key's index: its name and its definition."""
+    """Return the primary key's index, in a transaction: its name and its definition."""
     name, definition = conn.execute(_PRIMARY, [live.oid]).fetchone() or ("", "")
-    return name, definition
+    return name, snapshot.local(definition, live.schema)
 
 
 def retire(conn: Connection, live: Live, online: Online, *, kept: bool) -> None:
@@ -226,8 +253,9 @@ def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:
     shadow, source = sql.Identifier(live.ours, live.table), sql.Identifier(live.schema, live.table)
     like = "CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS EXCLUDING IDENTITY)"
     conn.execute(sql.SQL(like).format(shadow, source))
-    for change in _changes(conn, live, shape):
-        conn.execute(sql.SQL("ALTER TABLE {} {}").format(shadow, change))
+    with database.store_path(conn, database.path_of(conn, live.schema)):
+        for change in _changes(conn, live, shape):
+            conn.execute(sql.SQL("ALTER TABLE {} {}").format(shadow, change))
     conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(shadow, sql.Identifier(ROWS)))
     for (owner,) in conn.execute(_OWNER, [live.oid]).fetchall():
         grant = sql.SQL("GRANT CREATE, USAGE ON SCHEMA {} TO {}")

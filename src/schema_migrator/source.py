@@ -18,7 +18,7 @@ from typing import Any
 from packaging.version import Version
 
 from schema_migrator.errors import SourceError, TargetError
-from schema_migrator.statements import Statement, created_tables, split
+from schema_migrator.statements import Statement, created_indexes, created_tables, split
 
 _VERSION = re.compile(r"v?[0-9]+(\.[0-9]+)*")
 _STEP_FOLDER = re.compile(r"v[0-9]+(\.[0-9]+)*")
@@ -91,6 +91,12 @@ class Source:
         """Names of all tables that some step creates."""
         texts = (file.text for step in self.steps for file in step.files)
         return frozenset(chain.from_iterable(created_tables(text) for text in texts))
+
+    @property
+    def indexes(self) -> frozenset[str]:
+        """Names of all indexes that some step creates, but for those of constraints."""
+        texts = (file.text for step in self.steps for file in step.files)
+        return frozenset(chain.from_iterable(created_indexes(text) for text in texts))
 
     def target(self, wanted: str | None) -> Version:
         """Return the version to migrate to: the wanted one, else the latest.

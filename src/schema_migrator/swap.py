@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from schema_migrator import database, fenced, logs, records, replay, shadow, tables
-from schema_migrator.errors import NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator import database, fenced, likeness, logs, records, replay, shadow, tables
+from schema_migrator.errors import NotAsRehearsed, RewriteBlocked, TableChanged, TableLockTimeout
+from schema_migrator.sessions import ALIVE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,14 +21,7 @@ if TYPE_CHECKING:
     from schema_migrator.shadow import Live
     from schema_migrator.work import Work
 
-# Every transaction holds its virtualxid. Of a session that we may look into, one without a snapshot is harmless.
-_ALIVE = """
-SELECT l.pid, l.virtualxid, coalesce(a.application_name, '') FROM pg_catalog.pg_locks l
-JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'virtualxid' AND l.granted AND l.mode = 'ExclusiveLock' AND a.datname = current_database()
-  AND a.usesysid IS NOT NULL AND a.application_name NOT LIKE %s AND l.pid <> pg_backend_pid()
-  AND (a.state IS NULL OR a.backend_xmin IS NOT NULL)
-"""
+_ALIVE = f"SELECT l.pid, l.virtualxid, coalesce(a.application_name, '') {ALIVE}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +52,7 @@ def await_readers(work: Work, live: Live, old: Readers) -> None:
 
 
 def _alive(conn: Connection) -> list[tuple[int, str, str]]:
-    return conn.execute(_ALIVE, [f"{database.APPLICATION}%"]).fetchall()
+    return database.ask(conn, _ALIVE)
 
 
 def swap(
@@ -78,11 +72,12 @@ def swap(
         conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(live.schema, live.table)))
         conn.execute("SELECT 1").fetchone()  # nothing that was sent before is waited for until then
         started = time.monotonic()
-        assert_same(conn, live, online.shape)
+        now = assert_untouched(conn, live, online.shape)
         replay.assert_little(conn, live)
         replay.finish(conn, live, columns)
         shadow.retire(conn, live, online, kept=work.settings.run.keep_old)
-        wrong = fenced.deviations(conn, online.shape.touched, online.shape.end)
+        assert_alike(conn, now, online.shape, live.schema, live.table)
+        wrong = fenced.deviations(conn, live.schema, online.shape.touched, online.shape.end)
         if wrong:
             raise NotAsRehearsed(
                 f'the rewritten table "{live.table}" does not end as rehearsed and was not put in place: {wrong}',
@@ -96,17 +91,45 @@ def swap(
 def assert_same(conn: Connection, live: Live, shape: Shape) -> None:
     """Raise TableChanged unless the live table is as it was when the copy began, and its changes are logged.
 
-    Nor may there be anything by now that forbids an online rewrite.
+    Raises RewriteBlocked where something forbids an online rewrite by now.
     """
+    assert_untouched(conn, live, shape)
+    _assert_free(live, ", ".join(tables.hindrances(conn, oids=[live.oid]).get(live.table, ())))
+
+
+def assert_untouched(conn: Connection, live: Live, shape: Shape) -> Live:
+    """Return the live table as it is now. Raises TableChanged where it is not as it was when the copy began."""
     now = shadow.look(conn, live.schema, shape)
     if now is None or now.fingerprint != live.fingerprint or not shadow.watched(conn, live):
         raise TableChanged(
-            f'the table "{live.table}" was truncated or altered while it was written anew',
-            hint="run it again: it starts anew from what is there now",
+            f'the table "{live.table}" was truncated or altered while it was rewritten',
+            hint="run it again: it starts over from what is there now",
         )
-    new = ", ".join(tables.hindrances(conn, live.schema).get(live.table, ()))
-    if new:
-        raise TableChanged(
-            f'while the table "{live.table}" was written anew, it got what would have stayed with the old one: {new}',
-            hint="run plan: it says what that means for the rewrite",
+    return now
+
+
+def assert_alike(conn: Connection, live: Live, shape: Shape, schema: str, table: str) -> None:
+    """Compare the new table, which stands there, with the live one, whose picture was just taken.
+
+    Raises NotAsRehearsed where they differ in more than what the steps change, and RewriteBlocked where something
+    forbids an online rewrite by now.
+    """
+    oid, _ = shadow.locate(conn, schema, table) or (0, 0)
+    found, new = tables.hindrances(conn, oids=[live.oid, oid]), likeness.take(conn, oid, new=True)
+    bare = not any(said.get("contype") == "p" for said in new.values())  # its indexes are still to be built
+    got = [one for one in found.pop(table, ()) if not (bare and one == "no primary key")]
+    _assert_free(live, ", ".join(one for forbidden in found.values() for one in forbidden))
+    wrong = [*(likeness.differences(live.picture, new, shape, bare=bare) if new else ["it is gone"]), *got]
+    if wrong:
+        raise NotAsRehearsed(
+            f'the rewritten table "{live.table}" differs from the old one and was not put in place: {"; ".join(wrong)}',
+            hint="remove what makes it differ, an event trigger for one, or take --rewrite in-place",
+        )
+
+
+def _assert_free(live: Live, forbidden: str) -> None:
+    if forbidden:
+        raise RewriteBlocked(
+            f'while the table "{live.table}" was rewritten, it got what would have stayed behind: {forbidden}',
+            hint="remove that and run it again: it carries on",
         )

@@ -47,12 +47,6 @@ class Verdict:
         """Whether the version is above the target, which suits a server: it asks for at least its own version."""
         return self.version > self.target
 
-    def outside(self, keys: Collection[Key]) -> Verdict:
-        """Return the verdict on all but some objects."""
-        parts = (self.difference.missing, self.difference.different, self.difference.extra)
-        missing, different, extra = (tuple(one for one in part if one.key not in keys) for part in parts)
-        return replace(self, difference=Difference(missing=missing, different=different, extra=extra))
-
 
 def compared(recorded: Version | None, target: Version, *, asked: bool) -> Version | None:
     """Return the version to compare a schema with: the recorded one, or a higher target that was asked for.

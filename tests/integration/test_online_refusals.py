@@ -1,12 +1,9 @@
 """What forbids an online rewrite, each made on purpose: named, and nothing is touched."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
-from packaging.version import Version
 from psycopg import sql
 from structlog.testing import capture_logs
 
@@ -15,10 +12,7 @@ from engine import Connection, Engine
 from executions import TABLE
 from rewriting import Origin
 from running import run_cli
-from schema_migrator import conditions, plan, tables
-from schema_migrator.conditions import Found
-from schema_migrator.errors import NoSpace, TableLockTimeout
-from schema_migrator.plan import Online
+from schema_migrator import plan, tables
 from states import Site, site
 from stores import Databases, fresh
 
@@ -29,11 +23,18 @@ HINDRANCES = {
     "deferrable primary key": f"""
         ALTER TABLE {TABLE} DROP CONSTRAINT {TABLE}_pkey;
         ALTER TABLE {TABLE} ADD CONSTRAINT {TABLE}_pkey PRIMARY KEY {KEY} DEFERRABLE""",
+    'key column "namespace_id" of type public.own': f"""
+        CREATE DOMAIN own AS char(64); ALTER TABLE {TABLE} ALTER namespace_id TYPE own""",
     'trigger "own"': f"""
         CREATE TRIGGER own BEFORE UPDATE ON {TABLE} FOR EACH ROW
         EXECUTE FUNCTION suppress_redundant_updates_trigger()""",
-    "row level security": f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY",
+    'trigger "schema_migrator_log"': f"""
+        CREATE TRIGGER schema_migrator_log BEFORE UPDATE ON {TABLE} FOR EACH ROW
+        EXECUTE FUNCTION suppress_redundant_updates_trigger()""",
+    "row-level security": f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY",
     'policy "own"': f"CREATE POLICY own ON {TABLE}",
+    "policy own on public.own": f"""
+        CREATE TABLE own (); CREATE POLICY own ON own USING (EXISTS (SELECT FROM {TABLE}))""",
     'rule "own"': f"CREATE RULE own AS ON DELETE TO {TABLE} WHERE false DO ALSO NOTHING",
     'foreign key "own_fk"': f"""
         CREATE TABLE own (n char(64), r char(64), CONSTRAINT own_fk FOREIGN KEY (n, r) REFERENCES {TABLE} {KEY})""",
@@ -43,23 +44,47 @@ HINDRANCES = {
     'publication "schema"': 'CREATE PUBLICATION "schema" FOR TABLES IN SCHEMA public',
     'unique index "own"': f"CREATE UNIQUE INDEX own ON {TABLE} (run_id)",
     'exclusion constraint "own"': f"ALTER TABLE {TABLE} ADD CONSTRAINT own EXCLUDE (run_id WITH =)",
-    'constraint "own" that was not validated': f"ALTER TABLE {TABLE} ADD CONSTRAINT own CHECK (status > 9) NOT VALID",
-    'statistics "own"': f"CREATE STATISTICS own ON status, task_queue FROM {TABLE}",
+    'constraint "own", which is not validated': f"ALTER TABLE {TABLE} ADD CONSTRAINT own CHECK (status > 9) NOT VALID",
+    'constraint "own" of whole rows': f"ALTER TABLE {TABLE} ADD CONSTRAINT own CHECK ({TABLE} IS NOT NULL OR true)",
+    'index "own" of whole rows': f"CREATE INDEX own ON {TABLE} (({TABLE} IS NULL))",
+    "table constraint own on public.executions_visibility": f"""
+        ALTER TABLE {TABLE} ADD CONSTRAINT own CHECK ('{TABLE}'::regclass::oid > 0)""",
+    "default value for public.executions_visibility.own": f"""
+        ALTER TABLE {TABLE} ADD own regclass DEFAULT '{TABLE}'""",
+    'extended statistics "own"': f"CREATE STATISTICS own ON status, task_queue FROM {TABLE}",
+    "security label": f"INSERT INTO pg_seclabel VALUES ('{TABLE}'::regclass, 'pg_class'::regclass, 1, 'own', 'secret')",
+    "rights to its row type": f"REVOKE USAGE ON TYPE {TABLE} FROM PUBLIC",
+    "rights that an extension or initdb gave": f"""
+        INSERT INTO pg_init_privs VALUES ('{TABLE}'::regclass, 'pg_class'::regclass, 0, 'e', '{{{{=r/{{owner}}}}}}')""",
+    'its membership in extension "btree_gin"': f"""
+        ALTER EXTENSION btree_gin ADD TABLE {TABLE};
+        DELETE FROM pg_init_privs WHERE objoid = '{TABLE}'::regclass""",
+    'dependence on extension "btree_gin"': "ALTER INDEX by_status DEPENDS ON EXTENSION btree_gin",
     "unlogged": f"ALTER TABLE {TABLE} SET UNLOGGED",
-    "made of a type": f"""
+    'it is a table of type "own"': f"""
         CREATE TYPE own AS ({{columns}});
         ALTER TABLE {TABLE} OF own""",
-    "tablespace of its own": f"ALTER INDEX {TABLE}_pkey SET TABLESPACE {{space}}",
+    'its own tablespace "temporal_own"': f"ALTER TABLE {TABLE} SET TABLESPACE {{space}}",
+    f'index "{TABLE}_pkey" in tablespace "temporal_own", where our role may not create': f"""
+        ALTER INDEX {TABLE}_pkey SET TABLESPACE {{space}}""",
+    'access method "own_heap"': f"""
+        CREATE ACCESS METHOD own_heap TYPE TABLE HANDLER heap_tableam_handler;
+        ALTER TABLE {TABLE} SET ACCESS METHOD own_heap""",
     'sequence of column "own"': f"ALTER TABLE {TABLE} ADD own serial",
-    'statistics target of index "own"': f"""
-        CREATE INDEX own ON {TABLE} (lower(run_id)); ALTER INDEX own ALTER COLUMN 1 SET STATISTICS 900""",
+    "replica identity by an index that was dropped": f"""
+        CREATE UNIQUE INDEX own ON {TABLE} (run_id);
+        ALTER TABLE {TABLE} REPLICA IDENTITY USING INDEX own; DROP INDEX own""",
     'rights granted by "{server}"': f"""
         GRANT SELECT ON {TABLE} TO {{server}} WITH GRANT OPTION;
         SET ROLE {{server}}; GRANT SELECT ON {TABLE} TO PUBLIC; RESET ROLE""",
-    "rule _RETURN on view own": f"CREATE VIEW own AS SELECT run_id FROM {TABLE}",
-    "rule _RETURN on materialized view own": f"CREATE MATERIALIZED VIEW own AS SELECT run_id FROM {TABLE}",
-    f"function own({TABLE})": f"CREATE FUNCTION own({TABLE}) RETURNS int LANGUAGE sql RETURN 1",
-    "table own": f"CREATE TABLE own (kept {TABLE})",
+    'rights granted by "{server}" ': f"""
+        GRANT SELECT (memo) ON {TABLE} TO {{server}} WITH GRANT OPTION;
+        SET ROLE {{server}}; GRANT SELECT (memo) ON {TABLE} TO PUBLIC; RESET ROLE""",
+    "view public.own": f"CREATE VIEW own AS SELECT run_id FROM {TABLE}",
+    "materialized view public.own": f"CREATE MATERIALIZED VIEW own AS SELECT run_id FROM {TABLE}",
+    f"function public.own(public.{TABLE})": f"CREATE FUNCTION own({TABLE}) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "table column public.own.kept": f"CREATE TABLE own (kept {TABLE})",
+    "type public.own": f"CREATE DOMAIN own AS {TABLE}[]",
     "lack of a right to it: TRIGGER": f"REVOKE TRIGGER ON {TABLE} FROM {{owner}}",
 }
 
@@ -113,7 +138,7 @@ def test_a_hindrance_is_named(origin: Origin, space: str, named: str, made: str)
     with copied(origin) as (database, admin), origin.databases.connect(database) as owner:
         assert tables.read(owner, "public")[TABLE].hindrances == ()
         admin.execute(made.format(columns=columns(admin), space=space, **roles).encode())
-        assert tables.read(owner, "public")[TABLE].hindrances == (named.format(**roles),)
+        assert tables.read(owner, "public")[TABLE].hindrances == (named.strip().format(**roles),)
 
 
 def test_a_hindered_rewrite_is_refused_where_it_was_asked_for(origin: Origin) -> None:
@@ -205,107 +230,3 @@ def test_online_needs_our_own_executor(databases: Databases) -> None:
             "leave one of them out\n"
         ),
     )
-
-
-ONLINE = Online(
-    table="orders",
-    size=300 << 20,
-    rewrites=2,
-    versions=(Version("1.14"),),
-    shape=None,
-    hindrances=(),
-    asked=False,
-)
-NOTHING = {"free": None, "replica": None, "old": None}
-CIRCUMSTANCES = {
-    "space": (
-        NOTHING | {"free": 299 << 20},
-        NoSpace,
-        (
-            'the server has 299 MB free, expected 300 MB for "orders" anew; '
-            "make room there; in place the steps take as much"
-        ),
-    ),
-    "a replica": (
-        NOTHING | {"replica": ("standby2", 512 << 20)},
-        TableLockTimeout,
-        (
-            'the replica "standby2" is 512 MB behind, and writing "orders" anew would add to it; '
-            "let it catch up, then run this again"
-        ),
-    ),
-    "a transaction": (
-        NOTHING | {"old": (77, "pg_dump", 900)},
-        TableLockTimeout,
-        (
-            'a transaction is open since 900 s, and "orders" cannot be swapped before it ends: pid 77 (pg_dump); '
-            "end it or let it end, then run this again"
-        ),
-    ),
-    "a prepared one": (
-        NOTHING | {"old": (0, "prepared transaction x", 900)},
-        TableLockTimeout,
-        (
-            'a transaction is open since 900 s, and "orders" cannot be swapped before it ends: prepared transaction x; '
-            "end it or let it end, then run this again"
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize(("found", "kind", "said"), CIRCUMSTANCES.values(), ids=CIRCUMSTANCES)
-def test_circumstances_are_refused(found: dict[str, object], kind: type[Exception], said: str) -> None:
-    """Too little room, a replica far behind, an old transaction: each is one sentence."""
-    with pytest.raises(kind) as refusal:
-        conditions.judge(ONLINE, Found(**found))  # type: ignore[arg-type]  # its fields are of several types
-    assert str(refusal.value) == said
-
-
-def test_nothing_speaks_against_it() -> None:
-    """With room for the table, and where the server does not tell, the rewrite begins."""
-    conditions.judge(ONLINE, Found(free=300 << 20, replica=None, old=None))
-    conditions.judge(ONLINE, Found(free=None, replica=None, old=None))
-
-
-def test_the_disk_is_asked_where_that_is_allowed(databases: Databases) -> None:
-    """A role that may run programs on the server learns how much is free there, and leaves nothing; others do not."""
-    with databases.admin(databases.visibility) as admin, databases.connect("visibility") as owner:
-        ((place,),) = admin.execute("SHOW data_directory").fetchall()
-        free = conditions.look(admin).free
-        assert free is not None
-        assert abs(free - shutil.disk_usage(place).free) < 2 << 30
-        assert admin.execute("SELECT to_regclass('pg_temp.schema_migrator_disk')").fetchone() == (None,)
-        assert conditions.look(owner).free is None
-
-
-def refuse_now(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
-    """Let the server be found in some other condition."""
-    looked = conditions.look
-
-    def look(conn: Connection) -> Found:
-        found = looked(conn)
-        return replace(found, **changes)  # type: ignore[arg-type]  # its fields are of several types
-
-    monkeypatch.setattr(conditions, "look", look)
-
-
-@pytest.mark.parametrize("changes", [{"free": 0}, {"replica": ("standby2", 1 << 30)}], ids=["space", "a replica"])
-def test_nothing_is_begun_under_such_circumstances(
-    origin: Origin, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
-) -> None:
-    """The database is byte for byte as before."""
-    refuse_now(monkeypatch, **changes)
-    with copied(origin) as (database, _):
-        refusal = site(origin.databases, "visibility").at(database).refused(SCHEMA_MIGRATOR_REWRITE="online")
-    assert isinstance(refusal, NoSpace | TableLockTimeout)
-
-
-def test_an_old_transaction_is_found(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A transaction of somebody else's that is open for longer than the limit: nothing is begun, and it is named."""
-    monkeypatch.setattr(conditions, "OLD_SECONDS", 0)
-    with copied(origin) as (database, _), origin.databases.connect(database, application_name="nightly") as other:
-        other.execute("BEGIN")
-        other.execute("SELECT 1")
-        refusal = site(origin.databases, "visibility").at(database).refused(SCHEMA_MIGRATOR_REWRITE="online")
-        assert isinstance(refusal, TableLockTimeout), refusal
-        assert refusal.message.endswith(f"pid {other.info.backend_pid} (nightly)")
