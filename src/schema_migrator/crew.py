@@ -6,13 +6,13 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator import database, logs
-from schema_migrator.errors import SeveralErrors
+from schema_migrator.errors import DatabaseUnavailable, SeveralErrors
 from schema_migrator.workers import side_by_side
 
 if TYPE_CHECKING:
@@ -128,13 +128,29 @@ class Crew:
 
 @contextmanager
 def gathered(work: Work) -> Iterator[Crew]:
-    """Connect as many as the server affords; past a transaction pooler if there is a way."""
-    row = work.conn.execute(_AFFORDS).fetchone()
-    count = max(1, min(_MOST, row[0] if row else 1))
-    direct = work.store.sql.direct_host is not None
+    """Connect as many as the server affords and lets in, past a transaction pooler if there is a way.
+
+    Where it lets in no more, the run's own connection is the only one. Raises what a connection raises.
+    """
+    ((most,),) = database.ask(work.conn, _AFFORDS)
+    wanted = max(1, min(_MOST, most))
     with ExitStack() as stack:
-        conns = []
-        for _ in range(count):
-            conns.append(database.connect(work.store, work.interrupt, patience=10, direct=direct))
-            stack.callback(conns[-1].close)
-        yield Crew(work=work, conns=tuple(conns), pace=Pace(work=work))
+        conns = list(_opened(work, stack, wanted))
+        if not conns and work.store.sql.direct_host is not None:
+            conns.append(_connect(work, stack, patience=work.settings.run.wait_timeout))
+        logs.logger().info("online.connections", opened=len(conns), wanted=wanted)
+        yield Crew(work=work, conns=tuple(conns) or (work.conn,), pace=Pace(work=work))
+
+
+def _opened(work: Work, stack: ExitStack, wanted: int) -> Iterator[Connection]:
+    """Open up to so many connections, and leave it at that where the server lets in no more."""
+    with suppress(DatabaseUnavailable):
+        for _ in range(wanted):
+            yield _connect(work, stack)
+
+
+def _connect(work: Work, stack: ExitStack, patience: float = 0) -> Connection:
+    direct = work.store.sql.direct_host is not None
+    conn = database.connect(work.store, work.interrupt, patience=patience, direct=direct)
+    stack.callback(conn.close)
+    return conn

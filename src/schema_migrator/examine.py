@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from schema_migrator.source import Release, Source, Step
     from schema_migrator.state import Facts, Sight, State
 
-_LIMITS = database.Limits(table_lock=1, statement=60)
 _HISTORY = sql.SQL("SELECT new_version FROM {} WHERE version_partition = 0")
 
 
@@ -75,7 +74,8 @@ class Examination:
 
 def look(place: Place) -> Sight:
     """Read the version row and a few facts; two round trips."""
-    return state.look(place.conn, place.release, place.store, place.path)
+    with database.transaction(place.conn, None, database.LOOK, name=database.APPLICATION):
+        return state.look(place.conn, place.release, place.store, place.path)
 
 
 def examine(place: Place, sight: Sight, target: Version) -> Examination:
@@ -134,9 +134,10 @@ def _refinable(sight: Sight) -> bool:
 
 def read_live(conn: Connection, sight: Sight) -> Live:
     """Read the snapshot, the seed row and the history of a schema that exists."""
-    with database.transaction(conn, sight.facts.schema or "", _LIMITS, name=database.APPLICATION):
-        taken = snapshot.take(conn)
-        found = seed.read(conn, taken, installing=sight.recorded in (None, UNVERSIONED))
+    schema = sight.facts.schema or ""
+    with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
+        taken = snapshot.take(conn, schema)
+        found = seed.read(conn, schema, taken, installing=sight.recorded in (None, UNVERSIONED))
     return Live(snapshot=taken, seed=found, history=read_history(conn, sight))
 
 
@@ -144,7 +145,7 @@ def read_history(conn: Connection, sight: Sight) -> frozenset[Version]:
     """Return the versions that schema_update_history lists."""
     if "schema_update_history" not in sight.facts.tables:
         return frozenset()
-    rows = conn.execute(_HISTORY.format(sql.Identifier(sight.facts.schema or "", "schema_update_history"))).fetchall()
+    rows = database.ask(conn, _HISTORY.format(sql.Identifier(sight.facts.schema or "", "schema_update_history")))
     versions = (parse_version(new or "") for (new,) in rows)
     return frozenset(version for version in versions if version)
 

@@ -53,7 +53,7 @@ def retried(work: Work, what: str, tables: Sequence[str], attempt: Callable[[], 
 
 def _log_busy(work: Work, what: str, tables: Sequence[str]) -> Callable[[tenacity.RetryCallState], None]:
     def log(retry: tenacity.RetryCallState) -> None:
-        holders = work.conn.execute(_HOLDERS, [list(tables)]).fetchall()
+        holders = database.ask(work.conn, _HOLDERS, [list(tables)])
         logs.logger().info(
             "table.busy",
             version=what,
@@ -92,8 +92,8 @@ def _assert_unmoved(sight: Sight, plan: Plan, step: PlannedStep | None) -> None:
         )
 
 
-def deviations(conn: Connection, touched: Collection[Key], expected: Snapshot) -> str:
-    """Return how the touched objects differ from a snapshot; empty where they do not."""
-    change = snapshot.compare(expected, snapshot.take(conn).only(touched))
+def deviations(conn: Connection, schema: str, touched: Collection[Key], expected: Snapshot) -> str:
+    """Return how the touched objects of a schema differ from a snapshot; empty where they do not."""
+    change = snapshot.compare(expected, snapshot.take(conn, schema).only(touched))
     wrong = [*change.missing, *change.different, *change.extra]
     return "; ".join(f"{one.key} is {one.found or 'not there'}, expected {one.expected or 'none'}" for one in wrong)

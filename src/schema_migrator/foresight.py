@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from schema_migrator.tasks import Task
     from schema_migrator.traces import Leftover
 
-_LIMITS = database.Limits(table_lock=1, statement=60)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foresight:
@@ -125,7 +123,7 @@ def _ways(made: Plan) -> list[object]:
 
 def _begun(task: Task, made: Plan, one: Leftover) -> Begun:
     conn, shape = task.place.conn, made.online.shape if made.online else None
-    with database.transaction(conn, made.schema, _LIMITS, name=database.APPLICATION):
+    with database.transaction(conn, made.schema, database.LOOK, name=database.APPLICATION):
         live = shadow.look(conn, made.schema, shape) if shape else None
         continues = live is not None and shadow.continues(conn, live, one)
         return Begun(leftover=one, copied=traces.copied(conn, one), continues=continues)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import errors, sql
 
-from schema_migrator import damage, logs, shadow
+from schema_migrator import damage, database, logs, shadow
 from schema_migrator.traces import ROWS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
     first = crew.conns[0]
     key = shadow.primary(first, live)
     place = f"{live.ours}.{ROWS}"
-    built = {name for (name,) in first.execute(_BUILT, [place]).fetchall()}
+    built = {name for (name,) in database.ask(first, _BUILT, [place])}
     missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])
     started = time.monotonic()
 
@@ -62,7 +62,7 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
 
 def _largest_first(conn: Connection, live: Live, missing: list[Named]) -> list[Named]:
     """Order them so that no member is left alone with a long one at the end; what is new counts as middling."""
-    sizes = dict(conn.execute(_SIZES, [live.oid]).fetchall())
+    sizes = dict(database.ask(conn, _SIZES, [live.oid]))
     middling = sorted(sizes.values())[len(sizes) // 2] if sizes else 0
     return sorted(missing, key=lambda one: -sizes.get(one[0], middling))
 
@@ -71,7 +71,8 @@ def _build_one(crew: Crew, conn: Connection, live: Live, definition: str) -> Non
     with crew.transaction(conn, live.schema):
         conn.execute(_MEMORY, [len(crew.conns)])
         conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the crew is that many already
-        conn.execute(shadow.index_on(definition, live.ours))
+        with database.store_path(conn, database.path_of(conn, live.schema)):
+            conn.execute(shadow.index_on(definition, live.ours))
 
 
 def _doubled(crew: Crew, conn: Connection, live: Live, error: errors.UniqueViolation) -> NotAsRehearsed:
@@ -85,7 +86,7 @@ def _doubled(crew: Crew, conn: Connection, live: Live, error: errors.UniqueViola
 def _make_primary(crew: Crew, live: Live, name: str) -> None:
     made = "SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'"
     conn = crew.conns[0]
-    if conn.execute(made, [f"{live.ours}.{ROWS}"]).fetchone() is not None:
+    if database.ask(conn, made, [f"{live.ours}.{ROWS}"]):
         return
     with crew.transaction(conn, live.schema):
         add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} PRIMARY KEY USING INDEX {}")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from schema_migrator import database, logs
@@ -35,13 +36,14 @@ _HOLDER_TIMEOUT_SECONDS = 60  # a holder that shows no sign of life for so long 
 _ORPHAN_SECONDS = 15.0
 _WORKER = f"{database.APPLICATION} worker "
 
-_TRY = f"""
+_NO_LIMITS = database.Limits(table_lock=0, statement=0)
+_TRY = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL idle_in_transaction_session_timeout = '{_HOLDER_TIMEOUT_SECONDS}s';
-SET LOCAL application_name = '{database.APPLICATION} lock';
-SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout';
-SELECT pg_try_advisory_xact_lock({KEY}), pg_backend_pid()
-"""  # noqa: S608 - constants of this module
+SET LOCAL search_path = pg_catalog, pg_temp;
+{settings};
+SET LOCAL idle_in_transaction_session_timeout = {timeout};
+SELECT pg_try_advisory_xact_lock({key}), pg_backend_pid()
+"""
 _MINE = f"""
 l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 AND l.classid = {KEY >> 32} AND l.objid = {KEY & 0xFFFFFFFF}
@@ -120,16 +122,21 @@ def hold(
 
 def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, patience: float) -> int:
     started, pause = time.monotonic(), 0.1
+    attempt = sql.SQL(_TRY).format(
+        settings=database.settings(conn, _NO_LIMITS, f"{database.APPLICATION} lock"),
+        timeout=sql.Literal(f"{_HOLDER_TIMEOUT_SECONDS}s"),
+        key=sql.Literal(KEY),
+    )
     while True:
-        cursor = conn.execute(_TRY)
+        cursor = conn.execute(attempt)
         while cursor.nextset():
             pass
         held, pid = cursor.fetchone() or (False, 0)
         if held:
             return int(pid)
-        conn.execute("ROLLBACK")
         spent = time.monotonic() - started
         _report_holder(conn, settings, spent, patience)
+        conn.execute("ROLLBACK")
         interrupt.sleep(min(pause, max(patience - spent, 0.05)))
         pause = min(pause * 1.5, 2.0)
 

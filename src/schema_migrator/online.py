@@ -51,8 +51,8 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
     not a trace is left. Raises those and what is retryable.
     """
     try:
-        live = _begin(work, plan, online, steps)
         with crew.gathered(work) as those:
+            live = _begin(work, plan, online, steps)
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
             old = _fill(those, live, online, columns)
             _settle(work, those, live, online, columns, old)
@@ -143,7 +143,7 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
         shadow.build(conn, live, online, shape)
         shadow.watch(conn, live)
         swap.assert_same(conn, live, shape)
-        wrong = fenced.deviations(conn, shape.touched, shape.start)
+        wrong = fenced.deviations(conn, plan.schema, shape.touched, shape.start)
         if wrong:
             raise NotAsRehearsed(
                 f'the table "{online.table}" is not as the plan says and was left alone: {wrong}',
@@ -182,7 +182,7 @@ def _drain(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> N
 
 def _vacuum(those: Crew, live: Live) -> None:
     conn, limits = those.conns[0], database.Limits(table_lock=0, statement=0)
-    with database.session(conn, live.schema, limits, name=those.work.lock.worker):
+    with database.session(conn, limits, name=those.work.lock.worker):
         conn.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(live.ours, ROWS)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schema_migrator import logs
+from schema_migrator import database, logs
 from schema_migrator.errors import PreflightFailed
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _dependents(conn: Connection, plan: Plan) -> list[Problem]:
         dropped = sorted(step.proof.dropped)
         tables = [key.parent or key.name for key in dropped]
         columns = [key.name if key.parent else None for key in dropped]
-        rows = conn.execute(_DEPENDENTS, [tables, columns, plan.schema]).fetchall()
+        rows = database.ask(conn, _DEPENDENTS, [tables, columns, plan.schema])
         strange = {(kind, table, name) for kind, table, name in rows if (kind, table, name) not in step.proof.known}
         found += [
             Problem(
@@ -252,11 +252,10 @@ def _needs_btree_gin(plan: Plan) -> bool:
 
 
 def _extension_rights(conn: Connection) -> ExtensionRights:
-    row = conn.execute(_EXTENSION).fetchone()
-    available, trusted, superuser = row or (False, False, False)
+    ((available, trusted, superuser),) = database.ask(conn, _EXTENSION)
     return ExtensionRights(available=available, trusted=trusted, superuser=superuser)
 
 
 def _warn_of_long_transactions(conn: Connection) -> None:
-    for pid, role, application, seconds in conn.execute(_LONG_TRANSACTIONS, [_LONG_SECONDS]).fetchall():
+    for pid, role, application, seconds in database.ask(conn, _LONG_TRANSACTIONS, [_LONG_SECONDS]):
         logs.logger().warning("transaction.long", pid=pid, role=role, application=application, seconds=seconds)

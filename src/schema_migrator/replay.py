@@ -106,7 +106,7 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
         with crew.transaction(conn, live.schema):
             conn.execute("SET LOCAL synchronous_commit = off")
             _replay(conn, live, query, _MANY)
-        left = waiting(conn, live)
+            left = waiting(conn, live)
         if left <= LITTLE:
             return
         if fewest is None or left < fewest:
@@ -134,7 +134,7 @@ def assert_little(conn: Connection, live: Live) -> None:
 
 
 def waiting(conn: Connection, live: Live) -> int:
-    """Return how many log entries wait."""
+    """Return how many log entries wait; in a transaction."""
     row = conn.execute(sql.SQL("SELECT count(*) FROM {}.log").format(sql.Identifier(live.ours))).fetchone()
     return int(row[0]) if row else 0
 

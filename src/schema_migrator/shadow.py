@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator import dress, snapshot
+from schema_migrator import database, dress, snapshot
 from schema_migrator.snapshot import table_of
 from schema_migrator.traces import ONLINE, RETIRED, ROWS, TRIGGER, US
 
@@ -106,7 +106,7 @@ class Live:
 
 
 def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
-    """Look at the live table, in a transaction whose search_path is its schema; None where it is gone."""
+    """Look at the live table, in a transaction; None where it is gone."""
     row = conn.execute(_LOCATE, [schema, shape.table]).fetchone()
     if row is None:
         return None
@@ -114,7 +114,7 @@ def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
     key = tuple((name, kind) for name, kind in conn.execute(_KEY, [oid]).fetchall())
     ours, indexes = f"{ONLINE}{oid}", [name for name, _ in shape.indexes]
     answer = dress.ask(conn, oid, _qualified(conn, ours, ROWS), ours, shape.gone, indexes)
-    taken, worn = snapshot.take(conn), dress.read(answer)
+    taken, worn = snapshot.take(conn, schema), dress.read(answer)
     own = sorted((key, text) for key, text in taken.objects.items() if table_of(key) == shape.table)
     fine = conn.execute(_FINE, [oid]).fetchall()
     told = repr((oid, file, key, own, worn, fine, shape.added, shape.gone, shape.indexes, shape.checks))
@@ -177,14 +177,14 @@ def watch(conn: Connection, live: Live) -> None:
 def columns(conn: Connection, live: Live, shape: Shape, *, computed: bool) -> tuple[str, ...]:
     """Return the columns that stay, those that are computed only if wanted."""
     added = [name for name, _ in shape.added]
-    row = conn.execute(_STAYING, [_qualified(conn, live.ours, ROWS), computed, added]).fetchone()
-    return tuple(row[0]) if row else ()
+    ((found,),) = database.ask(conn, _STAYING, [_qualified(conn, live.ours, ROWS), computed, added])
+    return tuple(found)
 
 
 def primary(conn: Connection, live: Live) -> Named:
     """Return the primary key's index: its name and its definition."""
-    name, definition = conn.execute(_PRIMARY, [live.oid]).fetchone() or ("", "")
-    return name, definition
+    ((name, definition),) = database.ask(conn, _PRIMARY, [live.oid])
+    return name, snapshot.local(definition, live.schema)
 
 
 def retire(conn: Connection, live: Live, online: Online, *, kept: bool) -> None:
@@ -229,8 +229,9 @@ def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:
     shadow, source = sql.Identifier(live.ours, live.table), sql.Identifier(live.schema, live.table)
     like = "CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS EXCLUDING IDENTITY)"
     conn.execute(sql.SQL(like).format(shadow, source))
-    for change in _changes(conn, live, shape):
-        conn.execute(sql.SQL("ALTER TABLE {} {}").format(shadow, change))
+    with database.store_path(conn, database.path_of(conn, live.schema)):
+        for change in _changes(conn, live, shape):
+            conn.execute(sql.SQL("ALTER TABLE {} {}").format(shadow, change))
     conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(shadow, sql.Identifier(ROWS)))
     for (owner,) in conn.execute(_OWNER, [live.oid]).fetchall():
         grant = sql.SQL("GRANT CREATE, USAGE ON SCHEMA {} TO {}")

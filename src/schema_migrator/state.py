@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from schema_migrator.settings import StoreSettings
     from schema_migrator.source import Release, Source
 
-# pg_class is named with its schema throughout: a rehearsal puts a view of that name in the way.
+# Where the role's own search_path leads. Nothing here is looked up by it: the function is named with its schema.
+_ROLES_SCHEMA = (
+    "SET LOCAL search_path TO DEFAULT",
+    "SELECT pg_catalog.set_config('schema_migrator.schema', pg_catalog.current_schema(), true)",
+    "SET LOCAL search_path = pg_catalog, pg_temp",
+)
 _FACTS = f"""
 WITH chosen AS (SELECT coalesce(
   (SELECT n.nspname::text FROM unnest(%(path)s::text[]) WITH ORDINALITY AS p(name, place)
     JOIN pg_catalog.pg_namespace n ON n.nspname = CASE p.name WHEN '$user' THEN current_user ELSE p.name END
     ORDER BY place LIMIT 1),
-  %(wanted)s, current_schema()) AS name)
+  %(wanted)s, nullif(current_setting('schema_migrator.schema'), '')) AS name)
 SELECT chosen.name AS schema,
   n.oid IS NOT NULL AS schema_exists,
   current_setting('server_version_num')::int AS server,
@@ -184,9 +189,9 @@ class Sight:
 def look(
     conn: Connection, release: Release, settings: StoreSettings, path: Sequence[str], *, lock: bool = False
 ) -> Sight:
-    """Read a store's state; with `lock` the version rows stay locked until the transaction ends.
+    """Read a store's state, in a transaction; with `lock` the version rows stay locked until that ends.
 
-    The schema is the first of `path` that is there, as PostgreSQL chooses; without a path the session's.
+    The schema is the first of `path` that is there, as PostgreSQL chooses; without a path the role's.
 
     A failed read raises psycopg's error: it is never taken for an absent version.
     """
@@ -197,6 +202,8 @@ def look(
         "known": sorted(source.tables),
         "indexes": _built_concurrently(source),
     }
+    for statement in _ROLES_SCHEMA:
+        conn.execute(statement)
     with conn.cursor(row_factory=class_row(Facts)) as cursor:
         facts = cursor.execute(_FACTS, names).fetchone()
     assert facts is not None  # noqa: S101 - current_database() always has its row

@@ -58,7 +58,7 @@ def await_readers(work: Work, live: Live, old: Readers) -> None:
 
 
 def _alive(conn: Connection) -> list[tuple[int, str, str]]:
-    return conn.execute(_ALIVE, [f"{database.APPLICATION}%"]).fetchall()
+    return database.ask(conn, _ALIVE, [f"{database.APPLICATION}%"])
 
 
 def swap(
@@ -82,7 +82,7 @@ def swap(
         replay.assert_little(conn, live)
         replay.finish(conn, live, columns)
         shadow.retire(conn, live, online, kept=work.settings.run.keep_old)
-        wrong = fenced.deviations(conn, online.shape.touched, online.shape.end)
+        wrong = fenced.deviations(conn, live.schema, online.shape.touched, online.shape.end)
         if wrong:
             raise NotAsRehearsed(
                 f'the rewritten table "{live.table}" does not end as rehearsed and was not put in place: {wrong}',

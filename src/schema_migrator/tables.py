@@ -10,7 +10,6 @@ from schema_migrator import database
 if TYPE_CHECKING:
     from schema_migrator.database import Connection
 
-_LIMITS = database.Limits(table_lock=1, statement=60)
 _SIZES = """
 SELECT c.relname::text, pg_catalog.pg_total_relation_size(c.oid) FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'
@@ -92,7 +91,7 @@ class Table:
 
 def read(conn: Connection, schema: str) -> dict[str, Table]:
     """Return the tables of a schema by name. One that somebody keeps locked raises LockNotAvailable."""
-    with database.transaction(conn, schema, _LIMITS, name=database.APPLICATION):
+    with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
         sizes = conn.execute(_SIZES, [schema]).fetchall()
         reasons = hindrances(conn, schema)
     return {name: Table(size=size, hindrances=reasons.get(name, ())) for name, size in sizes}

@@ -8,6 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from packaging.version import Version
+from psycopg import sql
 
 from engine import Connection
 from running import finish, start_cli
@@ -33,7 +34,7 @@ REHEARSING = (
 def without_own_search_path(conn: Connection) -> Iterator[Batch]:
     """Rehearse with the live schema behind the scratch schema."""
     with SCRATCH(conn) as sent:
-        sent.send("SELECT set_config('search_path', current_schema() || ', public, pg_catalog', true)")
+        sent.path = f"{sent.schema}, public, pg_catalog"
         yield sent
 
 
@@ -41,7 +42,7 @@ def without_own_search_path(conn: Connection) -> Iterator[Batch]:
 def without_the_view(conn: Connection) -> Iterator[Batch]:
     """Rehearse without the view that hides other schemas' tables."""
     with SCRATCH(conn) as sent:
-        sent.send("DROP VIEW pg_class")
+        sent.send(sql.SQL("DROP VIEW {}").format(sql.Identifier(sent.schema, "pg_class")))
         yield sent
 
 
@@ -89,7 +90,7 @@ def test_locks_on_live_tables_are_found(databases: Databases, monkeypatch: pytes
         with pytest.raises(MigratorError) as caught:
             rehearsal.rehearse(connection, with_statement("default", statement))
     assert caught.value.message == (
-        "the rehearsal locked mine_too (AccessExclusiveLock) outside its scratch schema and was rolled back"
+        "the rehearsal locked public.mine_too (AccessExclusiveLock) outside its scratch schema and was rolled back"
     )
 
 
