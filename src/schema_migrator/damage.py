@@ -76,6 +76,14 @@ def led_twice(live: Live, detail: str) -> NotAsRehearsed:
     )
 
 
+def miscounted(live: Live, here: int, there: int) -> NotAsRehearsed:
+    """Return the error for a copy that has another number of rows than the table, without one that shows why."""
+    return NotAsRehearsed(
+        f'the copy of "{live.table}" has {there} rows, expected {here}; the table was not replaced and is as before',
+        hint=_REINDEX,
+    )
+
+
 def assert_nothing_hidden(conn: Connection) -> None:
     """Raise NotAsRehearsed where a setting of this session hides damaged rows or pages instead of failing."""
     found = [name for (name,) in conn.execute(_ON, [list(_HIDING)]).fetchall()]

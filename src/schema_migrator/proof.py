@@ -20,6 +20,7 @@ useful for, and the plan is looked at before the result is believed.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, LiteralString, NoReturn
 
@@ -27,14 +28,12 @@ from psycopg import sql
 
 from schema_migrator import damage, database, logs, plans, shadow, swap
 from schema_migrator.damage import Fault
-from schema_migrator.errors import NotAsRehearsed
 from schema_migrator.shadow import listed, places
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from schema_migrator.crew import Crew
     from schema_migrator.database import Connection
+    from schema_migrator.errors import NotAsRehearsed
     from schema_migrator.reshape import Shape
     from schema_migrator.shadow import Live
 
@@ -85,8 +84,19 @@ WHERE NOT EXISTS (SELECT FROM {ours}.log g WHERE ({of_g}) = ({of_s}))
     WHERE ({of_l}) = ({of_s}) AND l.schema_migrator_place IS NOT NULL)
 LIMIT 1
 """
-_SIZE = "SELECT pg_relation_size(%s) / current_setting('block_size')::int"
+_SIZE = "SELECT pg_relation_size(%s) / current_setting('block_size')::int, current_setting('server_version_num')::int"
 _Ends = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copy:
+    """What is proven: the columns that stay, the computed ones included, and the live table's primary key's index."""
+
+    crew: Crew
+    live: Live
+    shape: Shape
+    columns: tuple[str, ...]
+    primary: str
 
 
 def prove(crew: Crew, live: Live, shape: Shape) -> None:
@@ -95,49 +105,47 @@ def prove(crew: Crew, live: Live, shape: Shape) -> None:
     Raises TableChanged where the table was emptied or altered.
     """
     started, first = time.monotonic(), crew.conns[0]
-    columns = shadow.columns(first, live, shape, computed=True)
+    columns, (primary, _) = shadow.columns(first, live, shape, computed=True), shadow.primary(first, live)
+    copy = _Copy(crew=crew, live=live, shape=shape, columns=columns, primary=primary)
     stretches = _stretches(first, live)
-
-    def check(conn: Connection, ends: _Ends) -> None:
-        if fault := _check(crew, conn, live, columns, ends):
-            _refuse(crew, conn, live, shape, damage.refusal(live, fault))
 
     def tell(done: int) -> None:
         logs.logger().info("online.proving", table=live.table, parts=done, of=len(stretches))
 
-    crew.share(stretches, check, tell)
+    crew.share(stretches, partial(_compare, copy), tell)
     logs.logger().info("online.counting", table=live.table)
-    crew.share([shape], partial(_count, crew, live), tell)
+    crew.share([copy], _count, tell)
     logs.logger().info("online.proved", table=live.table, seconds=round(time.monotonic() - started, 1))
 
 
-def _refuse(crew: Crew, conn: Connection, live: Live, shape: Shape, error: NotAsRehearsed) -> NoReturn:
+def _refuse(copy: _Copy, conn: Connection, error: NotAsRehearsed) -> NoReturn:
     """Say why rows differ: the table was changed as a whole, or something is damaged."""
-    with crew.transaction(conn, live.schema):
-        swap.assert_same(conn, live, shape)
+    with copy.crew.transaction(conn, copy.live.schema):
+        swap.assert_same(conn, copy.live, copy.shape)
     raise error
 
 
-def _check(crew: Crew, conn: Connection, live: Live, columns: Sequence[str], ends: _Ends) -> Fault | None:
-    """Return the first fault among the rows between two places."""
-    start, end = map(_tid, ends)
+def _compare(copy: _Copy, conn: Connection, ends: _Ends) -> None:
+    """Look at the rows between two places. Raises NotAsRehearsed for the first with a fault."""
+    live, start, end = copy.live, *map(_tid, ends)
     aliases: tuple[LiteralString, ...] = ("f", "g", "l", "x", "led", "copied")
     query = sql.SQL(_CHECK).format(
         **places(live),
         **{f"of_{alias}": listed(live.key_names, alias) for alias in aliases},
-        columns=listed(columns),
-        columns_l=listed(columns, "l"),
-        columns_s=listed(columns, "s"),
+        columns=listed(copy.columns),
+        columns_l=listed(copy.columns, "l"),
+        columns_s=listed(copy.columns, "s"),
         texts=damage.texts(live, "l"),
         start=start,
         end=end,
     )
-    with crew.transaction(conn, live.schema), database.planner(conn, seqscan="off", bitmapscan="off", nestloop="off"):
+    with copy.crew.transaction(conn, live.schema):
         damage.assert_nothing_hidden(conn)
-        primary, _ = shadow.primary(conn, live)
-        plans.assert_scans(conn, live, query, {"lying": plans.PHYSICAL, "led": primary})
-        row = conn.execute(query).fetchone()
-    return _fault(*row) if row else None
+        with database.planner(conn, seqscan="off", bitmapscan="off", nestloop="off"):
+            plans.assert_scans(conn, live, query, {"lying": plans.PHYSICAL, "led": copy.primary})
+            row = conn.execute(query).fetchone()
+    if row is not None:
+        _refuse(copy, conn, damage.refusal(live, _fault(*row)))
 
 
 def _fault(key: list[str], place: str, led: list[str] | None, same: bool | None, copied: bool | None) -> Fault:  # noqa: FBT001 - a row's
@@ -150,19 +158,18 @@ def _fault(key: list[str], place: str, led: list[str] | None, same: bool | None,
     return Fault(what=damage.DIFFERS if copied else damage.MISSING, key=tuple(key), places=(place,))
 
 
-def _count(crew: Crew, live: Live, conn: Connection, shape: Shape) -> None:
+def _count(conn: Connection, copy: _Copy) -> None:
     """Count the rows of both tables. Raises NotAsRehearsed where they are not as many."""
-    with crew.transaction(conn, live.schema), database.planner(conn, nestloop="off"):
+    live = copy.live
+    query = sql.SQL("SELECT {} AS live, {} AS copied").format(_counted(live, "lying"), _counted(live, "copied"))
+    with copy.crew.transaction(conn, live.schema), database.planner(conn, nestloop="off"):
         damage.assert_nothing_hidden(conn)
-        query = sql.SQL("SELECT {} AS live, {} AS copied").format(_counted(live, "lying"), _counted(live, "copied"))
         plans.assert_scans(conn, live, query, {"lying": plans.PHYSICAL, "copied": plans.PHYSICAL})
-        here, there = conn.execute(query).fetchone() or (None, None)
+        ((here, there),) = conn.execute(query).fetchall()
         if here == there:
             return
         fault = _surplus(conn, live) or damage.twins(conn, live)
-    said = f'the copy of "{live.table}" has {there} rows, expected {here}; the table was not replaced and is as before'
-    hint = "check both with amcheck (bt_index_check, verify_heapam), REINDEX the table, then run this again"
-    _refuse(crew, conn, live, shape, damage.refusal(live, fault) if fault else NotAsRehearsed(said, hint=hint))
+    _refuse(copy, conn, damage.refusal(live, fault) if fault else damage.miscounted(live, here, there))
 
 
 def _counted(live: Live, alias: LiteralString) -> sql.Composed:
@@ -190,7 +197,6 @@ def _tid(place: str) -> sql.Composed:
 
 def _stretches(conn: Connection, live: Live) -> list[_Ends]:
     """Return stretches of the table's file, each from one place (inclusive) to another (exclusive)."""
-    row = database.ask(conn, _SIZE, [live.oid])
-    pages = row[0][0] if row and conn.info.server_version >= _FIRST_WITH_RANGES else 0
-    starts = [f"({page},0)" for page in range(0, max(pages, 1), _PAGES)]
+    ((pages, version),) = database.ask(conn, _SIZE, [live.oid])
+    starts = [f"({page},0)" for page in range(0, max(pages if version >= _FIRST_WITH_RANGES else 0, 1), _PAGES)]
     return list(zip(starts, [*starts[1:], _END], strict=True))

@@ -314,7 +314,8 @@ def test_a_row_that_no_index_leads_to(origin: Origin, settings: tuple[str, ...])
             )
         ended = origin.run(database)
         assert ended.code == 3
-        assert "1 rows of the copy" in ended.stderr
+        assert "no entry of the primary key's index leads to a row of" in ended.stderr
+        assert "run_id = 'hidden' in block " in ended.stderr
         assert "amcheck" in ended.stderr
         assert one(admin, COUNT) == ROWS + 1
 
