@@ -117,7 +117,7 @@ class Site:
         source = files(self.store, release)
         target = source.target(version)
         with self.connect() as connection, connection.transaction():
-            sent = Batch(connection)
+            sent = Batch(connection, "public")
             records.set_up(sent, self.name)
             for previous, step in pairwise((None, *source.steps)):
                 if step is not None and step.version <= target:
@@ -138,7 +138,7 @@ class Site:
         if before:
             return self.install(before[-1], release).begin(version, count, release)
         with self.connect() as connection:
-            records.set_up(Batch(connection), self.name)
+            records.set_up(Batch(connection, "public"), self.name)
         return self.begin(version, count, release)
 
     def picture(self) -> str:

@@ -19,41 +19,43 @@ if TYPE_CHECKING:
 
 _LEFT_INVALID = """
 SELECT i.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-WHERE i.relnamespace = current_schema()::regnamespace AND i.relname = %s AND NOT x.indisvalid
+JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
+WHERE n.nspname = %s AND i.relname = %s AND NOT x.indisvalid
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = i.oid)
 """
 _BUILDER = """
 SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p JOIN pg_catalog.pg_class i ON i.oid = p.index_relid
-WHERE i.relnamespace = current_schema()::regnamespace AND i.relname = %s
+JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace WHERE n.nspname = %s AND i.relname = %s
 """
 _NO_LIMITS = database.Limits(table_lock=0, statement=0)
 
 
 def run(work: Work, schema: str, statements: Sequence[Statement]) -> None:
     """Run CONCURRENTLY statements one by one; none holds up a writer."""
-    with _session(work, schema) as conn:
+    with _session(work) as conn:
         for statement in statements:
             work.interrupt.check()
-            _run_one(work, conn, statement)
+            _run_one(work, conn, schema, statement)
 
 
 def _refuse_pooler(conn: Connection) -> None:
     """Refuse what would leave our settings in a session that the pooler gives to others."""
-    row = conn.execute("SELECT pg_backend_pid()").fetchone()
-    if row is None or row[0] != conn.info.backend_pid:
+    ((pid,),) = database.ask(conn, "SELECT pg_backend_pid()")
+    if pid != conn.info.backend_pid:
         raise PreflightFailed(
             "a transaction pooler is in the way of building indexes CONCURRENTLY",
             hint="set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server itself",
         )
 
 
-def _run_one(work: Work, conn: Connection, statement: Statement) -> None:
+def _run_one(work: Work, conn: Connection, schema: str, statement: Statement) -> None:
     name = statement.concurrent_index
     work.lock.assert_held(work.lock.ask(conn))
     if name is not None:
-        _drop_invalid(conn, name)
-    _run_alone(conn, statement)
-    if name is not None and _is_invalid(conn, name):
+        _drop_invalid(conn, schema, name)
+    with database.store_path(conn, database.path_of(conn, schema), local=False):
+        _run_alone(conn, statement)
+    if name is not None and _is_invalid(conn, schema, name):
         raise StatementFailed(
             f'the index "{name}" was built, but PostgreSQL marks it as invalid',
             hint="run this again: it drops an invalid index and builds it anew",
@@ -67,15 +69,15 @@ def _run_alone(conn: Connection, statement: Statement) -> None:
         raise database.blame(statement, error) from error
 
 
-def _is_invalid(conn: Connection, name: str) -> bool:
-    return conn.execute(_LEFT_INVALID, [name]).fetchone() is not None
+def _is_invalid(conn: Connection, schema: str, name: str) -> bool:
+    return conn.execute(_LEFT_INVALID, [schema, name]).fetchone() is not None
 
 
-def _drop_invalid(conn: Connection, name: str) -> None:
+def _drop_invalid(conn: Connection, schema: str, name: str) -> None:
     """Drop what an interrupted build left: IF NOT EXISTS would take it for a finished index."""
-    if _is_invalid(conn, name):
+    if _is_invalid(conn, schema, name):
         logs.logger().warning("index.invalid", index=name, action="dropped, to be built again")
-        conn.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(name)))
+        conn.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
 
 
 def rebuild_indexes(work: Work, schema: str, names: Sequence[str], leftovers: Sequence[str]) -> None:
@@ -83,17 +85,17 @@ def rebuild_indexes(work: Work, schema: str, names: Sequence[str], leftovers: Se
 
     `leftovers` are what an interrupted rebuild leaves (`..._ccnew`), which PostgreSQL says to drop.
     """
-    with _session(work, schema) as conn:
+    with _session(work) as conn:
         for name in (*leftovers, *names):
             work.lock.assert_held(work.lock.ask(conn))
-            _assert_not_being_built(conn, name)
+            _assert_not_being_built(conn, schema, name)
             logs.logger().warning("index.invalid", index=name, action="dropped" if name in leftovers else "built again")
             verb = sql.SQL("DROP INDEX CONCURRENTLY" if name in leftovers else "REINDEX INDEX CONCURRENTLY")
-            conn.execute(sql.SQL("{} {}").format(verb, sql.Identifier(name)))
+            conn.execute(sql.SQL("{} {}").format(verb, sql.Identifier(schema, name)))
 
 
-def _assert_not_being_built(conn: Connection, name: str) -> None:
-    builder = conn.execute(_BUILDER, [name]).fetchone()
+def _assert_not_being_built(conn: Connection, schema: str, name: str) -> None:
+    builder = conn.execute(_BUILDER, [schema, name]).fetchone()
     if builder is not None:
         raise TableLockTimeout(
             f'backend {builder[0]} is building the index "{name}" right now', hint="let it end, then run this again"
@@ -101,7 +103,7 @@ def _assert_not_being_built(conn: Connection, name: str) -> None:
 
 
 @contextmanager
-def _session(work: Work, schema: str) -> Iterator[Connection]:
+def _session(work: Work) -> Iterator[Connection]:
     """Give a connection in autocommit, past a transaction pooler if there is a way."""
     direct = work.store.sql.direct_host is not None
     conn = database.connect(work.store, work.interrupt, patience=10, direct=True) if direct else work.conn
@@ -110,7 +112,7 @@ def _session(work: Work, schema: str) -> Iterator[Connection]:
         with (
             database.translated(work.store, work.interrupt),
             work.interrupt.cancelling(conn.cancel_safe),
-            database.session(conn, schema, _NO_LIMITS, name=work.lock.worker),
+            database.session(conn, _NO_LIMITS, name=work.lock.worker),
         ):
             yield conn
     finally:

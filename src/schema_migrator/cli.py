@@ -9,7 +9,7 @@ from typing import Any
 
 from schema_migrator import __version__, logs, program
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget
-from schema_migrator.flags import Option, client_options, run_options, sql_options
+from schema_migrator.flags import REPEATED, Option, client_options, run_options, sql_options
 from schema_migrator.program import Parser, say
 from schema_migrator.settings import Settings, read, read_client
 from schema_migrator.workers import Interrupt
@@ -100,13 +100,13 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
     found = commands.verify(settings, interrupt)
     as_json = settings.run.output == "json"
     text = report.to_json(map(report.verify_json, found)) if as_json else "\n\n".join(map(report.verify_text, found))
-    wrong = [one.store for one in found if not one.equal]
+    wrong = [one for one in found if not one.equal]
     if wrong:
         say(text)
-        names = " and ".join(f"the {store} store" for store in wrong)
-        be = "is" if len(wrong) == 1 else "are"
+        names = " and ".join(f"the {one.store} store" for one in wrong)
         raise NotAsRehearsed(
-            f"{names} {be} not what the version has to look like", hint="repair it by the SQL shown, if you agree"
+            f"{names} {'does' if len(wrong) == 1 else 'do'} not match",
+            hint="read the SQL shown before you run it; where it says look first, the decision is yours",
         )
     return text
 
@@ -243,7 +243,7 @@ def _add_options(parser: argparse.ArgumentParser, command: str) -> None:
 
 def _add_option(group: argparse._ArgumentGroup, option: Option, *, hidden: bool) -> None:
     text = f"{option.meaning} [{option.variable}]".replace("%", "%%")
-    extra: dict[str, Any] = {"action": "append"} if option.flag == "--store" else {}
+    extra: dict[str, Any] = {"action": "append"} if option.flag in REPEATED.values() else {}
     if option.field.annotation in (bool, bool | None):
         extra = {"nargs": "?", "const": "true"}
     group.add_argument(

@@ -10,13 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import autocommit, examine, execute, lock, logs, online, sqltool, traces
-from schema_migrator.errors import NotAsRehearsed, UnknownState
-from schema_migrator.foresight import Foresight, cannot_rehearse, checked_plan, foresee, weigh_locks
-from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release
-from schema_migrator.state import Absent, At, Between
+from schema_migrator import autocommit, drift, examine, execute, lock, logs, online, sqltool, traces
+from schema_migrator.errors import UnknownState
+from schema_migrator.foresight import (
+    Foresight,
+    cannot_rehearse,
+    checked_plan,
+    foresee,
+    weigh_locks,
+    weigh_sight,
+    with_forecast,
+)
+from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release, release_with
+from schema_migrator.state import Absent, At
 from schema_migrator.tasks import Task, each, looks, tasks
-from schema_migrator.verify import judge, unlisted
+from schema_migrator.verify import compared, judge, unlisted
 from schema_migrator.work import Work
 
 if TYPE_CHECKING:
@@ -36,7 +44,8 @@ if TYPE_CHECKING:
 class StoreStatus:
     """Where a store is, and where it is to be.
 
-    `unlisted`: see verify.Verdict; `leftovers` are of online rewrites, of which an unfinished one has `copied` rows.
+    `unlisted`: see verify.Verdict; `leftovers` are of online rewrites, of which an unfinished one has `copied` rows;
+    `invalid` and `keyless`: see state.Facts.
     """
 
     store: Store
@@ -46,21 +55,25 @@ class StoreStatus:
     unlisted: tuple[Version, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
     copied: int = 0
+    invalid: tuple[str, ...] = ()
+    keyless: tuple[str, ...] = ()
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the store is at its target or above it."""
-        return isinstance(self.state, At) and self.state.version >= self.target
+        """Whether the store is at its target or above it, and nothing is known to be wrong with its indexes."""
+        reached = isinstance(self.state, At) and self.state.version >= self.target
+        return reached and not self.invalid and not self.keyless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """What a run did to one store, and the proof of it where one was asked for."""
+    """What a run did to one store, the indexes that it rebuilt, and the proof of it where one was asked for."""
 
     plan: Plan
     outcomes: tuple[Outcome, ...] = ()
     seconds: float = 0.0
     verdict: Verdict | None = None
+    rebuilt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +92,9 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
         sights = looks(those)
         checked = each(those, lambda task: checked_plan(task, sights[task.store.store]))
         if settings.run.on_drift == "fail":
-            each(those, lambda task: _weigh_drift(task, checked[task.store.store][0]))
+            each(those, lambda task: drift.weigh(task, checked[task.store.store][0]))
         each(those, lambda task: weigh_locks(task, *checked[task.store.store]))
+        each(those, lambda task: weigh_sight(task, checked[task.store.store][1]))
         return tuple(each(those, lambda task: _migrate(task, checked[task.store.store][1])).values())
 
 
@@ -95,7 +109,7 @@ def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[Foresight, ...]
     """Return what `migrate` would do, and what that takes; nothing is changed."""
     with tasks(settings, interrupt) as those:
         sights = looks(those)
-        return tuple(each(those, lambda task: foresee(task, sights[task.store.store])).values())
+        return tuple(each(those, lambda task: _foresee(task, sights[task.store.store])).values())
 
 
 def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
@@ -106,7 +120,7 @@ def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
 
 
 def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
-    """Compare every store with the rehearsal of its version: the recorded one, or the target asked for."""
+    """Compare every store with the rehearsal of its version: the recorded one, or a higher target asked for."""
     with tasks(settings, interrupt) as those:
         sights = looks(those)
         return tuple(each(those, lambda task: _verify(task, sights[task.store.store])).values())
@@ -139,6 +153,12 @@ def _abandon(task: Task, sight: Sight) -> Removal:
     return Removal(store=task.store.store, database=task.store.database, removed=removed)
 
 
+def _foresee(task: Task, sight: Sight) -> Foresight:
+    found, made = checked_plan(task, sight)
+    drift.weigh(task, found)
+    return foresee(task, found, made)
+
+
 def _status(task: Task, sight: Sight) -> StoreStatus:
     found = examine.examine(task.place, sight, task.target)
     listed = examine.read_history(task.place.conn, sight)
@@ -152,18 +172,19 @@ def _status(task: Task, sight: Sight) -> StoreStatus:
         unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
         leftovers=left,
         copied=sum(traces.copied(task.place.conn, one) for one in left if one.unfinished),
+        invalid=() if reached is None or reached > task.target else tuple(sight.facts.invalid),
+        keyless=() if reached is None else tuple(sight.facts.keyless),
     )
 
 
 def _verify(task: Task, sight: Sight) -> Verdict:
-    version = task.target if task.store.target_version else sight.recorded
-    if version not in task.place.source.versions:
+    version = compared(sight.recorded, task.target, asked=task.store.target_version is not None)
+    if version is None:
         raise UnknownState(
-            f'no version of "{task.store.database}" is recorded to compare with'
-            if version is None
-            else f"version {version} is recorded, which release {task.place.release.version} does not have",
-            hint="name one by DEFAULT_TARGET_VERSION or VISIBILITY_TARGET_VERSION",
+            f'database "{task.store.database}" has no recorded version to compare with',
+            hint=f"run schema-migrator migrate, or name a version: --{task.store.store}-target-version",
         )
+    task = _holding(task, version)
     if not sight.facts.may_rehearse:
         raise cannot_rehearse(task, sight)
     found = examine.in_full(task.place, sight, version)
@@ -171,6 +192,21 @@ def _verify(task: Task, sight: Sight) -> Verdict:
         release = load_release(task.settings.run.sources, found.state.release)
         return _verify(replace(task, place=replace(task.place, release=release)), sight)
     return _judge(task, found, version)
+
+
+def _holding(task: Task, version: Version) -> Task:
+    """Return the task with a release that has a version: after a rollback the given one does not have the newer one."""
+    if version in task.place.source.versions:
+        return task
+    sources = task.settings.run.sources
+    release = release_with(sources, task.store.store, version)
+    if release is None:
+        raise UnknownState(
+            f'version {version} is recorded for "{task.store.database}", and no release whose files are here has it '
+            f"({', '.join(carried(sources))})",
+            hint="take a newer schema-migrator, or its image, that has the files of the release which made it",
+        )
+    return replace(task, place=replace(task.place, release=release))
 
 
 def _set_up(task: Task, sight: Sight) -> bool:
@@ -181,36 +217,7 @@ def _set_up(task: Task, sight: Sight) -> bool:
 
 
 def _judge(task: Task, found: Examination, version: Version) -> Verdict:
-    assert found.live is not None  # noqa: S101 - a full examination has both
-    assert found.rehearsal is not None  # noqa: S101
-    return judge(task.store, task.place.source, version, found.live, found.rehearsal)
-
-
-def _weigh_drift(task: Task, found: Examination) -> None:
-    """Say, or refuse, what was changed by hand before we came; an invalid index is not, and is built again."""
-    state = found.state
-    if found.live is None or found.rehearsal is None or not isinstance(state, At | Between):
-        return
-    if isinstance(state, At) and state.release:  # recognised whole
-        return
-    healed = replace(found, live=replace(found.live, snapshot=found.live.snapshot.validated()))
-    verdict = _judge(task, healed, state.version or UNVERSIONED)
-    begun = found.rehearsal.touched(state.step) if isinstance(state, Between) else ()
-    _report_drift(task, verdict.outside(begun))
-
-
-def _report_drift(task: Task, verdict: Verdict) -> None:
-    changes = [*verdict.difference.missing, *verdict.difference.different]
-    for change in changes:
-        logs.logger().warning("schema.drift", object=str(change.key), expected=change.expected, found=change.found)
-    for change in verdict.difference.extra:
-        logs.logger().info("schema.extra", object=str(change.key), found=change.found)
-    if changes and task.settings.run.on_drift == "fail":
-        raise NotAsRehearsed(
-            f'{len(changes)} objects of "{verdict.database}" differ from version {verdict.version}: '
-            + ", ".join(str(change.key) for change in changes[:5]),
-            hint="repair them as schema-migrator verify says, or take --on-drift warn",
-        )
+    return judge(task.store.database, task.place.source, found, version, task.target)
 
 
 def _migrate(task: Task, first: Plan) -> Migration:
@@ -222,15 +229,20 @@ def _migrate(task: Task, first: Plan) -> Migration:
     run = task.settings.run
     with _working(task) as work:
         found, made = checked_plan(task, examine.look(task.place), first)
+        named = drift.weigh(task, found)
         online.clear(work, made)
-        _weigh_drift(task, found)
-        if _rebuild_invalid(work, found):
+        rebuilt = _rebuild_invalid(work, found, made)
+        if rebuilt:
             found, made = checked_plan(task, examine.look(task.place))
         weigh_locks(task, found, made, first)
+        made = with_forecast(task, found, made)
         outcomes = (sqltool if made.by_tool else execute).run(work, made)
         proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
         verdict = _prove(task, found, made) if proven else None
-    return Migration(plan=made, outcomes=outcomes, seconds=time.monotonic() - started, verdict=verdict)
+    if verdict is not None:
+        drift.report(task, verdict, named)
+    seconds = time.monotonic() - started
+    return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt)
 
 
 @contextmanager
@@ -243,25 +255,20 @@ def _working(task: Task) -> Iterator[Work]:
         yield _work(task, mine)
 
 
-def _rebuild_invalid(work: Work, found: Examination) -> bool:
-    """Build again the vendor's indexes that are invalid; return whether there were any."""
-    if found.live is None or found.rehearsal is None:
-        return False
-    broken = sorted(key.name for key in found.live.snapshot.invalid)
-    known = {key.name for key in found.rehearsal.known if key.kind == "index"}
-    ours = [name for name in broken if name in known]
+def _rebuild_invalid(work: Work, found: Examination, made: Plan) -> tuple[str, ...]:
+    """Rebuild the vendor's indexes that are invalid, and drop what interrupted rebuilds left; return their names."""
+    broken = sorted(key.name for key in found.live.snapshot.invalid) if found.live else []
+    known = work.release.source(made.store).indexes
     leftovers = [name for name in broken if re.sub(r"_cc(new|old)\d*$", "", name) in known - {name}]
-    if ours or leftovers:
-        autocommit.rebuild_indexes(work, found.facts.schema or "", ours, leftovers)
-    return bool(ours or leftovers)
+    if made.rebuild or leftovers:
+        autocommit.rebuild_indexes(work, made.schema, made.rebuild, leftovers)
+    return (*leftovers, *made.rebuild)
 
 
 def _prove(task: Task, found: Examination, made: Plan) -> Verdict:
     """Compare what is there now with the rehearsal of the target."""
     version = made.version if made.ahead and made.version else made.target
-    verdict = _judge(task, examine.again(task.place, found, version), version)
-    _report_drift(task, verdict)
-    return verdict
+    return _judge(task, examine.again(task.place, found, version), version)
 
 
 def _work(task: Task, held: lock.Lock) -> Work:

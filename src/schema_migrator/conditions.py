@@ -3,107 +3,138 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
-import psycopg
-from psycopg import sql
-
-from schema_migrator import database
-from schema_migrator.crew import LAG_BYTES
-from schema_migrator.errors import NoSpace, TableLockTimeout
+from schema_migrator import database, disk, logs, replicas, sessions, sizes
+from schema_migrator.errors import NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
+from schema_migrator.pace import KEPT
+from schema_migrator.sessions import ALIVE
 
 if TYPE_CHECKING:
     from schema_migrator.database import Connection
+    from schema_migrator.disk import Free
+    from schema_migrator.options import RunSettings
     from schema_migrator.plan import Online
+    from schema_migrator.replicas import Replicas
     from schema_migrator.work import Work
 
 OLD_SECONDS = 600
 """A transaction that is older than this would most likely outlive the copy, and keep the tables from being swapped."""
 
-_KILO = 1024
-_LAG = """
-SELECT application_name, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint
-FROM pg_catalog.pg_stat_replication WHERE pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) > %s ORDER BY 2 DESC LIMIT 1
-"""
-_OLD = """
-SELECT pid, coalesce(application_name, ''), round(extract(epoch FROM clock_timestamp() - xact_start))::int
-FROM pg_catalog.pg_stat_activity
-WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-  AND application_name NOT LIKE %s AND xact_start < clock_timestamp() - make_interval(secs => %s)
+_OLD: LiteralString = f"""
+SELECT l.pid, coalesce(a.application_name, ''), round(extract(epoch FROM clock_timestamp() - a.xact_start))::int
+{ALIVE} AND a.xact_start < clock_timestamp() - make_interval(secs => %s)
 UNION ALL
 SELECT 0, 'prepared transaction ' || gid, round(extract(epoch FROM clock_timestamp() - prepared))::int
 FROM pg_catalog.pg_prepared_xacts
 WHERE database = current_database() AND prepared < clock_timestamp() - make_interval(secs => %s)
 ORDER BY 3 DESC LIMIT 1
-"""
-# The disk of the database's own tablespace, asked only where the role may run programs on the server.
-_MAY_ASK = "SELECT pg_has_role('pg_execute_server_program', 'USAGE')"
-_PLACE = """
-SELECT coalesce(nullif(pg_tablespace_location(dattablespace), ''), current_setting('data_directory'))
-FROM pg_catalog.pg_database WHERE datname = current_database()
-"""
+"""  # noqa: S608 - constants of this module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What the server tells: bytes free (None: it does not), a replica behind, the oldest transaction."""
+    """What the server tells our role.
 
-    free: int | None
-    replica: tuple[str, int] | None
-    old: tuple[int, str, int] | None
+    `sees_all`: it may look into all sessions; `hidden` are the roles with sessions here that it may not look into, and
+    how many; `replicas` and `active` (sessions of others at work) are None where they are not watched; `old` is the
+    oldest transaction: pid, name and seconds; `free` is None where nobody tells.
+    """
+
+    role: str
+    sees_all: bool
+    replicas: Replicas | None = None
+    active: int | None = None
+    hidden: tuple[tuple[str, int], ...] = ()
+    old: tuple[int, str, int] | None = None
+    free: Free | None = None
+
+
+def look(conn: Connection, run: RunSettings) -> Found:
+    """Ask the server. Raises PreflightFailed where it was to run `df` and does not."""
+    with database.transaction(conn, None, database.LOOK, name=database.APPLICATION):
+        role, sees_all = sessions.sees_all(conn)
+        return Found(
+            role=role,
+            sees_all=sees_all,
+            replicas=None if run.max_replica_lag is None else replicas.look(conn, run.ignore_replicas),
+            active=sessions.active(conn) if run.max_load is not None and sees_all else None,
+            hidden=sessions.hidden(conn),
+            old=conn.execute(_OLD, [OLD_SECONDS, OLD_SECONDS]).fetchone(),
+            free=disk.look(conn, run.disk_free),
+        )
 
 
 def check(work: Work, online: Online) -> None:
-    """Raise NoSpace or TableLockTimeout where the rewrite is not to begin now; nothing was changed."""
-    judge(online, look(work.conn))
+    """Raise what speaks against beginning now: nothing was changed. What could not be seen is said."""
+    run = work.settings.run
+    found = look(work.conn, run)
+    judge(online, run, found)
+    _tell(online, found)
 
 
-def look(conn: Connection) -> Found:
-    """Ask the server. A role that may not see other sessions sees none that are old."""
-    names = f"{database.APPLICATION}%"
-    return Found(
-        free=_free(conn),
-        replica=conn.execute(_LAG, [LAG_BYTES]).fetchone(),
-        old=conn.execute(_OLD, [names, OLD_SECONDS, OLD_SECONDS]).fetchone(),
-    )
+def assert_seen(work: Work, online: Online) -> None:
+    """Raise PreflightFailed where a rewrite is to go on under limits that our role cannot keep."""
+    judge_sight(online, work.settings.run, look(work.conn, work.settings.run), begun=True)
 
 
-def judge(online: Online, found: Found) -> None:
+def judge(online: Online, run: RunSettings, found: Found) -> None:
     """Raise what speaks against beginning."""
-    if found.free is not None and found.free < online.size:
+    judge_sight(online, run, found)
+    lacking = disk.lacking(disk.need(online), found.free) if found.free else ""
+    if lacking:
         raise NoSpace(
-            f'the server has {found.free >> 20} MB free, expected {online.size >> 20} MB for "{online.table}" anew',
-            hint="make room there; in place the steps take as much",
+            f'{lacking} of "{online.table}"',
+            hint="make room there, or take --rewrite in-place, which keeps the table locked and takes no less at once",
         )
-    if found.replica is not None:
-        name, behind = found.replica
-        raise TableLockTimeout(
-            f'the replica "{name}" is {behind >> 20} MB behind, and writing "{online.table}" anew would add to it',
-            hint="let it catch up, then run this again",
+    late = found.replicas.late(run.max_replica_lag) if found.replicas and run.max_replica_lag else None
+    if late is not None and run.max_replica_lag:
+        raise ServerBusy(
+            f'{replicas.lateness(late, run.max_replica_lag)}, and the rewrite of "{online.table}" would add to it',
+            hint=replicas.LEAVE_OUT,
         )
     if found.old is not None:
         pid, name, seconds = found.old
         who = f"pid {pid} ({name or 'unnamed'})" if pid else name
         raise TableLockTimeout(
-            f'a transaction is open since {seconds} s, and "{online.table}" cannot be swapped before it ends: {who}',
+            f'a transaction is {seconds} s old, and "{online.table}" cannot be swapped before it ends: {who}',
             hint="end it or let it end, then run this again",
         )
 
 
-def _free(conn: Connection) -> int | None:
-    """Return the bytes that are free where the database is, None where the server does not tell."""
-    row = conn.execute(_MAY_ASK).fetchone()
-    if not row or not row[0]:
-        return None
-    place = (conn.execute(_PLACE).fetchone() or ("",))[0]
-    quoted = "'" + place.replace("'", "'\\''") + "'"
-    try:
-        with conn.transaction(force_rollback=True):
-            conn.execute("CREATE TEMP TABLE schema_migrator_disk (line text)")
-            program = sql.Literal(f"df -Pk {quoted} | awk 'NR == 2 {{print $4}}'")
-            conn.execute(sql.SQL("COPY schema_migrator_disk FROM PROGRAM {}").format(program))
-            rows = conn.execute("SELECT line FROM schema_migrator_disk").fetchall()
-    except psycopg.Error:
-        return None
-    figures = [int(line) * _KILO for (line,) in rows if line.isdigit()]
-    return figures[-1] if figures else None
+def judge_sight(online: Online, run: RunSettings, found: Found, *, begun: bool = False) -> None:
+    """Raise PreflightFailed where our role cannot see what a limit is about; `begun`: an earlier run has begun it."""
+    kept, goes_on = (f"; {KEPT}", "go on") if begun else ("", "begin")
+    if run.max_load is not None and not found.sees_all:
+        raise PreflightFailed(
+            f'--max-load cannot be kept: the role "{found.role}" does not see what the sessions of other roles do',
+            hint=f"as a superuser run: {grant(found.role)} or do without --max-load{kept}",
+        )
+    if found.replicas is not None and found.replicas.unseen:
+        raise PreflightFailed(
+            f'{replicas.blindness(found.replicas, found.role)}, so the rewrite of "{online.table}" does not {goes_on}',
+            hint=replicas.remedy(found.role) + kept,
+        )
+
+
+def grant(role: str) -> str:
+    """Return the SQL that lets a role look into all sessions."""
+    return f"GRANT pg_read_all_stats TO {sessions.quoted(role)};"
+
+
+def _tell(online: Online, found: Found) -> None:
+    log = logs.logger()
+    if found.hidden:
+        log.warning(
+            "online.sessions_hidden",
+            sessions=dict(found.hidden),
+            reason="their transactions may be old: if so, the swap waits for them",
+            remedy=grant(found.role),
+        )
+    for slot in found.replicas.idle if found.replicas else ():
+        log.warning("online.slot_idle", slot=slot.name, bytes_kept=slot.kept)
+    if found.replicas and found.replicas.unmatched:
+        log.warning("online.no_such_replica", names=list(found.replicas.unmatched))
+    if found.free is None:
+        wanted = disk.need(online).total
+        log.warning("online.disk_unknown", bytes_needed=wanted, needed=sizes.text(wanted), remedy="--disk-free")

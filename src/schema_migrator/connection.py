@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import time
+import weakref
+from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +35,7 @@ Connection = psycopg.Connection[Any]
 
 _PASSWORD_PATIENCE_SECONDS = 8.0  # a Secret may reach the server a little later than us
 _CONNECT_SECONDS = 10
+_SILENT_SECONDS = 5.0
 _PREAMBLE = re.compile(r"connection (failed|is bad): |connection to server (at|on) .*? failed: |(FATAL|ERROR):  ")
 
 
@@ -113,6 +117,50 @@ def refusal(error: BaseException | None) -> tuple[Refusal, str]:
     return Refusal.ABSENT, lines[0] if lines else type(error).__name__
 
 
+class _SignsOfLife:
+    """Says something now and then on every connection that has nothing to do: proxies end the silent ones.
+
+    Safe beside the threads that use them: psycopg holds a connection's lock whenever it uses it, and a transaction or
+    a pipeline that is open shows in its status.
+    """
+
+    def __init__(self) -> None:
+        self._conns: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, conn: Connection) -> None:
+        """Keep a connection alive until it is closed."""
+        with self._lock:
+            self._conns.add(conn)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="signs of life", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_SILENT_SECONDS)
+            with self._lock:
+                conns = list(self._conns)
+            for conn in conns:
+                if conn.lock.acquire(blocking=False):
+                    try:
+                        _ping(conn.pgconn)
+                    finally:
+                        conn.lock.release()
+
+
+def _ping(pgconn: psycopg.pq.abc.PGconn) -> None:
+    """Send an empty query unless the connection is in use."""
+    idle = pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    if idle and pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF:
+        with suppress(psycopg.Error):  # whoever uses the connection next is told
+            pgconn.exec_(b"")
+
+
+_ALIVE = _SignsOfLife()
+
+
 class _Patience:
     """How long to go on: until the deadline for what may come up yet, briefly for a rejected password."""
 
@@ -144,6 +192,7 @@ def _connect_once(settings: StoreSettings, limit: _Patience, *, direct: bool) ->
         connect_timeout=limit.attempt_seconds(),
     )
     conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    _ALIVE.watch(conn)
     return conn
 
 

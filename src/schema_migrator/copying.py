@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator import logs
+from schema_migrator import database, logs
 from schema_migrator.errors import LockLost
 from schema_migrator.shadow import listed, places
 
@@ -91,8 +91,8 @@ class _Cutter:
         after = self.last.upto if self.last else None
         number = self.last.number + 1 if self.last else 0
         with crew.transaction(conn, self.live.schema):
-            conn.execute("SET LOCAL enable_seqscan = off")
-            row = conn.execute(*_boundary(self.live, after, self.size)).fetchone()
+            with database.planner(conn, seqscan="off"):
+                row = conn.execute(*_boundary(self.live, after, self.size)).fetchone()
             upto = list(row) if row else None
             note = sql.SQL(_NOTE).format(**places(self.live))
             _assert_alone(conn.execute(note, [number, after, upto]).fetchone())
@@ -137,7 +137,7 @@ def fill(crew: Crew, live: Live, columns: Sequence[str]) -> int:
 def batches(conn: Connection, live: Live) -> tuple[tuple[Batch, int | None], ...]:
     """Return the batches in the order of their keys, each with the number of its rows; None where it is open."""
     query = sql.SQL("SELECT number, after, upto, rows FROM {}.batches ORDER BY number")
-    found = conn.execute(query.format(sql.Identifier(live.ours))).fetchall()
+    found = database.ask(conn, query.format(sql.Identifier(live.ours)))
     return tuple((Batch(number=number, after=after, upto=upto), rows) for number, after, upto, rows in found)
 
 
@@ -145,7 +145,7 @@ def _take_up(crew: Crew, live: Live) -> _Cutter:
     """Return the batches as an earlier run left them."""
     found = batches(crew.conns[0], live)
     copied = sum(rows or 0 for _, rows in found)
-    estimate = crew.conns[0].execute(_ESTIMATE, [live.oid]).fetchone()
+    estimate = database.ask(crew.conns[0], _ESTIMATE, [live.oid])
     if found:
         logs.logger().info("online.resumed", table=live.table, rows=copied)
     return _Cutter(
@@ -154,7 +154,7 @@ def _take_up(crew: Crew, live: Live) -> _Cutter:
         last=found[-1][0] if found else None,
         copied=copied,
         copied_before=copied,
-        total=estimate[0] if estimate else None,
+        total=estimate[0][0] if estimate else None,
         beat=crew.beat(),
     )
 
@@ -164,9 +164,9 @@ def _copy_batch(crew: Crew, conn: Connection, live: Live, columns: Sequence[str]
     query = sql.SQL(_COPY).format(**places(live), columns=listed(columns), within=condition)
     with crew.transaction(conn, live.schema):
         # An index scan whatever the statistics say; and a crash may take batches back with their marks.
-        conn.execute("SET LOCAL enable_seqscan = off")
         conn.execute("SET LOCAL synchronous_commit = off")
-        return _assert_alone(conn.execute(query, [*values, batch.number]).fetchone())
+        with database.planner(conn, seqscan="off"):
+            return _assert_alone(conn.execute(query, [*values, batch.number]).fetchone())
 
 
 def _assert_alone(row: tuple[int] | None) -> int:

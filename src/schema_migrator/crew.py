@@ -1,66 +1,28 @@
-"""Connections that work side by side on one table, as many as the server affords, and when they pause."""
+"""Connections that work side by side on one table, as many as the server affords."""
 
 from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator import database, logs
-from schema_migrator.errors import SeveralErrors
+from schema_migrator.errors import DatabaseUnavailable, SeveralErrors
 from schema_migrator.workers import side_by_side
 
 if TYPE_CHECKING:
     from schema_migrator.database import Batch, Connection
+    from schema_migrator.pace import Pace
     from schema_migrator.work import Work
 
 T = TypeVar("T")
 
-LAG_BYTES = 256 * 1024 * 1024
-"""A replica that is further behind makes the crew pause."""
-_PAUSE_SECONDS = 1.0
 _MOST = 4
 _AFFORDS = "SELECT least(current_setting('max_parallel_workers')::int, current_setting('max_worker_processes')::int)"
-_LOAD = """
-SELECT (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()
-    AND backend_type = 'client backend' AND application_name NOT LIKE %s),
-  (SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)
-    FROM pg_catalog.pg_stat_replication)
-"""
-
-
-@dataclass(slots=True, kw_only=True)
-class Pace:
-    """Says when to pause: while others are busier than they are to be, or a replica is far behind.
-
-    Shared by the crew; the server is asked at most once a second.
-    """
-
-    work: Work
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _asked: float = 0.0
-
-    def keep(self, conn: Connection) -> None:
-        """Return when it is time to go on. Raises Stopped."""
-        with self._lock:
-            while time.monotonic() - self._asked > _PAUSE_SECONDS:
-                reason = self._too_much(conn)
-                self._asked = time.monotonic() if reason is None else 0.0
-                if reason is not None:
-                    logs.logger().info("online.paused", reason=reason)
-                    self.work.interrupt.sleep(_PAUSE_SECONDS)
-
-    def _too_much(self, conn: Connection) -> str | None:
-        active, lag = conn.execute(_LOAD, [f"{database.APPLICATION}%"]).fetchone() or (0, 0)
-        most = self.work.settings.run.max_load
-        if most is not None and active > most:
-            return f"{active} sessions are active, at most {most} are to be"
-        return f"a replica is {int(lag) >> 20} MB behind" if lag > LAG_BYTES else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +89,30 @@ class Crew:
 
 
 @contextmanager
-def gathered(work: Work) -> Iterator[Crew]:
-    """Connect as many as the server affords; past a transaction pooler if there is a way."""
-    row = work.conn.execute(_AFFORDS).fetchone()
-    count = max(1, min(_MOST, row[0] if row else 1))
-    direct = work.store.sql.direct_host is not None
+def gathered(work: Work) -> Iterator[tuple[Connection, ...]]:
+    """Connect as many as the server affords and lets in, past a transaction pooler if there is a way.
+
+    Where it lets in no more, the run's own connection is the only one. Raises what a connection raises.
+    """
+    ((most,),) = database.ask(work.conn, _AFFORDS)
+    wanted = max(1, min(_MOST, most))
     with ExitStack() as stack:
-        conns = []
-        for _ in range(count):
-            conns.append(database.connect(work.store, work.interrupt, patience=10, direct=direct))
-            stack.callback(conns[-1].close)
-        yield Crew(work=work, conns=tuple(conns), pace=Pace(work=work))
+        conns = list(_opened(work, stack, wanted))
+        if not conns and work.store.sql.direct_host is not None:
+            conns.append(_connect(work, stack, patience=work.settings.run.wait_timeout))
+        logs.logger().info("online.connections", opened=len(conns), wanted=wanted)
+        yield tuple(conns) or (work.conn,)
+
+
+def _opened(work: Work, stack: ExitStack, wanted: int) -> Iterator[Connection]:
+    """Open up to so many connections, and leave it at that where the server lets in no more."""
+    with suppress(DatabaseUnavailable):
+        for _ in range(wanted):
+            yield _connect(work, stack)
+
+
+def _connect(work: Work, stack: ExitStack, patience: float = 0) -> Connection:
+    direct = work.store.sql.direct_host is not None
+    conn = database.connect(work.store, work.interrupt, patience=patience, direct=direct)
+    stack.callback(conn.close)
+    return conn

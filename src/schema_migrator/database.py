@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import RowFactory, tuple_row
 
 from schema_migrator.connection import Connection, connect, refusal
 from schema_migrator.errors import (
@@ -21,7 +21,8 @@ from schema_migrator.errors import (
     StatementTimeout,
     TableLockTimeout,
 )
-from schema_migrator.parameters import ALIVE, APPLICATION
+from schema_migrator.parameters import APPLICATION, PROGRAM
+from schema_migrator.session_settings import LOOK, OUR_PATH, ROLES_OWN, SAFE_PATH, SETTINGS, Limits, settings
 from schema_migrator.statements import point_at
 
 if TYPE_CHECKING:
@@ -31,16 +32,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APPLICATION",
+    "LOOK",
+    "PROGRAM",
     "Batch",
     "Connection",
     "Limits",
+    "ask",
     "batch",
     "blame",
     "configure",
     "connect",
     "explain",
+    "path_of",
     "planner",
     "session",
+    "settings",
+    "store_path",
     "transaction",
     "translated",
 ]
@@ -49,8 +56,6 @@ _LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
 _SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
-# A client that vanished without a word loses its locks within a minute; in a pipeline no transaction counts as idle.
-_ALIVE = {f"tcp_{name.removeprefix('tcp_')}": str(value) for name, value in ALIVE.items()}
 _LOCKED = (TableLockTimeout, "other sessions kept a table locked: {text}", "run it again")
 _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
     **dict.fromkeys(_CONTENDED, _LOCKED),
@@ -62,20 +67,17 @@ _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
 """What an SQLSTATE means: the error, its sentence, and what to do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Timeouts of a transaction in seconds; 0 means none."""
-
-    table_lock: float
-    statement: float
-
-
 class Batch:
-    """Statements sent without waiting for their answers, which knows which of them failed."""
+    """Statements sent without waiting for their answers, which knows which of them failed.
 
-    def __init__(self, conn: Connection) -> None:
+    `schema` is the one that the vendor's statements work in, and `path` the search_path that they alone see.
+    """
+
+    def __init__(self, conn: Connection, schema: str = "", path: str | None = None) -> None:
         self._conn = conn
         self._sent: list[tuple[psycopg.Cursor[Any], Statement | None]] = []
+        self.schema = schema
+        self.path = path or (path_of(conn, schema) if schema else OUR_PATH)
 
     def send(self, query: LiteralString | sql.Composed, values: Sequence[object] | None = None) -> psycopg.Cursor[Any]:
         """Send a query of our own."""
@@ -85,10 +87,11 @@ class Batch:
 
     def run(self, statements: Iterable[Statement]) -> None:
         """Send a step's statements, CONCURRENTLY left out."""
-        for statement in statements:
-            cursor = self._conn.cursor()
-            self._sent.append((cursor, statement))
-            cursor.execute(statement.plain.encode())
+        with store_path(self._conn, self.path):
+            for statement in statements:
+                cursor = self._conn.cursor()
+                self._sent.append((cursor, statement))
+                cursor.execute(statement.plain.encode())
 
     def blame(self, error: psycopg.Error) -> Exception:
         """Return the error that shows the statement to blame, or the error itself where none is."""
@@ -97,9 +100,9 @@ class Batch:
 
 
 @contextmanager
-def batch(conn: Connection) -> Iterator[Batch]:
+def batch(conn: Connection, schema: str = "", path: str | None = None) -> Iterator[Batch]:
     """Pipeline what the block sends: nothing waits for an answer until a row is fetched."""
-    sent = Batch(conn)
+    sent = Batch(conn, schema, path)
     try:
         with conn.pipeline():
             yield sent
@@ -108,21 +111,55 @@ def batch(conn: Connection) -> Iterator[Batch]:
 
 
 @contextmanager
-def transaction(conn: Connection, schema: str, limits: Limits, *, name: str) -> Iterator[Batch]:
-    """Run the block in one READ COMMITTED transaction whose search_path is exactly one schema.
+def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: str) -> Iterator[Batch]:
+    """Run the block in one READ COMMITTED transaction with our settings; the vendor's statements run in `schema`.
 
     What is set lasts as long as the transaction, so that a pooler's next client sees nothing of it.
     """
     try:
-        with batch(conn) as sent:
+        with batch(conn, schema or "") as sent:
             conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            configure(conn, schema, limits, name)
+            configure(conn, limits, name)
             yield sent
             conn.execute("COMMIT")
     except BaseException:
         with suppress(psycopg.Error):  # a lost connection is rolled back by the server
             conn.rollback()
         raise
+
+
+def path_of(conn: Connection, schema: str) -> str:
+    """Return the search_path of the vendor's statements: exactly one schema, beside PostgreSQL's own."""
+    return f"{sql.Identifier(schema).as_string(conn)}, pg_temp"
+
+
+def ask(
+    conn: Connection,
+    query: LiteralString | sql.Composed,
+    values: Sequence[object] | Mapping[str, object] | None = None,
+    *,
+    row: RowFactory[Any] = tuple_row,
+) -> list[Any]:
+    """Return the rows of one query of ours, which runs in a transaction of its own: one round trip."""
+    with transaction(conn, None, LOOK, name=APPLICATION):
+        cursor = conn.cursor(row_factory=row).execute(query, values)
+    return cursor.fetchall()
+
+
+@contextmanager
+def store_path(conn: Connection, path: str, *, local: bool = True) -> Iterator[None]:
+    """Let the block's statements see the store's schema, and create tables where the role's own settings say.
+
+    For the vendor's statements, and for definitions that PostgreSQL has written of the store's objects.
+    """
+    scope = "LOCAL" if local else "SESSION"
+    inside = {"search_path": path} | dict.fromkeys(ROLES_OWN, "DEFAULT")
+    outside = {"search_path": OUR_PATH} | {name: f"'{SETTINGS[name]}'" for name in ROLES_OWN}
+    for name, value in inside.items():
+        conn.execute(f"SET {scope} {name} = {value}".encode())
+    yield
+    for name, value in outside.items():
+        conn.execute(f"SET {scope} {name} = {value}".encode())
 
 
 def blame(statement: Statement, error: psycopg.Error) -> Exception:
@@ -143,9 +180,9 @@ def blame(statement: Statement, error: psycopg.Error) -> Exception:
 
 
 @contextmanager
-def session(conn: Connection, schema: str, limits: Limits, *, name: str) -> Iterator[None]:
-    """Run the block, outside any transaction, with these settings for the session; for CONCURRENTLY."""
-    configure(conn, schema, limits, name, local=False)
+def session(conn: Connection, limits: Limits, *, name: str) -> Iterator[None]:
+    """Run the block, outside any transaction, with our settings for the session; for CONCURRENTLY and VACUUM."""
+    configure(conn, limits, name, local=False)
     try:
         yield
     finally:
@@ -153,23 +190,11 @@ def session(conn: Connection, schema: str, limits: Limits, *, name: str) -> Iter
             conn.execute("RESET ALL")
 
 
-def configure(conn: Connection, schema: str | None, limits: Limits, name: str, *, local: bool = True) -> None:
-    """Set timeouts, search_path and application_name, for the transaction or for the session."""
-    values = {
-        "lock_timeout": f"{round(limits.table_lock * 1000)}ms",
-        "statement_timeout": f"{round(limits.statement * 1000)}ms",
-        "transaction_timeout": "0",  # PostgreSQL 17
-        "restrict_nonsystem_relation_kind": "",  # a rehearsal reads a view of its own
-        "idle_in_transaction_session_timeout": "60s",  # a lost client's locks end
-        "client_connection_check_interval": "5s",  # PostgreSQL 14: a lost client's statement ends
-        "application_name": name,
-        **_ALIVE,
-    } | ({"search_path": sql.Identifier(schema).as_string(conn)} if schema else {})
-    conn.execute(
-        "SELECT set_config(s.name, v.value, %s) FROM pg_catalog.pg_settings s"
-        " JOIN unnest(%s::text[], %s::text[]) AS v(name, value) ON s.name = v.name",
-        [local, list(values), list(values.values())],
-    )
+def configure(conn: Connection, limits: Limits, name: str, *, local: bool = True) -> None:
+    """Set what our statements need, for the transaction or for the session."""
+    path = SAFE_PATH if local else SAFE_PATH.replace("LOCAL", "SESSION")
+    conn.execute(path.encode())
+    conn.execute(settings(conn, limits, name, local=local))
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def _create(settings: Settings, store: Store, interrupt: Interrupt, through: str
     wanted = settings.store(store)
     conn = database.connect(replace(wanted, database=through), interrupt, patience=settings.run.wait_timeout)
     with database.translated(wanted, interrupt), conn:
-        if conn.execute("SELECT FROM pg_database WHERE datname = %s", [wanted.database]).fetchone() is not None:
+        if database.ask(conn, "SELECT FROM pg_database WHERE datname = %s", [wanted.database]):
             return False
         try:
             conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(wanted.database)))

@@ -74,7 +74,7 @@ def _half_apply(wanted: Settings, store: Store, interrupt: Interrupt) -> None:
     own = wanted.store(store)
     until, statements = _CUTS[store]
     with database.connect(own, interrupt, patience=10) as conn:
-        with database.batch(conn) as sent:
+        with database.batch(conn, "public") as sent:
             records.set_up(sent, own.database)
         previous = UNVERSIONED
         for step in _steps(wanted, store):
@@ -83,7 +83,7 @@ def _half_apply(wanted: Settings, store: Store, interrupt: Interrupt) -> None:
                 conn.execute(statement.text.encode())
             if cut:
                 return
-            with database.batch(conn) as sent:
+            with database.batch(conn, "public") as sent:
                 records.move(sent, own.database, step, previous)
             previous = step.version
 

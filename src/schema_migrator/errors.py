@@ -12,6 +12,7 @@ MigratorError
 │   ├── SchemaBehind
 │   ├── FrontendUnavailable
 │   ├── TableLockTimeout
+│   ├── ServerBusy
 │   ├── TableChanged
 │   ├── StatementTimeout
 │   ├── ToolFailed
@@ -110,6 +111,10 @@ class FrontendUnavailable(RetryableError):
 
 class TableLockTimeout(RetryableError):
     """Other sessions kept a table locked until the deadline."""
+
+
+class ServerBusy(RetryableError):
+    """A replica that is behind, or the server's load, kept an online rewrite from beginning or going on."""
 
 
 class TableChanged(RetryableError):

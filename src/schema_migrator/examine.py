@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from schema_migrator import database, rehearsal, resume, seed, snapshot, state
+from schema_migrator.errors import WrongStore
 from schema_migrator.source import UNVERSIONED, carried, load_release, parse_version
-from schema_migrator.state import At, Unknown
+from schema_migrator.state import At, Unknown, Unrecorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from schema_migrator.source import Release, Source, Step
     from schema_migrator.state import Facts, Sight, State
 
-_LIMITS = database.Limits(table_lock=1, statement=60)
 _HISTORY = sql.SQL("SELECT new_version FROM {} WHERE version_partition = 0")
 
 
@@ -75,7 +75,8 @@ class Examination:
 
 def look(place: Place) -> Sight:
     """Read the version row and a few facts; two round trips."""
-    return state.look(place.conn, place.release, place.store, place.path)
+    with database.transaction(place.conn, None, database.LOOK, name=database.APPLICATION):
+        return state.look(place.conn, place.release, place.store, place.path)
 
 
 def examine(place: Place, sight: Sight, target: Version) -> Examination:
@@ -84,19 +85,21 @@ def examine(place: Place, sight: Sight, target: Version) -> Examination:
         return Examination(sight=sight)
     if not settled(sight, target):
         return in_full(place, sight, target)
-    if sight.facts.invalid and sight.recorded == target:
-        rehearsed = rehearsal.rehearse(place.conn, place.source)
-        return Examination(sight=sight, live=read_live(place.conn, sight), rehearsal=rehearsed)
     return Examination(sight=sight)
 
 
 def in_full(place: Place, sight: Sight, target: Version) -> Examination:
-    """Rehearse and compare, whatever the version row says. Needs CREATE on the database."""
+    """Rehearse and compare, whatever the version row says. Needs CREATE on the database.
+
+    Raises WrongStore where all tables of the store's names are somebody else's.
+    """
     live = read_live(place.conn, sight)
     steps = resume.pending(place.source, sight.recorded or UNVERSIONED, target)
     rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
     if not _refinable(sight):
         return Examination(sight=sight, live=live, rehearsal=rehearsed)
+    if sight.recorded in (None, UNVERSIONED):
+        _refuse_strangers(place, live.snapshot, rehearsed)
     evidence = resume.Evidence(
         source=place.source,
         sight=sight,
@@ -106,7 +109,20 @@ def in_full(place: Place, sight: Sight, target: Version) -> Examination:
         history=live.history,
     )
     found = resume.find(evidence, _other_rehearsals(place))
+    if isinstance(found, Unrecorded) and found.version < (sight.recorded or UNVERSIONED):
+        steps = resume.pending(place.source, found.version, target)
+        rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
     return Examination(sight=replace(sight, state=found), live=live, rehearsal=rehearsed)
+
+
+def _refuse_strangers(place: Place, live: Snapshot, rehearsed: Rehearsal) -> None:
+    strange = resume.strangers(rehearsed, live)
+    if strange and place.source.tables & live.tables == {*strange}:
+        raise WrongStore(
+            f'database "{place.store.database}" holds tables of the same name that are not Temporal\'s:'
+            f" {', '.join(strange)}",
+            hint="give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES",
+        )
 
 
 def again(place: Place, before: Examination, version: Version) -> Examination:
@@ -134,9 +150,10 @@ def _refinable(sight: Sight) -> bool:
 
 def read_live(conn: Connection, sight: Sight) -> Live:
     """Read the snapshot, the seed row and the history of a schema that exists."""
-    with database.transaction(conn, sight.facts.schema or "", _LIMITS, name=database.APPLICATION):
-        taken = snapshot.take(conn)
-        found = seed.read(conn, taken, installing=sight.recorded in (None, UNVERSIONED))
+    schema = sight.facts.schema or ""
+    with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
+        taken = snapshot.take(conn, schema)
+        found = seed.read(conn, schema, taken, installing=sight.recorded in (None, UNVERSIONED))
     return Live(snapshot=taken, seed=found, history=read_history(conn, sight))
 
 
@@ -144,7 +161,7 @@ def read_history(conn: Connection, sight: Sight) -> frozenset[Version]:
     """Return the versions that schema_update_history lists."""
     if "schema_update_history" not in sight.facts.tables:
         return frozenset()
-    rows = conn.execute(_HISTORY.format(sql.Identifier(sight.facts.schema or "", "schema_update_history"))).fetchall()
+    rows = database.ask(conn, _HISTORY.format(sql.Identifier(sight.facts.schema or "", "schema_update_history")))
     versions = (parse_version(new or "") for (new,) in rows)
     return frozenset(version for version in versions if version)
 

@@ -120,18 +120,18 @@ def _run_transaction(
             records.set_up(sent, plan.database)
         if statements:
             _lock_tables(sent, step)
-            _assert_start(work.conn, step, statements)
+            _assert_start(work.conn, plan.schema, step, statements)
             sent.run(statements)
         if record:
-            _assert_end(work.conn, step)
+            _assert_end(work.conn, plan.schema, step)
             records.move(sent, plan.database, step.step, step.previous)
 
 
-def _assert_start(conn: Connection, step: PlannedStep, statements: tuple[Statement, ...]) -> None:
+def _assert_start(conn: Connection, schema: str, step: PlannedStep, statements: tuple[Statement, ...]) -> None:
     """See, under the tables' locks, that a step starts where the plan says: another tool may have begun it."""
     if step.proof is None or statements[:1] != step.statements[:1]:
         return
-    wrong = deviations(conn, step.proof.touched, step.proof.start)
+    wrong = deviations(conn, schema, step.proof.touched, step.proof.start)
     if wrong:
         raise NotAsRehearsed(
             f"step {step.step.version} does not start as the plan says and was left alone: {wrong}",
@@ -139,8 +139,8 @@ def _assert_start(conn: Connection, step: PlannedStep, statements: tuple[Stateme
         )
 
 
-def _assert_end(conn: Connection, step: PlannedStep) -> None:
-    wrong = deviations(conn, step.proof.touched, step.proof.end) if step.proof else ""
+def _assert_end(conn: Connection, schema: str, step: PlannedStep) -> None:
+    wrong = deviations(conn, schema, step.proof.touched, step.proof.end) if step.proof else ""
     if wrong:
         raise NotAsRehearsed(
             f"step {step.step.version} does not end as its rehearsal did and was rolled back: {wrong}",
@@ -150,6 +150,6 @@ def _assert_end(conn: Connection, step: PlannedStep) -> None:
 
 def _lock_tables(sent: Batch, step: PlannedStep) -> None:
     for mode, locks in groupby(sorted(step.locks, key=lambda lock: lock.mode), lambda lock: lock.mode):
-        names = sql.SQL(", ").join(sql.Identifier(lock.table) for lock in locks)
+        names = sql.SQL(", ").join(sql.Identifier(sent.schema, lock.table) for lock in locks)
         word = sql.SQL("SHARE" if mode == "SHARE" else "ACCESS EXCLUSIVE")
         sent.send(sql.SQL("LOCK TABLE {} IN {} MODE").format(names, word))

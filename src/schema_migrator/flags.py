@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
 
+REPEATED = {"STORES": "--store", "IGNORE_REPLICAS": "--ignore-replica"}
+"""Flags that may be given several times, in the singular, by the names of their variables."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """A flag and its variable, as people see them."""
@@ -30,6 +34,7 @@ class Option:
         """What it is for, and the values that it takes where they are few."""
         kinds = (self.field.annotation, *get_args(self.field.annotation))
         choices = next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+        choices = () if int in kinds else choices
         return f"{self.field.description} ({', '.join(choices)})" if choices else str(self.field.description)
 
     @property
@@ -76,4 +81,4 @@ def scope_of(store: Store) -> str:
 def flag_of(variable: str) -> str:
     """Return the flag that sets what a variable sets."""
     name = variable.removeprefix(PREFIX)
-    return "--store" if name == "STORES" else "--" + name.lower().replace("_", "-")
+    return REPEATED.get(name, "--" + name.lower().replace("_", "-"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from schema_migrator import conditions, database, estimate, examine, measure, plan, preflight, shadow, tables, traces
@@ -10,7 +10,9 @@ from schema_migrator.errors import LockTooLong, MigratorError, PreflightFailed
 from schema_migrator.state import Unknown
 
 if TYPE_CHECKING:
+    from schema_migrator.conditions import Found
     from schema_migrator.examine import Examination
+    from schema_migrator.options import RunSettings
     from schema_migrator.outlook import Outlook
     from schema_migrator.plan import Plan
     from schema_migrator.settings import Settings
@@ -18,15 +20,14 @@ if TYPE_CHECKING:
     from schema_migrator.tasks import Task
     from schema_migrator.traces import Leftover
 
-_LIMITS = database.Limits(table_lock=1, statement=60)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foresight:
     """What `migrate` would do to one store, what that costs, and why it refuses (empty: it does not).
 
     `begun` are the rewrites that earlier runs have left unfinished; `obstacle` is what keeps an online one from
-    beginning just now (empty: nothing); `free`: bytes on the server's disk, None where it does not tell.
+    beginning just now, or from going on (empty: nothing); `found`: what its checks see on the server, and under what
+    settings (None: there is no online rewrite, or the server could not be asked).
     """
 
     plan: Plan
@@ -34,7 +35,7 @@ class Foresight:
     refusal: str = ""
     begun: tuple[Begun, ...] = ()
     obstacle: str = ""
-    free: int | None = None
+    found: tuple[RunSettings, Found] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +85,19 @@ def cannot_rehearse(task: Task, sight: Sight) -> PreflightFailed:
     return PreflightFailed(f'role "{sight.facts.role}": {problem.found}', hint=problem.remedy)
 
 
-def foresee(task: Task, sight: Sight) -> Foresight:
-    """Plan, and measure what that costs; some seconds."""
-    found, made = checked_plan(task, sight)
+def foresee(task: Task, found: Examination, made: Plan) -> Foresight:
+    """Measure what a checked plan costs; some seconds."""
     outlook, limit = _measured(task, found, made), task.settings.run.max_lock_seconds
+    made = _forecast(made, outlook)
     begun = tuple(_begun(task, made, one) for one in made.leftovers if one.unfinished)
-    free, obstacle = _circumstances(task, made) if not any(one.continues for one in begun) else (None, "")
+    seen, obstacle = _circumstances(task, made, continues=any(one.continues for one in begun))
     return Foresight(
         plan=made,
         outlook=outlook,
         refusal=estimate.refusal(made, outlook, limit) if limit else "",
         begun=begun,
         obstacle=obstacle,
-        free=free,
+        found=seen,
     )
 
 
@@ -115,6 +116,27 @@ def weigh_locks(task: Task, found: Examination, made: Plan, weighed: Plan | None
         raise LockTooLong(reason, hint=f"{way}, or raise --max-lock-seconds")
 
 
+def weigh_sight(task: Task, made: Plan) -> None:
+    """Raise PreflightFailed where an online rewrite is to keep to limits that our role cannot see."""
+    if made.online is not None and made.online.shape is not None:
+        found = conditions.look(task.place.conn, task.settings.run)
+        begun = any(one.unfinished for one in made.leftovers)
+        conditions.judge_sight(made.online, task.settings.run, found, begun=begun)
+
+
+def with_forecast(task: Task, found: Examination, made: Plan) -> Plan:
+    """Return the plan with what its online rewrite will take, measured only where the disk is to be checked."""
+    if task.settings.run.disk_free is None or made.online is None or made.online.shape is None:
+        return made
+    return _forecast(made, _measured(task, found, made))
+
+
+def _forecast(made: Plan, outlook: Outlook) -> Plan:
+    if made.online is None or outlook.online is None:
+        return made
+    return replace(made, online=replace(made.online, forecast=outlook.online.disk or None))
+
+
 def _measured(task: Task, found: Examination, made: Plan) -> Outlook:
     return measure.look_ahead(task.place.conn, task.place.source, made, _knowledge(task, found))
 
@@ -125,19 +147,26 @@ def _ways(made: Plan) -> list[object]:
 
 def _begun(task: Task, made: Plan, one: Leftover) -> Begun:
     conn, shape = task.place.conn, made.online.shape if made.online else None
-    with database.transaction(conn, made.schema, _LIMITS, name=database.APPLICATION):
+    with database.transaction(conn, made.schema, database.LOOK, name=database.APPLICATION):
         live = shadow.look(conn, made.schema, shape) if shape else None
         continues = live is not None and shadow.continues(conn, live, one)
         return Begun(leftover=one, copied=traces.copied(conn, one), continues=continues)
 
 
-def _circumstances(task: Task, made: Plan) -> tuple[int | None, str]:
-    """Return the free disk and what would keep the plan's online rewrite from beginning now."""
+def _circumstances(task: Task, made: Plan, *, continues: bool) -> tuple[tuple[RunSettings, Found] | None, str]:
+    """Return what the checks see, and what would keep the plan's online rewrite from beginning now, or going on."""
     if made.online is None or made.online.shape is None:
         return None, ""
-    found = conditions.look(task.place.conn)
+    run = task.settings.run
     try:
-        conditions.judge(made.online, found)
+        found = conditions.look(task.place.conn, run)
     except MigratorError as error:
-        return found.free, str(error)
-    return found.free, ""
+        return None, str(error)
+    try:
+        if continues:
+            conditions.judge_sight(made.online, run, found, begun=True)
+        else:
+            conditions.judge(made.online, run, found)
+    except MigratorError as error:
+        return (run, found), str(error)
+    return (run, found), ""

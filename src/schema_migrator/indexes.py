@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from psycopg import sql
+from psycopg import errors, sql
 
-from schema_migrator import logs, shadow
+from schema_migrator import damage, database, logs, shadow
 from schema_migrator.traces import ROWS
 
 if TYPE_CHECKING:
     from schema_migrator.crew import Crew
     from schema_migrator.database import Connection
+    from schema_migrator.errors import NotAsRehearsed
     from schema_migrator.reshape import Named, Shape
     from schema_migrator.shadow import Live
 
@@ -42,16 +43,20 @@ SELECT set_config('maintenance_work_mem', greatest(
 def build(crew: Crew, live: Live, shape: Shape) -> None:
     """Build what is not there yet, the largest first, then make the primary key of its index."""
     first = crew.conns[0]
-    key = shadow.primary(first, live)
+    with crew.transaction(first, live.schema):
+        key = shadow.primary(first, live)
     place = f"{live.ours}.{ROWS}"
-    built = {name for (name,) in first.execute(_BUILT, [place]).fetchall()}
+    built = {name for (name,) in database.ask(first, _BUILT, [place])}
     missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])
     spaces = _spaces(first, live, shape)
     started = time.monotonic()
 
     def build_one(conn: Connection, one: Named) -> None:
         name, definition = one
-        _build_one(crew, conn, live, definition, spaces[name])
+        try:
+            _build_one(crew, conn, live, definition, spaces[name])
+        except errors.UniqueViolation as error:
+            raise _doubled(crew, conn, live, error) from error
         logs.logger().debug("online.index", index=name)
 
     def tell(done: int) -> None:
@@ -66,7 +71,7 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
 
 def _largest_first(conn: Connection, live: Live, missing: list[Named]) -> list[Named]:
     """Order them so that no member is left alone with a long one at the end; what is new counts as middling."""
-    sizes = dict(conn.execute(_SIZES, [live.oid]).fetchall())
+    sizes = dict(database.ask(conn, _SIZES, [live.oid]))
     middling = sorted(sizes.values())[len(sizes) // 2] if sizes else 0
     return sorted(missing, key=lambda one: -sizes.get(one[0], middling))
 
@@ -74,23 +79,32 @@ def _largest_first(conn: Connection, live: Live, missing: list[Named]) -> list[N
 def _spaces(conn: Connection, live: Live, shape: Shape) -> dict[str, str]:
     """Return the tablespace of each index that is to be, empty for the database's own."""
     made = {key.name for key in shape.touched if key.kind == "index"}
-    kept = {name: space for name, space in conn.execute(_SPACES, [live.oid]).fetchall() if name not in made}
-    ((default,),) = conn.execute(_DEFAULT_SPACE).fetchall()
+    kept = {name: space for name, space in database.ask(conn, _SPACES, [live.oid]) if name not in made}
+    ((default,),) = database.ask(conn, _DEFAULT_SPACE)
     return {**{name: default or "" for name, _ in shape.indexes}, **kept}
 
 
 def _build_one(crew: Crew, conn: Connection, live: Live, definition: str, space: str) -> None:
     with crew.transaction(conn, live.schema):
-        conn.execute("SELECT set_config('default_tablespace', %s, true)", [space])
         conn.execute(_MEMORY, [len(crew.conns)])
         conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the crew is that many already
-        conn.execute(shadow.index_on(definition, live.ours))
+        with database.store_path(conn, database.path_of(conn, live.schema)):
+            conn.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(space)))
+            conn.execute(shadow.index_on(definition, live.ours))
+
+
+def _doubled(crew: Crew, conn: Connection, live: Live, error: errors.UniqueViolation) -> NotAsRehearsed:
+    """Return why a key was copied twice: two rows of the table have it, or its index led to one row twice."""
+    with crew.transaction(conn, live.schema):
+        fault = damage.twins(conn, live)
+    detail = (error.diag.message_detail or error.diag.message_primary or "").removesuffix(".")
+    return damage.refusal(live, fault) if fault else damage.led_twice(live, detail)
 
 
 def _make_primary(crew: Crew, live: Live, name: str) -> None:
     made = "SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'"
     conn = crew.conns[0]
-    if conn.execute(made, [f"{live.ours}.{ROWS}"]).fetchone() is not None:
+    if database.ask(conn, made, [f"{live.ours}.{ROWS}"]):
         return
     with crew.transaction(conn, live.schema):
         add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} PRIMARY KEY USING INDEX {}")

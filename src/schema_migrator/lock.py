@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from schema_migrator import database, logs
+from schema_migrator.database import PROGRAM
 from schema_migrator.errors import LockHeld, LockLost
 
 if TYPE_CHECKING:
@@ -35,13 +37,14 @@ _HOLDER_TIMEOUT_SECONDS = 60  # a holder that shows no sign of life for so long 
 _ORPHAN_SECONDS = 15.0
 _WORKER = f"{database.APPLICATION} worker "
 
-_TRY = f"""
+_NO_LIMITS = database.Limits(table_lock=0, statement=0)
+_TRY = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL idle_in_transaction_session_timeout = '{_HOLDER_TIMEOUT_SECONDS}s';
-SET LOCAL application_name = '{database.APPLICATION} lock';
-SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout';
-SELECT pg_try_advisory_xact_lock({KEY}), pg_backend_pid()
-"""  # noqa: S608 - constants of this module
+SET LOCAL search_path = pg_catalog, pg_temp;
+{settings};
+SET LOCAL idle_in_transaction_session_timeout = {timeout};
+SELECT pg_try_advisory_xact_lock({key}), pg_backend_pid()
+"""
 _MINE = f"""
 l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 AND l.classid = {KEY >> 32} AND l.objid = {KEY & 0xFFFFFFFF}
@@ -54,11 +57,23 @@ FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE {_MINE}
 """  # noqa: S608 - constants of this module
 # Inside a transaction pg_stat_activity stays as it was at the first look.
 _LOOK_ANEW = "SELECT pg_stat_clear_snapshot()"
-_WORKERS = """
-SELECT pid, extract(epoch FROM clock_timestamp() - query_start)::float AS seconds
-FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s
-  AND application_name <> %s AND state <> 'idle' AND pid <> pg_backend_pid()
-"""
+# What bears a worker's name works: the name lasts as long as a transaction. Of a session that our role may not look
+# into that is all there is to see. Anybody may take such a name, so only sessions of kin are ended: of the role that
+# logged in, of the one that it acts as, of the database's owner, and of their members; the owner's, as a superuser is
+# a member of every role by pg_has_role.
+_ORPHANS = f"""
+WITH RECURSIVE kin AS (
+  SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname IN (session_user, current_user)
+    OR r.oid = (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+  UNION SELECT m.member FROM kin JOIN pg_catalog.pg_auth_members m ON m.roleid = kin.oid
+)
+SELECT a.pid, a.application_name, a.usename::text AS role,
+  round(extract(epoch FROM clock_timestamp() - a.query_start))::int AS seconds,
+  EXISTS (SELECT FROM kin WHERE kin.oid = a.usesysid) AS kin
+FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = current_database() AND a.application_name ~ '^{PROGRAM}[^ ]+ worker ' AND a.application_name <> %s
+  AND a.state IS DISTINCT FROM 'idle' AND a.pid <> pg_backend_pid() ORDER BY 1
+"""  # noqa: S608 - constants of this module
 # Percent of the phase: first blocks are read, then their rows' entries written.
 _PROGRESS = """
 SELECT left(regexp_replace(a.query, '\\s+', ' ', 'g'), 80) AS statement,
@@ -111,7 +126,7 @@ def hold(
     worker = _WORKER + run
     try:
         pid = _acquire(conn, settings, interrupt, patience)
-        _end_orphans(conn, interrupt, worker)
+        _end_orphans(conn, settings, interrupt, worker, max(patience, 2 * _ORPHAN_SECONDS))
         with _heartbeat(conn, worker, logs.Beat(seconds=heartbeat)):
             yield Lock(pid=pid, worker=worker)
     finally:
@@ -120,16 +135,21 @@ def hold(
 
 def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, patience: float) -> int:
     started, pause = time.monotonic(), 0.1
+    attempt = sql.SQL(_TRY).format(
+        settings=database.settings(conn, _NO_LIMITS, f"{database.APPLICATION} lock"),
+        timeout=sql.Literal(f"{_HOLDER_TIMEOUT_SECONDS}s"),
+        key=sql.Literal(KEY),
+    )
     while True:
-        cursor = conn.execute(_TRY)
+        cursor = conn.execute(attempt)
         while cursor.nextset():
             pass
         held, pid = cursor.fetchone() or (False, 0)
         if held:
             return int(pid)
-        conn.execute("ROLLBACK")
         spent = time.monotonic() - started
         _report_holder(conn, settings, spent, patience)
+        conn.execute("ROLLBACK")
         interrupt.sleep(min(pause, max(patience - spent, 0.05)))
         pause = min(pause * 1.5, 2.0)
 
@@ -153,16 +173,49 @@ def _describe(holder: dict[str, Any] | None) -> str:
     return f"pid {holder['pid']} ({name}) from {holder['client']} since {holder['since']}"
 
 
-def _end_orphans(conn: Connection, interrupt: Interrupt, worker: str) -> None:
-    """Wait for, then end, backends that an earlier run left working: its client is gone, they are not."""
-    deadline = time.monotonic() + _ORPHAN_SECONDS
-    while orphans := conn.execute(_WORKERS, [f"{_WORKER}%", worker]).fetchall():
-        for pid, seconds in orphans:
-            logs.logger().warning("orphan.found", pid=pid, seconds=round(seconds))
-            if time.monotonic() > deadline:
-                conn.execute("SELECT pg_terminate_backend(%s)", [pid])
+def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt, worker: str, patience: float) -> None:
+    """Wait for, then end, backends that an earlier run left working: its client is gone, they are not.
+
+    Raises LockHeld where one that is not to be ended, or cannot be, works on until the deadline.
+    """
+    started, beat, known = time.monotonic(), logs.Beat(seconds=_ORPHAN_SECONDS), set[int]()
+    while orphans := _orphans(conn, worker):
+        spent, due = time.monotonic() - started, beat.due()
+        for one in orphans:
+            if due or one["pid"] not in known:
+                logs.logger().warning("orphan.found", **one)
+        known |= {one["pid"] for one in orphans}
+        if spent > patience:
+            raise LockHeld(
+                f'sessions that an earlier run seems to have left in "{settings.database}" still work after'
+                f" {spent:.0f} s: {', '.join(map(_named, orphans))}",
+                hint="wait for their end, or end them as their role or a superuser: SELECT pg_terminate_backend(pid)",
+            )
+        if spent > _ORPHAN_SECONDS:
+            _end(conn, [one for one in orphans if one["kin"]], tell=due)
         interrupt.sleep(0.5)
         conn.execute(_LOOK_ANEW)
+
+
+def _orphans(conn: Connection, worker: str) -> list[dict[str, Any]]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_ORPHANS, [worker]).fetchall()
+
+
+def _named(one: dict[str, Any]) -> str:
+    return f'pid {one["pid"]} ({one["application_name"]}) of the role "{one["role"]}"'
+
+
+def _end(conn: Connection, those: list[dict[str, Any]], *, tell: bool) -> None:
+    """End sessions as far as our role may; the lock's transaction goes on where it may not."""
+    for one in those:
+        try:
+            with conn.transaction():
+                conn.execute("SET LOCAL ROLE NONE")  # a login that acts as another role may end its own as itself alone
+                conn.execute("SELECT pg_terminate_backend(%s)", [one["pid"]])
+        except psycopg.errors.InsufficientPrivilege as error:
+            if tell:
+                logs.logger().warning("orphan.not_ended", pid=one["pid"], role=one["role"], reason=str(error).strip())
 
 
 @contextmanager

@@ -64,9 +64,10 @@ WHERE l.granted AND l.locktype = 'relation' AND n.nspname = %s AND c.relname = A
 ORDER BY 5 DESC NULLS FIRST, 1, 2
 """
 _FILES = """
+WITH ns AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s)
 SELECT f.relfilenode, pg_catalog.pg_relation_size(f.oid) FROM pg_catalog.pg_class f
-WHERE f.relnamespace = current_schema()::regnamespace AND f.relkind IN ('r', 'i')
-  OR f.oid IN (SELECT t.reltoastrelid FROM pg_catalog.pg_class t WHERE t.relnamespace = current_schema()::regnamespace)
+WHERE f.relnamespace = (SELECT oid FROM ns) AND f.relkind IN ('r', 'i')
+  OR f.oid IN (SELECT t.reltoastrelid FROM pg_catalog.pg_class t WHERE t.relnamespace = (SELECT oid FROM ns))
 """
 _COLUMNS = """
 SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attgenerated = ''
@@ -137,7 +138,6 @@ def _measure(
 ) -> tuple[dict[str, int], tuple[Trial, ...], tuple[str, ...]]:
     """Return the tables' rows, the trials, and the indexes that could not be built in them."""
     with scratch_schema(conn, piped=False) as sent:
-        sent.send("SET LOCAL row_security = off")  # where it would hide rows, reading fails instead
         rows = {size.table: _count_rows(conn, plan.schema, size) for size in sizes}
         most = {
             s.table: min(rows[s.table], _MOST_ROWS, _MOST_BYTES * rows[s.table] // (s.heap + s.toast)) for s in sizes
@@ -176,7 +176,7 @@ def _prepare(bench: _Bench, source: Source) -> None:
         bench.sent.run(one for one in first.step.statements if one not in first.statements)
     for table in bench.rows:
         _add_columns(bench, table)
-    live, made = bench.live.validated().objects, snapshot.take(bench.conn).objects
+    live, made = bench.live.validated().objects, snapshot.take(bench.conn, bench.sent.schema).objects
     for key in sorted(live.keys() ^ made.keys()):
         if key.kind == "index" and key.parent in bench.rows:
             _adapt_index(bench, key.name, live.get(key))
@@ -184,30 +184,27 @@ def _prepare(bench: _Bench, source: Source) -> None:
 
 def _adapt_index(bench: _Bench, name: str, definition: str | None) -> None:
     """Build an index of the user's own, whose functions are found in the live schema, or drop one that is not there."""
-    drop = sql.SQL("DROP INDEX {}").format(sql.Identifier(name)).as_string(bench.conn)
-    (path,) = bench.conn.execute("SELECT current_setting('search_path')").fetchone() or ("",)
-    wider = f"{path}, {sql.Identifier(bench.plan.schema).as_string(bench.conn)}" if definition else path
+    drop = sql.SQL("DROP INDEX {}").format(sql.Identifier(bench.sent.schema, name)).as_string(bench.conn)
+    wider = f"{bench.sent.path}, {sql.Identifier(bench.plan.schema).as_string(bench.conn)}"
     try:
-        with bench.conn.transaction():
-            bench.sent.send(_SET, ["search_path", wider])
+        with bench.conn.transaction(), database.store_path(bench.conn, wider):
             bench.conn.execute((definition or drop).encode())
-            bench.sent.send(_SET, ["search_path", path])
     except psycopg.Error:
         bench.left_out.append(name)
 
 
 def _add_columns(bench: _Bench, table: str) -> None:
-    have = {
-        name for name, _, _ in bench.conn.execute(_COLUMNS, [sql.Identifier(table).as_string(bench.conn)]).fetchall()
-    }
-    for name, kind, _ in _live_columns(bench, table):
+    have = {name for name, _, _ in _columns(bench, bench.sent.schema, table)}
+    for name, kind, _ in _columns(bench, bench.plan.schema, table):
         if name not in have:
-            add = sql.SQL("ALTER TABLE {} ADD COLUMN {} ").format(sql.Identifier(table), sql.Identifier(name))
+            place = sql.Identifier(bench.sent.schema, table)
+            add = sql.SQL("ALTER TABLE {} ADD COLUMN {} ").format(place, sql.Identifier(name))
             bench.conn.execute(add.as_string(bench.conn).encode() + kind.encode())
 
 
-def _live_columns(bench: _Bench, table: str) -> list[tuple[str, str, bool]]:
-    name = sql.Identifier(bench.plan.schema, table).as_string(bench.conn)
+def _columns(bench: _Bench, schema: str, table: str) -> list[tuple[str, str, bool]]:
+    """Return the names and types of a table's columns, and whether each holds values of its own."""
+    name = sql.Identifier(schema, table).as_string(bench.conn)
     return bench.conn.execute(_COLUMNS, [name]).fetchall()
 
 
@@ -255,16 +252,15 @@ def _try(bench: _Bench, rows: Mapping[str, int]) -> Trial:
 
 def _copy(bench: _Bench, table: str, count: int) -> int:
     """Copy about so many rows, from blocks all over the table; return how many they are."""
-    made = bench.conn.execute(_COLUMNS, [sql.Identifier(table).as_string(bench.conn)]).fetchall()
-    plain = {name for name, _, own in made if own}
-    names = [sql.Identifier(name) for name, _, _ in _live_columns(bench, table) if name in plain]
+    plain = {name for name, _, own in _columns(bench, bench.sent.schema, table) if own}
+    names = [sql.Identifier(name) for name, _, _ in _columns(bench, bench.plan.schema, table) if name in plain]
     columns = sql.SQL(", ").join(names)
     share = min(1.0, 1.2 * count / max(bench.rows[table], 1) + 0.0005)
     query = sql.SQL(
         "WITH copied AS (INSERT INTO {} ({}) SELECT {} FROM {} TABLESAMPLE SYSTEM ({}) LIMIT {} RETURNING 1)"
         " SELECT count(*) FROM copied"
     ).format(
-        sql.Identifier(table),
+        sql.Identifier(bench.sent.schema, table),
         columns,
         columns,
         sql.Identifier(bench.plan.schema, table),
@@ -277,13 +273,13 @@ def _copy(bench: _Bench, table: str, count: int) -> int:
 
 
 def _run(bench: _Bench, step: PlannedStep) -> Iterator[Cost]:
-    before = dict(bench.conn.execute(_FILES).fetchall())
+    before = dict(bench.conn.execute(_FILES, [bench.sent.schema]).fetchall())
     for statement in step.statements:
         with bench.conn.pipeline():
             _limit(bench)
             began = bench.sent.send(_NOW)
             bench.sent.run([statement])
-            ended, files = bench.sent.send(_NOW), bench.sent.send(_FILES)
+            ended, files = bench.sent.send(_NOW), bench.sent.send(_FILES, [bench.sent.schema])
         after: dict[int, int] = dict(files.fetchall())
         (start,), (end,) = began.fetchall()[0], ended.fetchall()[0]
         made = sum(after[file] for file in after.keys() - before.keys())

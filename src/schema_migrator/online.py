@@ -17,6 +17,7 @@ from schema_migrator import (
     conditions,
     copying,
     crew,
+    damage,
     database,
     fenced,
     indexes,
@@ -27,11 +28,12 @@ from schema_migrator import (
     swap,
     traces,
 )
+from schema_migrator.crew import Crew
 from schema_migrator.errors import NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator.pace import Pace
 from schema_migrator.traces import LEFTOVERS, ROWS
 
 if TYPE_CHECKING:
-    from schema_migrator.crew import Crew
     from schema_migrator.database import Connection
     from schema_migrator.plan import Online, Plan, PlannedStep
     from schema_migrator.reshape import Shape
@@ -50,8 +52,9 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
     not a trace is left. Raises those and what is retryable.
     """
     try:
-        live = _begin(work, plan, online, steps)
-        with crew.gathered(work) as those:
+        with crew.gathered(work) as conns:
+            live = _begin(work, plan, online, steps)
+            those = Crew(work=work, conns=conns, pace=Pace(work=work, online=online, live=live))
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
             old = _fill(those, live, online, columns)
             _settle(work, those, live, online, columns, old)
@@ -114,10 +117,12 @@ def _remove_one(work: Work, one: Leftover) -> None:
 def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> Live:
     """Carry on with what an earlier run has begun, or begin."""
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+        damage.assert_nothing_hidden(work.conn)
         live = shadow.look(work.conn, plan.schema, _shape(online))
         mine = [one for one in find(work.conn, plan.schema) if not one.finished]
         whole = live is not None and any(shadow.continues(work.conn, live, one) for one in mine)
     if live and whole:
+        conditions.assert_seen(work, online)
         return live
     _remove(work, mine)
     conditions.check(work, online)
@@ -141,7 +146,7 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
         shadow.build(conn, live, online, shape)
         shadow.watch(conn, live)
         swap.assert_alike(conn, swap.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
-        wrong = fenced.deviations(conn, shape.touched, shape.start)
+        wrong = fenced.deviations(conn, plan.schema, shape.touched, shape.start)
         if wrong:
             raise NotAsRehearsed(
                 f'the table "{online.table}" is not as the plan says and was left alone: {wrong}',
@@ -162,7 +167,7 @@ def _fill(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> Re
 
 def _settle(work: Work, those: Crew, live: Live, online: Online, columns: Sequence[str], old: Readers) -> None:
     """Catch up with the writers, and let the new table be as fit as a table is that has been in use for long."""
-    replay.drain(those, live, columns)
+    _drain(those, live, online, columns)
     _vacuum(those, live)
     proof.prove(those, live, _shape(online))
     _compare(those, live, _shape(online))
@@ -176,9 +181,19 @@ def _compare(those: Crew, live: Live, shape: Shape) -> None:
         swap.assert_alike(conn, swap.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
 
 
+def _drain(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> None:
+    """Replay until little is left. Raises TableChanged where the table was emptied, and logged rows with it."""
+    try:
+        replay.drain(those, live, columns)
+    except NotAsRehearsed:
+        with those.transaction(those.conns[0], live.schema):
+            swap.assert_same(those.conns[0], live, _shape(online))
+        raise
+
+
 def _vacuum(those: Crew, live: Live) -> None:
     conn, limits = those.conns[0], database.Limits(table_lock=0, statement=0)
-    with database.session(conn, live.schema, limits, name=those.work.lock.worker):
+    with database.session(conn, limits, name=those.work.lock.worker):
         conn.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(live.ours, ROWS)))
 
 
@@ -189,7 +204,7 @@ def _swap(
 
     def attempt() -> None:
         with database.translated(those.work.store, those.work.interrupt):
-            replay.drain(those, live, columns)
+            _drain(those, live, online, columns)
         locked.append(swap.swap(those.work, plan, online, steps, live, columns))
 
     fenced.retried(those.work, str(online.versions[-1]), [online.table], attempt)

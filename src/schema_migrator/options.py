@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from schema_migrator import sizes
 from schema_migrator.source import Store
 
 PREFIX = "SCHEMA_MIGRATOR_"
@@ -22,6 +26,22 @@ def _split_names(value: object) -> object:
         return value
     names = [name.strip() for text in texts for name in str(text).split(",")]
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _size(value: object, word: str = "") -> object:
+    """Return the bytes that a text says; the word is one that may stand in their place."""
+    if not isinstance(value, str) or (word and value == word):
+        return value
+    with suppress(ValueError):
+        if (count := sizes.parse(value)) > 0:
+            return count
+    raise PydanticCustomError("size", "a size such as 256MB" + (f", or {word}" if word else ""))
+
+
+def _limit(value: object) -> object:
+    """Return the bytes that a text says; `off` is no limit."""
+    found = _size(value, "off")
+    return None if found == "off" else found
 
 
 class _Given(BaseSettings):
@@ -86,7 +106,7 @@ class RunSettings(_Given):
         300,
         ge=0,
         validation_alias=f"{PREFIX}WAIT_TIMEOUT",
-        description="seconds to wait for the database, and for a step's table locks",
+        description="seconds to wait for the database, for a step's table locks, and while an online rewrite pauses",
     )
     lock_timeout: float = Field(
         600, ge=0, validation_alias=f"{PREFIX}LOCK_TIMEOUT", description="seconds to wait for another run"
@@ -139,7 +159,26 @@ class RunSettings(_Given):
         None,
         ge=1,
         validation_alias=f"{PREFIX}MAX_LOAD",
-        description="active sessions of others above which an online rewrite pauses; unset: no limit",
+        description="active sessions of others above which an online rewrite pauses (takes pg_read_all_stats);"
+        " unset: no limit",
+    )
+    max_replica_lag: Annotated[int | None, BeforeValidator(_limit)] = Field(
+        "256MB",  # type: ignore[assignment]  # validated like any other value
+        validation_alias=f"{PREFIX}MAX_REPLICA_LAG",
+        description="WAL that a replica may lack: while one lacks more, or our role cannot see it, an online rewrite"
+        " does not begin, or pauses; off: replicas are not watched",
+    )
+    ignore_replicas: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = Field(
+        (),
+        validation_alias=f"{PREFIX}IGNORE_REPLICAS",
+        description="replicas that do not count, by application_name or slot, separated by commas;"
+        " --ignore-replica repeats",
+    )
+    disk_free: Annotated[int | Literal["df"] | None, BeforeValidator(partial(_size, word="df"))] = Field(
+        None,
+        validation_alias=f"{PREFIX}DISK_FREE",
+        description="what is free on the server's disk, such as 500GB: an online rewrite that takes more is refused;"
+        " df: the server runs that program to tell; unset: nobody checks",
     )
     adopt: bool = Field(
         default=False,

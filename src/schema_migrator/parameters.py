@@ -6,7 +6,7 @@ import os
 import pwd
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from schema_migrator.options import SqlSettings
     from schema_migrator.settings import StoreSettings
 
-APPLICATION = f"schema-migrator/{__version__}"
+PROGRAM: LiteralString = "schema-migrator/"
+"""What the application_name of every session of this program begins with, whatever its version."""
+APPLICATION = f"{PROGRAM}{__version__}"
 # Attributes that the vendor's drivers (lib/pq, pgx) take and that mean nothing to libpq.
 _DRIVER_ONLY = frozenset({"binary_parameters", "default_query_exec_mode", "statement_cache_capacity"})
 # Where distributions keep the authorities that they trust; psycopg's own OpenSSL looks at none of these.

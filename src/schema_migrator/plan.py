@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal, assert_never
 
 from packaging.version import Version
 
-from schema_migrator import reshape, traces
+from schema_migrator import prediction, reshape, traces, vital
 from schema_migrator.errors import UnknownState
 from schema_migrator.source import UNVERSIONED
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
 
 if TYPE_CHECKING:
+    from schema_migrator.prediction import Predicted, Problem, Proof
     from schema_migrator.rehearsal import Rehearsal
     from schema_migrator.reshape import Shape
-    from schema_migrator.snapshot import Key, Snapshot
+    from schema_migrator.snapshot import Snapshot
     from schema_migrator.source import Source, Step, Store
     from schema_migrator.state import Sight, State
     from schema_migrator.statements import Statement
@@ -27,7 +29,7 @@ SMALL_TABLE_BYTES = 16 * 1024 * 1024
 """Up to this size a table's indexes are built in the step's transaction, in well under a second."""
 
 ONLINE_BYTES = 64 * 1024 * 1024
-"""From this size on a table is written anew online: about where a rewrite in place holds writers up for a second."""
+"""From this size on a table is rewritten online: about where a rewrite in place holds writers up for a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,28 +42,12 @@ class TableLock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
-    """What a step is compared with before it runs and before it is committed.
-
-    `touched` are the objects that the step changes, not the order of columns, which no step can put
-    right; `start` and `end` are the snapshots of them before and after. `dropped` are tables and columns
-    that go, and what hangs on them and is not among the `known` objects would go unseen.
-    """
-
-    touched: frozenset[Key]
-    start: Snapshot
-    end: Snapshot
-    dropped: frozenset[Key]
-    known: frozenset[Key]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
     """One step with the statements that are to run, and the way they will.
 
-    `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction. `resumed`: an
-    earlier run began it; `online`: it is a part of the plan's online rewrite. Without a rehearsal there are
-    no locks to take first and there is no proof.
+    `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction. `resumed`: an earlier
+    run or a person did a part of it; `online`: it is a part of the plan's online rewrite. Without a rehearsal there
+    are no locks to take first and there is no proof.
     """
 
     step: Step
@@ -80,7 +66,7 @@ class Online:
     """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
 
     `declined` says why it is not to be, `hindrances` why it cannot be: then there is no `shape`, and the steps run
-    as they stand. Where it was `asked` for, preflight refuses what hinders it.
+    as they stand. Where it was `asked` for, preflight refuses what hinders it. `forecast`: its files' bytes by a trial.
     """
 
     table: str
@@ -91,17 +77,18 @@ class Online:
     declined: str = ""
     hindrances: tuple[str, ...] = ()
     asked: bool = False
+    forecast: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The steps from a state to a target; none when there is nothing to do.
 
-    `setup`: the version tables and the first version row are written before. `adopt`: the version that
-    is recorded first, because the tables are of it. `rebuild`: invalid indexes that are built again before
-    anything else. `together`: all in one transaction, since nobody uses the store yet. `by_tool`: the
-    vendor's binary runs the steps that nobody began before. `online`: the rewrite of a large table, or why
-    it is not done online; `leftovers` are what earlier ones left.
+    `setup`: the version tables and the first version row are written before. `adopt`: the version that is recorded
+    first, because the tables are of it. `rebuild`: invalid indexes that are built again first. `together`: all in one
+    transaction, since nobody uses the store yet. `by_tool`: the vendor's binary runs the steps that nobody began
+    before. `online`: the rewrite of a large table, or why it is not done online; `leftovers`: what earlier ones left.
+    `problems`: changes made by hand that would make a step fail half way, or leave Temporal without what it needs.
     """
 
     store: Store
@@ -117,6 +104,7 @@ class Plan:
     by_tool: bool = False
     online: Online | None = None
     leftovers: tuple[Leftover, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -178,15 +166,14 @@ def build(
     _refuse(source, sight, target, database, adopt=wishes.adopt)
     fresh = isinstance(state, Absent) or (isinstance(state, At) and state.version == UNVERSIONED)
     start = UNVERSIONED if isinstance(state, Absent | Unknown) else state.version or UNVERSIONED
-    steps: list[PlannedStep] = []
-    previous = start
-    for step in source.steps:
-        if previous < step.version <= target:
-            untouched = not any(one.statements for one in steps)
-            steps.append(_planned(step, previous, state, None if fresh else knowledge, untouched=untouched))
-            previous = step.version
+    pending = [step for step in source.steps if start < step.version <= target]
+    known = None if fresh else knowledge
+    begun = state.remaining if isinstance(state, Between) else None
+    seen = prediction.predict(known.rehearsal, pending, known.live, begun) if known else ()
+    previous = [start, *(step.version for step in pending)]
+    steps = [_planned(*one, state, known) for one in zip_longest(pending, previous[:-1], seen)]
     unrecorded = isinstance(state, Unrecorded)
-    online = None if fresh or wishes.by_tool else _online(steps, state, knowledge, wishes)
+    online = None if wishes.by_tool else _online(steps, state, known, wishes, seen)
     apart = online.versions if online and online.shape else ()
     return Plan(
         store=source.store,
@@ -198,14 +185,21 @@ def build(
         adopt=next(step for step in source.steps if step.version == start) if unrecorded else None,
         together=fresh and not wishes.by_tool,
         steps=tuple(replace(one, online=one.step.version in apart) for one in steps),
-        rebuild=tuple(sight.facts.invalid) if knowledge else (),
+        rebuild=() if fresh or start > target else tuple(sight.facts.invalid),
         by_tool=wishes.by_tool,
         online=online,
         leftovers=traces.leftovers(sight.facts.leftovers, sight.facts.schema),
+        problems=vital.problems(known.rehearsal, known.live, seen, previous[-1]) if known else (),
     )
 
 
-def _online(steps: Sequence[PlannedStep], state: State, knowledge: Knowledge | None, wishes: Wishes) -> Online | None:
+def _online(
+    steps: Sequence[PlannedStep],
+    state: State,
+    knowledge: Knowledge | None,
+    wishes: Wishes,
+    seen: Sequence[Predicted],
+) -> Online | None:
     """Return the rewrite of a table among the pending steps that could be online."""
     if knowledge is None or not steps:
         return None
@@ -218,6 +212,10 @@ def _online(steps: Sequence[PlannedStep], state: State, knowledge: Knowledge | N
     skipping = steps[0].resumed and len(steps[0].statements) != len(steps[0].step.statements) - done
     strange = f"the state of step {steps[0].step.version}, half-applied out of order"
     shape = strange if skipping else reshape.shape(knowledge.rehearsal, found, knowledge.live)
+    if not isinstance(shape, str):
+        those = [one for one in seen if one.version in {step.version for step in found.steps}]
+        start, end = those[0].start.only(shape.touched), those[-1].end.only(shape.touched)
+        shape = replace(shape, start=start, end=end)
     declined = _declined(table.size, wishes.rewrite)
     hindrances = () if declined else (*table.hindrances, *([shape] if isinstance(shape, str) else []))
     return Online(
@@ -266,22 +264,21 @@ def _refuse(source: Source, sight: Sight, target: Version, database: str, *, ado
 
 
 def _planned(
-    step: Step, previous: Version, state: State, knowledge: Knowledge | None, *, untouched: bool
+    step: Step, previous: Version, seen: Predicted | None, state: State, knowledge: Knowledge | None
 ) -> PlannedStep:
-    """Return a step as it will run; `untouched`: the tables are still as they were looked at when it begins."""
+    """Return a step as it will run."""
     resumed = isinstance(state, Between) and state.step == step.version
-    indexes = state.remaining if isinstance(state, Between) and resumed else range(len(step.statements))
-    statements = tuple(step.statements[index] for index in indexes)
-    if knowledge is None:
-        return PlannedStep(step=step, previous=previous, statements=statements)
+    if knowledge is None or seen is None:
+        indexes = state.remaining if isinstance(state, Between) and resumed else range(len(step.statements))
+        return PlannedStep(step=step, previous=previous, statements=tuple(step.statements[one] for one in indexes))
+    statements = tuple(step.statements[index] for index in seen.remaining)
     rehearsal, tables = knowledge.rehearsal, knowledge.tables
     locks = tuple(
         TableLock(table=table, mode=mode, size=tables[table].size if table in tables else 0)
         for table, mode in rehearsal.altered(step, previous).items()
-        if table in knowledge.live.tables or not resumed
+        if table in seen.start.tables
     )
     large = any(lock.size > SMALL_TABLE_BYTES for lock in locks)
-    touched = rehearsal.unordered().touched(step.version)
     return PlannedStep(
         step=step,
         previous=previous,
@@ -289,12 +286,6 @@ def _planned(
         locks=locks,
         rewrites=tuple(sorted(rehearsal.rewrites(step.version).keys() & {lock.table for lock in locks})),
         concurrently=large and any(statement.concurrent for statement in statements),
-        resumed=resumed,
-        proof=Proof(
-            touched=touched,
-            start=(knowledge.live if untouched else rehearsal.after[previous]).only(touched),
-            end=rehearsal.after[step.version].only(touched),
-            dropped=rehearsal.dropped(step.version),
-            known=rehearsal.known,
-        ),
+        resumed=resumed or len(statements) < len(step.statements),
+        proof=seen.proof,
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from schema_migrator.conditions_report import checks_json, checks_text
 from schema_migrator.estimate import CONCURRENT_FACTOR, held_up_by
 from schema_migrator.outlook import BRIEF
 from schema_migrator.plan import ONLINE_BYTES
 from schema_migrator.report import recorded_version, state_name, table
+from schema_migrator.sizes import text as _size_text
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from schema_migrator.plan import Online, Plan, PlannedStep
     from schema_migrator.traces import Leftover
 
-_KILO = 1024
 _MINUTE = 60
 _LONG_SECONDS = 600
 _TENTHS_BELOW = 10
@@ -90,7 +91,7 @@ def _online(found: Online, seen: Foresight) -> dict[str, Any]:
         "declined": found.declined or None,
         "hindrances": list(found.hindrances),
         "cannot_begin_now": seen.obstacle or None,
-        "disk_free_bytes": seen.free,
+        "checks": checks_json(found, *seen.found) if seen.found else None,
         "estimate": _estimate_json(seen.outlook.online),
     }
 
@@ -217,6 +218,7 @@ def _reasons(outlook: Outlook) -> list[tuple[str, str]]:
 def _online_notes(seen: Foresight) -> list[str]:
     found = seen.plan.online
     notes = [] if found is None else [_why_not(found) if found.shape is None else _how(found, seen)]
+    notes += checks_text(found, *seen.found) if found is not None and seen.found else []
     notes += [f"it cannot begin just now: {seen.obstacle}"] if seen.obstacle else []
     return notes + [_left(one) for one in seen.begun] + [_kept(one) for one in seen.plan.leftovers if one.kept]
 
@@ -233,8 +235,8 @@ def _why_not(found: Online) -> str:
 
 
 def _how(found: Online, seen: Foresight) -> str:
-    cost, free = seen.outlook.online, "" if seen.free is None else f" of {_size_text(seen.free)} that are free"
-    taken = f"it takes {_span(cost.seconds)} and {_size_text(cost.disk)} of disk{free}" if cost else "see below"
+    cost = seen.outlook.online
+    taken = f"it takes {_span(cost.seconds)} and {_size_text(cost.disk)} of disk" if cost else "see below"
     instead = "" if found.rewrites == 1 else f", once instead of {found.rewrites} times"
     return (
         f"online: for {_steps_of(found)} {found.table} ({_size_text(found.size)}) is written anew beside the one in use"
@@ -284,12 +286,3 @@ def _about(span: Span, unit: str, factor: float) -> str:
 
 def _short(count: float) -> str:
     return f"{count:.1f}" if count < _TENTHS_BELOW else f"{count:.0f}"
-
-
-def _size_text(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < _KILO:
-            return f"{value:.0f} {unit}"
-        value /= _KILO
-    return f"{value:.1f} GB"

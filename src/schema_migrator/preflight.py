@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import logs
+from schema_migrator import database, dependents, logs
 from schema_migrator.errors import PreflightFailed
+from schema_migrator.prediction import REPAIR, Problem
 
 if TYPE_CHECKING:
     from schema_migrator.database import Connection
@@ -26,43 +27,6 @@ LEFT JOIN pg_catalog.pg_available_extensions e ON e.name = 'btree_gin'
 LEFT JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version
 WHERE r.rolname = current_user
 """
-# What DROP COLUMN and DROP TABLE take along without CASCADE (PostgreSQL: ALTER TABLE, DROP COLUMN).
-_DEPENDENTS = """
-WITH dropped AS (
-  SELECT t.oid, t.relname::text AS name, a.attnum, d.attname IS NULL AS whole
-  FROM unnest(%s::text[], %s::text[]) AS d(relname, attname)
-  JOIN pg_catalog.pg_class t ON t.relname = d.relname
-  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace AND n.nspname = %s
-  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = d.attname
-), hanging AS (
-  SELECT d.name, p.classid, p.objid FROM dropped d JOIN pg_catalog.pg_depend p
-    ON p.refobjid = d.oid AND p.refclassid = 'pg_catalog.pg_class'::regclass
-  WHERE p.deptype = 'a' AND (d.whole OR p.refobjsubid = d.attnum)
-)
-SELECT 'index', h.name, i.relname::text FROM hanging h JOIN pg_catalog.pg_class i ON i.oid = h.objid
-WHERE h.classid = 'pg_catalog.pg_class'::regclass AND i.relkind = 'i'
-UNION SELECT 'constraint', h.name, c.conname::text FROM hanging h JOIN pg_catalog.pg_constraint c ON c.oid = h.objid
-WHERE h.classid = 'pg_catalog.pg_constraint'::regclass AND c.contype <> 'n'
-UNION SELECT 'statistics', h.name, s.stxname::text FROM hanging h
-JOIN pg_catalog.pg_statistic_ext s ON s.oid = h.objid WHERE h.classid = 'pg_catalog.pg_statistic_ext'::regclass
-UNION SELECT 'column', d.name, a.attname::text FROM dropped d
-JOIN pg_catalog.pg_attribute a ON a.attrelid = d.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE d.whole
-UNION SELECT 'rule', h.name, r.rulename::text FROM hanging h JOIN pg_catalog.pg_rewrite r ON r.oid = h.objid
-WHERE h.classid = 'pg_catalog.pg_rewrite'::regclass
-UNION SELECT 'policy', h.name, p.polname::text FROM hanging h JOIN pg_catalog.pg_policy p ON p.oid = h.objid
-WHERE h.classid = 'pg_catalog.pg_policy'::regclass
-UNION SELECT 'trigger', h.name, g.tgname::text FROM hanging h JOIN pg_catalog.pg_trigger g ON g.oid = h.objid
-WHERE h.classid = 'pg_catalog.pg_trigger'::regclass AND NOT g.tgisinternal
-"""
-_DROPS = {
-    "index": "DROP INDEX {name};",
-    "column": "ALTER TABLE {table} DROP COLUMN {name};",
-    "constraint": "ALTER TABLE {table} DROP CONSTRAINT {name};",
-    "rule": "DROP RULE {name} ON {table};",
-    "policy": "DROP POLICY {name} ON {table};",
-    "statistics": "DROP STATISTICS {name};",
-    "trigger": "DROP TRIGGER {name} ON {table};",
-}
 _LONG_TRANSACTIONS = """
 SELECT pid, usename::text, coalesce(application_name, ''),
   round(extract(epoch FROM clock_timestamp() - xact_start))::int
@@ -70,14 +34,6 @@ FROM pg_catalog.pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
   AND xact_start < clock_timestamp() - make_interval(secs => %s)
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """Something that is missing, and what to do about it, a line each."""
-
-    found: str
-    remedy: str
 
 
 _READ_ONLY = Problem(
@@ -96,17 +52,19 @@ class ExtensionRights:
 
 
 def check(conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *, verify: bool) -> None:
-    """Raise PreflightFailed naming everything that would stop a plan with something to do.
+    """Raise PreflightFailed naming everything that would stop a plan, and for an empty one what Temporal lacks.
 
     `verify`: the run ends with a rehearsal, which needs a right of its own.
     """
-    if plan.empty:
+    if plan.empty and not facts.keyless:
         return
     rights = _extension_rights(conn) if _needs_btree_gin(plan) and not facts.btree_gin else None
     pooled = conn.info.backend_pid != facts.pid and settings.sql.direct_host is None
-    found = [*problems(plan, facts, rights, pooled=pooled), *_dependents(conn, plan)]
-    if verify and not facts.may_create_schema:
-        found.append(_no_scratch_schema(facts, plan.database))
+    found = [*problems(plan, facts, rights, pooled=pooled), *dependents.find(conn, plan)]
+    if verify and (plan.steps or plan.setup or plan.adopt) and not facts.may_create_schema:
+        problem = _no_scratch_schema(facts, plan.database)
+        remedy = f"{problem.remedy} or go without proof and without online rewrites: --no-verify"
+        found.append(replace(problem, remedy=remedy))
     if found:
         raise PreflightFailed(
             f'role "{facts.role}" cannot migrate database "{plan.database}"',
@@ -120,7 +78,8 @@ def check(conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *
 
 def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled: bool) -> tuple[Problem, ...]:
     """Return everything that would stop the plan."""
-    found = [*_server(facts), *_schema(plan, facts), *_ownership(facts)]
+    found = [] if plan.empty else [*_server(facts), *_schema(plan, facts), *_ownership(facts)]
+    found += [*plan.problems, *_keys(plan, facts)]
     if rights is not None:
         found += _extension(plan, facts, rights)
     if plan.online is not None and plan.online.asked:
@@ -151,31 +110,18 @@ def cannot_rehearse(facts: Facts, database: str) -> Problem:
 def _no_scratch_schema(facts: Facts, database: str) -> Problem:
     return Problem(
         found=f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{database}")',
-        remedy=f"as its owner run: GRANT CREATE ON DATABASE {_quoted(database)} TO {_quoted(facts.role)};"
-        " or go without proof and without online rewrites: --no-verify",
+        remedy=f"as its owner run: GRANT CREATE ON DATABASE {_quoted(database)} TO {_quoted(facts.role)};",
     )
 
 
-def _dependents(conn: Connection, plan: Plan) -> list[Problem]:
-    """Find what is not the vendor's and would silently go with a column or a table that a step drops."""
-    found = []
-    for step in plan.steps:
-        if step.proof is None or not step.proof.dropped:
-            continue
-        dropped = sorted(step.proof.dropped)
-        tables = [key.parent or key.name for key in dropped]
-        columns = [key.name if key.parent else None for key in dropped]
-        rows = conn.execute(_DEPENDENTS, [tables, columns, plan.schema]).fetchall()
-        strange = {(kind, table, name) for kind, table, name in rows if (kind, table, name) not in step.proof.known}
-        found += [
-            Problem(
-                found=f'step {step.step.version} drops what your {kind} "{name}" on "{table}" hangs on',
-                remedy="if it may go, drop it yourself first: "
-                + _DROPS[kind].format(table=_quoted(table), name=_quoted(name)),
-            )
-            for kind, table, name in sorted(strange)
-        ]
-    return found
+def _keys(plan: Plan, facts: Facts) -> list[Problem]:
+    """Name the tables without a primary key, as an interrupted pg_restore leaves them."""
+    said = " ".join(problem.found for problem in plan.problems)
+    return [
+        Problem(found=f'the table "{name}" has no primary key, and Temporal cannot work without it', remedy=REPAIR)
+        for name in facts.keyless
+        if f"the constraint {name}." not in said
+    ]
 
 
 def _server(facts: Facts) -> list[Problem]:
@@ -252,11 +198,10 @@ def _needs_btree_gin(plan: Plan) -> bool:
 
 
 def _extension_rights(conn: Connection) -> ExtensionRights:
-    row = conn.execute(_EXTENSION).fetchone()
-    available, trusted, superuser = row or (False, False, False)
+    ((available, trusted, superuser),) = database.ask(conn, _EXTENSION)
     return ExtensionRights(available=available, trusted=trusted, superuser=superuser)
 
 
 def _warn_of_long_transactions(conn: Connection) -> None:
-    for pid, role, application, seconds in conn.execute(_LONG_TRANSACTIONS, [_LONG_SECONDS]).fetchall():
+    for pid, role, application, seconds in database.ask(conn, _LONG_TRANSACTIONS, [_LONG_SECONDS]):
         logs.logger().warning("transaction.long", pid=pid, role=role, application=application, seconds=seconds)

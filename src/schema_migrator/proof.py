@@ -1,8 +1,20 @@
 """Proof that the copy holds every row as it is: without it the table that it replaces is never given up.
 
-Both tables are read anew, a part at a time under one snapshot each. A row that differs there has changed since it was
-copied, and then the log has its key: whatever else differs is an error. The rows are looked for in two ways, by
-their keys and as they lie on the disk: what a damaged index does not lead to would else be missing unseen.
+A damaged index must not hide a row from the proof, nor from what comes after it. So the live table is read as it
+lies on the disk, a range of pages at a time under one snapshot each, and of every row there
+
+1. the primary key's index leads, by the row's key, to this row and to no other: there are no two rows of one key, and
+   the replays that follow, which look rows up by key, find every row that is there;
+2. the copy has a row of the same key with the same bytes in every column that stays, or the log has its key: then the
+   row has changed since it was copied, and is replayed before the swap.
+
+By 1 and 2 no two rows of the table have their like in one row of the copy. So the copy has at least as many rows as the
+table, keys in the log left out on both sides; when both are counted under one snapshot and are as many, the copy has
+none too many. The count comes last: a key that is not in the log then has not changed during all of the proof, so that
+what was seen of its row under an earlier snapshot still holds.
+
+The planner is not trusted with "as it lies". A subquery with OFFSET 0 leaves no index of the live table anything to be
+useful for, and the plan is looked at before the result is believed.
 """
 
 from __future__ import annotations
@@ -13,14 +25,14 @@ from typing import TYPE_CHECKING, LiteralString, NoReturn
 
 from psycopg import sql
 
-from schema_migrator import copying, logs, shadow, swap
+from schema_migrator import damage, database, logs, plans, shadow, swap
+from schema_migrator.damage import Fault
 from schema_migrator.errors import NotAsRehearsed
 from schema_migrator.shadow import listed, places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from schema_migrator.copying import Batch
     from schema_migrator.crew import Crew
     from schema_migrator.database import Connection
     from schema_migrator.reshape import Shape
@@ -29,84 +41,156 @@ if TYPE_CHECKING:
 _PAGES = 8192
 _FIRST_WITH_RANGES = 140000  # before, PostgreSQL read the whole table for each range of pages
 _END = "(4294967295,0)"
-# Bytes are compared, not values: json knows no equality, and 1.0 is not 1.00.
-_DIFFERING: LiteralString = """
-SELECT count(*) FROM (
-  SELECT {key}, here, there, l *<> s AS differs
-  FROM (SELECT {columns}, true AS here FROM {live} WHERE {within}) l
-  FULL JOIN (SELECT {columns}, true AS there FROM {shadow} WHERE {within}) s USING ({key})
-) pairs
-WHERE (here IS NULL OR there IS NULL OR differs) AND ({key}) NOT IN (SELECT {key} FROM {ours}.log)
+# Bytes are compared, not values: json knows no equality, and 1.0 is not 1.00. Of the log only what is needed is looked
+# at, hashed, after the rows: a condition on each row would read all of the log for each.
+_CHECK: LiteralString = """
+SELECT f.schema_migrator_key, f.schema_migrator_place::text, f.schema_migrator_led::text[], f.schema_migrator_same,
+  f.schema_migrator_copied
+FROM (
+  SELECT {of_l}, {texts} AS schema_migrator_key, l.schema_migrator_place, d.schema_migrator_led,
+    d.schema_migrator_same, s.schema_migrator_copied,
+    d.schema_migrator_led IS DISTINCT FROM ARRAY[l.schema_migrator_place]
+      OR d.schema_migrator_same IS NOT TRUE AS schema_migrator_astray
+  FROM (
+    SELECT lying.ctid AS schema_migrator_place, {columns} FROM {live} lying
+    WHERE lying.ctid >= {start} AND lying.ctid < {end} OFFSET 0
+  ) l
+  CROSS JOIN LATERAL (
+    SELECT array_agg(x.schema_migrator_place) AS schema_migrator_led,
+      bool_and(({of_x}) = ({of_l})) AS schema_migrator_same
+    FROM (
+      SELECT led.ctid AS schema_migrator_place, {of_led} FROM {live} led
+      WHERE ({of_led}) >= ({of_l}) AND ({of_led}) <= ({of_l}) ORDER BY {of_led} LIMIT 2
+    ) x
+  ) d
+  LEFT JOIN LATERAL (
+    SELECT true AS schema_migrator_copied, {columns} FROM {shadow} copied WHERE ({of_copied}) = ({of_l}) OFFSET 0
+  ) s ON true
+  WHERE d.schema_migrator_led IS DISTINCT FROM ARRAY[l.schema_migrator_place] OR d.schema_migrator_same IS NOT TRUE
+    OR s.schema_migrator_copied IS NULL OR ROW({columns_l})::record *<> ROW({columns_s})::record
+  OFFSET 0
+) f LEFT JOIN (SELECT DISTINCT true AS schema_migrator_logged, {key} FROM {ours}.log) g ON ({of_g}) = ({of_f})
+WHERE f.schema_migrator_astray OR g.schema_migrator_logged IS NULL
+LIMIT 1
 """
-_UNFOUND: LiteralString = """
-SELECT count(*) FROM {live} l
-WHERE l.ctid >= %s::tid AND l.ctid < %s::tid AND ({of_l}) NOT IN (SELECT {key} FROM {ours}.log)
-  AND NOT EXISTS (SELECT FROM {shadow} s WHERE ({of_s}) = ({of_l}))
+# The places are counted, else an index alone could answer.
+_COUNTED: LiteralString = """
+(SELECT count(l.schema_migrator_place) FROM (SELECT {alias}.ctid AS schema_migrator_place, {key} FROM {table} {alias}
+  OFFSET 0) l WHERE NOT EXISTS (SELECT FROM {ours}.log g WHERE ({of_g}) = ({of_l})))
+"""
+_SURPLUS: LiteralString = """
+SELECT {texts} FROM (SELECT copied.ctid AS schema_migrator_place, {key} FROM {shadow} copied OFFSET 0) s
+WHERE NOT EXISTS (SELECT FROM {ours}.log g WHERE ({of_g}) = ({of_s}))
+  AND NOT EXISTS (SELECT FROM (SELECT lying.ctid AS schema_migrator_place, {key} FROM {live} lying OFFSET 0) l
+    WHERE ({of_l}) = ({of_s}) AND l.schema_migrator_place IS NOT NULL)
+LIMIT 1
 """
 _SIZE = "SELECT pg_relation_size(%s) / current_setting('block_size')::int"
+_Ends = tuple[str, str]
 
 
 def prove(crew: Crew, live: Live, shape: Shape) -> None:
-    """Compare all rows. Raises NotAsRehearsed where one is missing, too many or not the same, and TableChanged."""
-    started = time.monotonic()
-    columns = shadow.columns(crew.conns[0], live, shape, computed=True)
-    checks = [partial(_compare, crew, live, columns, batch) for batch in _batches(crew.conns[0], live)]
-    checks += [partial(_search, crew, live, *ends) for ends in _stretches(crew.conns[0], live)]
+    """Compare all rows. Raises NotAsRehearsed where one is missing, too many, not the same or not led to.
 
-    def run(conn: Connection, check: Callable[[Connection], int]) -> None:
-        if wrong := check(conn):
-            _refuse(crew, conn, live, shape, wrong)
+    Raises TableChanged where the table was emptied or altered.
+    """
+    started, first = time.monotonic(), crew.conns[0]
+    columns = shadow.columns(first, live, shape, computed=True)
+    stretches = _stretches(first, live)
+
+    def check(conn: Connection, ends: _Ends) -> None:
+        if fault := _check(crew, conn, live, columns, ends):
+            _refuse(crew, conn, live, shape, damage.refusal(live, fault))
 
     def tell(done: int) -> None:
-        logs.logger().info("online.proving", table=live.table, parts=done, of=len(checks))
+        logs.logger().info("online.proving", table=live.table, parts=done, of=len(stretches))
 
-    crew.share(checks, run, tell)
+    crew.share(stretches, check, tell)
+    logs.logger().info("online.counting", table=live.table)
+    crew.share([shape], partial(_count, crew, live), tell)
     logs.logger().info("online.proved", table=live.table, seconds=round(time.monotonic() - started, 1))
 
 
-def _refuse(crew: Crew, conn: Connection, live: Live, shape: Shape, wrong: int) -> NoReturn:
-    """Say why rows differ: the table was changed as a whole, or the copy is wrong."""
+def _refuse(crew: Crew, conn: Connection, live: Live, shape: Shape, error: NotAsRehearsed) -> NoReturn:
+    """Say why rows differ: the table was changed as a whole, or something is damaged."""
     with crew.transaction(conn, live.schema):
         swap.assert_same(conn, live, shape)
-    raise NotAsRehearsed(
-        f'{wrong} rows of the copy of "{live.table}" are not as in the table, which was left alone',
-        hint="look for damaged indexes (amcheck, REINDEX); migrate --rewrite in-place does without a copy",
+    raise error
+
+
+def _check(crew: Crew, conn: Connection, live: Live, columns: Sequence[str], ends: _Ends) -> Fault | None:
+    """Return the first fault among the rows between two places."""
+    start, end = map(_tid, ends)
+    aliases: tuple[LiteralString, ...] = ("f", "g", "l", "x", "led", "copied")
+    query = sql.SQL(_CHECK).format(
+        **places(live),
+        **{f"of_{alias}": listed(live.key_names, alias) for alias in aliases},
+        columns=listed(columns),
+        columns_l=listed(columns, "l"),
+        columns_s=listed(columns, "s"),
+        texts=damage.texts(live, "l"),
+        start=start,
+        end=end,
     )
+    with crew.transaction(conn, live.schema), database.planner(conn, seqscan="off", bitmapscan="off", nestloop="off"):
+        damage.assert_nothing_hidden(conn)
+        primary, _ = shadow.primary(conn, live)
+        plans.assert_scans(conn, live, query, {"lying": plans.PHYSICAL, "led": primary})
+        row = conn.execute(query).fetchone()
+    return _fault(*row) if row else None
 
 
-def _compare(crew: Crew, live: Live, columns: Sequence[str], batch: Batch, conn: Connection) -> int:
-    condition, values = copying.within(live, batch)
-    query = sql.SQL(_DIFFERING).format(**places(live), columns=listed(columns), within=condition)
-    with crew.transaction(conn, live.schema):
-        conn.execute("SET LOCAL enable_seqscan = off")
-        row = conn.execute(query, [*values, *values]).fetchone()
-    return int(row[0]) if row else 0
+def _fault(key: list[str], place: str, led: list[str] | None, same: bool | None, copied: bool | None) -> Fault:  # noqa: FBT001 - a row's
+    """Say what is wrong with a row: with how it is led to, which may be why its copy is wrong, before its copy."""
+    others = [one for one in led or () if one != place]
+    if not led:
+        return Fault(what=damage.UNLED, key=tuple(key), places=(place,))
+    if others or not same:
+        return Fault(what=damage.DOUBLED if same else damage.MISLED, key=tuple(key), places=(place, *others))
+    return Fault(what=damage.DIFFERS if copied else damage.MISSING, key=tuple(key), places=(place,))
 
 
-def _search(crew: Crew, live: Live, start: str, end: str, conn: Connection) -> int:
-    with crew.transaction(conn, live.schema):
-        # The table is read as it lies there, whatever the role's own settings are; keys are looked up in the copy.
-        for method, on in (("seqscan", "on"), ("tidscan", "on"), ("hashjoin", "off"), ("mergejoin", "off")):
-            conn.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(f"enable_{method}"), sql.SQL(on)))
-        of_l, of_s = listed(live.key_names, "l"), listed(live.key_names, "s")
-        query = sql.SQL(_UNFOUND).format(**places(live), of_l=of_l, of_s=of_s)
-        row = conn.execute(query, [start, end]).fetchone()
-    return int(row[0]) if row else 0
+def _count(crew: Crew, live: Live, conn: Connection, shape: Shape) -> None:
+    """Count the rows of both tables. Raises NotAsRehearsed where they are not as many."""
+    with crew.transaction(conn, live.schema), database.planner(conn, nestloop="off"):
+        damage.assert_nothing_hidden(conn)
+        query = sql.SQL("SELECT {} AS live, {} AS copied").format(_counted(live, "lying"), _counted(live, "copied"))
+        plans.assert_scans(conn, live, query, {"lying": plans.PHYSICAL, "copied": plans.PHYSICAL})
+        here, there = conn.execute(query).fetchone() or (None, None)
+        if here == there:
+            return
+        fault = _surplus(conn, live) or damage.twins(conn, live)
+    said = f'the copy of "{live.table}" has {there} rows, expected {here}; the table was not replaced and is as before'
+    hint = "check both with amcheck (bt_index_check, verify_heapam), REINDEX the table, then run this again"
+    _refuse(crew, conn, live, shape, damage.refusal(live, fault) if fault else NotAsRehearsed(said, hint=hint))
 
 
-def _batches(conn: Connection, live: Live) -> list[Batch]:
-    """Return batches that leave no key out, whatever the list of those that were copied says."""
-    found = [batch for batch, _ in copying.batches(conn, live)]
-    ends = [batch.upto for batch in found if batch.upto is not None]
-    return [
-        copying.Batch(number=number, after=after, upto=upto)
-        for number, (after, upto) in enumerate(zip([None, *ends], [*ends, None], strict=True))
-    ]
+def _counted(live: Live, alias: LiteralString) -> sql.Composed:
+    known = places(live)
+    of_g, of_l = listed(live.key_names, "g"), listed(live.key_names, "l")
+    table = known["live" if alias == "lying" else "shadow"]
+    return sql.SQL(_COUNTED).format(**known, alias=sql.SQL(alias), table=table, of_g=of_g, of_l=of_l)
 
 
-def _stretches(conn: Connection, live: Live) -> list[tuple[str, str]]:
+def _surplus(conn: Connection, live: Live) -> Fault | None:
+    """Return a row of the copy that the table does not have; slow."""
+    aliases: tuple[LiteralString, ...] = ("g", "l", "s")
+    query = sql.SQL(_SURPLUS).format(
+        **places(live),
+        **{f"of_{alias}": listed(live.key_names, alias) for alias in aliases},
+        texts=damage.texts(live, "s"),
+    )
+    row = conn.execute(query).fetchone()
+    return Fault(what=damage.SURPLUS, key=tuple(row[0])) if row else None
+
+
+def _tid(place: str) -> sql.Composed:
+    return sql.SQL("{}::tid").format(sql.Literal(place))
+
+
+def _stretches(conn: Connection, live: Live) -> list[_Ends]:
     """Return stretches of the table's file, each from one place (inclusive) to another (exclusive)."""
-    row = conn.execute(_SIZE, [live.oid]).fetchone()
-    pages = row[0] if row and conn.info.server_version >= _FIRST_WITH_RANGES else 0
+    row = database.ask(conn, _SIZE, [live.oid])
+    pages = row[0][0] if row and conn.info.server_version >= _FIRST_WITH_RANGES else 0
     starts = [f"({page},0)" for page in range(0, max(pages, 1), _PAGES)]
     return list(zip(starts, [*starts[1:], _END], strict=True))

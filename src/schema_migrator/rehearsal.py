@@ -20,14 +20,13 @@ from psycopg import sql
 from schema_migrator import database, snapshot
 from schema_migrator.database import Batch
 from schema_migrator.errors import MigratorError
-from schema_migrator.snapshot import Key
 from schema_migrator.source import UNVERSIONED
 
 if TYPE_CHECKING:
     from psycopg import Cursor
 
     from schema_migrator.database import Connection
-    from schema_migrator.snapshot import Snapshot
+    from schema_migrator.snapshot import Key, Snapshot
     from schema_migrator.source import Source, Step
 
     _Answers = tuple[Cursor[Any], Cursor[Any]]
@@ -35,14 +34,13 @@ if TYPE_CHECKING:
 PREFIX = "schema_migrator_rehearsal_"
 """Prefix of the scratch schema's name; the rest is random."""
 
-_LIMITS = database.Limits(table_lock=1, statement=60)
 # What an event trigger of the user's own writes down about our DDL rolls back with the rest.
 _STRONG_LOCKS = """
 SELECT c.oid::regclass::text, l.mode FROM pg_catalog.pg_locks l
 JOIN pg_catalog.pg_class c ON c.oid = l.relation
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode <> 'AccessShareLock'
-  AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', current_schema())
+  AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', %s)
   AND NOT (l.mode IN ('RowShareLock', 'RowExclusiveLock')
     AND EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D'))
 """
@@ -50,7 +48,8 @@ _BODIES = """
 SELECT c.relname::text, c.relfilenode, (
   SELECT json_object_agg(a.attname, a.attnum) FROM pg_catalog.pg_attribute a
   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
-FROM pg_catalog.pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relkind = 'r'
 """
 
 
@@ -94,10 +93,9 @@ class Rehearsal:
         )
 
     def touched(self, version: Version) -> frozenset[Key]:
-        """Return the objects that some statement of the step to a version changes, and their tables."""
+        """Return the objects that some statement of the step to a version changes."""
         pairs = pairwise(self.within[version])
-        keys = frozenset(key for one, other in pairs for key in snapshot.changed(one, other))
-        return keys | {Key("table", "", table) for key in keys if (table := snapshot.table_of(key))}
+        return frozenset(key for one, other in pairs for key in snapshot.changed(one, other))
 
     def rewrites(self, version: Version, *, start: int = 0) -> dict[str, int]:
         """Return how often the step to a version writes a table anew, from one of its statements on."""
@@ -145,10 +143,10 @@ def rehearse(
             [*_run(sent, step, each=step.version in closely, looked=only in (None, step.version))] for step in steps
         ]
         assert_harmless(sent)
-    before, body = _read(start)
+    before, body = _read(start, sent.schema)
     after, within, bodies = {UNVERSIONED: before}, {}, {}
     for step, answers in zip(steps, asked, strict=True):
-        taken = [(before, body), *map(_read, answers)]
+        taken = [(before, body), *(_read(answer, sent.schema) for answer in answers)]
         within[step.version] = tuple(one for one, _ in taken)
         bodies[step.version] = tuple(one for _, one in taken)
         before, body = taken[-1]
@@ -166,13 +164,13 @@ def _run(sent: Batch, step: Step, *, each: bool, looked: bool) -> Iterator[_Answ
 
 
 def _look(sent: Batch) -> _Answers:
-    return sent.send(snapshot.QUERY), sent.send(_BODIES)
+    return sent.send(snapshot.QUERY, [sent.schema]), sent.send(_BODIES, [sent.schema])
 
 
-def _read(answers: _Answers) -> tuple[Snapshot, dict[str, Body]]:
+def _read(answers: _Answers, schema: str) -> tuple[Snapshot, dict[str, Body]]:
     taken, bodies = answers
     found = {name: Body(file=file, columns=columns or {}) for name, file, columns in bodies.fetchall()}
-    return snapshot.read(taken), found
+    return snapshot.read(taken, schema), found
 
 
 @contextmanager
@@ -183,17 +181,16 @@ def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
     psycopg's `transaction()` knows nothing of the open one, and would commit it.
     """
     name = PREFIX + secrets.token_hex(8)
-    scratch = sql.Identifier(name)
+    scratch, path = sql.Identifier(name), f"{name}, pg_catalog, pg_temp"
     try:
-        with database.batch(conn) if piped else nullcontext(Batch(conn)) as sent:
+        with database.batch(conn, name, path) if piped else nullcontext(Batch(conn, name, path)) as sent:
             sent.send("BEGIN ISOLATION LEVEL READ COMMITTED")
-            database.configure(conn, None, _LIMITS, f"{database.APPLICATION} rehearsal")
+            database.configure(conn, database.LOOK, f"{database.APPLICATION} rehearsal")
             sent.send(sql.SQL("CREATE SCHEMA {}").format(scratch))
             # The DO blocks of visibility 1.13 and 1.14 look a table up in pg_class by its name alone; this view
-            # keeps them from finding the live one. pg_catalog must be named, else it would come first.
+            # keeps them from finding the live one. The path names pg_catalog, which would otherwise come first.
             view = "CREATE VIEW {}.pg_class AS SELECT * FROM pg_catalog.pg_class WHERE relnamespace = {}::regnamespace"
             sent.send(sql.SQL(view).format(scratch, sql.Literal(name)))
-            sent.send(sql.SQL("SET LOCAL search_path = {}, pg_catalog").format(scratch))
             yield sent
     finally:
         with suppress(psycopg.Error):  # a lost connection is rolled back by the server
@@ -202,7 +199,7 @@ def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
 
 def assert_harmless(sent: Batch) -> None:
     """Raise MigratorError where anything but reading was done to a table outside the scratch schema."""
-    locked = sent.send(_STRONG_LOCKS).fetchall()
+    locked = sent.send(_STRONG_LOCKS, [sent.schema]).fetchall()
     if locked:
         raise MigratorError(
             f"the rehearsal locked {locked[0][0]} ({locked[0][1]}) outside its scratch schema and was rolled back",

@@ -2,6 +2,9 @@
 
 One statement takes keys from the log and their rows from the live table, under one snapshot: a change that is
 logged is one that it sees, and one that it does not see is logged and comes later. So the order does not matter.
+
+Rows are looked up by the primary key's index, after the proof too. So the log also says of each key whether its row is
+to be there: an index that does not lead to a row must not have it deleted from the copy.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator import logs
+from schema_migrator import damage, database, logs
+from schema_migrator.damage import Fault
 from schema_migrator.errors import TableLockTimeout
 from schema_migrator.shadow import listed, places
 
@@ -25,40 +29,74 @@ if TYPE_CHECKING:
 LITTLE = 100
 """Keys that may be left for the swap: some tens of milliseconds."""
 _MANY = 2000
+# A row is looked up once, by its key and in the table, never in the index alone, and its key is compared again: an
+# entry may lead to another row. The last entry of a key says whether its row stays; where a later one was not taken,
+# that one will tell.
 _REPLAY: LiteralString = """
 WITH taken AS (
   DELETE FROM {ours}.log WHERE schema_migrator_turn IN (
     SELECT schema_migrator_turn FROM {ours}.log ORDER BY 1 LIMIT %s)
-  RETURNING {key}
-), keys AS MATERIALIZED (SELECT DISTINCT {key} FROM taken),
-gone AS (
-  DELETE FROM {shadow} s USING keys k
-  WHERE ({of_s}) = ({of_k}) AND NOT EXISTS (SELECT FROM {live} l WHERE ({of_l}) = ({of_k}))
+  RETURNING {key}, schema_migrator_turn, schema_migrator_stays
+), keys AS MATERIALIZED (
+  SELECT DISTINCT ON ({key}) {renamed}, schema_migrator_turn, schema_migrator_stays FROM taken
+  ORDER BY {key}, schema_migrator_turn DESC
+), found AS MATERIALIZED (
+  SELECT k.*, l.* FROM keys k LEFT JOIN LATERAL (
+    SELECT r.*, count(*) OVER () AS schema_migrator_rows
+    FROM (
+      SELECT led.ctid AS schema_migrator_place, {columns_led} FROM {live} led WHERE ({of_led}) = ({of_k}) OFFSET 0
+    ) r
+    WHERE ({of_r}) = ({of_k})
+  ) l ON true
+), gone AS (
+  DELETE FROM {shadow} s USING found f WHERE ({of_s}) = ({of_f}) AND f.schema_migrator_place IS NULL
 ), put AS (
-  INSERT INTO {shadow} ({columns}) SELECT {columns_l} FROM keys k JOIN {live} l ON ({of_l}) = ({of_k})
+  INSERT INTO {shadow} ({columns}) SELECT {columns} FROM found WHERE schema_migrator_rows = 1
   ON CONFLICT ({key}) DO {update}
+), wrong AS (
+  SELECT f.* FROM found f WHERE f.schema_migrator_rows > 1
+  UNION ALL
+  SELECT f.* FROM found f WHERE f.schema_migrator_stays <> (f.schema_migrator_place IS NOT NULL) AND NOT EXISTS (
+    SELECT FROM {ours}.log g WHERE ({of_g}) = ({of_f}) AND g.schema_migrator_turn > f.schema_migrator_turn)
 )
-SELECT count(*) FROM taken
+SELECT {texts}, f.schema_migrator_stays, array_agg(f.schema_migrator_place::text)
+  FILTER (WHERE f.schema_migrator_place IS NOT NULL)
+FROM wrong f GROUP BY {of_f}, f.schema_migrator_stays LIMIT 1
 """
 
 
 def statement(live: Live, columns: Sequence[str]) -> sql.Composed:
-    """Return the query that replays up to so many log entries, and answers how many it took."""
+    """Return the query that replays up to so many log entries.
+
+    It answers with nothing, or with a key where the log and the index contradict each other: the key as texts, whether
+    its row is to be there, and where rows of it were found.
+    """
     values = [name for name in columns if name not in live.key_names]
     assign = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in values)
+    renamed = [f"schema_migrator_key_{number}" for number, _ in enumerate(live.key_names)]
+    pairs = zip(live.key_names, renamed, strict=True)
+    named = [sql.SQL("{} AS {}").format(sql.Identifier(name), sql.Identifier(other)) for name, other in pairs]
+    texts = [sql.SQL("f.{}::text").format(sql.Identifier(name)) for name in renamed]
+    aliases: tuple[LiteralString, ...] = ("s", "g", "r", "led")
     return sql.SQL(_REPLAY).format(
         **places(live),
-        of_s=listed(live.key_names, "s"),
-        of_k=listed(live.key_names, "k"),
-        of_l=listed(live.key_names, "l"),
+        **{f"of_{alias}": listed(live.key_names, alias) for alias in aliases},
+        of_k=listed(renamed, "k"),
+        of_f=listed(renamed, "f"),
+        renamed=sql.SQL(", ").join(named),
+        texts=sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(texts)),
         columns=listed(columns),
-        columns_l=listed(columns, "l"),
+        columns_led=listed(columns, "led"),
         update=sql.SQL("UPDATE SET {}").format(assign) if values else sql.SQL("NOTHING"),
     )
 
 
 def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
-    """Replay until little is left. Raises TableLockTimeout where the writers stay ahead until the deadline."""
+    """Replay until little is left.
+
+    Raises TableLockTimeout where the writers stay ahead until the deadline, and NotAsRehearsed where the log and the
+    table contradict each other: the table is damaged, or was emptied.
+    """
     conn, query = crew.conns[0], statement(live, columns)
     patience = crew.work.settings.run.wait_timeout
     fewest, since, beat = None, time.monotonic(), crew.beat()
@@ -66,10 +104,9 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
         crew.work.interrupt.check()
         crew.pace.keep(conn)
         with crew.transaction(conn, live.schema):
-            prefer_keys(conn)
             conn.execute("SET LOCAL synchronous_commit = off")
-            conn.execute(query, [_MANY])
-        left = waiting(conn, live)
+            _replay(conn, live, query, _MANY)
+            left = waiting(conn, live)
         if left <= LITTLE:
             return
         if fewest is None or left < fewest:
@@ -84,9 +121,8 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
 
 
 def finish(conn: Connection, live: Live, columns: Sequence[str]) -> None:
-    """Replay all that is left; under the swap's lock nothing is added any more."""
-    prefer_keys(conn)
-    conn.execute(statement(live, columns), [None])
+    """Replay all that is left; under the swap's lock nothing is added any more. Raises NotAsRehearsed."""
+    _replay(conn, live, statement(live, columns), None)
 
 
 def assert_little(conn: Connection, live: Live) -> None:
@@ -98,12 +134,17 @@ def assert_little(conn: Connection, live: Live) -> None:
 
 
 def waiting(conn: Connection, live: Live) -> int:
-    """Return how many log entries wait."""
+    """Return how many log entries wait; in a transaction."""
     row = conn.execute(sql.SQL("SELECT count(*) FROM {}.log").format(sql.Identifier(live.ours))).fetchone()
     return int(row[0]) if row else 0
 
 
-def prefer_keys(conn: Connection) -> None:
-    """Look rows up by their keys, whatever the statistics say, for the rest of the transaction."""
-    for method in ("seqscan", "hashjoin", "mergejoin"):
-        conn.execute(f"SET LOCAL enable_{method} = off")
+def _replay(conn: Connection, live: Live, query: sql.Composed, most: int | None) -> None:
+    """Take entries from the log; their rows are looked up by their keys, whatever the statistics say."""
+    with database.planner(conn, seqscan="off", mergejoin="off", indexonlyscan="off"):
+        row = conn.execute(query, [most]).fetchone()
+    if row is None:
+        return
+    key, stays, found = row
+    what = damage.DOUBLED if len(found or ()) > 1 else damage.UNLED if stays else damage.GONE
+    raise damage.refusal(live, Fault(what=what, key=tuple(key), places=tuple(found or ())))

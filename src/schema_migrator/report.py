@@ -6,11 +6,13 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, assert_never
 
+from schema_migrator.repair import repair
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
-from schema_migrator.verify import repair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from packaging.version import Version
 
     from schema_migrator.commands import Migration, Removal, StoreStatus
     from schema_migrator.snapshot import Change
@@ -86,6 +88,8 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "up_to_date": found.up_to_date,
         **_particulars(found.state),
         "missing_history": [str(version) for version in found.unlisted],
+        "invalid_indexes": list(found.invalid),
+        "without_primary_key": list(found.keyless),
         "online": [_leftover(one, found.copied) for one in found.leftovers],
     }
 
@@ -120,10 +124,7 @@ def _verdict(found: StoreStatus) -> str:
         case Absent():
             return "empty: installs it"
         case At():
-            if state.version > found.target:
-                text = "ahead of the target: nothing"
-            else:
-                text = "at target: nothing" if found.up_to_date else "behind: upgrades it"
+            text = _where(found, state.version)
         case Between():
             text = f"half-applied: {state.step}, {state.done} of {state.total} statements: resumes it"
         case Unrecorded():
@@ -136,6 +137,17 @@ def _verdict(found: StoreStatus) -> str:
     lacking = ", ".join(str(version) for version in found.unlisted)
     text += f" (not in the history: {lacking})" if lacking else ""
     return "\n".join([text, *(_left(one, found.copied) for one in found.leftovers)])
+
+
+def _where(found: StoreStatus, version: Version) -> str:
+    if found.keyless:
+        return f"refuses: no primary key: {', '.join(found.keyless)}"
+    if version < found.target:
+        return "behind: upgrades it"
+    if found.invalid:
+        what, them = ("index", "it") if len(found.invalid) == 1 else ("indexes", "them")
+        return f"at target, {len(found.invalid)} invalid {what}: migrate rebuilds {them}"
+    return "ahead of the target: nothing" if version > found.target else "at target: nothing"
 
 
 def _left(one: Leftover, copied: int) -> str:
@@ -170,39 +182,58 @@ def verify_json(found: Verdict) -> dict[str, Any]:
         "store": str(found.store),
         "database": found.database,
         "version": str(found.version),
+        "target": str(found.target),
+        "ahead": found.ahead,
         "equal": found.equal,
-        "missing": [_change(one) for one in found.difference.missing],
-        "different": [_change(one) for one in found.difference.different],
-        "extra": [{**_change(one), "repair": None} for one in found.difference.extra],
+        "missing": [_change(one, _repair(found, one)) for one in found.difference.missing],
+        "different": [_change(one, _repair(found, one)) for one in found.difference.different],
+        "extra": [_change(one, None) for one in found.difference.extra],
         "missing_history": [str(version) for version in found.unlisted],
     }
 
 
-def _change(change: Change) -> dict[str, str | None]:
+def _repair(found: Verdict, change: Change) -> str:
+    return "\n".join(repair(change, found.schema))
+
+
+def _change(change: Change, repair: str | None) -> dict[str, str | None]:
     return {
         "kind": change.key.kind,
         "table": change.key.parent or None,
         "name": change.key.name,
         "expected": change.expected,
         "found": change.found,
-        "repair": repair(change) or None,
+        "repair": repair,
     }
 
 
 def verify_text(found: Verdict) -> str:
     """Return a verdict as lines: what is missing, different and extra, with the SQL that repairs it."""
-    heading = f'{found.store} store, database "{found.database}", version {found.version}: '
-    lines = [heading + ("as it has to be" if found.equal else "NOT as it has to be")]
-    lines += [f"  missing    {one.key}\n             repair: {repair(one)}" for one in found.difference.missing]
-    lines += [
-        f"  different  {one.key}\n             expected: {'none' if one.expected is None else one.expected}\n"
-        f"             found:    {one.found}\n"
-        f"             repair: {repair(one)}"
-        for one in found.difference.different
-    ]
-    lines += [f"  extra      {one.key} (tolerated)" for one in found.difference.extra]
+    version = f"{found.version} (ahead of the target {found.target})" if found.ahead else str(found.version)
+    heading = f'{found.store} store, database "{found.database}", version {version}: '
+    lines = [heading + ("matches" if found.equal else "does NOT match")]
+    for one in found.difference.missing:
+        lines += [f"  missing    {_line(str(one.key))}", _shown("repair", *repair(one, found.schema))]
+    for one in found.difference.different:
+        lines += [
+            f"  different  {_line(str(one.key))}",
+            _shown("expected", "none" if one.expected is None else _line(one.expected)),
+            _shown("found", _line(one.found or "")),
+            _shown("repair", *repair(one, found.schema)),
+        ]
+    lines += [f"  extra      {_line(str(one.key))} (tolerated)" for one in found.difference.extra]
     lacking = ", ".join(str(version) for version in found.unlisted)
     return "\n".join(lines + ([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []))
+
+
+def _line(text: str) -> str:
+    """Return a name or a definition on one line: with line ends of its own it could look like a repair."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def _shown(name: str, *pieces: str) -> str:
+    """Return the pieces below each other; the lines within one stay as they are, for a function's body has them."""
+    return f"{' ' * 13}{name + ':':<10}" + f"\n{' ' * 23}".join(pieces)
 
 
 def migration_json(done: Migration) -> dict[str, Any]:
@@ -217,6 +248,7 @@ def migration_json(done: Migration) -> dict[str, Any]:
         "target": str(done.plan.target),
         "up_to_date": True,
         "steps": [str(outcome.version) for outcome in done.outcomes],
+        "rebuilt_indexes": list(done.rebuilt),
         "seconds": round(done.seconds, 3),
         "verified": done.verdict.equal if done.verdict else None,
     }
@@ -231,6 +263,9 @@ def _migration_row(done: Migration) -> tuple[str, ...]:
     row = migration_json(done)
     count = len(done.outcomes)
     what = f"{count} step{'s' * (count != 1)} in {done.seconds:.1f} s" if done.outcomes else "nothing to do"
+    if done.rebuilt:
+        again = f"{len(done.rebuilt)} invalid index{'es' * (len(done.rebuilt) > 1)} rebuilt"
+        what = f"{again}, {what}" if done.outcomes else again
     if done.plan.adopt is not None:
         what = f"version {done.plan.adopt.version} recorded" + (f", {what}" if done.outcomes else "")
     if done.verdict is not None:

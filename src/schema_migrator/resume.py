@@ -1,18 +1,19 @@
 """How far a store has come: live and rehearsed snapshots to a state. Pure functions.
 
-The version row says where to look, the snapshot says where it is. The order of recognition is: the
+The version row says where to look, the snapshot says where it is. What was changed by hand, and no statement of
+the next step changes, is no part of that. The order of recognition is: the
 recorded version and the prefixes of its next step, any version whole (of this release, then of the
 others), the same whatever the order of columns, and last a step whose statements were applied out of order.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from schema_migrator import snapshot
+from schema_migrator import prediction, snapshot
+from schema_migrator.snapshot import Key
 from schema_migrator.source import UNVERSIONED, parse_version
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.rehearsal import Rehearsal
     from schema_migrator.seed import Seed
-    from schema_migrator.snapshot import Change, Key, Snapshot
+    from schema_migrator.snapshot import Change, Snapshot
     from schema_migrator.source import Source, Step
     from schema_migrator.state import Sight, State
 
@@ -88,6 +89,7 @@ def _credible(evidence: Evidence, step: Step) -> bool:
     if evidence.recorded not in rehearsal.after:
         return False
     touched = rehearsal.touched(step.version)
+    touched |= {Key("table", "", table) for key in touched if (table := snapshot.table_of(key))}  # else one for all
     known, rest = rehearsal.known, evidence.live.without(touched)
 
     def off(version: Version) -> int:
@@ -129,7 +131,7 @@ def resume_point(rehearsal: Rehearsal, version: Version, recorded: Version, live
     later = later_keys(rehearsal, recorded, touched)
     if later.intersection(live.objects):
         return None
-    here = live.only(touched)
+    here = prediction.undrifted(taken, live).only(touched)
     differences = (snapshot.compare(one.only(touched), here) for one in taken)
     return next((k for k, change in enumerate(differences) if change.equal and not change.extra), None)
 
@@ -177,8 +179,9 @@ def _out_of_order(evidence: Evidence, step: Step) -> State | None:
     rehearsal = evidence.rehearsal
     if later_keys(rehearsal, evidence.recorded, rehearsal.touched(step.version)).intersection(evidence.live.objects):
         return None
-    remaining = remaining_out_of_order(rehearsal.within[step.version], evidence.live)
-    if remaining is None:
+    taken = rehearsal.within[step.version]
+    remaining = remaining_out_of_order(taken, prediction.undrifted(taken, evidence.live))
+    if remaining is None or prediction.predict(rehearsal, [step], evidence.live, remaining)[0].problems:
         return None
     return _between(evidence, step, _with_seed(evidence, step, remaining))
 
@@ -203,13 +206,8 @@ def remaining_out_of_order(taken: tuple[Snapshot, ...], live: Snapshot) -> list[
 def _applied(current: Mapping[Key, str], effect: Collection[Key], after: Snapshot) -> dict[Key, str]:
     """Return the objects as a statement leaves them: with a column go the indexes and constraints on it."""
     gone = [key for key in effect if key not in after.objects]
-    kept = {key: text for key, text in current.items() if key not in gone and not _hangs_on(key, text, gone)}
+    kept = {key: text for key, text in current.items() if key not in gone and not prediction.hangs_on(key, text, gone)}
     return kept | {key: after.objects[key] for key in effect if key in after.objects}
-
-
-def _hangs_on(key: Key, definition: str, gone: Iterable[Key]) -> bool:
-    names = [column.name for column in gone if column.kind == "column" and column.parent == key.parent]
-    return key.kind in ("index", "constraint") and any(re.search(rf"\b{name}\b", definition) for name in names)
 
 
 def _with_seed(evidence: Evidence, step: Step, remaining: Iterable[int]) -> tuple[int, ...]:
@@ -244,16 +242,46 @@ def _unrecorded(evidence: Evidence, version: Version) -> Unrecorded:
 
 
 def _unknown(evidence: Evidence) -> Unknown:
-    state, store = evidence.sight.state, evidence.source.store
+    state = evidence.sight.state
     version, changes = _nearest(evidence)
     named = ", ".join(str(one.key) for one in changes[:_NAMED]) + (", ..." if len(changes) > _NAMED else "")
     reason = state.reason if isinstance(state, Unknown) else f"version {evidence.recorded} is recorded"
     if _in_use(evidence):
         reason = f"{reason}; {evidence.seed.used}, so a cluster has used these tables and nothing was touched"
+    strange = strangers(evidence.rehearsal, evidence.live)
+    if strange:
+        reason = f"{reason}; tables of the same name that are not Temporal's: {', '.join(strange)}"
     return Unknown(
         reason=f"{reason}; the tables are those of no version, and nearest to {version}, but for: {named}",
-        hint=f"for the SQL that repairs them: schema-migrator verify --{store}-target-version {version}",
+        hint=_remedy(evidence, version),
         recorded=evidence.sight.recorded,
+    )
+
+
+def _remedy(evidence: Evidence, nearest: Version) -> str:
+    """Return the command that shows the SQL; it compares with no version below the recorded one."""
+    state, recorded = evidence.sight.state, evidence.recorded
+    if isinstance(state, Unknown) and UNVERSIONED < recorded not in evidence.source.versions:
+        return state.hint
+    version = max(nearest, recorded)
+    flag = f"--{evidence.source.store}-target-version {version}"
+    return f"for the SQL that brings them to {version}: schema-migrator verify {flag}"
+
+
+def strangers(rehearsal: Rehearsal, live: Snapshot) -> tuple[str, ...]:
+    """Return the tables that only bear a name of Temporal's: they have less than half the columns of every version."""
+
+    def columns(taken: Snapshot, table: str) -> set[str]:
+        return {key.name for key in taken.objects if key.kind == "column" and key.parent == table}
+
+    named = {table: [columns(one, table) for one in rehearsal.after.values()] for table in live.tables}
+    known = {table: [one for one in versions if one] for table, versions in named.items()}
+    return tuple(
+        sorted(
+            table
+            for table, versions in known.items()
+            if versions and all(2 * len(one & columns(live, table)) < len(one) for one in versions)
+        )
     )
 
 

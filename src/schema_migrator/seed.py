@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 PARTITION = 54321
 VERSION = 1
-REPAIR = f"INSERT INTO namespace_metadata (partition_id, notification_version) VALUES ({PARTITION}, {VERSION});"  # noqa: S608 - constants
+_HERE = f"SELECT FROM namespace_metadata WHERE partition_id = {PARTITION}"
+REPAIR = (
+    "INSERT INTO namespace_metadata (partition_id, notification_version)"
+    f" SELECT {PARTITION}, {VERSION} WHERE NOT EXISTS ({_HERE});"
+)
 KEY = Key("row", "namespace_metadata", f"partition_id {PARTITION}")
 
 _CLUSTERS = ("namespaces", "executions_visibility")
 """Tables that only a running cluster writes to."""
-_ROW = sql.SQL("SELECT notification_version FROM namespace_metadata WHERE partition_id = {}").format(PARTITION)
+_ROW = "SELECT notification_version FROM {} WHERE partition_id = {}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +46,15 @@ class Seed:
         return f"{self.filled} has rows" if self.filled else None
 
 
-def read(conn: Connection, live: Snapshot, *, installing: bool) -> Seed:
+def read(conn: Connection, schema: str, live: Snapshot, *, installing: bool) -> Seed:
     """Read the row, and while nothing is installed look for a cluster's rows, where the tables are there already."""
-    filled = (table for table in _CLUSTERS if installing and table in live.tables and _has_rows(conn, table))
-    row = conn.execute(_ROW).fetchone() if "namespace_metadata" in live.tables else None
+    filled = (table for table in _CLUSTERS if installing and table in live.tables and _has_rows(conn, schema, table))
+    place = sql.Identifier(schema, "namespace_metadata")
+    query = sql.SQL(_ROW).format(place, PARTITION)
+    row = conn.execute(query).fetchone() if "namespace_metadata" in live.tables else None
     return Seed(version=row[0] if row else None, filled=next(filled, None))
 
 
-def _has_rows(conn: Connection, table: str) -> bool:
-    row = conn.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(table))).fetchone()
+def _has_rows(conn: Connection, schema: str, table: str) -> bool:
+    row = conn.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(schema, table))).fetchone()
     return bool(row and row[0])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator import dress, likeness, snapshot
+from schema_migrator import database, dress, likeness, snapshot
 from schema_migrator.dress import Kept
 from schema_migrator.snapshot import Key, table_of
 from schema_migrator.traces import ONLINE, RETIRED, ROWS, TRIGGER, US
@@ -61,11 +61,11 @@ SET search_path = pg_catalog, pg_temp AS {body}
 """
 _LOG_BODY = """
 BEGIN
-  IF TG_OP <> 'INSERT' THEN
-    INSERT INTO {ours}.log ({key}) VALUES ({old});
+  IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
+    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({old}, false);
   END IF;
-  IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
-    INSERT INTO {ours}.log ({key}) VALUES ({new});
+  IF TG_OP <> 'DELETE' THEN
+    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({new}, true);
   END IF;
   RETURN NULL;
 END
@@ -110,7 +110,7 @@ def locate(conn: Connection, schema: str, table: str) -> tuple[int, int] | None:
 
 
 def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
-    """Look at the live table, in a transaction whose search_path is its schema; None where it is gone."""
+    """Look at the live table, in a transaction; None where it is gone."""
     found = locate(conn, schema, shape.table)
     if found is None:
         return None
@@ -118,7 +118,7 @@ def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
     key = tuple((name, kind) for name, kind in conn.execute(_KEY, [oid]).fetchall())
     ours = f"{ONLINE}{oid}"
     answer = dress.ask(conn, oid, _qualified(conn, ours, ROWS), ours, _kept(shape))
-    taken, worn, picture = snapshot.take(conn), dress.read(answer), likeness.take(conn, oid)
+    taken, worn, picture = snapshot.take(conn, schema), dress.read(answer), likeness.take(conn, oid)
     own = sorted((key, text) for key, text in taken.objects.items() if table_of(key) == shape.table)
     told = repr(
         (oid, file, key, own, worn, sorted(picture.items()), shape.added, shape.gone, shape.indexes, shape.checks)
@@ -179,7 +179,10 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
     _make_shadow(conn, live, shape)
     make_log = sql.SQL("CREATE TABLE {ours}.log AS SELECT {key} FROM {live} WITH NO DATA")
     conn.execute(make_log.format(**places(live)))
-    turn = "ALTER TABLE {}.log ADD COLUMN schema_migrator_turn bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+    turn = (
+        "ALTER TABLE {}.log ADD COLUMN schema_migrator_turn bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+        " ADD COLUMN schema_migrator_stays boolean NOT NULL"
+    )
     conn.execute(sql.SQL(turn).format(ours))
     batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
     conn.execute(sql.SQL(batches).format(ours))
@@ -198,14 +201,14 @@ def watch(conn: Connection, live: Live) -> None:
 def columns(conn: Connection, live: Live, shape: Shape, *, computed: bool) -> tuple[str, ...]:
     """Return the columns that stay, those that are computed only if wanted."""
     added = [name for name, _ in shape.added]
-    row = conn.execute(_STAYING, [_qualified(conn, live.ours, ROWS), computed, added]).fetchone()
-    return tuple(row[0]) if row else ()
+    ((found,),) = database.ask(conn, _STAYING, [_qualified(conn, live.ours, ROWS), computed, added])
+    return tuple(found)
 
 
 def primary(conn: Connection, live: Live) -> Named:
-    """Return the primary key's index: its name and its definition."""
+    """Return the primary key's index, in a transaction: its name and its definition."""
     name, definition = conn.execute(_PRIMARY, [live.oid]).fetchone() or ("", "")
-    return name, definition
+    return name, snapshot.local(definition, live.schema)
 
 
 def retire(conn: Connection, live: Live, online: Online, *, kept: bool) -> None:
@@ -250,8 +253,9 @@ def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:
     shadow, source = sql.Identifier(live.ours, live.table), sql.Identifier(live.schema, live.table)
     like = "CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS EXCLUDING IDENTITY)"
     conn.execute(sql.SQL(like).format(shadow, source))
-    for change in _changes(conn, live, shape):
-        conn.execute(sql.SQL("ALTER TABLE {} {}").format(shadow, change))
+    with database.store_path(conn, database.path_of(conn, live.schema)):
+        for change in _changes(conn, live, shape):
+            conn.execute(sql.SQL("ALTER TABLE {} {}").format(shadow, change))
     conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(shadow, sql.Identifier(ROWS)))
     for (owner,) in conn.execute(_OWNER, [live.oid]).fetchall():
         grant = sql.SQL("GRANT CREATE, USAGE ON SCHEMA {} TO {}")

@@ -1,11 +1,12 @@
 """A comparable picture of one schema, read from the catalogs.
 
-The bookkeeping tables are left out, and schema names are normalised away, so that a schema under
-another name with the same structure has an equal snapshot.
+The bookkeeping tables are left out, and the schema's own name is taken out of every definition, so that a schema
+under another name with the same structure has an equal snapshot.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
@@ -15,13 +16,12 @@ if TYPE_CHECKING:
 
     from schema_migrator.database import Connection
 
-# All catalogs carry their schema: a rehearsal puts a view named pg_class in the way. Definitions are
-# deparsed "pretty", which leaves out the schema of what search_path finds, and are valid SQL. Two
-# functions of one name print the same, so what is bound to one of another schema is told from pg_depend.
+# Definitions are deparsed "pretty", which leaves out the schema of what search_path finds: that of PostgreSQL's own
+# objects. A default that is bound to a function of another schema is told from pg_depend too.
 # Left out: contype n, PostgreSQL 18's NOT NULL, which stands with its column here as in older versions;
 # indexes that a constraint owns; what belongs to an extension; the trigger of an unfinished online rewrite.
 QUERY: LiteralString = r"""
-WITH ns AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = current_schema()),
+WITH ns AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s),
 rel AS (
   SELECT c.* FROM pg_catalog.pg_class c JOIN ns ON ns.oid = c.relnamespace
   WHERE c.relname NOT IN ('schema_version', 'schema_update_history')
@@ -35,7 +35,8 @@ bound AS (
 )
 SELECT 'table' AS kind, '' AS parent, relname::text AS name,
   concat_ws(' ', CASE relkind WHEN 'p' THEN 'PARTITIONED' END, CASE relpersistence WHEN 'u' THEN 'UNLOGGED' END,
-    CASE WHEN relrowsecurity THEN 'ROW LEVEL SECURITY' END) AS definition
+    CASE WHEN relrowsecurity THEN 'ROW LEVEL SECURITY' END,
+    CASE WHEN relforcerowsecurity THEN 'FORCE ROW LEVEL SECURITY' END) AS definition
 FROM tab
 UNION ALL
 SELECT 'column', t.relname, a.attname, concat_ws(' ',
@@ -69,6 +70,11 @@ SELECT 'trigger', t.relname, g.tgname, pg_get_triggerdef(g.oid, true)
 FROM tab t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid
 WHERE NOT g.tgisinternal AND g.tgname <> 'schema_migrator_log'
 UNION ALL
+SELECT 'policy', t.relname, p.polname, concat_ws(' ', CASE WHEN NOT p.polpermissive THEN 'RESTRICTIVE' END,
+  'FOR ' || p.polcmd::text, 'USING (' || pg_get_expr(p.polqual, p.polrelid, true) || ')',
+  'WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid, true) || ')')
+FROM tab t JOIN pg_catalog.pg_policy p ON p.polrelid = t.oid
+UNION ALL
 SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'view' END, '', relname,
   CASE relkind WHEN 'S' THEN '' ELSE pg_get_viewdef(oid, true) END
 FROM rel WHERE relkind IN ('S', 'v', 'm') AND relname <> 'pg_class'
@@ -85,8 +91,26 @@ WHERE p.prokind <> 'a' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
 UNION ALL
 SELECT 'extension', '', extname, '' FROM pg_catalog.pg_extension WHERE extname = 'btree_gin'
 """
+# What a definition may hold: a function's body, a text, which may name a relation, or a name.
+_PIECE = re.compile(
+    r"""\$fn\$.*\$fn\$ | '(?P<text>(?:[^']|'')*)'(?P<cast>::reg\w+)?
+      | (?P<name>"(?:[^"]|"")*"|[^\W\d][\w$]*)(?P<dot>\.)?""",
+    re.DOTALL | re.VERBOSE,
+)
 _INVALID = " /* INVALID */"
-_KINDS = ("extension", "sequence", "function", "table", "column", "order", "constraint", "index", "trigger", "view")
+_KINDS = (
+    "extension",
+    "sequence",
+    "function",
+    "table",
+    "column",
+    "order",
+    "constraint",
+    "index",
+    "trigger",
+    "policy",
+    "view",
+)
 RANK = {kind: rank for rank, kind in enumerate(_KINDS)}
 """Order in which kinds of objects can be made."""
 
@@ -174,15 +198,35 @@ def table_of(key: Key) -> str | None:
     return key.name if key.kind in ("table", "order") else None
 
 
-def take(conn: Connection) -> Snapshot:
-    """Read the snapshot of the one schema in search_path; some tens of milliseconds."""
-    return read(conn.execute(QUERY))
+def take(conn: Connection, schema: str) -> Snapshot:
+    """Read the snapshot of a schema, in a transaction of ours; some tens of milliseconds."""
+    return read(conn.execute(QUERY, [schema]), schema)
 
 
-def read(answer: Cursor[Any]) -> Snapshot:
-    """Return the snapshot that QUERY's answer holds."""
-    rows = answer.fetchall()
-    return Snapshot({Key(kind, parent, name): definition for kind, parent, name, definition in rows})
+def read(answer: Cursor[Any], schema: str) -> Snapshot:
+    """Return the snapshot of a schema that QUERY's answer holds."""
+    return Snapshot(
+        {
+            Key(kind, parent, local(name, schema) if kind == "function" else name): local(definition, schema)
+            for kind, parent, name, definition in answer.fetchall()
+        }
+    )
+
+
+def local(definition: str, schema: str) -> str:
+    """Return a definition that PostgreSQL has written, without the name of the schema before names in it."""
+    if re.split("['\"]", schema)[0] not in definition:
+        return definition
+    names = {schema if re.fullmatch(r"[a-z_][a-z0-9_$]*", schema) else "", '"' + schema.replace('"', '""') + '"'}
+
+    def shorten(found: re.Match[str]) -> str:
+        if found["cast"]:
+            inner = local(found["text"].replace("''", "'"), schema).replace("'", "''")
+            return f"'{inner}'{found['cast']}"
+        after_dot = definition[found.start() - 1 : found.start()] == "."
+        return "" if found["dot"] and found["name"] in names and not after_dot else found.group()
+
+    return _PIECE.sub(shorten, definition)
 
 
 def compare(expected: Snapshot, found: Snapshot) -> Difference:

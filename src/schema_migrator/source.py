@@ -18,7 +18,7 @@ from typing import Any
 from packaging.version import Version
 
 from schema_migrator.errors import SourceError, TargetError
-from schema_migrator.statements import Statement, created_tables, split
+from schema_migrator.statements import Statement, created_indexes, created_tables, split
 
 _VERSION = re.compile(r"v?[0-9]+(\.[0-9]+)*")
 _STEP_FOLDER = re.compile(r"v[0-9]+(\.[0-9]+)*")
@@ -92,6 +92,12 @@ class Source:
         texts = (file.text for step in self.steps for file in step.files)
         return frozenset(chain.from_iterable(created_tables(text) for text in texts))
 
+    @property
+    def indexes(self) -> frozenset[str]:
+        """Names of all indexes that some step creates, but for those of constraints."""
+        texts = (file.text for step in self.steps for file in step.files)
+        return frozenset(chain.from_iterable(created_indexes(text) for text in texts))
+
     def target(self, wanted: str | None) -> Version:
         """Return the version to migrate to: the wanted one, else the latest.
 
@@ -146,6 +152,12 @@ def carried(root: Path) -> tuple[str, ...]:
     if not names:
         raise SourceError(f'the folder of releases "{root}" holds no release', hint=hint)
     return tuple(sorted(names, key=Version))
+
+
+def release_with(root: Path, store: Store, version: Version) -> Release | None:
+    """Return the newest release under a folder that has a version of a store, None where none has."""
+    found = (load_release(root, name) for name in reversed(carried(root)))
+    return next((release for release in found if version in release.source(store).versions), None)
 
 
 def load_release(root: Path, wanted: str | None) -> Release:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _END_WORKERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = %s AND pid <> pg_backend_pid()
+  AND usesysid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user)  -- a name proves nothing
 """
 _POSTGRES_14 = 140_000
 _SETTING = "SCHEMA_MIGRATOR_SQL_TOOL"
@@ -150,7 +151,7 @@ def _run_step(work: Work, plan: Plan, step: PlannedStep) -> Outcome:
 def _assert_equal(work: Work, plan: Plan, step: PlannedStep, expected: Snapshot, when: str) -> None:
     assert step.proof is not None  # noqa: S101 - the callers have looked
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
-        wrong = fenced.deviations(work.conn, step.proof.touched, expected)
+        wrong = fenced.deviations(work.conn, plan.schema, step.proof.touched, expected)
     if wrong:
         raise NotAsRehearsed(
             f"step {step.step.version} by the vendor's tool {when} otherwise than its rehearsal: {wrong}",
@@ -160,12 +161,14 @@ def _assert_equal(work: Work, plan: Plan, step: PlannedStep, expected: Snapshot,
 
 def _call(work: Work, plan: Plan, arguments: Sequence[str], reached: Version) -> None:
     """Call the binary under the lock, then look whether the version is recorded that it was to reach."""
-    work.lock.assert_held(work.lock.ask(work.conn))
+    with database.transaction(work.conn, None, database.LOOK, name=work.lock.worker):
+        work.lock.assert_held(work.lock.ask(work.conn))
     lines, code = _converse(work, [str(work.settings.run.sql_tool), *arguments], _environment(work, plan))
     if work.interrupt.event.is_set():
         _end_statement(work)
     work.interrupt.check()
-    recorded = state.look(work.conn, work.release, work.store, [plan.schema]).recorded
+    with database.transaction(work.conn, None, database.LOOK, name=work.lock.worker):
+        recorded = state.look(work.conn, work.release, work.store, [plan.schema]).recorded
     if recorded == reached:
         return
     errors = [line for line in lines if line.level == "error"]
@@ -203,7 +206,7 @@ def _end_statement(work: Work) -> None:
     """End what the server still does for the tool, which has died: the statement would go on without it."""
     with suppress(psycopg.Error):  # the next run looks for it too, before it begins
         work.conn.execute("SET ROLE NONE")  # the login may be set to act as another role, which could not end it
-        work.conn.execute(_END_WORKERS, [work.lock.worker])
+        database.ask(work.conn, _END_WORKERS, [work.lock.worker])
 
 
 def _masked(text: str, password: str) -> str:

@@ -12,7 +12,6 @@ from psycopg.rows import class_row
 
 from schema_migrator.errors import UnknownState, WrongStore
 from schema_migrator.source import UNVERSIONED, parse_version
-from schema_migrator.statements import split
 from schema_migrator.traces import LEFTOVERS
 
 if TYPE_CHECKING:
@@ -22,13 +21,18 @@ if TYPE_CHECKING:
     from schema_migrator.settings import StoreSettings
     from schema_migrator.source import Release, Source
 
-# pg_class is named with its schema throughout: a rehearsal puts a view of that name in the way.
+# Where the role's own search_path leads. Nothing here is looked up by it: the function is named with its schema.
+_ROLES_SCHEMA = (
+    "SET LOCAL search_path TO DEFAULT",
+    "SELECT pg_catalog.set_config('schema_migrator.schema', pg_catalog.current_schema(), true)",
+    "SET LOCAL search_path = pg_catalog, pg_temp",
+)
 _FACTS = f"""
 WITH chosen AS (SELECT coalesce(
   (SELECT n.nspname::text FROM unnest(%(path)s::text[]) WITH ORDINALITY AS p(name, place)
     JOIN pg_catalog.pg_namespace n ON n.nspname = CASE p.name WHEN '$user' THEN current_user ELSE p.name END
     ORDER BY place LIMIT 1),
-  %(wanted)s, current_schema()) AS name)
+  %(wanted)s, nullif(current_setting('schema_migrator.schema'), '')) AS name)
 SELECT chosen.name AS schema,
   n.oid IS NOT NULL AS schema_exists,
   current_setting('server_version_num')::int AS server,
@@ -53,6 +57,10 @@ SELECT chosen.name AS schema,
       AND bool_or(c.relname IN ('schema_version', 'executions_visibility'))) AS elsewhere,
   ARRAY(SELECT i.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     WHERE i.relnamespace = n.oid AND i.relname = ANY (%(indexes)s) AND NOT x.indisvalid ORDER BY 1) AS invalid,
+  ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
+    WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND c.relname = ANY (%(known)s)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisprimary)
+    ORDER BY 1) AS keyless,
   {LEFTOVERS} AS leftovers
 FROM chosen JOIN pg_catalog.pg_database d ON d.datname = current_database()
 LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = chosen.name
@@ -66,7 +74,8 @@ class Facts:
     `server` is server_version_num; `identity` is the same for two connections exactly if they reach
     the same database of the same server; `elsewhere` are other schemas where the store seems to be:
     with some of its tables and a version table, or with the table that the files look up by name alone;
-    `invalid` are indexes that an interrupted CREATE INDEX CONCURRENTLY of the files has left; `leftovers`
+    `invalid` are indexes of the files' that an interrupted CREATE INDEX CONCURRENTLY has left, whoever ran it;
+    `keyless` are tables of the store's names without a primary key, which every one of Temporal's has; `leftovers`
     are schemas that an online rewrite may have left, for traces.leftovers.
     """
 
@@ -85,6 +94,7 @@ class Facts:
     foreign_tables: list[str]
     elsewhere: list[str]
     invalid: list[str] = field(default_factory=list)
+    keyless: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
 
     @property
@@ -184,9 +194,9 @@ class Sight:
 def look(
     conn: Connection, release: Release, settings: StoreSettings, path: Sequence[str], *, lock: bool = False
 ) -> Sight:
-    """Read a store's state; with `lock` the version rows stay locked until the transaction ends.
+    """Read a store's state, in a transaction; with `lock` the version rows stay locked until that ends.
 
-    The schema is the first of `path` that is there, as PostgreSQL chooses; without a path the session's.
+    The schema is the first of `path` that is there, as PostgreSQL chooses; without a path the role's.
 
     A failed read raises psycopg's error: it is never taken for an absent version.
     """
@@ -195,8 +205,10 @@ def look(
         "path": list(path),
         "wanted": next((name for name in path if name != "$user"), None),
         "known": sorted(source.tables),
-        "indexes": _built_concurrently(source),
+        "indexes": sorted(source.indexes),
     }
+    for statement in _ROLES_SCHEMA:
+        conn.execute(statement)
     with conn.cursor(row_factory=class_row(Facts)) as cursor:
         facts = cursor.execute(_FACTS, names).fetchone()
     assert facts is not None  # noqa: S101 - current_database() always has its row
@@ -204,12 +216,6 @@ def look(
     own = next((row for row in rows if row.db_name == settings.database), None)
     recorded = parse_version(own.curr_version or "") if own else None
     return Sight(facts=facts, rows=rows, recorded=recorded, state=recognise(release, settings, facts, rows))
-
-
-def _built_concurrently(source: Source) -> list[str]:
-    files = (file for step in source.steps for file in step.files if "CONCURRENTLY" in file.text.upper())
-    names = (statement.concurrent_index for file in files for statement in split(file.text, file.name))
-    return sorted({name for name in names if name})
 
 
 def _read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRow, ...]:

@@ -28,6 +28,9 @@ _CONCURRENT_INDEX = re.compile(
 )
 _STRUCTURAL = re.compile(r"(ALTER\s+TABLE|(CREATE|DROP)\s+INDEX|DO)\b", re.IGNORECASE)
 _CHANGES_ROWS = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|CALL|PERFORM)\b", re.IGNORECASE)
+_CREATE_INDEX = re.compile(
+    rf"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?(?!ON\b){_NAME}", re.IGNORECASE
+)
 _CREATE_TABLE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 
 
@@ -109,6 +112,12 @@ def split(sql: str, file: str) -> tuple[Statement, ...]:
 def created_tables(sql: str) -> frozenset[str]:
     """Names of the tables that a file's text creates; enough to tell the two stores apart."""
     return frozenset(_named(found) for found in _CREATE_TABLE.finditer(_code(sql)))
+
+
+@cache
+def created_indexes(sql: str) -> frozenset[str]:
+    """Names of the indexes that a file's text creates by CREATE INDEX."""
+    return frozenset(_named(found) for found in _CREATE_INDEX.finditer(_code(sql)))
 
 
 def point_at(statement: Statement, position: int) -> str:

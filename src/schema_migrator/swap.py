@@ -10,6 +10,7 @@ from psycopg import sql
 
 from schema_migrator import database, fenced, likeness, logs, records, replay, shadow, tables
 from schema_migrator.errors import NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator.sessions import ALIVE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,14 +21,7 @@ if TYPE_CHECKING:
     from schema_migrator.shadow import Live
     from schema_migrator.work import Work
 
-# Every transaction holds its virtualxid. Of a session that we may look into, one without a snapshot is harmless.
-_ALIVE = """
-SELECT l.pid, l.virtualxid, coalesce(a.application_name, '') FROM pg_catalog.pg_locks l
-JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'virtualxid' AND l.granted AND l.mode = 'ExclusiveLock' AND a.datname = current_database()
-  AND a.usesysid IS NOT NULL AND a.application_name NOT LIKE %s AND l.pid <> pg_backend_pid()
-  AND (a.state IS NULL OR a.backend_xmin IS NOT NULL)
-"""
+_ALIVE = f"SELECT l.pid, l.virtualxid, coalesce(a.application_name, '') {ALIVE}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +52,7 @@ def await_readers(work: Work, live: Live, old: Readers) -> None:
 
 
 def _alive(conn: Connection) -> list[tuple[int, str, str]]:
-    return conn.execute(_ALIVE, [f"{database.APPLICATION}%"]).fetchall()
+    return database.ask(conn, _ALIVE)
 
 
 def swap(
@@ -83,7 +77,7 @@ def swap(
         replay.finish(conn, live, columns)
         shadow.retire(conn, live, online, kept=work.settings.run.keep_old)
         assert_alike(conn, now, online.shape, live.schema, live.table)
-        wrong = fenced.deviations(conn, online.shape.touched, online.shape.end)
+        wrong = fenced.deviations(conn, live.schema, online.shape.touched, online.shape.end)
         if wrong:
             raise NotAsRehearsed(
                 f'the rewritten table "{live.table}" does not end as rehearsed and was not put in place: {wrong}',

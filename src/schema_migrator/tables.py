@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from schema_migrator.database import Connection
 
-_LIMITS = database.Limits(table_lock=1, statement=60)
 _SIZES = """
 SELECT c.relname::text, pg_catalog.pg_total_relation_size(c.oid) FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'
@@ -32,7 +31,7 @@ def read(conn: Connection, schema: str) -> dict[str, Table]:
 
     What this server knows of tables and this program does not keeps every one of them from being rewritten online.
     """
-    with database.transaction(conn, schema, _LIMITS, name=database.APPLICATION):
+    with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
         sizes = conn.execute(_SIZES, [schema]).fetchall()
         reasons, unknown = hindrances(conn, schema), blockers.unknown(conn)
     return {name: Table(size=size, hindrances=(*reasons.get(name, ()), *unknown)) for name, size in sizes}

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from schema_migrator.errors import MigratorError, PreflightFailed, StatementFailed
+from schema_migrator.errors import MigratorError, PreflightFailed
 from states import site
 from stores import Databases
 
@@ -55,16 +55,15 @@ def test_refused_by_name(databases: Databases, version: str, step: str, table: s
     assert not verdict.difference.extra
 
 
-def test_a_view_is_refused_by_postgresql(databases: Databases) -> None:
-    """PostgreSQL's own refusal is passed on with the statement, and nothing of the step remains."""
+def test_a_view_is_refused(databases: Databases) -> None:
+    """What PostgreSQL would refuse to drop a column for is named before the first step."""
     store = site(databases, "default", TEMPORAL_VERSION="1.29.1").install("1.3", "1.29.1")
     store.run("CREATE VIEW mine AS SELECT immutable_data FROM cluster_metadata")
     refusal = store.refused()
-    assert isinstance(refusal, StatementFailed)
-    assert refusal.message == (
-        "PostgreSQL refused a statement (2BP01): cannot drop column immutable_data of table cluster_metadata because "
-        "other objects depend on it (view mine depends on column immutable_data of table cluster_metadata)"
-    )
+    assert isinstance(refusal, PreflightFailed)
+    assert (
+        '  - step 1.4 changes or drops the column "immutable_data" of "cluster_metadata", which your view mine depend'
+    ) in refusal.detail
     store.run("DROP VIEW mine")
     assert store.migrate().outcomes
 

@@ -3,16 +3,16 @@
 import re
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from schema_migrator import lock
-from schema_migrator.errors import LockLost
+from schema_migrator import lock, sqltool
+from schema_migrator.errors import LockHeld, LockLost
 from schema_migrator.source import Store
 from schema_migrator.workers import Interrupt
 from states import Site, site
@@ -109,3 +109,100 @@ def test_an_index_build_shows_how_far_it_is(store: Site, how: str) -> None:
     percents = [event["percent"] for event in events if event["phase"] == "building index: scanning table"]
     assert percents == sorted(percents)
     assert 0 <= percents[0] < percents[-1] < 100
+
+
+OLD_WORKER = "schema-migrator/0.0.9 worker deadbeef"
+
+
+@contextmanager
+def left(connection: psycopg.Connection[Any]) -> Iterator[int]:
+    """Let a session work as a worker of an earlier version would that lost its client; give its process."""
+    with connection, suppress(psycopg.OperationalError), connection.pipeline():
+        connection.execute("SELECT set_config('application_name', %s, false)", [OLD_WORKER])
+        connection.execute("SELECT pg_sleep(60)")
+        connection.pgconn.flush()
+        yield connection.info.backend_pid
+        connection.close()
+
+
+def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sessions that an earlier run left be ended at once, and be waited for no longer than two seconds."""
+    monkeypatch.setattr(lock, "_ORPHAN_SECONDS", 0.5)
+
+
+def ended(store: Site, pid: int) -> bool:
+    """Return whether a session is gone, or goes within some seconds."""
+    deadline = time.monotonic() + 5
+    with store.databases.admin() as admin:
+        while admin.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+    return True
+
+
+def by_superuser(store: Site) -> Site:
+    """Return the same store for a superuser's run."""
+    engine = store.databases.engine
+    return store.given(SQL_USER=engine.user, SQL_PASSWORD=engine.password)
+
+
+@pytest.mark.parametrize("who", [lambda store: store, by_superuser], ids=["its own role", "a superuser"])
+def test_what_an_earlier_version_left_is_ended(
+    store: Site, monkeypatch: pytest.MonkeyPatch, who: Callable[[Site], Site]
+) -> None:
+    """A worker of another version that lost its client is ours: it is named, and ended."""
+    hasten(monkeypatch)
+    with left(store.connect()) as pid, capture_logs() as events, hold(who(store)):
+        assert ended(store, pid)
+    assert [(event["pid"], event["role"]) for event in events if event["event"] == "orphan.found"][:1] == [
+        (pid, store.databases.user)
+    ]
+
+
+@pytest.mark.parametrize("who", [lambda store: store, by_superuser], ids=["the owner", "a superuser"])
+def test_a_stranger_by_a_workers_name_is_not_ended(
+    store: Site, monkeypatch: pytest.MonkeyPatch, who: Callable[[Site], Site]
+) -> None:
+    """A name proves nothing: whoever's role has nothing to do with ours is waited for and named, and left alone."""
+    hasten(monkeypatch)
+    stranger = store.databases.connect_server(store.name)
+    with left(stranger) as pid:
+        with pytest.raises(LockHeld) as held, hold(who(store)):
+            raise AssertionError
+        assert f'pid {pid} ({OLD_WORKER}) of the role "{store.databases.server_user}"' in held.value.message
+        assert "SELECT pg_terminate_backend(pid)" in held.value.hint
+        with store.databases.admin() as admin:
+            assert admin.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() == ("active",)
+
+
+def test_what_a_role_may_not_end_is_said(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login that was replaced by another, both members of the owner, left a session: the new one may not end it."""
+    hasten(monkeypatch)
+    engine, old = store.databases.engine, store.databases
+    before = engine.connect(store.name, user=old.vendor_user, password=old.vendor_password)
+    with left(before) as pid, capture_logs() as events:
+        with pytest.raises(LockHeld) as held, hold(store):
+            raise AssertionError
+        assert f'of the role "{old.vendor_user}"' in held.value.message
+    said = [event for event in events if event["event"] == "orphan.not_ended"]
+    assert {event["pid"] for event in said} == {pid}
+    assert {event["role"] for event in said} == {old.vendor_user}
+
+
+def test_a_login_that_acts_as_another_role_ends_its_own(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It logs in as itself, and the role that it then acts as might not end its sessions."""
+    hasten(monkeypatch)
+    engine, names = store.databases.engine, store.databases
+    acting = store.given(SQL_USER=names.vendor_user, SQL_PASSWORD=names.vendor_password)
+    before = engine.connect(store.name, user=names.vendor_user, password=names.vendor_password)
+    with left(before) as pid, hold(acting):
+        assert ended(store, pid)
+
+
+def test_the_vendors_tool_is_ended_as_our_role_alone(store: Site) -> None:
+    """A stranger that bears the name of the tool's session is left alone, even by a superuser."""
+    stranger = store.databases.connect_server(store.name)
+    with left(stranger) as pid, store.databases.admin(store.name) as admin:
+        assert admin.execute(sqltool._END_WORKERS.encode(), [OLD_WORKER]).fetchall() == []
+        assert admin.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() == ("active",)

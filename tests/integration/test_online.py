@@ -442,21 +442,6 @@ def test_the_old_table_is_kept_where_that_is_wanted(older: Origin) -> None:
     assert_at_target(origin, database)
 
 
-def test_a_busy_server_is_given_time(origin: Origin) -> None:
-    """Above --max-load nothing is copied; when it is less, the run goes on."""
-    database = origin.copy()
-    with origin.databases.connect(database) as busy:
-        with busy.pipeline(), origin.databases.connect(database) as other, other.pipeline():
-            process = origin.migrate(database, *rewriting.ONLINE, "--max-load", "1")
-            for connection in (busy, other):
-                connection.execute("SELECT pg_sleep(4)")
-            paused = await_event(process, "online.paused", "online.swapped")
-        assert paused["event"] == "online.paused"
-        assert paused["reason"] == "2 sessions are active, at most 1 are to be"
-    ended = finish(process)
-    assert ended.code == 0, ended.stderr
-
-
 def test_a_large_table_goes_online_by_itself(origin: Origin) -> None:
     """Without --rewrite a small table is written in place; nothing is said."""
     database = origin.copy()

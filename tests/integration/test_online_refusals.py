@@ -1,12 +1,9 @@
 """What forbids an online rewrite, each made on purpose: named, and nothing is touched."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
-from packaging.version import Version
 from psycopg import sql
 from structlog.testing import capture_logs
 
@@ -15,10 +12,7 @@ from engine import Connection, Engine
 from executions import TABLE
 from rewriting import Origin
 from running import run_cli
-from schema_migrator import conditions, plan, tables
-from schema_migrator.conditions import Found
-from schema_migrator.errors import NoSpace, TableLockTimeout
-from schema_migrator.plan import Online
+from schema_migrator import plan, tables
 from states import Site, site
 from stores import Databases, fresh
 
@@ -236,107 +230,3 @@ def test_online_needs_our_own_executor(databases: Databases) -> None:
             "leave one of them out\n"
         ),
     )
-
-
-ONLINE = Online(
-    table="orders",
-    size=300 << 20,
-    rewrites=2,
-    versions=(Version("1.14"),),
-    shape=None,
-    hindrances=(),
-    asked=False,
-)
-NOTHING = {"free": None, "replica": None, "old": None}
-CIRCUMSTANCES = {
-    "space": (
-        NOTHING | {"free": 299 << 20},
-        NoSpace,
-        (
-            'the server has 299 MB free, expected 300 MB for "orders" anew; '
-            "make room there; in place the steps take as much"
-        ),
-    ),
-    "a replica": (
-        NOTHING | {"replica": ("standby2", 512 << 20)},
-        TableLockTimeout,
-        (
-            'the replica "standby2" is 512 MB behind, and writing "orders" anew would add to it; '
-            "let it catch up, then run this again"
-        ),
-    ),
-    "a transaction": (
-        NOTHING | {"old": (77, "pg_dump", 900)},
-        TableLockTimeout,
-        (
-            'a transaction is open since 900 s, and "orders" cannot be swapped before it ends: pid 77 (pg_dump); '
-            "end it or let it end, then run this again"
-        ),
-    ),
-    "a prepared one": (
-        NOTHING | {"old": (0, "prepared transaction x", 900)},
-        TableLockTimeout,
-        (
-            'a transaction is open since 900 s, and "orders" cannot be swapped before it ends: prepared transaction x; '
-            "end it or let it end, then run this again"
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize(("found", "kind", "said"), CIRCUMSTANCES.values(), ids=CIRCUMSTANCES)
-def test_circumstances_are_refused(found: dict[str, object], kind: type[Exception], said: str) -> None:
-    """Too little room, a replica far behind, an old transaction: each is one sentence."""
-    with pytest.raises(kind) as refusal:
-        conditions.judge(ONLINE, Found(**found))  # type: ignore[arg-type]  # its fields are of several types
-    assert str(refusal.value) == said
-
-
-def test_nothing_speaks_against_it() -> None:
-    """With room for the table, and where the server does not tell, the rewrite begins."""
-    conditions.judge(ONLINE, Found(free=300 << 20, replica=None, old=None))
-    conditions.judge(ONLINE, Found(free=None, replica=None, old=None))
-
-
-def test_the_disk_is_asked_where_that_is_allowed(databases: Databases) -> None:
-    """A role that may run programs on the server learns how much is free there, and leaves nothing; others do not."""
-    with databases.admin(databases.visibility) as admin, databases.connect("visibility") as owner:
-        ((place,),) = admin.execute("SHOW data_directory").fetchall()
-        free = conditions.look(admin).free
-        assert free is not None
-        assert abs(free - shutil.disk_usage(place).free) < 2 << 30
-        assert admin.execute("SELECT to_regclass('pg_temp.schema_migrator_disk')").fetchone() == (None,)
-        assert conditions.look(owner).free is None
-
-
-def refuse_now(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
-    """Let the server be found in some other condition."""
-    looked = conditions.look
-
-    def look(conn: Connection) -> Found:
-        found = looked(conn)
-        return replace(found, **changes)  # type: ignore[arg-type]  # its fields are of several types
-
-    monkeypatch.setattr(conditions, "look", look)
-
-
-@pytest.mark.parametrize("changes", [{"free": 0}, {"replica": ("standby2", 1 << 30)}], ids=["space", "a replica"])
-def test_nothing_is_begun_under_such_circumstances(
-    origin: Origin, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
-) -> None:
-    """The database is byte for byte as before."""
-    refuse_now(monkeypatch, **changes)
-    with copied(origin) as (database, _):
-        refusal = site(origin.databases, "visibility").at(database).refused(SCHEMA_MIGRATOR_REWRITE="online")
-    assert isinstance(refusal, NoSpace | TableLockTimeout)
-
-
-def test_an_old_transaction_is_found(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A transaction of somebody else's that is open for longer than the limit: nothing is begun, and it is named."""
-    monkeypatch.setattr(conditions, "OLD_SECONDS", 0)
-    with copied(origin) as (database, _), origin.databases.connect(database, application_name="nightly") as other:
-        other.execute("BEGIN")
-        other.execute("SELECT 1")
-        refusal = site(origin.databases, "visibility").at(database).refused(SCHEMA_MIGRATOR_REWRITE="online")
-        assert isinstance(refusal, TableLockTimeout), refusal
-        assert refusal.message.endswith(f"pid {other.info.backend_pid} (nightly)")

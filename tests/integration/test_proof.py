@@ -75,7 +75,7 @@ def test_drift_is_warned_of_or_refused(databases: Databases, env: dict[str, str]
     before = dump(databases.engine, databases.visibility)
     refused = run_cli(upgrade, "migrate", "--on-drift", "fail")
     assert refused.code == 3
-    assert "1 objects" in refused.stderr
+    assert "1 object of" in refused.stderr
     assert "index executions_visibility.by_history_size_bytes" in refused.stderr
     assert dump(databases.engine, databases.visibility) == before
     warned = run_cli(upgrade, "migrate")

@@ -50,6 +50,13 @@ def test_recognised_and_upgraded(older: Site) -> None:
     assert done.verdict.equal
 
 
+def test_recognised_after_a_rollback(older: Site, sources: Path) -> None:
+    """Of the releases that have the recorded version, the one whose files the tables are of is compared with."""
+    shutil.copytree(RELEASES / "1.29.1", sources / "1.29.1")
+    verdict = older.verify(TEMPORAL_VERSION="1.29.1")
+    assert (str(verdict.version), verdict.ahead, verdict.equal, verdict.difference.extra) == ("1.12", True, True, ())
+
+
 def test_recognised_without_its_row(older: Site) -> None:
     """A lost version row is recorded again, as the release that the tables are of."""
     older.run("UPDATE schema_version SET curr_version = '0.0'")

@@ -50,7 +50,9 @@ CREATE FUNCTION public.own_event() RETURNS event_trigger LANGUAGE plpgsql AS $fn
 DECLARE r record;
 BEGIN
   FOR r IN SELECT * FROM pg_event_trigger_ddl_commands() LOOP
-    IF r.object_type = 'table' AND r.command_tag IN ({tags}) AND r.schema_name !~ 'rehearsal|^pg_temp' THEN {body} END IF;
+    IF r.object_type = 'table' AND r.command_tag IN ({tags}) AND r.schema_name !~ 'rehearsal|^pg_temp' THEN
+      {body}
+    END IF;
   END LOOP;
 END $fn$;
 CREATE EVENT TRIGGER {name} ON ddl_command_end WHEN TAG IN ({tags}) EXECUTE FUNCTION public.own_event();

@@ -11,10 +11,14 @@ from packaging.version import Version
 
 from schema_migrator import plan_report, report
 from schema_migrator.commands import Migration, StoreStatus
+from schema_migrator.conditions import Found
+from schema_migrator.disk import Free
 from schema_migrator.execute import Outcome
 from schema_migrator.foresight import Begun, Foresight
+from schema_migrator.options import RunSettings
 from schema_migrator.outlook import BRIEF, Holder, Outlook, Span, StepEstimate, TableSize
 from schema_migrator.plan import Online, Plan, TableLock, Wishes
+from schema_migrator.replicas import IdleSlot, Replica, Replicas
 from schema_migrator.reshape import Shape
 from schema_migrator.snapshot import Change, Difference, Key, Snapshot
 from schema_migrator.source import Store
@@ -27,6 +31,22 @@ GOLDEN = Path(__file__).resolve().parent.parent / "data" / "reports"
 TABLE = "executions_visibility"
 NOTHING = Snapshot(objects={})
 SHAPE = Shape(table=TABLE, gone=(), added=(), indexes=(), checks=(), touched=frozenset(), start=NOTHING, end=NOTHING)
+SERVER = Found(
+    role="temporal",
+    sees_all=False,
+    replicas=Replicas(
+        seen=(
+            Replica(name="standby1", slot="standby1", pid=20, behind=12 * 1024**2),
+            Replica(name="standby2", slot="of_2", pid=21, behind=0),
+            Replica(name="walreceiver", slot=None, pid=22, behind=None),
+        ),
+        idle=(IdleSlot(name="old", kept=3 * 1024**3),),
+        left_out=("late",),
+        unmatched=("standy3",),
+    ),
+    hidden=(("temporal_server", 12), ("bi", 1)),
+    free=Free(data=90 * 1024**3, wal=1024**3),
+)
 STATES: dict[str, State] = {
     "absent": Absent(),
     "behind": at("1.3"),
@@ -42,6 +62,13 @@ STATES: dict[str, State] = {
 def status(name: str, state: State) -> StoreStatus:
     """Return the status of a database of that name."""
     return StoreStatus(store=Store.VISIBILITY, database=name, target=Version("1.9"), state=state)
+
+
+def statuses() -> list[StoreStatus]:
+    """Return one of every state, and two that are at their target and lack something."""
+    whole = status("invalid", STATES["at_target"])
+    broken = [replace(whole, invalid=("by_status",)), replace(whole, database="keyless", keyless=(TABLE,))]
+    return [*(status(name, state) for name, state in STATES.items()), *broken]
 
 
 def seen(plan: Plan) -> Foresight:
@@ -92,8 +119,8 @@ def upgrade() -> Foresight:
         outlook=outlook,
         refusal=refusal,
         begun=begun,
-        obstacle="a transaction is open since 900 s",
-        free=90 * 1024**3,
+        obstacle="a transaction is 900 s old",
+        found=(RunSettings.model_validate({"SCHEMA_MIGRATOR_MAX_LOAD": "20"}), SERVER),
     )
 
 
@@ -140,7 +167,9 @@ def verdict() -> Verdict:
     return Verdict(
         store=Store.VISIBILITY,
         database="temporal_visibility",
+        schema="public",
         version=Version("1.9"),
+        target=Version("1.9"),
         difference=Difference(
             missing=(Change(key=index, expected=build, found=None),),
             different=(Change(key=column, expected="bytea", found="text"),),
@@ -159,11 +188,12 @@ def migrations() -> tuple[Migration, ...]:
         Migration(plan=installed, outcomes=outcomes, seconds=2.5),
         Migration(plan=adopted, outcomes=outcomes[-1:], seconds=0.25, verdict=verdict()),
         Migration(plan=nothing),
+        Migration(plan=nothing, seconds=1.5, rebuilt=("by_status",)),
     )
 
 
 TEXTS: dict[str, Callable[[], str]] = {
-    "status": lambda: report.status_text(tuple(status(name, state) for name, state in STATES.items())),
+    "status": lambda: report.status_text(tuple(statuses())),
     "plan_fresh": lambda: plan_report.plan_text(seen(planned(Absent(), "1.2"))),
     "plan_upgrade": lambda: plan_report.plan_text(upgrade()),
     "plan_hindered": lambda: plan_report.plan_text(hindered()),
@@ -176,7 +206,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "migration": lambda: report.migration_text(migrations()),
     "verify": lambda: report.verify_text(verdict()),
     "releases": lambda: report.releases_text((release("1.29.1"), release("1.32.2"))),
-    "status_json": lambda: report.to_json(report.status_json(status(name, state)) for name, state in STATES.items()),
+    "status_json": lambda: report.to_json(map(report.status_json, statuses())),
     "plan_json": lambda: report.to_json([plan_report.plan_json(upgrade())]),
     "migration_json": lambda: report.to_json(map(report.migration_json, migrations())),
     "verify_json": lambda: report.to_json([report.verify_json(verdict())]),

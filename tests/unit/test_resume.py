@@ -135,7 +135,29 @@ def test_row_ahead_and_an_index_dropped(pasts: dict[str, Past], store: str, tabl
         "version 1.5 is recorded; the tables are those of no version, and nearest to 1.0, "
         f"but for: index {table}.{gone}"
     )
-    assert state.hint == f"for the SQL that repairs them: schema-migrator verify --{store}-target-version 1.0"
+    assert state.hint == f"for the SQL that brings them to 1.5: schema-migrator verify --{store}-target-version 1.5"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "tables", "hint"),
+    [
+        ("1.5", "1.9", "for the SQL that brings them to 1.9: schema-migrator verify --default-target-version 1.9"),
+        ("0.0", "1.9", "for the SQL that brings them to 1.9: schema-migrator verify --default-target-version 1.9"),
+        ("1.4.1", "1.9", "set TEMPORAL_VERSION to the release that made it, or to a newer one"),
+    ],
+)
+def test_the_hint_names_what_verify_compares_with(
+    pasts: dict[str, Past], recorded: str, tables: str, hint: str
+) -> None:
+    """It is never a version below the recorded one, with which verify does not compare, nor one that is no version."""
+    past = pasts["default"]
+    live = past.rehearsal.after[Version(tables)].without([Key("index", "cluster_membership", "cm_idx_rolehost")])
+    evidence = past.evidence(Version(recorded), live, seed=Seed(version=2 if recorded == "0.0" else 1))
+    strange = Unknown(reason="found", hint="set TEMPORAL_VERSION to the release that made it, or to a newer one")
+    sight = evidence.sight if recorded != "1.4.1" else replace(evidence.sight, state=strange)
+    state = resume.find(replace(evidence, sight=sight))
+    assert isinstance(state, Unknown)
+    assert state.hint == hint
 
 
 def test_version_that_the_release_does_not_have(pasts: dict[str, Past]) -> None:

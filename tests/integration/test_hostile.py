@@ -1,0 +1,109 @@
+"""What a stranger who may create in the store's schema plants there is never run by a command."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from psycopg import sql
+
+import hostile
+from engine import Engine
+from running import run_cli
+from states import site
+from stores import Databases, fresh, unique
+from sweep import copy
+
+FILL = """
+INSERT INTO public.executions_visibility (namespace_id, run_id, start_time, execution_time, workflow_id,
+  workflow_type_name, status, encoding, task_queue, search_attributes)
+SELECT 'namespace', 'run ' || n, now(), now(), 'workflow ' || n, 'type', 1, '', 'queue', '{"Int01": 7}'
+FROM generate_series(1, 60) n
+"""
+PENDING = {"default": "1.17", "visibility": "1.9"}
+COMMANDS = (
+    ("status",),
+    ("plan", "--max-lock-seconds", "60"),
+    ("verify",),
+    ("wait", "--for", "database,schema", "--wait-timeout", "1"),
+    ("create-database",),
+    ("migrate", "--on-drift", "fail"),
+    ("migrate", "--max-lock-seconds", "60"),
+    ("status",),
+    ("plan",),
+    ("verify",),
+    ("wait", "--for", "schema"),
+    ("migrate",),
+    ("migrate", "--abandon"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """Two stores with steps pending, where `planter` has planted all there is."""
+
+    databases: Databases
+    planter: str
+    names: dict[str, str]
+
+    def assert_untouched(self, when: str) -> None:
+        """Nothing that was planted has run, and the planter is no superuser."""
+        for name in self.names.values():
+            with self.databases.engine.connect(name, options="-c search_path=pg_catalog") as admin:
+                assert not hostile.sprung(admin), when
+                query = "SELECT rolsuper FROM pg_roles WHERE rolname = %s"
+                assert admin.execute(query, [self.planter]).fetchone() == (False,), when
+
+
+@pytest.fixture(scope="module")
+def soil(server: Engine) -> Iterator[tuple[Databases, str, str]]:
+    """Plant in one database, to be copied: as a role that may create in `public`, as everybody could up to 14."""
+    planter = unique("planter")
+    role = sql.Identifier(planter)
+    with fresh(server) as databases:
+        database = databases.create()
+        with databases.admin(database) as admin:
+            admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'planter'").format(role))
+            admin.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(role))
+        with databases.connect(database, user=planter, password="planter") as connection:
+            hostile.plant(connection, planter)
+        yield databases, database, planter
+    with server.connect() as admin:
+        admin.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+@pytest.fixture
+def planted(soil: tuple[Databases, str, str]) -> Planted:
+    """Copy the database for each store, and install it there."""
+    databases, database, planter = soil
+    names = {store: copy(databases, database) for store in PENDING}
+    for store, version in PENDING.items():
+        site(databases, store).at(names[store]).install(version)
+        with databases.admin(names[store]) as admin:
+            admin.execute("ALTER SEQUENCE public.traps RESTART")
+    with databases.connect(names["visibility"], options="-c search_path=pg_catalog") as owner:
+        owner.execute(FILL)
+    return Planted(databases=databases, planter=planter, names=names)
+
+
+@pytest.mark.parametrize("rewrite", ["online", "in-place"])
+def test_nothing_planted_is_run(planted: Planted, rewrite: str) -> None:
+    """Every command is run by a superuser, with steps pending and at the target."""
+    engine, names = planted.databases.engine, planted.names
+    own = {"SQL_USER": engine.user, "SQL_PASSWORD": engine.password, "SCHEMA_MIGRATOR_REWRITE": rewrite}
+    stores = {f"{store.upper()}_SQL_DATABASE": name for store, name in names.items()}
+    codes = []
+    for command in COMMANDS:
+        done = run_cli(planted.databases.env() | own | stores, *command)
+        planted.assert_untouched(f"{command}: {done.stderr}")
+        codes.append(done.code)
+    assert codes == [0, 0, 0, 1, *[0] * (len(COMMANDS) - 4)], done.stderr
+
+
+def test_the_traps_work(planted: Planted) -> None:
+    """A query such as ours, with the role's own search_path, springs one; a superuser's makes the planter one."""
+    with planted.databases.admin(planted.names["default"]) as admin:
+        admin.execute("SELECT pg_postmaster_start_time()::text || '/' || oid FROM pg_database LIMIT 1")
+        assert hostile.sprung(admin)
+        query = "SELECT rolsuper FROM pg_roles WHERE rolname = %s"
+        assert admin.execute(query, [planted.planter]).fetchone() == (True,)
+        admin.execute(sql.SQL("ALTER ROLE {} NOSUPERUSER").format(sql.Identifier(planted.planter)))

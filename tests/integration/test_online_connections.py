@@ -1,0 +1,70 @@
+"""An online rewrite on a server that lets in few connections, or ends those that are silent."""
+
+from collections.abc import Iterator
+
+import pytest
+from psycopg import sql
+
+import rewriting
+from engine import Engine
+from executions import TABLE
+from migrations import picture
+from rewriting import Origin, events
+from running import await_event, finish
+from stores import fresh
+
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def origin(server: Engine) -> Iterator[Origin]:
+    """Make a store at 1.9."""
+    with fresh(server) as databases:
+        yield rewriting.origin(databases, "1.9", ROWS)
+
+
+def count(origin: Origin, database: str) -> object:
+    """Return how many rows there are."""
+    with origin.databases.connect(database) as owner:
+        return owner.execute(f"SELECT count(*) FROM {TABLE}".encode()).fetchone()
+
+
+@pytest.mark.parametrize("limit", [2, 3, 4, 5])
+def test_few_connections(origin: Origin, limit: int) -> None:
+    """As many as there are will do; with two, the run's own is the only one that works. Nothing is begun in vain."""
+    database = origin.copy()
+    user = sql.Identifier(origin.databases.user)
+    with origin.databases.admin() as admin:
+        admin.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(user, sql.Literal(limit)))
+        try:
+            done = origin.run(database)
+        finally:
+            admin.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT -1").format(user))
+    assert done.code == 0, done.stderr
+    opened = [event["opened"] for event in events(done) if event["event"] == "online.connections"]
+    assert opened == [min(limit - 2, 4)]
+    assert picture(origin.databases, database).schema == origin.expected.schema
+    assert count(origin, database) == (ROWS,)
+
+
+def test_sessions_that_are_idle(origin: Origin) -> None:
+    """A role's idle_session_timeout ends none of ours, although most of them wait for longer."""
+    database = origin.copy()
+    user = sql.Identifier(origin.databases.user)
+    with origin.databases.admin() as admin:
+        if admin.execute("SELECT FROM pg_settings WHERE name = 'idle_session_timeout'").fetchone() is None:
+            return  # PostgreSQL 13
+        setting = sql.SQL("ALTER ROLE {} SET idle_session_timeout = '1s'")
+        admin.execute(setting.format(user))
+        try:
+            with origin.databases.admin(database) as holder:
+                holder.execute(f"BEGIN; LOCK TABLE {TABLE} IN ACCESS SHARE MODE".encode())
+                process = origin.migrate(database, *rewriting.ONLINE)
+                await_event(process, "table.busy")
+                holder.execute("SELECT pg_sleep(3)")
+                holder.execute("COMMIT")
+                done = finish(process, timeout=rewriting.PATIENCE)
+        finally:
+            admin.execute(sql.SQL("ALTER ROLE {} RESET idle_session_timeout").format(user))
+    assert done.code == 0, done.stderr
+    assert picture(origin.databases, database).schema == origin.expected.schema

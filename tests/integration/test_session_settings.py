@@ -1,0 +1,137 @@
+"""Every statement of ours runs under our own settings, whatever the role, the database or the server has set."""
+
+import json
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from executions import fill
+from schema_migrator import commands, connection, state
+from schema_migrator.settings import StoreSettings
+from schema_migrator.workers import Interrupt
+from states import files, site
+from stores import Databases
+
+ROWS = 80
+EXPLAINED = {
+    "session_preload_libraries": "auto_explain",
+    "auto_explain.log_min_duration": "0",
+    "auto_explain.log_settings": "on",
+    "auto_explain.log_format": "json",
+    "auto_explain.log_level": "notice",
+}
+UNWANTED = {
+    "search_path": "public",
+    "jit": "on",
+    "jit_above_cost": "0",
+    "jit_inline_above_cost": "0",
+    "jit_optimize_above_cost": "0",
+    "idle_session_timeout": "3s",
+    "enable_indexscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_sort": "off",
+    "max_parallel_workers_per_gather": "8",
+    "plan_cache_mode": "force_generic_plan",
+    "constraint_exclusion": "on",
+    "join_collapse_limit": "1",
+    "from_collapse_limit": "1",
+    "cursor_tuple_fraction": "1",
+    "quote_all_identifiers": "on",
+    "transform_null_equals": "on",
+    "default_transaction_isolation": "serializable",
+    "idle_in_transaction_session_timeout": "1s",
+    "statement_timeout": "1s",
+    "lock_timeout": "1",
+    "DateStyle": "SQL, DMY",
+    "bytea_output": "escape",
+    "array_nulls": "off",
+}
+OURS = {"search_path": "pg_catalog, pg_temp", "jit": "off", "max_parallel_workers_per_gather": "0"}
+"""What differs from PostgreSQL's own defaults and is ours; `EXPLAIN (SETTINGS)` names nothing that does not differ."""
+COSTS = {"jit_above_cost", "jit_inline_above_cost", "jit_optimize_above_cost"}
+
+
+class Watched:
+    """The plans of all statements that have been run, with the settings under which each was."""
+
+    def __init__(self) -> None:
+        self.plans: list[tuple[str, dict[str, str]]] = []
+        self.connections = 0
+
+    def connect(self, conn: psycopg.Connection[object]) -> None:
+        """Listen to one more connection."""
+        self.connections += 1
+        conn.add_notice_handler(self.note)
+
+    def note(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Take what auto_explain says of a statement."""
+        _, found, plan = (notice.message_primary or "").partition("plan:\n")
+        if found:
+            said = json.loads(plan)
+            self.plans.append((said["Query Text"], said.get("Settings", {})))
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """Listen to every connection that the program opens."""
+    found, real = Watched(), connection._connect_once
+
+    def connect(settings: StoreSettings, limit: connection._Patience, *, direct: bool) -> connection.Connection:
+        conn = real(settings, limit, direct=direct)
+        found.connect(conn)
+        return conn
+
+    monkeypatch.setattr(connection, "_connect_once", connect)
+    return found
+
+
+@pytest.fixture(params=["owner", "superuser"])
+def role(request: pytest.FixtureRequest, databases: Databases) -> Iterator[dict[str, str]]:
+    """Let a role have the most unwanted settings, and each statement of its sessions explained to it."""
+    user, password = databases.user, databases.password
+    if request.param == "superuser":
+        user, password = f"{databases.user}_super", "super"
+    identifier = sql.Identifier(user)
+    with databases.admin() as admin:
+        if request.param == "superuser":
+            admin.execute(sql.SQL("CREATE ROLE {} SUPERUSER LOGIN PASSWORD 'super'").format(identifier))
+        known = {name for (name,) in admin.execute("SELECT name FROM pg_settings").fetchall()}
+        for name, value in {**UNWANTED, **EXPLAINED}.items():
+            if name in known or "." in name:
+                admin.execute(f"LOAD 'auto_explain'; ALTER ROLE \"{user}\" SET {name} = '{value}'".encode())
+    yield {"SQL_USER": user, "SQL_PASSWORD": password}
+    with databases.admin() as admin:
+        if request.param == "superuser":
+            for store in ("default", "visibility"):
+                with databases.admin(databases.name(store)) as there:
+                    there.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(identifier))
+            admin.execute(sql.SQL("DROP ROLE {}").format(identifier))
+
+
+def squeezed(query: str) -> str:
+    """Return a query's words, to be found in a file: PL/pgSQL runs the parts of a block."""
+    return " ".join(query.strip("() \n").split())
+
+
+@pytest.mark.parametrize("rewrite", ["online", "in-place"])
+def test_every_statement(databases: Databases, role: dict[str, str], watched: Watched, rewrite: str) -> None:
+    """From status to the end of an upgrade: planner switches of one statement never reach another."""
+    store = site(databases, "visibility", **role, SCHEMA_MIGRATOR_REWRITE=rewrite).install("1.9")
+    with databases.admin(store.name) as admin:
+        fill(admin, ROWS)
+    settings = store.given(SCHEMA_MIGRATOR_MAX_LOCK_SECONDS="600").settings()
+    for command in (commands.status, commands.show_plan, commands.migrate, commands.verify, commands.abandon):
+        command(settings, Interrupt())  # type: ignore[operator]
+    vendors = squeezed("".join(file.text for step in files("visibility").steps for file in step.files))
+    assert watched.connections > 5
+    assert len(watched.plans) > 100
+    for query, found in watched.plans:
+        switched = {name for name in found if name.startswith("enable_")}
+        if "schema_migrator_" not in query:
+            assert not switched, (query, found)
+        if query not in state._ROLES_SCHEMA and squeezed(query) not in vendors:
+            assert {name: found.get(name, "").replace('"', "") for name in OURS} == OURS, query
+        assert not found.keys() - OURS.keys() - switched - COSTS, (query, found)
