@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from engine import Connection
 from schema_migrator import commands, records, settings
-from schema_migrator.commands import Migration, StoreStatus
+from schema_migrator.commands import Migration
 from schema_migrator.database import Batch
 from schema_migrator.embedded import wheel_bindir
 from schema_migrator.errors import MigratorError
@@ -22,6 +22,7 @@ from schema_migrator.foresight import Foresight
 from schema_migrator.plan import Plan
 from schema_migrator.settings import Settings
 from schema_migrator.source import UNVERSIONED, Source, Store, load_release
+from schema_migrator.store_status import StoreStatus
 from schema_migrator.verify import Verdict
 from schema_migrator.workers import Interrupt
 from stores import RELEASES, Databases

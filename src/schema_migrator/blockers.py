@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, LiteralString
 
 from schema_migrator.catalog_register import CATALOGS, REFERENCED, REGISTER
+from schema_migrator.traces import OUR_TRIGGER
 
 if TYPE_CHECKING:
     from schema_migrator.database import Connection
@@ -154,12 +155,10 @@ CROSS JOIN LATERAL pg_identify_object('pg_catalog.pg_subscription'::regclass, r.
 SELECT t.relname, format('its own tablespace "%%s"', s.spcname) FROM t
 JOIN pg_catalog.pg_tablespace s ON s.oid = t.reltablespace
 """,
-    "trigger": r"""
+    "trigger": f"""
 SELECT t.relname, format('trigger "%%s"', g.tgname) FROM t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid
-JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-WHERE NOT g.tgisinternal
-  AND NOT (g.tgname = 'schema_migrator_log' AND n.nspname ~ '^schema_migrator_online_[0-9]+$' AND p.proname = 'log')
-""",
+WHERE NOT g.tgisinternal AND NOT ({OUR_TRIGGER})
+""",  # noqa: S608 - a constant
     "typed": """
 SELECT t.relname, format('it is a table of type "%%s"', y.typname) FROM t
 JOIN pg_catalog.pg_type y ON y.oid = t.reloftype

@@ -86,16 +86,16 @@ def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
 
 
 def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
-    from schema_migrator import commands, report  # noqa: PLC0415
+    from schema_migrator import commands, report, status_report  # noqa: PLC0415
 
     found = commands.status(settings, interrupt)
     as_json = settings.run.output == "json"
-    text = report.to_json(map(report.status_json, found)) if as_json else report.status_text(found)
+    text = report.to_json(map(status_report.status_json, found)) if as_json else status_report.status_text(found)
     return _checked(text, [one.store for one in found if not one.up_to_date], arguments)
 
 
 def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
-    from schema_migrator import commands, report  # noqa: PLC0415
+    from schema_migrator import commands, owners, report  # noqa: PLC0415
 
     found = commands.verify(settings, interrupt)
     as_json = settings.run.output == "json"
@@ -107,6 +107,15 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
         raise NotAsRehearsed(
             f"{names} {'does' if len(wrong) == 1 else 'do'} not match",
             hint="read the SQL shown before you run it; where it says look first, the decision is yours",
+        )
+    unreadable = [one for one in found if one.whose.unreadable]
+    if unreadable:
+        say(text)
+        whose = unreadable[0].whose
+        raise NotAsRehearsed(
+            f'the role "{whose.role}" may not read {", ".join(whose.unreadable)} of the {unreadable[0].store} store',
+            hint=" ".join(owners.grants(whose.schema, [(whose.role, "SELECT", whose.unreadable)])),
+            store=unreadable[0].store,
         )
     return text
 

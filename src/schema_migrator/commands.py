@@ -10,7 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import autocommit, drift, examine, execute, lock, logs, online, sqltool, traces
+from schema_migrator import (
+    autocommit,
+    drift,
+    examine,
+    execute,
+    lock,
+    logs,
+    notices,
+    online,
+    sqltool,
+    store_status,
+)
 from schema_migrator.errors import UnknownState
 from schema_migrator.foresight import (
     Foresight,
@@ -21,10 +32,11 @@ from schema_migrator.foresight import (
     weigh_sight,
     with_forecast,
 )
+from schema_migrator.owners import UNSEEN
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release, release_with
 from schema_migrator.state import Absent, At
 from schema_migrator.tasks import Task, each, looks, tasks
-from schema_migrator.verify import compared, judge, unlisted
+from schema_migrator.verify import compared, judge
 from schema_migrator.work import Work
 
 if TYPE_CHECKING:
@@ -32,37 +44,14 @@ if TYPE_CHECKING:
 
     from schema_migrator.examine import Examination
     from schema_migrator.execute import Outcome
+    from schema_migrator.owners import Whose
     from schema_migrator.plan import Plan
     from schema_migrator.settings import Settings
-    from schema_migrator.state import Sight, State
+    from schema_migrator.state import Sight
+    from schema_migrator.store_status import StoreStatus
     from schema_migrator.traces import Leftover
     from schema_migrator.verify import Verdict
     from schema_migrator.workers import Interrupt
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreStatus:
-    """Where a store is, and where it is to be.
-
-    `unlisted`: see verify.Verdict; `leftovers` are of online rewrites, of which an unfinished one has `copied` rows;
-    `invalid` and `keyless`: see state.Facts.
-    """
-
-    store: Store
-    database: str
-    target: Version
-    state: State
-    unlisted: tuple[Version, ...] = ()
-    leftovers: tuple[Leftover, ...] = ()
-    copied: int = 0
-    invalid: tuple[str, ...] = ()
-    keyless: tuple[str, ...] = ()
-
-    @property
-    def up_to_date(self) -> bool:
-        """Whether the store is at its target or above it, and nothing is known to be wrong with its indexes."""
-        reached = isinstance(self.state, At) and self.state.version >= self.target
-        return reached and not self.invalid and not self.keyless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +63,7 @@ class Migration:
     seconds: float = 0.0
     verdict: Verdict | None = None
     rebuilt: tuple[str, ...] = ()
+    whose: Whose = UNSEEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +85,7 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
             each(those, lambda task: drift.weigh(task, checked[task.store.store][0]))
         each(those, lambda task: weigh_locks(task, *checked[task.store.store]))
         each(those, lambda task: weigh_sight(task, checked[task.store.store][1]))
-        return tuple(each(those, lambda task: _migrate(task, checked[task.store.store][1])).values())
+        return tuple(each(those, lambda task: _migrate(task, *checked[task.store.store])).values())
 
 
 def abandon(settings: Settings, interrupt: Interrupt) -> tuple[Removal, ...]:
@@ -116,7 +106,7 @@ def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
     """Return where every store is."""
     with tasks(settings, interrupt) as those:
         sights = looks(those)
-        return tuple(each(those, lambda task: _status(task, sights[task.store.store])).values())
+        return tuple(each(those, lambda task: store_status.look(task, sights[task.store.store])).values())
 
 
 def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
@@ -147,9 +137,11 @@ def releases(settings: Settings) -> tuple[Release, ...]:
 def _abandon(task: Task, sight: Sight) -> Removal:
     schema = sight.facts.schema or ""
     removed: tuple[Leftover, ...] = ()
-    if traces.leftovers(sight.facts.leftovers, schema):
+    if sight.whose.leftovers:
         with _working(task) as work:
             removed = online.abandon(work, schema, kept=True)
+    if not removed:
+        notices.refuse_unsettled(sight.whose.strangers)
     return Removal(store=task.store.store, database=task.store.database, removed=removed)
 
 
@@ -157,24 +149,6 @@ def _foresee(task: Task, sight: Sight) -> Foresight:
     found, made = checked_plan(task, sight)
     drift.weigh(task, found)
     return foresee(task, found, made)
-
-
-def _status(task: Task, sight: Sight) -> StoreStatus:
-    found = examine.examine(task.place, sight, task.target)
-    listed = examine.read_history(task.place.conn, sight)
-    reached = found.state.version if isinstance(found.state, At) else None
-    left = traces.leftovers(sight.facts.leftovers, sight.facts.schema)
-    return StoreStatus(
-        store=task.store.store,
-        database=task.store.database,
-        target=task.target,
-        state=found.state,
-        unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
-        leftovers=left,
-        copied=sum(traces.copied(task.place.conn, one) for one in left if one.unfinished),
-        invalid=() if reached is None or reached > task.target else tuple(sight.facts.invalid),
-        keyless=() if reached is None else tuple(sight.facts.keyless),
-    )
 
 
 def _verify(task: Task, sight: Sight) -> Verdict:
@@ -191,7 +165,7 @@ def _verify(task: Task, sight: Sight) -> Verdict:
     if isinstance(found.state, At) and found.state.release and version == found.state.version:
         release = load_release(task.settings.run.sources, found.state.release)
         return _verify(replace(task, place=replace(task.place, release=release)), sight)
-    return _judge(task, found, version)
+    return replace(_judge(task, found, version), whose=sight.whose)
 
 
 def _holding(task: Task, version: Version) -> Task:
@@ -213,19 +187,20 @@ def _set_up(task: Task, sight: Sight) -> bool:
     if not isinstance(sight.state, Absent):
         return False
     empty = replace(task, target=UNVERSIONED)
-    return bool(_migrate(empty, checked_plan(empty, sight)[1]).plan.setup)
+    return bool(_migrate(empty, *checked_plan(empty, sight)).plan.setup)
 
 
 def _judge(task: Task, found: Examination, version: Version) -> Verdict:
     return judge(task.store.database, task.place.source, found, version, task.target)
 
 
-def _migrate(task: Task, first: Plan) -> Migration:
+def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
     """Do the work under the lock, from a new look: another run may have done it while we waited."""
     started = time.monotonic()
-    if first.empty and not first.leftovers:
+    if first.empty and all(one.kept for one in first.leftovers):
         _log_nothing_to_do(first)
-        return Migration(plan=first)
+        _tell(seen.sight.whose)
+        return Migration(plan=first, whose=seen.sight.whose)
     run = task.settings.run
     with _working(task) as work:
         found, made = checked_plan(task, examine.look(task.place), first)
@@ -241,8 +216,14 @@ def _migrate(task: Task, first: Plan) -> Migration:
         verdict = _prove(task, found, made) if proven else None
     if verdict is not None:
         drift.report(task, verdict, named)
-    seconds = time.monotonic() - started
-    return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt)
+    seconds, whose = time.monotonic() - started, examine.look(task.place).whose
+    _tell(whose)
+    return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose)
+
+
+def _tell(whose: Whose) -> None:
+    for one in notices.standing(whose):
+        logs.logger().warning(one.event, found=one.found, remedy=one.remedy)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator import database, logs
-from schema_migrator.errors import DatabaseUnavailable, SeveralErrors
+from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, gravest
 from schema_migrator.workers import side_by_side
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Crew:
         try:
             side_by_side(numbers, self.work.interrupt, lambda number: self._guarded(self.conns[number], job))
         except SeveralErrors as error:  # what stops one member mostly stops all
-            raise error.parts[0] from error
+            raise gravest(error.parts) from error
 
     def share(self, items: Iterable[T], job: Callable[[Connection, T], None], tell: Callable[[int], None]) -> None:
         """Let the members do the job with one item after the other, in their order. Raises what went wrong.

@@ -130,7 +130,7 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
 
 def path_of(conn: Connection, schema: str) -> str:
     """Return the search_path of the vendor's statements: exactly one schema, beside PostgreSQL's own."""
-    return f"{sql.Identifier(schema).as_string(conn)}, pg_temp"
+    return sql.Identifier(schema).as_string(conn)
 
 
 def ask(

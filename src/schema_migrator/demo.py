@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from schema_migrator import commands, database, databases, records, report, settings
+from schema_migrator import commands, database, databases, records, report, settings, status_report
 from schema_migrator.embedded import private_server
 from schema_migrator.errors import SettingsError
 from schema_migrator.options import PREFIX
@@ -112,7 +112,7 @@ def _migrate(wanted: Settings, interrupt: Interrupt) -> str:
 
 
 def _status(wanted: Settings, interrupt: Interrupt) -> str:
-    return f"{_command('status', wanted)}\n{report.status_text(commands.status(wanted, interrupt))}"
+    return f"{_command('status', wanted)}\n{status_report.status_text(commands.status(wanted, interrupt))}"
 
 
 def _command(name: str, wanted: Settings) -> str:

@@ -26,6 +26,7 @@ MigratorError
 │   ├── WrongStore
 │   ├── UnknownState
 │   ├── VersionMoved
+│   ├── RewriteBlocked
 │   ├── NotAsRehearsed
 │   ├── NoSpace
 │   ├── NotAtTarget
@@ -42,6 +43,7 @@ MigratorError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -169,6 +171,10 @@ class VersionMoved(RefusedError):
     """Someone changed the version between our reading it and our writing it."""
 
 
+class RewriteBlocked(RefusedError):
+    """Something that forbids an online rewrite came while it ran; the unfinished copy is kept until that is settled."""
+
+
 class NotAsRehearsed(RefusedError):
     """A step's result, or a whole schema, is not what the release's files make."""
 
@@ -238,6 +244,11 @@ def exit_code(error: MigratorError) -> int:
         codes = {exit_code(part) for part in error.parts}
         return next((code for code in _GRAVEST_FIRST if code in codes), max(codes))
     return error.exit_code
+
+
+def gravest(errors: Sequence[MigratorError]) -> MigratorError:
+    """Return the one that a retry cures least; of several such the first."""
+    return min(errors, key=lambda error: (*_GRAVEST_FIRST, exit_code(error)).index(exit_code(error)))
 
 
 def combine(errors: list[MigratorError]) -> MigratorError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from schema_migrator import database, rehearsal, resume, seed, snapshot, state
+from schema_migrator import database, owners, rehearsal, resume, seed, snapshot, state
 from schema_migrator.errors import WrongStore
 from schema_migrator.source import UNVERSIONED, carried, load_release, parse_version
 from schema_migrator.state import At, Unknown, Unrecorded
@@ -74,9 +74,11 @@ class Examination:
 
 
 def look(place: Place) -> Sight:
-    """Read the version row and a few facts; two round trips."""
+    """Read the version row and a few facts; some round trips."""
     with database.transaction(place.conn, None, database.LOOK, name=database.APPLICATION):
-        return state.look(place.conn, place.release, place.store, place.path)
+        found = state.look(place.conn, place.release, place.store, place.path)
+        whose = owners.look(place.conn, found.facts.schema or "", place.source.tables, place.path)
+    return replace(found, whose=whose)
 
 
 def examine(place: Place, sight: Sight, target: Version) -> Examination:

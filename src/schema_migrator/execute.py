@@ -13,9 +13,14 @@ from psycopg import sql
 from schema_migrator import autocommit, database, logs, online, records
 from schema_migrator.errors import NotAsRehearsed
 from schema_migrator.fenced import deviations, retried, transaction
+from schema_migrator.handover import handed_over
+from schema_migrator.shield import shielded
 from schema_migrator.source import UNVERSIONED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
     from packaging.version import Version
 
     from schema_migrator.database import Batch, Connection
@@ -66,12 +71,17 @@ def _run_online(work: Work, plan: Plan, rewrite: Online, steps: tuple[PlannedSte
 def _run_together(work: Work, plan: Plan) -> tuple[Outcome, ...]:
     """Install a store whole or not at all."""
     started = time.monotonic()
-    with database.translated(work.store, work.interrupt), transaction(work, plan, plan.target) as sent:
+    with (
+        database.translated(work.store, work.interrupt),
+        transaction(work, plan, plan.target) as sent,
+        handed_over(work.conn, plan.schema, plan.heir),
+    ):
         if plan.setup:
             records.set_up(sent, plan.database)
-        for step in plan.steps:
-            sent.run(step.statements)
-            records.move(sent, plan.database, step.step, step.previous)
+        with _shielded(work, plan, [one for step in plan.steps for one in step.statements]):
+            for step in plan.steps:
+                sent.run(step.statements)
+                records.move(sent, plan.database, step.step, step.previous)
     seconds = time.monotonic() - started
     logs.logger().info("schema.installed", version=str(plan.target), steps=len(plan.steps), seconds=round(seconds, 2))
     return tuple(Outcome(version=step.step.version, seconds=seconds / len(plan.steps)) for step in plan.steps)
@@ -79,7 +89,11 @@ def _run_together(work: Work, plan: Plan) -> tuple[Outcome, ...]:
 
 def adopt(work: Work, plan: Plan, step: Step) -> None:
     """Record the version that the tables are of; no other row is touched."""
-    with database.translated(work.store, work.interrupt), transaction(work, plan, step.version) as sent:
+    with (
+        database.translated(work.store, work.interrupt),
+        transaction(work, plan, step.version) as sent,
+        handed_over(work.conn, plan.schema, plan.heir),
+    ):
         records.adopt(sent, plan, step)
     logs.logger().warning("version.adopted", recorded=str(plan.recorded), version=str(step.version))
 
@@ -115,16 +129,22 @@ def _run_transaction(
     with (
         database.translated(work.store, work.interrupt),
         transaction(work, plan, step.step.version if record else step.previous, step) as sent,
+        handed_over(work.conn, plan.schema, plan.heir),
     ):
         if setup and record:
             records.set_up(sent, plan.database)
         if statements:
             _lock_tables(sent, step)
             _assert_start(work.conn, plan.schema, step, statements)
-            sent.run(statements)
+            with _shielded(work, plan, statements):
+                sent.run(statements)
         if record:
             _assert_end(work.conn, plan.schema, step)
             records.move(sent, plan.database, step.step, step.previous)
+
+
+def _shielded(work: Work, plan: Plan, statements: Sequence[Statement]) -> AbstractContextManager[None]:
+    return shielded(work.conn, plan.schema, work.release.source(plan.store).tables, statements)
 
 
 def _assert_start(conn: Connection, schema: str, step: PlannedStep, statements: tuple[Statement, ...]) -> None:

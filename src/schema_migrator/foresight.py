@@ -5,16 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import conditions, database, estimate, examine, measure, plan, preflight, shadow, tables, traces
+from schema_migrator import (
+    conditions,
+    database,
+    estimate,
+    examine,
+    in_place,
+    measure,
+    notices,
+    plan,
+    preflight,
+    shadow,
+    tables,
+    traces,
+)
 from schema_migrator.errors import LockTooLong, MigratorError, PreflightFailed
+from schema_migrator.owners import UNSEEN
 from schema_migrator.state import Unknown
 
 if TYPE_CHECKING:
     from schema_migrator.conditions import Found
     from schema_migrator.examine import Examination
+    from schema_migrator.notices import Notice
     from schema_migrator.options import RunSettings
     from schema_migrator.outlook import Outlook
+    from schema_migrator.owners import Whose
     from schema_migrator.plan import Plan
+    from schema_migrator.prediction import Problem
     from schema_migrator.settings import Settings
     from schema_migrator.state import Sight
     from schema_migrator.tasks import Task
@@ -36,6 +53,8 @@ class Foresight:
     begun: tuple[Begun, ...] = ()
     obstacle: str = ""
     found: tuple[RunSettings, Found] | None = None
+    whose: Whose = UNSEEN
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +82,18 @@ def checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tuple
     )
     if made != checked:
         rehearsed = not run.no_verify or run.rewrite == "online"
-        preflight.check(task.place.conn, made, sight.facts, task.store, verify=rehearsed)
+        also = _in_place(task, found, made)
+        preflight.check(task.place.conn, made, sight, task.store, verify=rehearsed, also=also)
     return found, made
+
+
+def _in_place(task: Task, found: Examination, made: Plan) -> list[Problem]:
+    """Return the refusals of large tables that would be rewritten in place, unless that is asked for."""
+    if task.settings.run.rewrite == "in-place" or made.together or not made.steps:
+        return []
+    if found.rehearsal is None:
+        return in_place.unrehearsed(made, tables.read(task.place.conn, made.schema))
+    return in_place.problems(made, _measured(task, found, made)) if in_place.blocked(made) else []
 
 
 def _wishes(settings: Settings) -> plan.Wishes:
@@ -98,6 +127,8 @@ def foresee(task: Task, found: Examination, made: Plan) -> Foresight:
         begun=begun,
         obstacle=obstacle,
         found=seen,
+        whose=found.sight.whose,
+        notices=notices.ahead(made, found.sight.whose),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg import sql
 
 from schema_migrator import (
@@ -23,18 +24,19 @@ from schema_migrator import (
     indexes,
     logs,
     proof,
+    removal,
     replay,
     shadow,
+    sizes,
     swap,
     traces,
 )
 from schema_migrator.crew import Crew
-from schema_migrator.errors import NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator.errors import MigratorError, NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
 from schema_migrator.pace import Pace
-from schema_migrator.traces import LEFTOVERS, ROWS
+from schema_migrator.traces import ROWS
 
 if TYPE_CHECKING:
-    from schema_migrator.database import Connection
     from schema_migrator.plan import Online, Plan, PlannedStep
     from schema_migrator.reshape import Shape
     from schema_migrator.shadow import Live
@@ -42,55 +44,80 @@ if TYPE_CHECKING:
     from schema_migrator.traces import Leftover
     from schema_migrator.work import Work
 
-_FIND = f"SELECT {LEFTOVERS}"
+_ABANDON = "schema-migrator migrate --abandon removes it with the copy"
 
 
 def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> float:
-    """Write the table anew and record the steps; return the seconds that its lock was held.
+    """Rewrite the table and record the steps; return the seconds that its lock was held.
 
-    What can be carried on with is left for the next run; after TableChanged, NotAsRehearsed and NoSpace
-    not a trace is left. Raises those and what is retryable.
+    What the next run can carry on with is left for it, and the error says so; after TableChanged, NotAsRehearsed and
+    NoSpace not a trace is left. Raises MigratorError.
     """
     try:
-        with crew.gathered(work) as conns:
+        with database.translated(work.store, work.interrupt), crew.gathered(work) as conns:
             live = _begin(work, plan, online, steps)
             those = Crew(work=work, conns=conns, pace=Pace(work=work, online=online, live=live))
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
             old = _fill(those, live, online, columns)
             _settle(work, those, live, online, columns, old)
             locked = _swap(those, plan, online, steps, live, columns)
-    except (TableChanged, NotAsRehearsed, NoSpace):
-        abandon(work, plan.schema)
+    except MigratorError as error:
+        gone = isinstance(error, TableChanged | NotAsRehearsed | NoSpace) and _removed(work, plan.schema)
+        if not gone and "--abandon" not in error.hint:
+            error.hint = "; ".join(filter(None, [error.hint, _remaining(work, plan.schema)]))
         raise
     tidy(work, plan.schema)
     return locked
 
 
-def find(conn: Connection, schema: str) -> tuple[Leftover, ...]:
-    """Return what online rewrites have left for the tables of a schema."""
-    row = conn.execute(_FIND).fetchone()
-    return traces.leftovers(row[0] if row else (), schema)
+def _removed(work: Work, schema: str) -> bool:
+    """Remove all traces after a failure; return whether that could be done. What failed first is what is raised."""
+    try:
+        abandon(work, schema)
+    except (MigratorError, psycopg.Error) as error:
+        logs.logger().warning("online.left", reason=str(error))
+        return False
+    return True
+
+
+def _remaining(work: Work, schema: str) -> str:
+    """Return in words what of an unfinished rewrite is on the table, empty where there is nothing."""
+    try:
+        left = [one for one in _left(work, schema) if one.unfinished]
+    except (MigratorError, psycopg.Error):  # a broken connection tells nothing more
+        return f"a trigger that logs every change may remain on the table: {_ABANDON}"
+    return "; ".join(
+        f'a trigger on "{one.table}" goes on logging changes ({sizes.text(one.log_bytes)} so far): {_ABANDON}'
+        for one in left
+    )
+
+
+def _left(work: Work, schema: str) -> tuple[Leftover, ...]:
+    with database.transaction(work.conn, schema, database.LOOK, name=work.lock.worker):
+        return find(work, schema)
+
+
+def find(work: Work, schema: str) -> tuple[Leftover, ...]:
+    """Return what online rewrites have left for the store's tables in a schema; in a transaction."""
+    return traces.find(work.conn, schema, work.release.source(work.store.store).tables).leftovers
 
 
 def abandon(work: Work, schema: str, *, kept: bool = False) -> tuple[Leftover, ...]:
     """Remove what is unfinished, and what a finished rewrite left; with `kept` also what was to be kept."""
-    return _remove(work, [one for one in find(work.conn, schema) if kept or not one.kept])
+    return _remove(work, [one for one in _left(work, schema) if kept or not one.kept])
 
 
 def clear(work: Work, plan: Plan) -> None:
-    """Remove, before a plan runs, what earlier rewrites left and this one does not carry on with.
-
-    Says why a large table is to be written anew in place.
-    """
-    if plan.online and plan.online.hindrances:
-        logs.logger().warning("online.hindered", table=plan.online.table, because=list(plan.online.hindrances))
+    """Remove, before a plan runs, what earlier rewrites left and this one does not carry on with."""
     going_on = plan.online.table if plan.online and plan.online.shape else None
-    _remove(work, [one for one in plan.leftovers if not one.kept and (one.finished or one.table != going_on)])
+    _remove(
+        work, [one for one in plan.leftovers if not one.kept and (one.finished or one.lost or one.table != going_on)]
+    )
 
 
 def tidy(work: Work, schema: str) -> tuple[Leftover, ...]:
     """Remove what a finished rewrite has no more use for. What is in use just now is left for the next run."""
-    done = [one for one in find(work.conn, schema) if one.finished and not one.kept]
+    done = [one for one in _left(work, schema) if one.finished and not one.kept]
     try:
         return _remove(work, done)
     except TableLockTimeout as error:
@@ -110,7 +137,7 @@ def _remove_one(work: Work, one: Leftover) -> None:
         database.translated(work.store, work.interrupt),
         database.transaction(work.conn, one.schema, work.limits, name=work.lock.worker),
     ):
-        traces.remove(work.conn, one)
+        removal.remove(work.conn, one)
         work.lock.assert_held(work.lock.ask(work.conn))
 
 
@@ -119,7 +146,7 @@ def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep])
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         damage.assert_nothing_hidden(work.conn)
         live = shadow.look(work.conn, plan.schema, _shape(online))
-        mine = [one for one in find(work.conn, plan.schema) if not one.finished]
+        mine = [one for one in find(work, plan.schema) if not one.finished]
         whole = live is not None and any(shadow.continues(work.conn, live, one) for one in mine)
     if live and whole:
         conditions.assert_seen(work, online)

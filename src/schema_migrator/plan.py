@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, assert_never
 
 from packaging.version import Version
 
-from schema_migrator import prediction, reshape, traces, vital
+from schema_migrator import prediction, reshape, vital
 from schema_migrator.errors import UnknownState
 from schema_migrator.source import UNVERSIONED
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
@@ -65,8 +65,8 @@ class PlannedStep:
 class Online:
     """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
 
-    `declined` says why it is not to be, `hindrances` why it cannot be: then there is no `shape`, and the steps run
-    as they stand. Where it was `asked` for, preflight refuses what hinders it. `forecast`: its files' bytes by a trial.
+    `declined` says why it is not to be: then there is no `shape`, and the steps run as they stand. `hindrances` say why
+    it cannot be, and preflight refuses them. `forecast`: its files' bytes by a trial.
     """
 
     table: str
@@ -76,7 +76,6 @@ class Online:
     shape: Shape | None = None
     declined: str = ""
     hindrances: tuple[str, ...] = ()
-    asked: bool = False
     forecast: int | None = None
 
 
@@ -89,6 +88,7 @@ class Plan:
     transaction, since nobody uses the store yet. `by_tool`: the vendor's binary runs the steps that nobody began
     before. `online`: the rewrite of a large table, or why it is not done online; `leftovers`: what earlier ones left.
     `problems`: changes made by hand that would make a step fail half way, or leave Temporal without what it needs.
+    `heir`: the role that gets what the steps make.
     """
 
     store: Store
@@ -105,6 +105,7 @@ class Plan:
     online: Online | None = None
     leftovers: tuple[Leftover, ...] = ()
     problems: tuple[Problem, ...] = ()
+    heir: str = ""
 
     @property
     def empty(self) -> bool:
@@ -138,11 +139,7 @@ class Knowledge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What was asked for.
-
-    To adopt the version that the tables are of; to let the vendor's binary run the steps; to write every table
-    anew online, or none. Unless it is said, the large ones are, where that is safe.
-    """
+    """To adopt the version that the tables are of; to let the vendor's binary run the steps; to rewrite tables so."""
 
     adopt: bool = False
     by_tool: bool = False
@@ -173,7 +170,7 @@ def build(
     previous = [start, *(step.version for step in pending)]
     steps = [_planned(*one, state, known) for one in zip_longest(pending, previous[:-1], seen)]
     unrecorded = isinstance(state, Unrecorded)
-    online = None if wishes.by_tool else _online(steps, state, known, wishes, seen)
+    online = _online(steps, state, known, wishes, seen)
     apart = online.versions if online and online.shape else ()
     return Plan(
         store=source.store,
@@ -188,8 +185,9 @@ def build(
         rebuild=() if fresh or start > target else tuple(sight.facts.invalid),
         by_tool=wishes.by_tool,
         online=online,
-        leftovers=traces.leftovers(sight.facts.leftovers, sight.facts.schema),
+        leftovers=sight.whose.leftovers,
         problems=vital.problems(known.rehearsal, known.live, seen, previous[-1]) if known else (),
+        heir=sight.whose.heir if sight.whose.may_give else "",
     )
 
 
@@ -217,7 +215,8 @@ def _online(
         start, end = those[0].start.only(shape.touched), those[-1].end.only(shape.touched)
         shape = replace(shape, start=start, end=end)
     declined = _declined(table.size, wishes.rewrite)
-    hindrances = () if declined else (*table.hindrances, *([shape] if isinstance(shape, str) else []))
+    reasons = [*([shape] if isinstance(shape, str) else []), *(["the executor is sql-tool"] if wishes.by_tool else [])]
+    hindrances = () if declined else (*table.hindrances, *reasons)
     return Online(
         table=found.table,
         size=table.size,
@@ -226,7 +225,6 @@ def _online(
         shape=None if isinstance(shape, str) or hindrances or declined else shape,
         declined=declined,
         hindrances=hindrances,
-        asked=wishes.rewrite == "online",
     )
 
 

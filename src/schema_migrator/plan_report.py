@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from schema_migrator.conditions_report import checks_json, checks_text
 from schema_migrator.estimate import CONCURRENT_FACTOR, held_up_by
+from schema_migrator.notices import notices_json, place_json, place_text
 from schema_migrator.outlook import BRIEF
 from schema_migrator.plan import ONLINE_BYTES
-from schema_migrator.report import recorded_version, state_name, table
-from schema_migrator.sizes import text as _size_text
+from schema_migrator.report import recorded_version, size_text, state_name, table
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -32,6 +32,7 @@ def plan_json(seen: Foresight) -> dict[str, Any]:
     return {
         "store": str(found.store),
         "database": found.database,
+        **place_json(seen.whose),
         "state": state_name(found.state),
         "version": recorded_version(found.state),
         "target": str(found.target),
@@ -47,6 +48,7 @@ def plan_json(seen: Foresight) -> dict[str, Any]:
         "tables": [_size_json(one) for one in outlook.sizes],
         "measured": _measured(outlook) if outlook.sampled else None,
         "held_up_by": [_holder_json(one) for one in held_up_by(found, outlook)],
+        "notices": notices_json(seen.notices),
     }
 
 
@@ -101,7 +103,7 @@ def _begun_json(one: Begun) -> dict[str, Any]:
     return {
         "schema": left.name,
         "table": left.table,
-        "target": left.target,
+        "target": left.target or None,
         "rows_copied": one.copied,
         "carried_on_with": one.continues,
     }
@@ -139,19 +141,21 @@ def _holder_json(one: Holder) -> dict[str, Any]:
 def plan_text(seen: Foresight) -> str:
     """Return a plan as a heading, a table of its steps, and what there is to know about them."""
     found, outlook = seen.plan, seen.outlook
-    heading = f'{found.store} store, database "{found.database}": '
+    where = f", schema {place_text(seen.whose)}" if seen.whose.schema_owner else ""
+    heading = f'{found.store} store, database "{found.database}"{where}: '
+    told = [str(one) for one in seen.notices]
     if found.empty:
-        return heading + f"at {found.version}, nothing to do"
+        return "\n".join([heading + f"at {found.version}, nothing to do", *told])
     if found.rebuild:
         heading += f"builds {', '.join(found.rebuild)} again" + (", then " if found.adopt or found.steps else "")
     if found.adopt:
         heading += f"records {found.adopt.version}" + (", then " if found.steps else "")
     if not found.steps:
-        return heading
+        return "\n".join([heading, *told])
     alone = "each step by temporal-sql-tool" if found.by_tool else "one transaction a step"
     heading += f"{found.version or 'nothing'} to {found.target}, "
     heading += "in one transaction" if found.together else alone
-    return "\n".join([heading, _steps(found, outlook), *_notes(seen)])
+    return "\n".join([heading, _steps(found, outlook), *_notes(seen), *told])
 
 
 def _steps(found: Plan, outlook: Outlook) -> str:
@@ -174,7 +178,7 @@ def _cost(step: PlannedStep, outlook: Outlook) -> tuple[str, str, str]:
         return word, word, word
     if not step.locks:
         return _NOWHERE, _span(found.seconds), _NOWHERE
-    return _span(found.locked), _span(found.seconds), _size_text(found.disk) if found.disk else _NOWHERE
+    return _span(found.locked), _span(found.seconds), size_text(found.disk) if found.disk else _NOWHERE
 
 
 def _kinds(step: PlannedStep) -> str:
@@ -196,8 +200,8 @@ def _notes(seen: Foresight) -> list[str]:
     found, outlook = seen.plan, seen.outlook
     notes = [
         f"{one.table}: {'rows that nobody has counted' if one.rows is None else f'about {one.rows} rows'}"
-        f" in {_size_text(one.heap)}, long values {_size_text(one.toast)},"
-        f" indexes {_size_text(one.indexes)}"
+        f" in {size_text(one.heap)}, long values {size_text(one.toast)},"
+        f" indexes {size_text(one.indexes)}"
         for one in outlook.sizes
     ]
     notes += _online_notes(seen)
@@ -236,19 +240,19 @@ def _why_not(found: Online) -> str:
 
 def _how(found: Online, seen: Foresight) -> str:
     cost = seen.outlook.online
-    taken = f"it takes {_span(cost.seconds)} and {_size_text(cost.disk)} of disk" if cost else "see below"
+    taken = f"it takes {_span(cost.seconds)} and {size_text(cost.disk)} of disk" if cost else "see below"
     instead = "" if found.rewrites == 1 else f", once instead of {found.rewrites} times"
     return (
-        f"online: for {_steps_of(found)} {found.table} ({_size_text(found.size)}) is written anew beside the one in use"
+        f"online: for {_steps_of(found)} {found.table} ({size_text(found.size)}) is written anew beside the one in use"
         f"{instead}; {taken}; only the swap locks it, for {_span(BRIEF)}"
     )
 
 
 def _left(one: Begun) -> str:
-    what = "carries on with it" if one.continues else "removes it"
+    what, left = "carries on with it" if one.continues else "removes it", one.leftover
+    target = "whose comment is gone" if left.lost else f"to {left.target}"
     return (
-        f"unfinished: an online rewrite of {one.leftover.table} to {one.leftover.target}, {one.copied} rows copied:"
-        f" migrate {what}"
+        f"unfinished: an online rewrite of {left.table or 'a table'} {target}, {one.copied} rows copied: migrate {what}"
     )
 
 

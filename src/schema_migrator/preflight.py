@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 from schema_migrator import database, dependents, logs
 from schema_migrator.errors import PreflightFailed
+from schema_migrator.owners import UNSEEN
+from schema_migrator.owners import quoted as _quoted
 from schema_migrator.prediction import REPAIR, Problem
+from schema_migrator.shield import looks_up
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from schema_migrator.database import Connection
+    from schema_migrator.owners import Whose
     from schema_migrator.plan import Plan
     from schema_migrator.settings import StoreSettings
-    from schema_migrator.state import Facts
+    from schema_migrator.state import Facts, Sight
 
 OLDEST_SERVER = 120000
 """server_version_num of the oldest PostgreSQL that the vendor's folder v12 is written for."""
@@ -51,16 +57,19 @@ class ExtensionRights:
     superuser: bool
 
 
-def check(conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *, verify: bool) -> None:
+def check(
+    conn: Connection, plan: Plan, sight: Sight, settings: StoreSettings, *, verify: bool, also: Sequence[Problem] = ()
+) -> None:
     """Raise PreflightFailed naming everything that would stop a plan, and for an empty one what Temporal lacks.
 
-    `verify`: the run ends with a rehearsal, which needs a right of its own.
+    `verify`: the run ends with a rehearsal, which needs a right of its own; `also`: what was found elsewhere.
     """
+    facts = sight.facts
     if plan.empty and not facts.keyless:
         return
     rights = _extension_rights(conn) if _needs_btree_gin(plan) and not facts.btree_gin else None
     pooled = conn.info.backend_pid != facts.pid and settings.sql.direct_host is None
-    found = [*problems(plan, facts, rights, pooled=pooled), *dependents.find(conn, plan)]
+    found = [*problems(plan, facts, rights, pooled=pooled, whose=sight.whose), *dependents.find(conn, plan), *also]
     if verify and (plan.steps or plan.setup or plan.adopt) and not facts.may_create_schema:
         problem = _no_scratch_schema(facts, plan.database)
         remedy = f"{problem.remedy} or go without proof and without online rewrites: --no-verify"
@@ -68,7 +77,7 @@ def check(conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *
     if found:
         raise PreflightFailed(
             f'role "{facts.role}" cannot migrate database "{plan.database}"',
-            hint="what stands in the way, each with its remedy:",
+            hint="problems, and how to fix each:",
             detail="\n".join(f"  - {problem.found}\n    {problem.remedy}" for problem in found),
             store=plan.store,
         )
@@ -76,14 +85,14 @@ def check(conn: Connection, plan: Plan, facts: Facts, settings: StoreSettings, *
         _warn_of_long_transactions(conn)
 
 
-def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled: bool) -> tuple[Problem, ...]:
+def problems(
+    plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled: bool, whose: Whose = UNSEEN
+) -> tuple[Problem, ...]:
     """Return everything that would stop the plan."""
-    found = [] if plan.empty else [*_server(facts), *_schema(plan, facts), *_ownership(facts)]
-    found += [*plan.problems, *_keys(plan, facts)]
+    found = [] if plan.empty else [*_server(facts), *_schema(plan, facts, whose), *_ownership(facts)]
+    found += [*plan.problems, *_keys(plan, facts), *_taken(plan, whose)]
     if rights is not None:
         found += _extension(plan, facts, rights)
-    if plan.online is not None and plan.online.asked:
-        found += [_hindered(plan.online.table, what) for what in plan.online.hindrances]
     if pooled and (plan.by_tool or any(step.concurrently or step.online for step in plan.steps)):
         what = "the vendor's tool" if plan.by_tool else "CREATE INDEX CONCURRENTLY and VACUUM"
         found.append(
@@ -93,13 +102,6 @@ def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled
             )
         )
     return tuple(found)
-
-
-def _hindered(table: str, what: str) -> Problem:
-    return Problem(
-        found=f'"{table}" cannot be written anew online because of: {what}',
-        remedy="remove that for the time of the rewrite, or take --rewrite in-place",
-    )
 
 
 def cannot_rehearse(facts: Facts, database: str) -> Problem:
@@ -131,7 +133,7 @@ def _server(facts: Facts) -> list[Problem]:
     return [*found, _READ_ONLY] if facts.read_only else found
 
 
-def _schema(plan: Plan, facts: Facts) -> list[Problem]:
+def _schema(plan: Plan, facts: Facts, whose: Whose) -> list[Problem]:
     if not facts.schema_exists:
         named = f'the schema "{facts.schema}"' if facts.schema else "no schema of the search_path"
         wanted = f"CREATE SCHEMA {_quoted(facts.schema)};" if facts.schema else "set search_path in its settings"
@@ -147,14 +149,46 @@ def _schema(plan: Plan, facts: Facts) -> list[Problem]:
                 f" in a CloudNativePG Database: schemas: [{{name: {facts.schema}, owner: {facts.role}}}]",
             )
         )
-    if facts.elsewhere:
+    if facts.elsewhere and not whose.named:
         found.append(
             Problem(
                 found=f"tables of the {plan.store} store are also in the schema {', '.join(facts.elsewhere)}",
-                remedy="name the right schema by search_path in SQL_CONNECT_ATTRIBUTES, or remove the other tables",
+                remedy="name the right schema by search_path in SQL_CONNECT_ATTRIBUTES",
+            )
+        )
+    if facts.elsewhere and plan.by_tool and looks_up(one for step in plan.steps for one in step.statements):
+        found.append(
+            Problem(
+                found=f"the vendor's tool looks {plan.store} tables up by their names alone, and the schema"
+                f" {', '.join(facts.elsewhere)} has them too",
+                remedy="take the executor native",
+            )
+        )
+    if (plan.setup or plan.together) and not whose.named and not whose.trusted:
+        found.append(
+            Problem(
+                found=f'search_path leads to the schema "{facts.schema}" only by "$user" or by default, and it belongs'
+                f' to "{whose.schema_owner}", who could drop or read whatever is installed there',
+                remedy="name the schema that is meant by search_path in SQL_CONNECT_ATTRIBUTES: search_path=public",
             )
         )
     return found
+
+
+def _taken(plan: Plan, whose: Whose) -> list[Problem]:
+    """Find schemas of others that bear the names which an online rewrite needs."""
+    if plan.online is None or plan.online.shape is None:
+        return []
+    return [
+        Problem(
+            found=f'the online rewrite of "{plan.online.table}" needs the name of the schema "{one.name}", which'
+            f" is there already and not ours: {one.why}",
+            remedy=f'let "{one.owner}" rename or drop it: ALTER SCHEMA {_quoted(one.name)} RENAME TO ...;'
+            " or take --rewrite in-place",
+        )
+        for one in whose.strangers
+        if one.wanted == plan.online.table
+    ]
 
 
 def _ownership(facts: Facts) -> list[Problem]:
@@ -187,10 +221,6 @@ def _extension(plan: Plan, facts: Facts, rights: ExtensionRights) -> list[Proble
             " in a CloudNativePG Database: extensions: [{name: btree_gin}]",
         )
     ]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _needs_btree_gin(plan: Plan) -> bool:

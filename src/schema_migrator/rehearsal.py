@@ -19,8 +19,10 @@ from psycopg import sql
 
 from schema_migrator import database, snapshot
 from schema_migrator.database import Batch
-from schema_migrator.errors import MigratorError
+from schema_migrator.errors import MigratorError, PreflightFailed
+from schema_migrator.snapshot import Key
 from schema_migrator.source import UNVERSIONED
+from schema_migrator.traces import REHEARSAL
 
 if TYPE_CHECKING:
     from psycopg import Cursor
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from schema_migrator.source import Source, Step
 
     _Answers = tuple[Cursor[Any], Cursor[Any]]
-
-PREFIX = "schema_migrator_rehearsal_"
-"""Prefix of the scratch schema's name; the rest is random."""
 
 # What an event trigger of the user's own writes down about our DDL rolls back with the rest.
 _STRONG_LOCKS = """
@@ -180,21 +179,37 @@ def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
     All is pipelined, what is fetched later asked for now, unless the block is to see each answer: in a pipeline
     psycopg's `transaction()` knows nothing of the open one, and would commit it.
     """
-    name = PREFIX + secrets.token_hex(8)
+    name = REHEARSAL + secrets.token_hex(8)
     scratch, path = sql.Identifier(name), f"{name}, pg_catalog, pg_temp"
     try:
         with database.batch(conn, name, path) if piped else nullcontext(Batch(conn, name, path)) as sent:
             sent.send("BEGIN ISOLATION LEVEL READ COMMITTED")
             database.configure(conn, database.LOOK, f"{database.APPLICATION} rehearsal")
             sent.send(sql.SQL("CREATE SCHEMA {}").format(scratch))
+            # Nobody else sees it, but an event trigger of the user's may make another role own what is made here.
+            sent.send(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO PUBLIC").format(scratch))
             # The DO blocks of visibility 1.13 and 1.14 look a table up in pg_class by its name alone; this view
             # keeps them from finding the live one. The path names pg_catalog, which would otherwise come first.
             view = "CREATE VIEW {}.pg_class AS SELECT * FROM pg_catalog.pg_class WHERE relnamespace = {}::regnamespace"
             sent.send(sql.SQL(view).format(scratch, sql.Literal(name)))
             yield sent
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _taken_away(error) or error from error
     finally:
         with suppress(psycopg.Error):  # a lost connection is rolled back by the server
             conn.rollback()
+
+
+def _taken_away(error: psycopg.Error) -> PreflightFailed | None:
+    """Return what says that somebody has taken what a rehearsal made: nobody can grant a right to what is gone."""
+    text = error.diag.message_primary or ""
+    if REHEARSAL not in text and not text.startswith("must be owner of"):
+        return None
+    return PreflightFailed(
+        f"the role has no right to what it made itself in a rehearsal, which was rolled back: {text}",
+        hint="if an event trigger of this database (in psql: \\dy) makes another role the owner, let our role be a"
+        " member of that one",
+    )
 
 
 def assert_harmless(sent: Batch) -> None:

@@ -6,22 +6,22 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, assert_never
 
+from schema_migrator import notices
+from schema_migrator.notices import notices_json, place_json, place_text
 from schema_migrator.repair import repair
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from packaging.version import Version
-
-    from schema_migrator.commands import Migration, Removal, StoreStatus
+    from schema_migrator.commands import Migration, Removal
     from schema_migrator.snapshot import Change
     from schema_migrator.source import Release
     from schema_migrator.state import State
-    from schema_migrator.traces import Leftover
     from schema_migrator.verify import Verdict
 
 _WIDTH = 140
+_KILO = 1024
 
 
 def to_json(stores: Iterable[dict[str, Any]]) -> str:
@@ -77,90 +77,6 @@ def recorded_version(state: State) -> str | None:
     return None if recorded is None else str(recorded)
 
 
-def status_json(found: StoreStatus) -> dict[str, Any]:
-    """Return a store's status as JSON; `version` is what is recorded."""
-    return {
-        "store": str(found.store),
-        "database": found.database,
-        "state": state_name(found.state),
-        "version": recorded_version(found.state),
-        "target": str(found.target),
-        "up_to_date": found.up_to_date,
-        **_particulars(found.state),
-        "missing_history": [str(version) for version in found.unlisted],
-        "invalid_indexes": list(found.invalid),
-        "without_primary_key": list(found.keyless),
-        "online": [_leftover(one, found.copied) for one in found.leftovers],
-    }
-
-
-def _leftover(one: Leftover, copied: int) -> dict[str, Any]:
-    state = "unfinished" if one.unfinished else "kept" if one.kept else "done"
-    rows = {"rows_copied": copied} if one.unfinished else {}
-    return {"schema": one.name, "table": one.table, "target": one.target, "state": state, **rows}
-
-
-def _particulars(state: State) -> dict[str, Any]:
-    match state:
-        case Between():
-            return {"step": str(state.step), "done": state.done, "statements": state.total}
-        case Unrecorded():
-            return {"tables_of": str(state.version), "adopts_itself": state.confirmed}
-        case Unknown():
-            return {"reason": state.reason}
-        case _:
-            return {}
-
-
-def status_text(found: tuple[StoreStatus, ...]) -> str:
-    """Return a table of stores."""
-    rows = [(str(s.store), s.database, recorded_version(s.state) or "-", str(s.target), _verdict(s)) for s in found]
-    return table(("store", "database", "version", "target", "state and what migrate does"), rows)
-
-
-def _verdict(found: StoreStatus) -> str:
-    state = found.state
-    match state:
-        case Absent():
-            return "empty: installs it"
-        case At():
-            text = _where(found, state.version)
-        case Between():
-            text = f"half-applied: {state.step}, {state.done} of {state.total} statements: resumes it"
-        case Unrecorded():
-            way = "records it and goes on" if state.confirmed else "refuses without --adopt"
-            text = f"the tables are of {state.version}: {way}"
-        case Unknown():
-            text = f"unknown: refuses: {state.reason}"
-        case _:
-            assert_never(state)
-    lacking = ", ".join(str(version) for version in found.unlisted)
-    text += f" (not in the history: {lacking})" if lacking else ""
-    return "\n".join([text, *(_left(one, found.copied) for one in found.leftovers)])
-
-
-def _where(found: StoreStatus, version: Version) -> str:
-    if found.keyless:
-        return f"refuses: no primary key: {', '.join(found.keyless)}"
-    if version < found.target:
-        return "behind: upgrades it"
-    if found.invalid:
-        what, them = ("index", "it") if len(found.invalid) == 1 else ("indexes", "them")
-        return f"at target, {len(found.invalid)} invalid {what}: migrate rebuilds {them}"
-    return "ahead of the target: nothing" if version > found.target else "at target: nothing"
-
-
-def _left(one: Leftover, copied: int) -> str:
-    if one.unfinished:
-        return (
-            f"online rewrite of {one.table} to {one.target} unfinished, {copied} rows copied:"
-            " migrate carries on, migrate --abandon removes it"
-        )
-    if one.kept:
-        return f'the old {one.table} is kept in the schema "{one.name}": migrate --abandon removes it'
-    return f'the schema "{one.name}" is left of an online rewrite: the next migrate removes it'
-
-
 def removals_text(found: tuple[Removal, ...]) -> str:
     """Return what was removed, a line a store."""
     return "\n".join(
@@ -189,6 +105,8 @@ def verify_json(found: Verdict) -> dict[str, Any]:
         "different": [_change(one, _repair(found, one)) for one in found.difference.different],
         "extra": [_change(one, None) for one in found.difference.extra],
         "missing_history": [str(version) for version in found.unlisted],
+        "unreadable": list(found.whose.unreadable),
+        "notices": notices_json(notices.standing(found.whose)),
     }
 
 
@@ -222,6 +140,8 @@ def verify_text(found: Verdict) -> str:
             _shown("repair", *repair(one, found.schema)),
         ]
     lines += [f"  extra      {_line(str(one.key))} (tolerated)" for one in found.difference.extra]
+    lines += [f"  unreadable {table}" for table in found.whose.unreadable]
+    lines += [f"  {one}" for one in notices.standing(found.whose)]
     lacking = ", ".join(str(version) for version in found.unlisted)
     return "\n".join(lines + ([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []))
 
@@ -242,6 +162,7 @@ def migration_json(done: Migration) -> dict[str, Any]:
     return {
         "store": str(done.plan.store),
         "database": done.plan.database,
+        **place_json(done.whose),
         "state": "at",
         "from": recorded_version(done.plan.state),
         "version": str(reached),
@@ -251,6 +172,7 @@ def migration_json(done: Migration) -> dict[str, Any]:
         "rebuilt_indexes": list(done.rebuilt),
         "seconds": round(done.seconds, 3),
         "verified": done.verdict.equal if done.verdict else None,
+        "notices": notices_json(notices.standing(done.whose)),
     }
 
 
@@ -270,7 +192,18 @@ def _migration_row(done: Migration) -> tuple[str, ...]:
         what = f"version {done.plan.adopt.version} recorded" + (f", {what}" if done.outcomes else "")
     if done.verdict is not None:
         what += ", verified" if done.verdict.equal else ", DIFFERS: see schema-migrator verify"
-    return row["store"], row["database"], row["from"] or "-", row["version"], what
+    where = f"\nin the schema {place_text(done.whose)}" if done.whose.schema_owner else ""
+    return row["store"], row["database"], row["from"] or "-", row["version"], what + where
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes in words."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < _KILO:
+            return f"{value:.0f} {unit}"
+        value /= _KILO
+    return f"{value:.1f} GB"
 
 
 def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

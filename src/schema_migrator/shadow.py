@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
@@ -13,7 +12,7 @@ from psycopg import sql
 from schema_migrator import database, dress, likeness, snapshot
 from schema_migrator.dress import Kept
 from schema_migrator.snapshot import Key, table_of
-from schema_migrator.traces import ONLINE, RETIRED, ROWS, TRIGGER, US
+from schema_migrator.traces import ONLINE, RETIRED, ROWS, TRIGGER, Comment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +46,10 @@ WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND (a.a
 _DEFINITION = re.compile(
     r"""(?P<head>CREATE (UNIQUE )?INDEX ("([^"]|"")+"|[^" ]+) ON )(ONLY )?\S+(?P<rest> USING .*)""", re.DOTALL
 )
-_WATCHED = "SELECT tgenabled::text FROM pg_catalog.pg_trigger WHERE tgrelid = %s AND tgname = %s"
+_WATCHED = """
+SELECT g.tgenabled::text FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE g.tgrelid = %s AND g.tgname = %s AND n.nspname = %s
+"""
 _OWNER = "SELECT pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class WHERE oid = %s"
 _CHECKS = """
 SELECT c.conname::text, pg_get_constraintdef(c.oid, true) FROM pg_catalog.pg_constraint c
@@ -153,8 +155,8 @@ def places(live: Live) -> dict[str, sql.Composable]:
 
 
 def watched(conn: Connection, live: Live) -> bool:
-    """Return whether the trigger that logs changes is there and on."""
-    row = conn.execute(_WATCHED, [live.oid, TRIGGER]).fetchone()
+    """Return whether the trigger that logs changes is there, ours and on."""
+    row = conn.execute(_WATCHED, [live.oid, TRIGGER, live.ours]).fetchone()
     return row is not None and row[0] == "A"
 
 
@@ -186,8 +188,10 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
     conn.execute(sql.SQL(turn).format(ours))
     batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
     conn.execute(sql.SQL(batches).format(ours))
-    conn.execute(_log_function(conn, live))
+    for table in ("log", "batches"):
+        conn.execute(sql.SQL("ALTER TABLE {} OWNER TO CURRENT_USER").format(sql.Identifier(live.ours, table)))
     conn.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(ours))
+    conn.execute(_log_function(conn, live))
 
 
 def watch(conn: Connection, live: Live) -> None:
@@ -237,15 +241,16 @@ def index_on(definition: str, schema: str) -> bytes:
 
 def _make_schema(conn: Connection, name: str, live: Live, online: Online, *, kept: bool) -> None:
     conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-    says = {
-        "by": US,
-        "schema": live.schema,
-        "table": live.table,
-        "target": str(online.versions[-1]),
-        "fingerprint": live.fingerprint,
-        "kept": kept,
-    }
-    conn.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), sql.Literal(json.dumps(says))))
+    says = Comment(
+        format=1,
+        by="temporal-schema-migrator",
+        schema=live.schema,
+        table=live.table,
+        target=str(online.versions[-1]),
+        fingerprint=live.fingerprint,
+        kept=kept,
+    )
+    conn.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), sql.Literal(says.written())))
 
 
 def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:
@@ -253,8 +258,9 @@ def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:
     shadow, source = sql.Identifier(live.ours, live.table), sql.Identifier(live.schema, live.table)
     like = "CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS EXCLUDING IDENTITY)"
     conn.execute(sql.SQL(like).format(shadow, source))
+    changes = _changes(conn, live, shape)
     with database.store_path(conn, database.path_of(conn, live.schema)):
-        for change in _changes(conn, live, shape):
+        for change in changes:
             conn.execute(sql.SQL("ALTER TABLE {} {}").format(shadow, change))
     conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(shadow, sql.Identifier(ROWS)))
     for (owner,) in conn.execute(_OWNER, [live.oid]).fetchall():

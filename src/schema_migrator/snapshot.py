@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
+from schema_migrator.traces import OUR_TRIGGER
+
 if TYPE_CHECKING:
     from psycopg import Cursor
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 # objects. A default that is bound to a function of another schema is told from pg_depend too.
 # Left out: contype n, PostgreSQL 18's NOT NULL, which stands with its column here as in older versions;
 # indexes that a constraint owns; what belongs to an extension; the trigger of an unfinished online rewrite.
-QUERY: LiteralString = r"""
+QUERY: LiteralString = rf"""
 WITH ns AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s),
 rel AS (
   SELECT c.* FROM pg_catalog.pg_class c JOIN ns ON ns.oid = c.relnamespace
@@ -68,7 +70,7 @@ WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint co WHERE co.conindid = i.
 UNION ALL
 SELECT 'trigger', t.relname, g.tgname, pg_get_triggerdef(g.oid, true)
 FROM tab t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid
-WHERE NOT g.tgisinternal AND g.tgname <> 'schema_migrator_log'
+WHERE NOT g.tgisinternal AND NOT ({OUR_TRIGGER})
 UNION ALL
 SELECT 'policy', t.relname, p.polname, concat_ws(' ', CASE WHEN NOT p.polpermissive THEN 'RESTRICTIVE' END,
   'FOR ' || p.polcmd::text, 'USING (' || pg_get_expr(p.polqual, p.polrelid, true) || ')',
@@ -90,7 +92,7 @@ WHERE p.prokind <> 'a' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
   WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 UNION ALL
 SELECT 'extension', '', extname, '' FROM pg_catalog.pg_extension WHERE extname = 'btree_gin'
-"""
+"""  # noqa: S608 - constants
 # What a definition may hold: a function's body, a text, which may name a relation, or a name.
 _PIECE = re.compile(
     r"""\$fn\$.*\$fn\$ | '(?P<text>(?:[^']|'')*)'(?P<cast>::reg\w+)?

@@ -23,7 +23,7 @@ from urllib.parse import quote_plus, urlencode
 import psycopg
 from psycopg import sql
 
-from schema_migrator import database, execute, fenced, logs, state
+from schema_migrator import database, execute, fenced, handover, logs, state
 from schema_migrator.errors import NotAsRehearsed, SettingsError, ToolFailed
 from schema_migrator.execute import Outcome
 from schema_migrator.source import UNVERSIONED, load_release
@@ -163,10 +163,14 @@ def _call(work: Work, plan: Plan, arguments: Sequence[str], reached: Version) ->
     """Call the binary under the lock, then look whether the version is recorded that it was to reach."""
     with database.transaction(work.conn, None, database.LOOK, name=work.lock.worker):
         work.lock.assert_held(work.lock.ask(work.conn))
+        before = handover.things(work.conn, plan.schema)
     lines, code = _converse(work, [str(work.settings.run.sql_tool), *arguments], _environment(work, plan))
     if work.interrupt.event.is_set():
         _end_statement(work)
     work.interrupt.check()
+    if plan.heir:
+        with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+            handover.give(work.conn, plan.schema, plan.heir, before)
     with database.transaction(work.conn, None, database.LOOK, name=work.lock.worker):
         recorded = state.look(work.conn, work.release, work.store, [plan.schema]).recorded
     if recorded == reached:

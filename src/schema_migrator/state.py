@@ -11,23 +11,25 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from schema_migrator.errors import UnknownState, WrongStore
+from schema_migrator.owners import UNSEEN
 from schema_migrator.source import UNVERSIONED, parse_version
-from schema_migrator.traces import LEFTOVERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schema_migrator.database import Connection
+    from schema_migrator.owners import Whose
     from schema_migrator.settings import StoreSettings
     from schema_migrator.source import Release, Source
 
+_APART = "give each store a database of its own"
 # Where the role's own search_path leads. Nothing here is looked up by it: the function is named with its schema.
 _ROLES_SCHEMA = (
     "SET LOCAL search_path TO DEFAULT",
     "SELECT pg_catalog.set_config('schema_migrator.schema', pg_catalog.current_schema(), true)",
     "SET LOCAL search_path = pg_catalog, pg_temp",
 )
-_FACTS = f"""
+_FACTS = """
 WITH chosen AS (SELECT coalesce(
   (SELECT n.nspname::text FROM unnest(%(path)s::text[]) WITH ORDINALITY AS p(name, place)
     JOIN pg_catalog.pg_namespace n ON n.nspname = CASE p.name WHEN '$user' THEN current_user ELSE p.name END
@@ -52,7 +54,7 @@ SELECT chosen.name AS schema,
     ORDER BY 1) AS foreign_tables,
   ARRAY(SELECT o.nspname::text FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace o ON o.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND o.oid IS DISTINCT FROM n.oid AND o.nspname NOT LIKE 'pg\\_%%'
+    WHERE c.relkind IN ('r', 'p') AND o.oid IS DISTINCT FROM n.oid AND o.nspname !~ '^(pg_|schema_migrator_rehearsal_)'
     GROUP BY 1 HAVING bool_or(c.relname = ANY (%(known)s))
       AND bool_or(c.relname IN ('schema_version', 'executions_visibility'))) AS elsewhere,
   ARRAY(SELECT i.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
@@ -60,23 +62,19 @@ SELECT chosen.name AS schema,
   ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
     WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND c.relname = ANY (%(known)s)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisprimary)
-    ORDER BY 1) AS keyless,
-  {LEFTOVERS} AS leftovers
+    ORDER BY 1) AS keyless
 FROM chosen JOIN pg_catalog.pg_database d ON d.datname = current_database()
 LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = chosen.name
-"""  # noqa: S608 - constants
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the catalogs say of a database and of the one schema that holds the tables.
 
-    `server` is server_version_num; `identity` is the same for two connections exactly if they reach
-    the same database of the same server; `elsewhere` are other schemas where the store seems to be:
-    with some of its tables and a version table, or with the table that the files look up by name alone;
-    `invalid` are indexes of the files' that an interrupted CREATE INDEX CONCURRENTLY has left, whoever ran it;
-    `keyless` are tables of the store's names without a primary key, which every one of Temporal's has; `leftovers`
-    are schemas that an online rewrite may have left, for traces.leftovers.
+    `server`: server_version_num; `identity`: the same for connections to the same database of the same server;
+    `elsewhere`: other schemas where the store seems to be; `invalid`: indexes of the files that an interrupted CREATE
+    INDEX CONCURRENTLY has left; `keyless`: tables of the store's names without a primary key.
     """
 
     schema: str | None
@@ -95,7 +93,6 @@ class Facts:
     elsewhere: list[str]
     invalid: list[str] = field(default_factory=list)
     keyless: list[str] = field(default_factory=list)
-    leftovers: list[str] = field(default_factory=list)
 
     @property
     def may_rehearse(self) -> bool:
@@ -156,8 +153,8 @@ class Between:
 class Unrecorded:
     """The tables are those of one version, but another one or none is recorded.
 
-    `confirmed`: another db_name's row says the same version, as after a database was renamed or restored, or
-    the history lists it and the recorded one is an earlier one, as after two of the vendor's tools ran at once.
+    `confirmed`: another db_name's row says so (the database was renamed or restored), or the history does (two of the
+    vendor's tools ran at once).
     """
 
     version: Version
@@ -167,10 +164,7 @@ class Unrecorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """A state that nothing explains, with what speaks against it.
-
-    `refinable`: the tables may tell more than the version row does.
-    """
+    """A state that nothing explains, and why; `refinable`: the tables may tell more than the version row does."""
 
     reason: str
     hint: str
@@ -183,12 +177,16 @@ State: TypeAlias = Absent | At | Between | Unrecorded | Unknown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What one look at a database found; `recorded` is the configured database's own row."""
+    """What one look at a database found; `recorded` is the configured database's own row.
+
+    `whose`: only a look that examine takes asks for it.
+    """
 
     facts: Facts
     rows: tuple[VersionRow, ...]
     recorded: Version | None
     state: State
+    whose: Whose = UNSEEN
 
 
 def look(
@@ -196,9 +194,8 @@ def look(
 ) -> Sight:
     """Read a store's state, in a transaction; with `lock` the version rows stay locked until that ends.
 
-    The schema is the first of `path` that is there, as PostgreSQL chooses; without a path the role's.
-
-    A failed read raises psycopg's error: it is never taken for an absent version.
+    The schema is the first of `path` that is there, as PostgreSQL chooses; without a path the role's. A failed read
+    raises psycopg's error: it is never taken for an absent version.
     """
     source = release.source(settings.store)
     names = {
@@ -233,9 +230,8 @@ def _read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRo
 
 
 def recognise(release: Release, settings: StoreSettings, facts: Facts, rows: tuple[VersionRow, ...]) -> State:
-    """Decide the state of a store as far as its version row shows.
+    """Decide the state of a store as far as its version row shows; snapshots may tell more.
 
-    What is Unknown here, or behind, can turn out to be Between or Unrecorded once snapshots are compared.
     Raises WrongStore when the database holds the other store's tables.
     """
     if facts.schema is None:
@@ -262,11 +258,10 @@ def _refuse_other_store(other: Source, settings: StoreSettings, facts: Facts, *,
     strange = sorted(other.tables.intersection(facts.tables))
     if not strange:
         return
-    give, swap = "give each store a database of its own", "swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE"
     raise WrongStore(
         f'database "{settings.database}" holds a table of the {other.store} store, "{strange[0]}",'
         f" {'beside those of' if shared else 'expected'} the {settings.store} store",
-        hint=give if shared else swap,
+        hint=_APART if shared else "swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE",
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from schema_migrator import database, fenced, likeness, logs, records, replay, shadow, tables
-from schema_migrator.errors import NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator.errors import NotAsRehearsed, RewriteBlocked, TableChanged, TableLockTimeout
 from schema_migrator.sessions import ALIVE
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def swap(
 def assert_same(conn: Connection, live: Live, shape: Shape) -> None:
     """Raise TableChanged unless the live table is as it was when the copy began, and its changes are logged.
 
-    Nor may there be anything by now that forbids an online rewrite.
+    Raises RewriteBlocked where something forbids an online rewrite by now.
     """
     assert_untouched(conn, live, shape)
     _assert_free(live, ", ".join(tables.hindrances(conn, oids=[live.oid]).get(live.table, ())))
@@ -111,8 +111,8 @@ def assert_untouched(conn: Connection, live: Live, shape: Shape) -> Live:
 def assert_alike(conn: Connection, live: Live, shape: Shape, schema: str, table: str) -> None:
     """Compare the new table, which stands there, with the live one, whose picture was just taken.
 
-    Raises NotAsRehearsed where they differ in more than what the steps change, and TableChanged where there is
-    something by now that forbids an online rewrite.
+    Raises NotAsRehearsed where they differ in more than what the steps change, and RewriteBlocked where something
+    forbids an online rewrite by now.
     """
     oid, _ = shadow.locate(conn, schema, table) or (0, 0)
     found, new = tables.hindrances(conn, oids=[live.oid, oid]), likeness.take(conn, oid, new=True)
@@ -129,7 +129,7 @@ def assert_alike(conn: Connection, live: Live, shape: Shape, schema: str, table:
 
 def _assert_free(live: Live, forbidden: str) -> None:
     if forbidden:
-        raise TableChanged(
+        raise RewriteBlocked(
             f'while the table "{live.table}" was rewritten, it got what would have stayed behind: {forbidden}',
-            hint="run plan: it says what that means for the rewrite",
+            hint="remove that and run it again: it carries on",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from schema_migrator import database, examine
 from schema_migrator.errors import MigratorError, SharedDatabase
 from schema_migrator.examine import Place
+from schema_migrator.owners import search_path
 from schema_migrator.source import Release, Store, load_release
 from schema_migrator.workers import Interrupt, side_by_side
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from schema_migrator.state import Sight
 
 T = TypeVar("T")
-_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,"]*?))\s*(?:,|$)')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +67,6 @@ def tasks(settings: Settings, interrupt: Interrupt, *, began: float | None = Non
 def _place(settings: Settings, store: StoreSettings, release: Release, conn: Connection) -> Place:
     path = search_path(store.attributes.get("search_path", ""))
     return Place(conn=conn, store=store, release=release, sources=settings.run.sources, path=path)
-
-
-def search_path(text: str) -> tuple[str, ...]:
-    """Return the names in a search_path as PostgreSQL reads them: those without quotes in lower case."""
-    found = (item.group(1, 2) for item in _NAME.finditer(text))
-    names = (quoted.replace('""', '"') if quoted is not None else plain.lower() for quoted, plain in found)
-    return tuple(name for name in names if name)
 
 
 def each(those: dict[Store, Task], work: Callable[[Task], T]) -> dict[Store, T]:

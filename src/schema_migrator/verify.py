@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from schema_migrator import seed, snapshot
+from schema_migrator.owners import UNSEEN
 from schema_migrator.snapshot import RANK, Change, Difference, Key
 from schema_migrator.source import UNVERSIONED, Store
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.examine import Examination
+    from schema_migrator.owners import Whose
     from schema_migrator.rehearsal import Rehearsal
     from schema_migrator.snapshot import Snapshot
     from schema_migrator.source import Source
@@ -26,7 +28,8 @@ class Verdict:
     """How a store's `schema` differs from what a version looks like; extras are the user's own and tolerated.
 
     `unlisted` are versions that schema_update_history lacks: the vendor's tool writes it after the
-    version row, so a kill between the two leaves it out. It is shown and no reason to refuse.
+    version row, so a kill between the two leaves it out. It is shown and no reason to refuse. `whose`: asked for by
+    the command verify alone.
     """
 
     store: Store
@@ -36,6 +39,7 @@ class Verdict:
     target: Version
     difference: Difference
     unlisted: tuple[Version, ...]
+    whose: Whose = UNSEEN
 
     @property
     def equal(self) -> bool:

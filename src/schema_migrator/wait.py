@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from schema_migrator import database, frontend, logs
+from schema_migrator import database, frontend, logs, notices, owners
 from schema_migrator.credentials import credentials
 from schema_migrator.errors import (
     MigratorError,
@@ -20,7 +20,7 @@ from schema_migrator.errors import (
     combine,
     exit_code,
 )
-from schema_migrator.state import At, Unknown
+from schema_migrator.state import Absent, At, Unknown
 from schema_migrator.tasks import looks, tasks
 from schema_migrator.workers import side_by_side
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.options import ClientSettings
+    from schema_migrator.owners import Whose
     from schema_migrator.settings import Settings
     from schema_migrator.source import Store
     from schema_migrator.state import Sight
@@ -129,12 +130,28 @@ def _behind(task: Task, sight: Sight) -> MigratorError | None:
     """Return what is missing, None where a server would start: it asks for at least its version."""
     state = sight.state
     if isinstance(state, At) and state.version >= task.target:
-        return None
+        return _unreadable(task, sight.whose)
     found = "no version is recorded" if sight.recorded is None else f"version {sight.recorded} is recorded"
+    if isinstance(state, Absent) and (places := notices.elsewhere(sight)):
+        found += f' in the schema "{sight.facts.schema}", but tables of the store are in the schema {places}'
     return SchemaBehind(
         f"the schema at {task.store.address} is not at {task.target} or above: "
         f"{state.reason if isinstance(state, Unknown) else found}",
         hint=f"waited {task.settings.run.wait_timeout:g} s for schema-migrator migrate to be run",
+        store=task.store.store,
+    )
+
+
+def _unreadable(task: Task, whose: Whose) -> MigratorError | None:
+    """Return what the role that waits, a server's mostly, may not read; a server would fail on it."""
+    if not whose.unreadable:
+        return None
+    (grant,) = owners.grants(whose.schema, [(whose.role, "SELECT", whose.unreadable)])
+    return SchemaBehind(
+        f'the role "{whose.role}" may not read {len(whose.unreadable)} tables of the schema at {task.store.address}: '
+        f"{', '.join(whose.unreadable)}",
+        hint=f"waited {task.settings.run.wait_timeout:g} s for their owner to run, with the rights to write that a"
+        f" server needs too: {grant}",
         store=task.store.store,
     )
 

@@ -44,12 +44,16 @@ def test_status_json(databases: Databases) -> None:
     assert found["visibility"] | {"missing_history": []} == {
         "store": "visibility",
         "database": databases.visibility,
+        "schema": "public",
+        "schema_owner": "pg_database_owner",
         "state": "absent",
         "version": None,
         "target": "1.14",
         "up_to_date": False,
         "missing_history": [],
         "online": [],
+        "elsewhere": None,
+        "notices": [],
     }
     run(databases, "migrate", "--store", "visibility", "--visibility-target-version", "1.9")
     found = stores(databases, "status")
@@ -133,8 +137,9 @@ def test_plan_text(databases: Databases) -> None:
     """A heading and a table a store; nothing to do is a plan too."""
     run(databases, "migrate", "--store", "default")
     text = run(databases, "plan").stdout
-    assert f'default store, database "{databases.default}": at 1.19, nothing to do' in text
-    assert f'visibility store, database "{databases.visibility}": nothing to 1.14, in one transaction' in text
+    where = 'schema "public", which "pg_database_owner" owns'
+    assert f'default store, database "{databases.default}", {where}: at 1.19, nothing to do' in text
+    assert f'visibility store, database "{databases.visibility}", {where}: nothing to 1.14, in one transaction' in text
     rows = words(text.partition("in one transaction")[2])
     assert rows[1][:2] == ["1.0", "1 CREATE TABLE"]
 

@@ -416,7 +416,7 @@ def test_what_somebody_put_beside_ours_is_not_removed(origin: Origin) -> None:
         assert refused.code == 3
         assert refused.stderr.splitlines()[-1] == (
             f'error: visibility: the schema "{schema}", which an online rewrite has left, holds what is not ours: '
-            f"table {schema}.mine; move that elsewhere, then run this again"
+            f'table {schema}.mine of "{origin.databases.user}"; move that elsewhere, then run this again'
         )
         assert picture(origin.databases, database) == before
         assert origin.run(database).code == 3

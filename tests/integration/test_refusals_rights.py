@@ -120,7 +120,7 @@ def test_tables_in_another_schema_too(refusals: Refusals, databases: Databases) 
     assert refusals.refused(3, "--store", "visibility") == [
         heading(databases, "visibility"),
         "  - tables of the visibility store are also in the schema temporal",
-        "    name the right schema by search_path in SQL_CONNECT_ATTRIBUTES, or remove the other tables",
+        "    name the right schema by search_path in SQL_CONNECT_ATTRIBUTES",
     ]
 
 

@@ -61,7 +61,7 @@ def test_none_in_a_healthy_database() -> None:
             {"elsewhere": ["a", "b"]},
             (
                 "tables of the visibility store are also in the schema a, b",
-                "name the right schema by search_path in SQL_CONNECT_ATTRIBUTES, or remove the other tables",
+                "name the right schema by search_path in SQL_CONNECT_ATTRIBUTES",
             ),
         ),
         (

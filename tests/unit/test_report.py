@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from schema_migrator import plan_report, report
-from schema_migrator.commands import Migration, StoreStatus
+from schema_migrator import plan_report, report, status_report
+from schema_migrator.commands import Migration
 from schema_migrator.conditions import Found
 from schema_migrator.disk import Free
 from schema_migrator.execute import Outcome
@@ -23,6 +23,7 @@ from schema_migrator.reshape import Shape
 from schema_migrator.snapshot import Change, Difference, Key, Snapshot
 from schema_migrator.source import Store
 from schema_migrator.state import Absent, Between, State, Unknown, Unrecorded
+from schema_migrator.store_status import StoreStatus
 from schema_migrator.traces import Leftover
 from schema_migrator.verify import Verdict
 from values import at, planned, release
@@ -193,7 +194,7 @@ def migrations() -> tuple[Migration, ...]:
 
 
 TEXTS: dict[str, Callable[[], str]] = {
-    "status": lambda: report.status_text(tuple(statuses())),
+    "status": lambda: status_report.status_text(tuple(statuses())),
     "plan_fresh": lambda: plan_report.plan_text(seen(planned(Absent(), "1.2"))),
     "plan_upgrade": lambda: plan_report.plan_text(upgrade()),
     "plan_hindered": lambda: plan_report.plan_text(hindered()),
@@ -206,7 +207,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "migration": lambda: report.migration_text(migrations()),
     "verify": lambda: report.verify_text(verdict()),
     "releases": lambda: report.releases_text((release("1.29.1"), release("1.32.2"))),
-    "status_json": lambda: report.to_json(map(report.status_json, statuses())),
+    "status_json": lambda: report.to_json(map(status_report.status_json, statuses())),
     "plan_json": lambda: report.to_json([plan_report.plan_json(upgrade())]),
     "migration_json": lambda: report.to_json(map(report.migration_json, migrations())),
     "verify_json": lambda: report.to_json([report.verify_json(verdict())]),

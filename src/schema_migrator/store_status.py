@@ -1,0 +1,70 @@
+"""Where a store is, as `status` shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schema_migrator import database, examine, notices, traces
+from schema_migrator.owners import UNSEEN
+from schema_migrator.state import At
+from schema_migrator.verify import unlisted
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from schema_migrator.owners import Whose
+    from schema_migrator.source import Store
+    from schema_migrator.state import Sight, State
+    from schema_migrator.tasks import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatus:
+    """Where a store is, and where it is to be.
+
+    `unlisted`: see verify.Verdict; an unfinished online rewrite has `copied` rows; `invalid` and `keyless`: see
+    state.Facts; `elsewhere`: schemas where tables of the store are too, where nothing says which is meant.
+    """
+
+    store: Store
+    database: str
+    target: Version
+    state: State
+    unlisted: tuple[Version, ...] = ()
+    whose: Whose = UNSEEN
+    copied: int = 0
+    invalid: tuple[str, ...] = ()
+    keyless: tuple[str, ...] = ()
+    elsewhere: str = ""
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the store is at its target or above it, and nothing is known to be wrong with its indexes."""
+        reached = isinstance(self.state, At) and self.state.version >= self.target
+        return reached and not self.invalid and not self.keyless
+
+
+def look(task: Task, sight: Sight) -> StoreStatus:
+    """Return a store's status, after the first look at it."""
+    found = examine.examine(task.place, sight, task.target)
+    listed = examine.read_history(task.place.conn, sight)
+    reached = found.state.version if isinstance(found.state, At) else None
+    return StoreStatus(
+        store=task.store.store,
+        database=task.store.database,
+        target=task.target,
+        state=found.state,
+        unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
+        whose=sight.whose,
+        copied=_copied(task, sight),
+        invalid=() if reached is None or reached > task.target else tuple(sight.facts.invalid),
+        keyless=() if reached is None else tuple(sight.facts.keyless),
+        elsewhere=notices.elsewhere(sight),
+    )
+
+
+def _copied(task: Task, sight: Sight) -> int:
+    """Return how many rows unfinished rewrites have copied."""
+    with database.transaction(task.place.conn, None, database.LOOK, name=database.APPLICATION):
+        return sum(traces.copied(task.place.conn, one) for one in sight.whose.leftovers if one.unfinished)
