@@ -18,6 +18,8 @@ from schema_migrator.embedded import wheel_bindir
 RELEASES = Path(__file__).resolve().parent.parent / "releases"
 AWKWARD = """p@ss w%rd/#+'"\\"""
 READ_BY_US = re.compile(r"((DEFAULT_|VISIBILITY_)?(SQL|TARGET)_|PG|SCHEMA_MIGRATOR_|TEMPORAL_)")
+EMPTY_VERSION = re.compile(r"^ALTER TABLE .* SET \(pg_attver=\d+\);\n+", re.MULTILINE)
+COLUMN_VERSION = re.compile(r"pg_attver=\d+, |, pg_attver=\d+")
 RECORDS = {
     "namespace_metadata": "SELECT partition_id, notification_version FROM namespace_metadata ORDER BY 1",
     "schema_version": """
@@ -183,7 +185,10 @@ def bookkeeping(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def dump(server: Engine, database: str) -> str:
-    """Return the whole schema as pg_dump writes it, without the token that each run draws anew."""
+    """Return the whole schema as pg_dump writes it, without what differs for each run or table.
+
+    That is the token that each run draws anew, and what PostgreSQL has as a column's own version since November 2026.
+    """
     command = [str(wheel_bindir() / "pg_dump"), "--schema-only", "--no-password"]
     address = {
         "PGHOST": server.host,
@@ -197,5 +202,6 @@ def dump(server: Engine, database: str) -> str:
         command, env=environment | address, capture_output=True, text=True, encoding="utf-8", check=False
     )
     assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines(keepends=True)
+    text = COLUMN_VERSION.sub("", EMPTY_VERSION.sub("", result.stdout))
+    lines = text.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith((r"\restrict ", r"\unrestrict ")))

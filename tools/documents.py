@@ -1,7 +1,7 @@
 """Write the generated parts of the documents; --check only compares.
 
 README.md has the table of settings and the text of --help, CONTRIBUTING.md the list of modules, the
-chart's README its values.
+chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from schema_migrator.catalog_register import REGISTER, Fate
 from schema_migrator.cli import parser
 from schema_migrator.flags import Option, client_options, run_options, sql_options
 
@@ -109,9 +110,23 @@ def described(node: yaml.MappingNode, lines: list[str], above: str = "") -> Iter
             yield f"{above}{key.value}", json.dumps(default), meaning
 
 
+def register() -> str:
+    """Return the table of what becomes of each property of a table."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for entry in REGISTER:
+        why = entry.why.replace("_", " ") if entry.fate is Fate.BLOCKER else entry.why
+        rows.setdefault((entry.catalog, entry.fate.value, why), []).append(f"`{entry.column}`")
+    lines = (
+        f"| `{catalog}` | {', '.join(columns)} | {fate} | {escaped(why)} |"
+        for (catalog, fate, why), columns in rows.items()
+    )
+    return "\n".join(["| catalog | columns | fate | by what, or why |", "| --- | --- | --- | --- |", *lines])
+
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"settings": settings, "help": help_text},
     "CONTRIBUTING.md": {"modules": modules},
+    "docs/catalogs.md": {"register": register},
     "charts/temporal-migrations/README.md": {"values": chart_values},
 }
 

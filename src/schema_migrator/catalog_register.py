@@ -102,7 +102,9 @@ _COLUMNS = {
         _carried("the type of the column", "attlen attbyval attalign"),
         _carried("LIKE ... INCLUDING STORAGE and COMPRESSION", "attstorage attcompression"),
         _carried("ALTER COLUMN ... SET STATISTICS, of a table and of an index", "attstattarget"),
-        _in_words("ALTER COLUMN ... SET, and the definition of an index", "attoptions"),
+        _in_words(
+            "ALTER COLUMN ... SET, and the definition of an index, but for PostgreSQL's own (pg_...)", "attoptions"
+        ),
         _in_words("GRANT", "attacl"),
         _in_words("the order of the columns", "attnum"),
         _irrelevant("PostgreSQL's own number of the table", "attrelid"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.database import Connection
 
+# Options of columns that begin with pg_ are PostgreSQL's own; nobody can set them.
 # Turns: the owner, what needs no indexes, what needs them.
 _QUERY: LiteralString = """
 WITH t AS (SELECT * FROM pg_catalog.pg_class WHERE oid = %(oid)s),
@@ -53,7 +54,7 @@ SELECT 1, format('ALTER TABLE %%s ALTER COLUMN %%I SET STATISTICS %%s', %(to)s::
 FROM a WHERE attstattarget >= 0
 UNION ALL
 SELECT 1, format('ALTER TABLE %%s ALTER COLUMN %%I SET (%%I = %%L)', %(to)s::text, attname, option_name, option_value)
-FROM a, pg_options_to_table(a.attoptions)
+FROM a, pg_options_to_table(a.attoptions) WHERE left(option_name, 3) <> 'pg_'
 UNION ALL
 SELECT 1, format('COMMENT ON TABLE %%s IS %%L', %(to)s::text, obj_description(oid, 'pg_class'))
 FROM t WHERE obj_description(oid, 'pg_class') IS NOT NULL

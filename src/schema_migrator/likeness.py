@@ -17,6 +17,8 @@ Part = tuple[str, str]
 Picture = Mapping[Part, Mapping[str, Any]]
 """What the catalogs say of each part, by property."""
 
+# Options of columns that begin with pg_ are PostgreSQL's own: since November 2026 a version of the column, by which
+# it knows stored values of the row type that no longer fit. Where there can be any, the rewrite is forbidden.
 # Numbers are of columns and indexes of one table alone, so names and texts stand for them. A new index is valid, and
 # an old one that is not would be so after a rewrite in place.
 _QUERY: LiteralString = """
@@ -36,7 +38,7 @@ UNION ALL
 SELECT 'column', a.attname, to_jsonb(a) - %(pg_attribute)s::text[] || jsonb_build_object(
   'default', pg_get_expr(d.adbin, d.adrelid), 'comment', col_description(a.attrelid, a.attnum),
   'rights', ARRAY(SELECT one::text FROM unnest(a.attacl) one ORDER BY 1),
-  'options', ARRAY(SELECT unnest(a.attoptions) ORDER BY 1)
+  'options', ARRAY(SELECT one FROM unnest(a.attoptions) one WHERE left(one, 3) <> 'pg_' ORDER BY 1)
 ) FROM a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 UNION ALL
 SELECT 'index', c.relname, to_jsonb(c) - %(pg_class)s::text[] || to_jsonb(i) - %(pg_index)s::text[]
@@ -47,8 +49,9 @@ SELECT 'index', c.relname, to_jsonb(c) - %(pg_class)s::text[] || to_jsonb(i) - %
   'expressions', pg_get_expr(i.indexprs, i.indrelid), 'predicate', pg_get_expr(i.indpred, i.indrelid),
   'options', ARRAY(SELECT unnest(c.reloptions) ORDER BY 1), 'comment', obj_description(c.oid, 'pg_class'),
   'valid', i.indisvalid AND i.indisready AND i.indislive OR NOT %(new)s,
-  'statistics targets and options of its columns', (SELECT jsonb_agg(jsonb_build_array(e.attstattarget, e.attoptions)
-    ORDER BY e.attnum) FROM pg_catalog.pg_attribute e WHERE e.attrelid = c.oid)
+  'statistics targets and options of its columns', (SELECT jsonb_agg(jsonb_build_array(e.attstattarget,
+      ARRAY(SELECT one FROM unnest(e.attoptions) one WHERE left(one, 3) <> 'pg_' ORDER BY 1)) ORDER BY e.attnum)
+    FROM pg_catalog.pg_attribute e WHERE e.attrelid = c.oid)
 ) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = %(oid)s
 UNION ALL
 SELECT 'constraint', c.conname, to_jsonb(c) - %(pg_constraint)s::text[] || jsonb_build_object(

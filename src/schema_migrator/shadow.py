@@ -192,7 +192,6 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
         conn.execute(sql.SQL("ALTER TABLE {} OWNER TO CURRENT_USER").format(sql.Identifier(live.ours, table)))
     conn.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(ours))
     conn.execute(_log_function(conn, live))
-    conn.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(ours))
 
 
 def watch(conn: Connection, live: Live) -> None:
