@@ -60,8 +60,8 @@ def refuse_unsettled(found: tuple[Stranger, ...]) -> None:
 
 
 def elsewhere(sight: Sight) -> str:
-    """Return the schemas where the store's tables are too; empty where the settings name the right one."""
-    return "" if sight.whose.named else ", ".join(sight.facts.elsewhere)
+    """Return the schemas where the store's tables are too; empty where search_path says which is meant."""
+    return "" if sight.whose.chosen else ", ".join(sight.facts.elsewhere)
 
 
 def _schema(whose: Whose) -> Iterator[Notice]:

@@ -68,6 +68,7 @@ SELECT
       AND pg_catalog.pg_has_role(e.grantee, 'USAGE'))) AS makes_by_itself,
   ARRAY(SELECT json_build_array(role, what, given, lacking) FROM rights ORDER BY role, what DESC) AS rights
 """  # noqa: S608 - constants
+_DEFAULT = ("$user", "public")
 _ORDER = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
@@ -94,15 +95,17 @@ class Stray:
 class Whose:
     """Whose a store's schema and tables are, seen by `role`.
 
-    `named`: the settings name the schema, and `"$user"` or the default of search_path has not chosen it; `trusted`: its
-    owner is somebody whom our role has to trust anyway. `heir`: the role that owns most tables, where that is not ours;
-    `may_give`: what we make can be given to it. `unreadable` are tables that our role may not read, `open_to`
-    the roles that may make things in the schema ("": everybody), `makes_by_itself`: our role may also without those.
+    `chosen`: search_path is set, and not to its default; `named`: it has the schema's very name, not only `"$user"`.
+    `trusted`: the schema's owner is somebody whom our role has to trust anyway. `heir`: the role that owns most tables,
+    where that is not ours; `may_give`: what we make can be given to it. `unreadable` are tables that our role may not
+    read, `open_to` the roles that may make things in the schema ("": everybody), `makes_by_itself`: our role may also
+    without those.
     """
 
     schema: str = ""
     role: str = ""
     schema_owner: str = ""
+    chosen: bool = False
     named: bool = False
     trusted: bool = True
     heir: str = ""
@@ -131,11 +134,14 @@ def look(conn: Connection, schema: str, known: Collection[str], path: Sequence[s
 
 def read(row: Mapping[str, Any], schema: str, path: Sequence[str]) -> Whose:
     """Return what the answer's row says."""
+    names = tuple(path or search_path(row["session_path"]))
+    chosen = names not in ((), _DEFAULT)
     return Whose(
         schema=schema,
         role=row["role"],
         schema_owner=row["schema_owner"],
-        named=schema in (path or search_path(row["session_path"])),
+        chosen=chosen,
+        named=chosen and schema in names,
         trusted=row["trusted"],
         heir=row["heir"],
         may_give=row["may_give"],

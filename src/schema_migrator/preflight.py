@@ -149,7 +149,7 @@ def _schema(plan: Plan, facts: Facts, whose: Whose) -> list[Problem]:
                 f" in a CloudNativePG Database: schemas: [{{name: {facts.schema}, owner: {facts.role}}}]",
             )
         )
-    if facts.elsewhere and not whose.named:
+    if facts.elsewhere and not whose.chosen:
         found.append(
             Problem(
                 found=f"tables of the {plan.store} store are also in the schema {', '.join(facts.elsewhere)}",

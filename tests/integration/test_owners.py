@@ -314,14 +314,16 @@ def test_two_tenants_in_two_schemas(databases: Databases, role: dict[str, str], 
         assert owner.execute("SELECT count(*) FROM pg_class WHERE relname = 'pg_class'").fetchone() == (1,)
 
 
-def test_tenants_of_two_roles(databases: Databases, other: Role) -> None:
-    """The search_path that the server keeps for a role names a schema, too."""
+@pytest.mark.parametrize("path", ["theirs", '"$user"'])
+def test_tenants_of_two_roles(databases: Databases, other: Role, path: str) -> None:
+    """The search_path that the server keeps for a role says which schema is meant, too."""
+    name = "theirs" if path == "theirs" else other.name
     base = site(databases, "visibility").install()
     base.admin(f'GRANT CREATE ON DATABASE "{base.name}" TO "{other.name}"')
-    base.admin(f'SET ROLE "{other.name}"; CREATE SCHEMA theirs; RESET ROLE')
-    base.admin(f'ALTER ROLE "{other.name}" IN DATABASE "{base.name}" SET search_path = theirs')
+    base.admin(f'SET ROLE "{other.name}"; CREATE SCHEMA {name}; RESET ROLE')
+    base.admin(f'ALTER ROLE "{other.name}" IN DATABASE "{base.name}" SET search_path = {path}')
     theirs = base.given(**other.variables)
-    assert theirs.migrate().whose.schema == "theirs"
+    assert theirs.migrate().whose.schema == name
     assert theirs.status().up_to_date
 
 
