@@ -279,14 +279,33 @@ FORBIDDEN = {
 }
 
 
+UNDONE = {
+    FORBIDDEN["publication"]: "DROP PUBLICATION own",
+    FORBIDDEN["rule"]: f"DROP RULE own ON {TABLE}",
+    FORBIDDEN["view"]: "DROP VIEW own",
+    FORBIDDEN["foreign key"]: "DROP TABLE own",
+}
+
+
 @pytest.mark.parametrize("made", FORBIDDEN.values(), ids=FORBIDDEN)
 def test_what_forbids_it_and_comes_meanwhile(origin: Origin, made: str) -> None:
-    """It is looked for again under the swap's lock, since it would stay with the old table: nothing is swapped."""
+    """It is looked for again under the cutover's lock, since it would stay with the old table.
+
+    Nothing is swapped, and the copy is kept: the refusal says so, and once it is removed the next run carries on.
+    """
     database = origin.copy()
-    said, left = meddled_with(origin, database, made)
-    assert "it got what would have stayed behind: " in said
-    assert ("own" in said, left) == (True, ROWS)
-    assert origin.run(database).code == 3
+    with origin.held(database) as held, origin.databases.admin(database) as admin:
+        held.holder.execute(made.encode())
+        ended = held.release()
+        said = ended.stderr.splitlines()[-1]
+        assert (ended.code, "it got what would have stayed behind: " in said, "own" in said) == (3, True, True), said
+        assert f'a trigger on "{TABLE}" goes on logging changes' in said
+        assert "schema-migrator migrate --abandon removes it with the copy" in said
+        assert one(admin, COUNT) == ROWS
+        assert origin.run(database).code == 3
+        admin.execute(UNDONE[made].encode())
+        again = origin.run(database)
+    assert (again.code, "online.resumed" in again.stderr) == (0, True), again.stderr
 
 
 HIDDEN = f"""

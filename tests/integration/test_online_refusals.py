@@ -1,5 +1,6 @@
 """What forbids an online rewrite, each made on purpose: named, and nothing is touched."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,8 @@ from engine import Connection, Engine
 from executions import TABLE
 from rewriting import Origin
 from running import run_cli
-from schema_migrator import plan, tables
+from schema_migrator import in_place, plan, sqltool, tables
+from schema_migrator.errors import PreflightFailed
 from states import Site, site
 from stores import Databases, fresh
 
@@ -141,36 +143,39 @@ def test_a_hindrance_is_named(origin: Origin, space: str, named: str, made: str)
         assert tables.read(owner, "public")[TABLE].hindrances == (named.strip().format(**roles),)
 
 
-def test_a_hindered_rewrite_is_refused_where_it_was_asked_for(origin: Origin) -> None:
-    """With --rewrite online each hindrance is a line of the refusal, and the database is as before."""
+LOCKED = re.compile(r"that would keep the table locked for about \d+ s, at worst \d+ s")
+
+
+def assert_refused(said: str, origin: Origin, database: str, reasons: tuple[str, ...]) -> None:
+    """Each reason is a line of the refusal, and the line below says what to do and what in place would cost."""
+    first, *lines = said.splitlines()
+    assert first.endswith(
+        f'visibility: role "{origin.databases.user}" cannot migrate database "{database}"; problems, and how to fix each:'
+    )
+    assert lines[::2] == [f'  - "{TABLE}" cannot be rewritten online: {reason}' for reason in reasons]
+    for line in lines[1::2]:
+        assert line.startswith("    remove that for the time of the rewrite, or take --rewrite in-place: ")
+        assert LOCKED.search(line), line
+
+
+def test_a_blocked_rewrite_is_refused_where_it_was_asked_for(origin: Origin) -> None:
+    """With --rewrite online each blocker is a line of the refusal, and the database is as before."""
     with copied(origin) as (database, admin):
-        for named in ('trigger "own"', 'publication "own"', "unlogged"):
-            if named != "unlogged":
-                admin.execute(HINDRANCES[named].encode())
+        for named in ('trigger "own"', 'publication "own"'):
+            admin.execute(HINDRANCES[named].encode())
         where = site(origin.databases, "visibility").at(database)
         before = where.picture()
         refused = run_cli(origin.env(database), "migrate", *rewriting.ONLINE)
         assert refused.code == 3
-        assert refused.stderr.splitlines()[-5:] == [
-            (
-                f'error: visibility: role "{origin.databases.user}" cannot migrate database "{database}"; '
-                "what stands in the way, each with its remedy:"
-            ),
-            *(
-                line
-                for named in ('publication "own"', 'trigger "own"')
-                for line in (
-                    f'  - "{TABLE}" cannot be written anew online because of: {named}',
-                    "    remove that for the time of the rewrite, or take --rewrite in-place",
-                )
-            ),
-        ]
+        said = refused.stderr[refused.stderr.index("error: ") :]
+        assert_refused(said, origin, database, ('publication "own"', 'trigger "own"'))
         assert where.picture() == before
 
 
 def large(monkeypatch: pytest.MonkeyPatch, origin: Origin, database: str) -> Site:
     """Let every table count as large; return where the copy is."""
     monkeypatch.setattr(plan, "ONLINE_BYTES", 0)
+    monkeypatch.setattr(in_place, "ONLINE_BYTES", 0)
     return site(origin.databases, "visibility").at(database).given(SCHEMA_MIGRATOR_LOG_LEVEL="info")
 
 
@@ -183,19 +188,60 @@ def test_a_large_table_goes_online_by_itself(origin: Origin, monkeypatch: pytest
     assert "online.swapped" in [event["event"] for event in logs]
 
 
-def test_a_hindered_large_table_goes_in_place_and_says_so(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without being asked for, what cannot be online is done as the steps stand, and a warning tells why."""
-    with copied(origin) as (database, admin), capture_logs() as logs:
+@pytest.mark.parametrize("options", [{}, {"SCHEMA_MIGRATOR_ON_DRIFT": "warn"}], ids=["plain", "with an option"])
+def test_a_blocked_large_table_is_refused(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    """Hours under its lock are never what nobody asked for: it is refused, with what in place would cost."""
+    with copied(origin) as (database, admin):
         admin.execute(HINDRANCES['trigger "own"'].encode())
         where = large(monkeypatch, origin, database)
-        done = where.migrate()
+        refused = where.refused(**options)
+        assert refused.exit_code == 3
+        assert_refused(str(refused), origin, database, ('trigger "own"',))
+        with pytest.raises(PreflightFailed):
+            where.plan()
+        done = where.migrate(SCHEMA_MIGRATOR_REWRITE="in-place")
+        assert done.plan.online is not None
+        assert done.plan.online.shape is None
         assert where.status().up_to_date
-        assert admin.execute(f"SELECT count(*) FROM {TABLE}".encode()).fetchone() == (ROWS,)
-    assert done.plan.online is not None
-    assert done.plan.online.shape is None
-    assert [(event["event"], event["because"]) for event in logs if event["log_level"] == "warning"] == [
-        ("online.hindered", ['trigger "own"'])
-    ]
+
+
+def test_a_blocker_throws_no_unfinished_copy_away(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy that a killed run left is kept until somebody decides, and the refusal says so; then it carries on."""
+    with copied(origin) as (database, admin):
+        with origin.held(database) as held:
+            held.kill()
+        admin.execute(HINDRANCES['publication "own"'].encode())
+        where = large(monkeypatch, origin, database)
+        refused = where.refused()
+        assert "an unfinished copy is kept until then, and a trigger on the table logs changes" in str(refused)
+        assert "schema-migrator migrate --abandon removes both" in str(refused)
+        admin.execute("DROP PUBLICATION own")
+        with capture_logs() as logs:
+            where.migrate()
+        assert "online.resumed" in [event["event"] for event in logs]
+
+
+def test_a_large_table_that_nobody_can_rehearse(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CREATE on the database nobody knows what the steps rewrite: --no-verify does not mean in place."""
+    with copied(origin) as (database, admin):
+        owner = sql.Identifier(origin.databases.user)
+        admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(sql.Identifier(database)))
+        admin.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(owner))
+        where = large(monkeypatch, origin, database).given(SCHEMA_MIGRATOR_NO_VERIFY="true")
+        refused = where.refused()
+        assert f'whether the steps would rewrite "{TABLE}"' in str(refused)
+        assert "is unknown without a rehearsal" in str(refused)
+        assert where.migrate(SCHEMA_MIGRATOR_REWRITE="in-place").plan.steps
+
+
+def test_the_vendors_tool_rewrites_in_place(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other executor knows no online rewrite, so that a large table is refused for it too."""
+    with copied(origin) as (database, _):
+        monkeypatch.setattr(sqltool, "check", lambda _: None)
+        refused = large(monkeypatch, origin, database).refused(SCHEMA_MIGRATOR_EXECUTOR="sql-tool")
+        assert_refused(str(refused), origin, database, ("the executor is sql-tool",))
 
 
 def test_in_place_where_that_is_wanted(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
