@@ -27,6 +27,7 @@ MigratorError
 │   ├── VersionMoved
 │   ├── NotAsRehearsed
 │   ├── NoSpace
+│   ├── DoesNotFit
 │   ├── NotAtTarget
 │   ├── FrontendRefused
 │   ├── NamespaceMissing
@@ -170,6 +171,10 @@ class NotAsRehearsed(RefusedError):
 
 class NoSpace(RefusedError):
     """The server's disk is too full for what is to be done."""
+
+
+class DoesNotFit(RefusedError):
+    """A row's values do not fit a column or a check of the new version."""
 
 
 class NotAtTarget(RefusedError):

@@ -6,8 +6,11 @@ batches, indexes are built where nobody waits for them, and the log is replayed 
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +22,8 @@ from schema_migrator import (
     crew,
     database,
     fenced,
+    fits,
+    functions,
     indexes,
     logs,
     proof,
@@ -27,7 +32,7 @@ from schema_migrator import (
     swap,
     traces,
 )
-from schema_migrator.errors import NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator.errors import NoSpace, NotAsRehearsed, StatementFailed, TableChanged, TableLockTimeout
 from schema_migrator.traces import LEFTOVERS, ROWS
 
 if TYPE_CHECKING:
@@ -51,11 +56,12 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
     """
     try:
         with crew.gathered(work) as those:
-            live = _begin(work, plan, online, steps)
+            live = _begin(work, those, plan, online, steps)
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
-            old = _fill(those, live, online, columns)
-            _settle(work, those, live, online, columns, old)
-            locked = _swap(those, plan, online, steps, live, columns)
+            with _named_rows(those, live, online):
+                old = _fill(those, live, online, columns)
+                _settle(work, those, live, online, columns, old)
+                locked = _swap(those, plan, online, steps, live, columns)
     except (TableChanged, NotAsRehearsed, NoSpace):
         abandon(work, plan.schema)
         raise
@@ -111,7 +117,7 @@ def _remove_one(work: Work, one: Leftover) -> None:
         work.lock.assert_held(work.lock.ask(work.conn))
 
 
-def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> Live:
+def _begin(work: Work, those: Crew, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> Live:
     """Carry on with what an earlier run has begun, or begin."""
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         live = shadow.look(work.conn, plan.schema, _shape(online))
@@ -121,6 +127,9 @@ def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep])
         return live
     _remove(work, mine)
     conditions.check(work, online)
+    if live:
+        functions.check(work, plan, online, live)
+        fits.check(those, live, online)
     begun: list[Live] = []
     attempt = partial(_make, work, plan, online, steps, begun)
     fenced.retried(work, str(online.versions[-1]), [online.table], attempt)
@@ -139,6 +148,7 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
         if live is None:
             raise TableChanged(f'the table "{online.table}" is gone', hint="see schema-migrator status")
         shadow.build(conn, live, online, shape)
+        indexes.rehearse(conn, work.store, live, shape)
         shadow.watch(conn, live)
         swap.assert_same(conn, live, shape)
         wrong = fenced.deviations(conn, plan.schema, shape.touched, shape.start)
@@ -148,6 +158,17 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
                 hint="if another tool is at work let that end, then run this again; else see schema-migrator verify",
             )
     begun.append(live)
+
+
+@contextmanager
+def _named_rows(those: Crew, live: Live, online: Online) -> Iterator[None]:
+    """Look for the row where PostgreSQL refuses a value that was written after the rows had been checked."""
+    try:
+        yield
+    except StatementFailed as error:
+        if fits.of_values(error.__cause__):
+            fits.check(replace(those, failed=threading.Event()), live, online, begun=True)
+        raise
 
 
 def _fill(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> Readers:
