@@ -65,6 +65,11 @@ _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
     "53100": (NoSpace, "the server's disk is full: {text}", "make room there, then run this again"),
 }
 """What an SQLSTATE means: the error, its sentence, and what to do."""
+_HINTS = {
+    "53400": 'raise that limit for the role, as a superuser: ALTER ROLE "{role}" SET temp_file_limit = -1;',
+    "53200": "lower maintenance_work_mem or work_mem for the role, or give the server more memory",
+}
+"""What to do about the SQLSTATE of a statement that failed."""
 
 
 class Batch:
@@ -230,4 +235,5 @@ def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
     if state in _MEANINGS:
         kind, message, hint = _MEANINGS[state]
         return kind(message.format(address=settings.address, text=text), hint=hint)
-    return StatementFailed(f"PostgreSQL refused a statement at {settings.address} ({state}): {text}")
+    hint = _HINTS.get(state, "").format(role=settings.user)
+    return StatementFailed(f"PostgreSQL refused a statement at {settings.address} ({state}): {text}", hint=hint)

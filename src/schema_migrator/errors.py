@@ -29,6 +29,7 @@ MigratorError
 │   ├── RewriteBlocked
 │   ├── NotAsRehearsed
 │   ├── NoSpace
+│   ├── DoesNotFit
 │   ├── NotAtTarget
 │   ├── FrontendRefused
 │   ├── NamespaceMissing
@@ -181,6 +182,10 @@ class NotAsRehearsed(RefusedError):
 
 class NoSpace(RefusedError):
     """The server's disk is too full for what is to be done."""
+
+
+class DoesNotFit(RefusedError):
+    """A row's values do not fit a column or a check of the new version."""
 
 
 class NotAtTarget(RefusedError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import psycopg
 from psycopg import errors, sql
 
 from schema_migrator import damage, database, logs, shadow
+from schema_migrator.errors import RetryableError
 from schema_migrator.traces import ROWS
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from schema_migrator.database import Connection
     from schema_migrator.errors import NotAsRehearsed
     from schema_migrator.reshape import Named, Shape
+    from schema_migrator.settings import StoreSettings
     from schema_migrator.shadow import Live
 
 _BUILT = """
@@ -40,6 +43,25 @@ SELECT set_config('maintenance_work_mem', greatest(
 """
 
 
+def rehearse(conn: Connection, store: StoreSettings, live: Live, shape: Shape) -> None:
+    """Build all on the empty shadow and take them back, in the open transaction. Raises what `build` would raise."""
+    sent: list[tuple[str, psycopg.Cursor[Any]]] = []
+    conn.execute("SAVEPOINT schema_migrator_indexes")
+    try:
+        with database.store_path(conn, database.path_of(conn, live.schema)):
+            for name, definition in shape.indexes:
+                cursor = conn.cursor()
+                sent.append((name, cursor))
+                cursor.execute(shadow.index_on(definition, live.ours))
+        conn.execute("SELECT 1").fetchone()  # nothing has failed
+    except psycopg.Error as error:
+        failed = next((name for name, cursor in sent if cursor.statusmessage is None), None)
+        if failed is None:
+            raise
+        _refuse(error, store, live, failed, "nothing was changed")
+    conn.execute("ROLLBACK TO SAVEPOINT schema_migrator_indexes")
+
+
 def build(crew: Crew, live: Live, shape: Shape) -> None:
     """Build what is not there yet, the largest first, then make the primary key of its index."""
     first = crew.conns[0]
@@ -57,6 +79,8 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
             _build_one(crew, conn, live, definition, spaces[name])
         except errors.UniqueViolation as error:
             raise _doubled(crew, conn, live, error) from error
+        except psycopg.Error as error:
+            _refuse(error, crew.work.store, live, name)
         logs.logger().debug("online.index", index=name)
 
     def tell(done: int) -> None:
@@ -99,6 +123,16 @@ def _doubled(crew: Crew, conn: Connection, live: Live, error: errors.UniqueViola
         fault = damage.twins(conn, live)
     detail = (error.diag.message_detail or error.diag.message_primary or "").removesuffix(".")
     return damage.refusal(live, fault) if fault else damage.led_twice(live, detail)
+
+
+def _refuse(error: psycopg.Error, store: StoreSettings, live: Live, name: str, stays: str = "") -> NoReturn:
+    """Raise the error that names the index, or the error itself where a retry helps."""
+    found = database.explain(error, store)
+    if isinstance(found, RetryableError):
+        raise error
+    said = f'PostgreSQL cannot build the index "{name}" of "{live.table}" ({error.sqlstate})'
+    hint = "; ".join(filter(None, [found.hint, stays]))
+    raise type(found)(f"{said}: {error.diag.message_primary}", hint=hint) from error
 
 
 def _make_primary(crew: Crew, live: Live, name: str) -> None:

@@ -6,8 +6,11 @@ batches, indexes are built where nobody waits for them, and the log is replayed 
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,8 @@ from schema_migrator import (
     damage,
     database,
     fenced,
+    fits,
+    functions,
     indexes,
     logs,
     proof,
@@ -32,11 +37,19 @@ from schema_migrator import (
     traces,
 )
 from schema_migrator.crew import Crew
-from schema_migrator.errors import MigratorError, NoSpace, NotAsRehearsed, TableChanged, TableLockTimeout
+from schema_migrator.errors import (
+    MigratorError,
+    NoSpace,
+    NotAsRehearsed,
+    StatementFailed,
+    TableChanged,
+    TableLockTimeout,
+)
 from schema_migrator.pace import Pace
 from schema_migrator.traces import ROWS
 
 if TYPE_CHECKING:
+    from schema_migrator.database import Connection
     from schema_migrator.plan import Online, Plan, PlannedStep
     from schema_migrator.reshape import Shape
     from schema_migrator.shadow import Live
@@ -55,12 +68,13 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
     """
     try:
         with database.translated(work.store, work.interrupt), crew.gathered(work) as conns:
-            live = _begin(work, plan, online, steps)
-            those = Crew(work=work, conns=conns, pace=Pace(work=work, online=online, live=live))
+            live = _begin(work, conns, plan, online, steps)
+            those = _crew(work, conns, online, live)
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
-            old = _fill(those, live, online, columns)
-            _settle(work, those, live, online, columns, old)
-            locked = _swap(those, plan, online, steps, live, columns)
+            with _named_rows(those, live, online):
+                old = _fill(those, live, online, columns)
+                _settle(work, those, live, online, columns, old)
+                locked = _swap(those, plan, online, steps, live, columns)
     except MigratorError as error:
         gone = isinstance(error, TableChanged | NotAsRehearsed | NoSpace) and _removed(work, plan.schema)
         if not gone and "--abandon" not in error.hint:
@@ -141,7 +155,11 @@ def _remove_one(work: Work, one: Leftover) -> None:
         work.lock.assert_held(work.lock.ask(work.conn))
 
 
-def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> Live:
+def _crew(work: Work, conns: tuple[Connection, ...], online: Online, live: Live) -> Crew:
+    return Crew(work=work, conns=conns, pace=Pace(work=work, online=online, live=live))
+
+
+def _begin(work: Work, conns: tuple[Connection, ...], plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> Live:
     """Carry on with what an earlier run has begun, or begin."""
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         damage.assert_nothing_hidden(work.conn)
@@ -153,6 +171,9 @@ def _begin(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep])
         return live
     _remove(work, mine)
     conditions.check(work, online)
+    if live:
+        functions.check(work, plan, online, live)
+        fits.check(_crew(work, conns, online, live), live, online)
     begun: list[Live] = []
     attempt = partial(_make, work, plan, online, steps, begun)
     fenced.retried(work, str(online.versions[-1]), [online.table], attempt)
@@ -171,6 +192,7 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
         if live is None:
             raise TableChanged(f'the table "{online.table}" is gone', hint="see schema-migrator status")
         shadow.build(conn, live, online, shape)
+        indexes.rehearse(conn, work.store, live, shape)
         shadow.watch(conn, live)
         swap.assert_alike(conn, swap.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
         wrong = fenced.deviations(conn, plan.schema, shape.touched, shape.start)
@@ -180,6 +202,17 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
                 hint="if another tool is at work let that end, then run this again; else see schema-migrator verify",
             )
     begun.append(live)
+
+
+@contextmanager
+def _named_rows(those: Crew, live: Live, online: Online) -> Iterator[None]:
+    """Look for the row where PostgreSQL refuses a value that was written after the rows had been checked."""
+    try:
+        yield
+    except StatementFailed as error:
+        if fits.of_values(error.__cause__):
+            fits.check(replace(those, failed=threading.Event()), live, online, begun=True)
+        raise
 
 
 def _fill(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> Readers:
