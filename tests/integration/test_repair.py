@@ -331,7 +331,7 @@ def psql(store: Site, *texts: str, whole: bool) -> str:
 def taken(store: Site) -> Snapshot:
     """Return the picture of the schema."""
     with store.connect() as connection:
-        return snapshot.take(connection)
+        return snapshot.take(connection, "public")
 
 
 def values(store: Site) -> dict[str, list[dict[str, Any]]]:
