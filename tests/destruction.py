@@ -1,6 +1,7 @@
 """What of a text, pasted into psql, could destroy something: each statement but comments, also within a DO block."""
 
 import re
+from functools import cache
 
 import sqlparse
 
@@ -13,10 +14,12 @@ _DESTROYING = re.compile(
 )
 
 
+@cache
 def statements(text: str) -> list[str]:
     """Return the statements that psql would send, comments left out, a DO block as those within it."""
     found = []
-    for statement in sqlparse.split(sqlparse.format(text, strip_comments=True)):
+    code = sqlparse.format(text, strip_comments=True) if "--" in text or "/*" in text else text
+    for statement in sqlparse.split(code):
         block = _BLOCK.fullmatch(statement)
         found += sqlparse.split(block["inner"]) if block else [statement]
     return [statement for statement in found if statement.strip("; \n")]

@@ -29,6 +29,7 @@ _COLUMN = re.compile(
 _TEXT = re.compile(r"text|character varying(?:\((?P<length>\d+)\))?")
 _PADDED = re.compile(r"character\(\d+\)")
 _COMPUTED = "look whether stored columns keep values that the function computed as it was before"
+_FROM_ONE = "the sequence begins at 1; if its column has higher values, move it on by setval before anybody writes"
 _ANOTHER = {"order": "the columns stand in another order, which only a new table would change"}
 _INTEGERS = ("smallint", "integer", "bigint")
 
@@ -89,7 +90,9 @@ def _create(change: Change, schema: str) -> Repair:
         rest = found.removeprefix(f"CREATE {index}")
         return Repair(alone=f"CREATE INDEX CONCURRENTLY {_quoted(name)} ON {_identifier(schema)}.{rest};")
     statements = _creating(change)
-    return Repair(statements=statements) if statements else _look(f"create {change.key} as the vendor's files do")
+    if not statements:
+        return _look(f"create {change.key} as the vendor's files do")
+    return Repair(statements=statements, notes=(_FROM_ONE,) if kind == "sequence" else ())
 
 
 def _creating(change: Change) -> tuple[str, ...]:
@@ -104,6 +107,7 @@ def _creating(change: Change) -> tuple[str, ...]:
         "column": f"ALTER TABLE {table} ADD COLUMN {quoted} {change.expected};",
         "constraint": f"ALTER TABLE {table} ADD CONSTRAINT {quoted} {change.expected};",
         "function": f"CREATE OR REPLACE FUNCTION {name} {change.expected};",
+        "sequence": f"CREATE SEQUENCE {quoted};",
         "extension": f"CREATE EXTENSION {quoted};",
     }
     return (ways[kind],) if kind in ways else ()

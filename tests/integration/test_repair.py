@@ -116,6 +116,8 @@ PLAIN = [  # a computed column in the middle: the new one stands last, which onl
 ]
 DEFAULT = [
     Drift("DROP TABLE tasks", "missing table tasks"),
+    Drift("DROP TABLE buffered_events", "missing table buffered_events"),
+    Drift("SELECT", "missing sequence buffered_events_id_seq"),
     Drift("DROP TABLE namespace_metadata", "missing table namespace_metadata"),
     Drift("SELECT", "missing row namespace_metadata.partition_id 54321"),
     Drift("DROP INDEX cm_idx_rolehost", "missing index cluster_membership.cm_idx_rolehost"),
@@ -329,7 +331,7 @@ def psql(store: Site, *texts: str, whole: bool) -> str:
 def taken(store: Site) -> Snapshot:
     """Return the picture of the schema."""
     with store.connect() as connection:
-        return snapshot.take(connection)
+        return snapshot.take(connection, "public")
 
 
 def values(store: Site) -> dict[str, list[dict[str, Any]]]:

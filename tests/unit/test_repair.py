@@ -111,7 +111,10 @@ def test_no_repair_of_any_object_destroys(rehearsals: dict[str, list[tuple[Sourc
     """Every object of every version of every release: gone, changed in each way, or of another version."""
     versions = [one for found in rehearsals.values() for _, made in found for one in made.after.values()]
     objects = {(key, text) for one in versions for key, text in one.objects.items()}
-    columns = {text: (key, text) for key, text in objects if key.kind == "column"}
+    # One column of each type, default and so on: what a computed one computes makes no difference.
+    columns = {
+        re.sub(r"\(.*[^\d,)].*\)", "", text): (key, text) for key, text in sorted(objects) if key.kind == "column"
+    }
     chosen = [one for one in objects if one[0].kind != "column"] + list(columns.values())
     for key, expected in chosen:
         found = [None, *(text for text in variants(key, expected) if text != expected)]
