@@ -86,12 +86,11 @@ def _schema(whose: Whose) -> Iterator[Notice]:
 
 def _strangers(found: tuple[Stranger, ...]) -> Iterator[Notice]:
     for one in found[:_SHOWN]:
-        watched = f', and a trigger of it is on "{one.watched}"' if one.watched else ""
-        yield Notice(
-            event="schema.not_ours",
-            found=f'the schema "{one.name}" of "{one.owner}" looks like ours, but {one.why}{watched}',
-            remedy="it was left alone",
-        )
+        place = f'the schema "{one.name}" of "{one.owner}"'
+        said = f"{place} looks like ours, but {one.why}"
+        if one.watched:
+            said = f'a trigger "{TRIGGER}" is on "{one.watched}" and calls a function in {place}, but {one.why}'
+        yield Notice(event="schema.not_ours", found=said, remedy="it was left alone")
     if len(found) > _SHOWN:
         yield Notice(
             event="schema.not_ours",
