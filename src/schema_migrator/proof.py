@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from schema_migrator.reshape import Shape
     from schema_migrator.shadow import Live
 
-_PAGES = 8192
+_PAGES = 1024
 _FIRST_WITH_RANGES = 140000  # before, PostgreSQL read the whole table for each range of pages
 _END = "(4294967295,0)"
 # Bytes are compared, not values: json knows no equality, and 1.0 is not 1.00. Of the log only what is needed is looked
