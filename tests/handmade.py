@@ -105,6 +105,13 @@ CHANGES: Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "constraint dropped": ("ALTER TABLE {t} DROP CONSTRAINT {t}_pkey",),
+    "interrupted restore": (
+        (
+            "DO $$ DECLARE name text; BEGIN FOR name IN SELECT indexname FROM pg_indexes"
+            " WHERE tablename = '{t}' AND indexname <> '{t}_pkey' LOOP EXECUTE 'DROP INDEX ' || name; END LOOP; END $$"
+        ),
+        "ALTER TABLE {t} DROP CONSTRAINT {t}_pkey",
+    ),
     "key turned round": {
         "default": (
             "ALTER TABLE {t} DROP CONSTRAINT {t}_pkey",

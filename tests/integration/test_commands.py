@@ -51,6 +51,8 @@ def test_status_json(databases: Databases) -> None:
         "target": "1.14",
         "up_to_date": False,
         "missing_history": [],
+        "invalid_indexes": [],
+        "without_primary_key": [],
         "online": [],
         "elsewhere": None,
         "notices": [],

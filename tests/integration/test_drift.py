@@ -51,6 +51,7 @@ HARMLESS = (
 )
 HARMFUL = (
     ("constraint dropped", "visibility", "1.9", "executions_visibility_pkey is missing, PRIMARY KEY"),
+    ("interrupted restore", "visibility", "1.6", "executions_visibility_pkey is missing, PRIMARY KEY (namespace_id"),
     ("key of other columns", "default", "1.18", "expected PRIMARY KEY (shard_id, namespace_id, workflow_id)"),
     ("column dropped", "default", "1.14", "the column executions.next_event_id is missing and Temporal cannot"),
     ("table dropped", "default", "1.18", "the table signals_requested_sets is missing and Temporal cannot"),

@@ -112,7 +112,7 @@ def strange(databases: Databases) -> None:
     store = site(databases, "visibility").install("1.9")
     store.run("UPDATE schema_version SET curr_version = '1.4'", f"ALTER TABLE {TABLE} DROP encoding")
     refused(
-        store, UnknownState, f"the tables are those of no version, and nearest to 1.9, but for: column {TABLE}.encod"
+        store, UnknownState, f"the tables are those of no version, and nearest to 1.12, but for: column {TABLE}.enc"
     )
 
 

@@ -5,7 +5,7 @@ from typing import LiteralString
 import pytest
 from psycopg import sql
 
-from schema_migrator.errors import PreflightFailed, UnknownState
+from schema_migrator.errors import PreflightFailed
 from states import Site, site
 from stores import Databases
 
@@ -124,7 +124,7 @@ def test_another_programs_schema_version(databases: Databases) -> None:
 
 
 def test_partitioned_by_hand(databases: Databases) -> None:
-    """A table of the store that became a partitioned one, under other names of its indexes, is refused."""
+    """A table of the store that became a partitioned one is refused before the first step."""
     store = site(databases, "visibility").install("1.9", "1.29.1")
     store.run(
         "ALTER TABLE executions_visibility RENAME TO old",
@@ -132,8 +132,8 @@ def test_partitioned_by_hand(databases: Databases) -> None:
         "CREATE TABLE part PARTITION OF executions_visibility FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
     )
     refusal = store.refused()
-    assert isinstance(refusal, UnknownState)
-    assert "the tables are those of no version" in refusal.message
+    assert isinstance(refusal, PreflightFailed)
+    assert "step 1.13 changes the table executions_visibility, which was made a partitioned one" in refusal.detail
 
 
 @pytest.mark.parametrize(
