@@ -77,8 +77,9 @@ def test_status_text(databases: Databases) -> None:
     assert heads[:4] == ["store", "database", "version", "target"]
     assert rows[0][:4] == ["default", databases.default, "1.19", "1.19"]
     assert rows[0][4].startswith("at target")
-    assert rows[1][:4] == ["visibility", databases.visibility, "-", "1.14"]
-    assert rows[1][4].startswith("empty")
+    assert rows[1] == ["in the schema public (owner pg_database_owner)"]
+    assert rows[2][:4] == ["visibility", databases.visibility, "-", "1.14"]
+    assert rows[2][4].startswith("empty")
 
 
 def test_status_of_an_unknown_state(refusals: Refusals) -> None:

@@ -250,7 +250,8 @@ def test_a_function_without_a_search_path_of_its_own(origin: Origin) -> None:
             for what in MADE
             for line in (
                 f"{what} calls public.own(text), which finds other objects under another search_path",
-                "as its owner run: ALTER FUNCTION public.own(text) SET search_path = <the schemas that its body needs>;",
+                "as its owner run: ALTER FUNCTION public.own(text)"
+                " SET search_path = <the schemas that its body needs>;",
             )
         ]
         where.admin("CREATE EXTENSION pg_trgm")

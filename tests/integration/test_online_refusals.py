@@ -149,9 +149,8 @@ LOCKED = re.compile(r"that would keep the table locked for about \d+ s, at worst
 def assert_refused(said: str, origin: Origin, database: str, reasons: tuple[str, ...]) -> None:
     """Each reason is a line of the refusal, and the line below says what to do and what in place would cost."""
     first, *lines = said.splitlines()
-    assert first.endswith(
-        f'visibility: role "{origin.databases.user}" cannot migrate database "{database}"; problems, and how to fix each:'
-    )
+    who = f'role "{origin.databases.user}" cannot migrate database "{database}"'
+    assert first.endswith(f"visibility: {who}; problems, and how to fix each:")
     assert lines[::2] == [f'  - "{TABLE}" cannot be rewritten online: {reason}' for reason in reasons]
     for line in lines[1::2]:
         assert line.startswith("    remove that for the time of the rewrite, or take --rewrite in-place: ")
