@@ -77,7 +77,7 @@ def test_status_text(databases: Databases) -> None:
     assert heads[:4] == ["store", "database", "version", "target"]
     assert rows[0][:4] == ["default", databases.default, "1.19", "1.19"]
     assert rows[0][4].startswith("at target")
-    assert rows[1] == ["in the schema public (owner pg_database_owner)"]
+    assert rows[1] == ['in the schema "public", which "pg_database_owner" owns']
     assert rows[2][:4] == ["visibility", databases.visibility, "-", "1.14"]
     assert rows[2][4].startswith("empty")
 

@@ -243,6 +243,7 @@ def test_a_function_that_the_role_may_not_execute(origin: Origin) -> None:
 
 def test_a_function_without_a_search_path_of_its_own(origin: Origin) -> None:
     """It is named with the ALTER FUNCTION, which lets the rewrite through; the vendor's and C's may stay."""
+    settled = "SET search_path = <the schemas that its body needs>;"
     with copied(origin) as (where, owner):
         where.run(OWN.format(settings=""), *MADE.values())
         assert lines(refused(where, owner)) == [
@@ -250,8 +251,7 @@ def test_a_function_without_a_search_path_of_its_own(origin: Origin) -> None:
             for what in MADE
             for line in (
                 f"{what} calls public.own(text), which finds other objects under another search_path",
-                "as its owner run: ALTER FUNCTION public.own(text)"
-                " SET search_path = <the schemas that its body needs>;",
+                f"as its owner run: ALTER FUNCTION public.own(text) {settled}",
             )
         ]
         where.admin("CREATE EXTENSION pg_trgm")
