@@ -147,8 +147,8 @@ class RunSettings(_Given):
     rewrite: Literal["online", "in-place"] | None = Field(
         None,
         validation_alias=f"{PREFIX}REWRITE",
-        description="how tables are written anew: without holding up their writers, or as the steps stand;"
-        " unset: large tables online where that is safe",
+        description="how to rewrite tables: online without blocking writers, or in place with the vendor's statements;"
+        " unset: large tables online, or refused where that is not safe",
     )
     keep_old: bool = Field(
         default=False,

@@ -55,12 +55,12 @@ def test_an_invalid_index_in_the_way_is_dropped(used: Site, monkeypatch: pytest.
     once: list[str] = []
     one = autocommit._run_one
 
-    def late(work: Work, conn: Connection, statement: Statement) -> None:
+    def late(work: Work, conn: Connection, schema: str, statement: Statement) -> None:
         if statement.concurrent_index and not once:
             once.append(statement.concurrent_index)
             used.run(statement.plain)
             invalidate(used, once[0])
-        one(work, conn, statement)
+        one(work, conn, schema, statement)
 
     monkeypatch.setattr(autocommit, "_run_one", late)
     assert [str(done.version) for done in used.migrate().outcomes][-1] == "1.14"
