@@ -66,7 +66,7 @@ _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
 }
 """What an SQLSTATE means: the error, its sentence, and what to do."""
 _HINTS = {
-    "53400": 'raise that limit for the role, as a superuser: ALTER ROLE "{role}" SET temp_file_limit = -1;',
+    "53400": 'raise that limit for the role, as a superuser: ALTER ROLE "{role}" SET temp_file_limit = -1',
     "53200": "lower maintenance_work_mem or work_mem for the role, or give the server more memory",
 }
 """What to do about the SQLSTATE of a statement that failed."""

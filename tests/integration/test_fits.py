@@ -243,21 +243,21 @@ def test_a_function_that_the_role_may_not_execute(origin: Origin) -> None:
 
 def test_a_function_without_a_search_path_of_its_own(origin: Origin) -> None:
     """It is named with the ALTER FUNCTION, which lets the rewrite through; the vendor's and C's may stay."""
-    settled = "SET search_path = <the schemas that its body needs>;"
     with copied(origin) as (where, owner):
         where.run(OWN.format(settings=""), *MADE.values())
+        alter = "ALTER FUNCTION public.own(text) SET search_path ="
         assert lines(refused(where, owner)) == [
             line
             for what in MADE
             for line in (
                 f"{what} calls public.own(text), which finds other objects under another search_path",
-                f"as its owner run: ALTER FUNCTION public.own(text) {settled}",
+                f"as its owner run: {alter} <the schemas that its body needs>;",
             )
         ]
         where.admin("CREATE EXTENSION pg_trgm")
         where.run(
-            "ALTER FUNCTION public.own(text) SET search_path = pg_catalog",
-            f"CREATE INDEX by_vendors ON {TABLE} (status) WHERE convert_ts(workflow_type_name) IS NULL AND status > 99",
+            f"{alter} pg_catalog",
+            f"CREATE INDEX by_vendors ON {TABLE} (convert_ts(nullif(task_queue, task_queue)))",
             f"CREATE INDEX by_trigrams ON {TABLE} USING gin (workflow_id gin_trgm_ops)",
         )
         assert_goes_online(where, owner)
@@ -304,12 +304,13 @@ def test_an_index_that_meets_temp_file_limit_is_named(origin: Origin) -> None:
             f"CREATE INDEX own_wide ON {TABLE} (own_wide)",
         )
         with origin.databases.admin() as admin:
+            admin.execute(f'ALTER ROLE "{role}" SET maintenance_work_mem = 1024'.encode())
             admin.execute(f'ALTER ROLE "{role}" SET temp_file_limit = 0'.encode())
             try:
                 with pytest.raises(StatementFailed) as found:
                     where.migrate(**ONLINE)
             finally:
-                admin.execute(f'ALTER ROLE "{role}" RESET temp_file_limit'.encode())
+                admin.execute(f'ALTER ROLE "{role}" RESET ALL'.encode())
         assert str(found.value) == (
             f'visibility: PostgreSQL cannot build the index "own_wide" of "{TABLE}" (53400): '
             'temporary file size exceeds "temp_file_limit" (0kB); '
