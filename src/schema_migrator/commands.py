@@ -216,7 +216,8 @@ def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
         verdict = _prove(task, found, made) if proven else None
     if verdict is not None:
         drift.report(task, verdict, named)
-    seconds, whose = time.monotonic() - started, examine.look(task.place).whose
+    seconds = time.monotonic() - started
+    whose = found.sight.whose if made.together else examine.look(task.place).whose
     _tell(whose)
     return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose)
 

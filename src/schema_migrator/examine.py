@@ -77,8 +77,9 @@ def look(place: Place) -> Sight:
     """Read the version row and a few facts; some round trips."""
     with database.transaction(place.conn, None, database.LOOK, name=database.APPLICATION):
         found = state.look(place.conn, place.release, place.store, place.path)
-        whose = owners.look(place.conn, found.facts.schema or "", place.source.tables, place.path)
-    return replace(found, whose=whose)
+        schema = found.facts.schema or ""
+        asked = owners.ask(place.conn, schema, place.source.tables)
+    return replace(found, whose=owners.look(asked, schema, place.path))
 
 
 def examine(place: Place, sight: Sight, target: Version) -> Examination:

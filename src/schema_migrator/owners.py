@@ -6,12 +6,13 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
 
+from psycopg import Cursor
 from psycopg.rows import dict_row
 
 from schema_migrator import traces
-from schema_migrator.traces import STORE, Leftover, Stranger
+from schema_migrator.traces import STORE, Leftover, Look, Stranger
 
 if TYPE_CHECKING:
     from schema_migrator.database import Connection
@@ -123,12 +124,22 @@ UNSEEN = Whose()
 """What nobody has asked for."""
 
 
-def look(conn: Connection, schema: str, known: Collection[str], path: Sequence[str]) -> Whose:
-    """Ask whose the `known` tables of a schema are; `path` is the search_path that the settings give, if any."""
-    with conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(_WHOSE, {"schema": schema, "known": sorted(known)}).fetchone()
+Asked: TypeAlias = tuple[Cursor[Any], Cursor[Look]]
+"""Answers that nobody has waited for yet."""
+
+
+def ask(conn: Connection, schema: str, known: Collection[str]) -> Asked:
+    """Ask whose the `known` tables of a schema are, and what online rewrites have left, in a transaction."""
+    values = {"schema": schema, "known": sorted(known)}
+    return conn.cursor(row_factory=dict_row).execute(_WHOSE, values), traces.ask(conn, schema, known)
+
+
+def look(asked: Asked, schema: str, path: Sequence[str]) -> Whose:
+    """Return what was asked for; `path` is the search_path that the settings give, if any."""
+    answer, left = asked
+    row = answer.fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has its row
-    found = traces.find(conn, schema, known)
+    found = traces.judged(left.fetchall(), schema)
     return replace(read(row, schema, path), leftovers=found.leftovers, strangers=found.strangers)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, LiteralString
 
-from psycopg import sql
+from psycopg import Cursor, sql
 from psycopg.rows import class_row
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -166,8 +166,12 @@ class Look:
 
 def find(conn: Connection, schema: str, known: Collection[str]) -> Traces:
     """Return what online rewrites have left for a store's tables, which are the `known` ones of a schema."""
-    with conn.cursor(row_factory=class_row(Look)) as cursor:
-        return judged(cursor.execute(_FOUND, {"schema": schema, "known": sorted(known)}).fetchall(), schema)
+    return judged(ask(conn, schema, known).fetchall(), schema)
+
+
+def ask(conn: Connection, schema: str, known: Collection[str]) -> Cursor[Look]:
+    """Ask what online rewrites have left, in a transaction; see `judged`."""
+    return conn.cursor(row_factory=class_row(Look)).execute(_FOUND, {"schema": schema, "known": sorted(known)})
 
 
 def judged(looks: Iterable[Look], schema: str) -> Traces:
