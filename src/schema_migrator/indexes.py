@@ -65,8 +65,7 @@ def rehearse(conn: Connection, store: StoreSettings, live: Live, shape: Shape) -
 def build(crew: Crew, live: Live, shape: Shape) -> None:
     """Build what is not there yet, the largest first, then make the primary key of its index."""
     first = crew.conns[0]
-    with crew.transaction(first, live.schema):
-        key = shadow.primary(first, live)
+    key = shadow.primary(first, live)
     place = f"{live.ours}.{ROWS}"
     built = {name for (name,) in database.ask(first, _BUILT, [place])}
     missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])

@@ -77,7 +77,7 @@ WHERE a.datname = current_database() AND a.application_name ~ '^{PROGRAM}[^ ]+ w
 # Percent of the phase: first blocks are read, then their rows' entries written.
 _PROGRESS = """
 SELECT left(regexp_replace(a.query, '\\s+', ' ', 'g'), 80) AS statement,
-  round(extract(epoch FROM clock_timestamp() - a.query_start)) AS seconds,
+  round(extract(epoch FROM clock_timestamp() - a.query_start))::int AS seconds,
   ARRAY(SELECT CASE WHEN b.pid = 0 THEN 'a prepared transaction' ELSE format('pid %%s (%%s%%s)', b.pid,
       coalesce(nullif(s.application_name, ''), 'unnamed'),
       ', open for ' || round(extract(epoch FROM clock_timestamp() - s.xact_start)) || ' s') END

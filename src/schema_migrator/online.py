@@ -41,6 +41,7 @@ from schema_migrator.errors import (
     MigratorError,
     NoSpace,
     NotAsRehearsed,
+    PreflightFailed,
     StatementFailed,
     TableChanged,
     TableLockTimeout,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from schema_migrator.traces import Leftover
     from schema_migrator.work import Work
 
+_COLUMNS = "SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
 _ABANDON = "schema-migrator migrate --abandon removes it with the copy"
 
 
@@ -170,6 +172,8 @@ def _begin(work: Work, conns: tuple[Connection, ...], plan: Plan, online: Online
         conditions.assert_seen(work, online)
         return live
     _remove(work, mine)
+    if live:
+        _refuse_names(work, live)
     conditions.check(work, online)
     if live:
         functions.check(work, plan, online, live)
@@ -179,6 +183,17 @@ def _begin(work: Work, conns: tuple[Connection, ...], plan: Plan, online: Online
     fenced.retried(work, str(online.versions[-1]), [online.table], attempt)
     logs.logger().info("online.begun", table=online.table, bytes=online.size, target=str(online.versions[-1]))
     return begun[-1]
+
+
+def _refuse_names(work: Work, live: Live) -> None:
+    """Raise PreflightFailed where a name has a percent sign, which in our statements stands for a value."""
+    columns = [name for (name,) in database.ask(work.conn, _COLUMNS, [live.oid])]
+    strange = [name for name in (live.schema, live.table, *columns) if "%" in name]
+    if strange:
+        raise PreflightFailed(
+            f'"{live.table}" cannot be rewritten online: the name "{strange[0]}" has a percent sign',
+            hint="rename it, or take --rewrite in-place",
+        )
 
 
 def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], begun: list[Live]) -> None:
@@ -193,6 +208,7 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
             raise TableChanged(f'the table "{online.table}" is gone', hint="see schema-migrator status")
         shadow.build(conn, live, online, shape)
         indexes.rehearse(conn, work.store, live, shape)
+        shadow.try_log(conn, live)
         shadow.watch(conn, live)
         swap.assert_alike(conn, swap.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
         wrong = fenced.deviations(conn, plan.schema, shape.touched, shape.start)

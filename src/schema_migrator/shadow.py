@@ -202,6 +202,18 @@ def watch(conn: Connection, live: Live) -> None:
     conn.execute(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(source, trigger))
 
 
+def try_log(conn: Connection, live: Live) -> None:
+    """Log one key and take it back, in the open transaction: what an event trigger has done to the log shows here.
+
+    If it failed in the trigger, each write to the live table would fail with it. Raises psycopg.Error.
+    """
+    log = "INSERT INTO {ours}.log ({key}, schema_migrator_stays) SELECT {key}, true FROM {live} LIMIT 1"
+    conn.execute("SAVEPOINT schema_migrator_log")
+    conn.execute(sql.SQL(log).format(**places(live)))
+    conn.execute(sql.SQL("INSERT INTO {ours}.batches VALUES (-1, NULL, NULL, NULL)").format(**places(live)))
+    conn.execute("ROLLBACK TO SAVEPOINT schema_migrator_log")
+
+
 def columns(conn: Connection, live: Live, shape: Shape, *, computed: bool) -> tuple[str, ...]:
     """Return the columns that stay, those that are computed only if wanted."""
     added = [name for name, _ in shape.added]
@@ -210,8 +222,8 @@ def columns(conn: Connection, live: Live, shape: Shape, *, computed: bool) -> tu
 
 
 def primary(conn: Connection, live: Live) -> Named:
-    """Return the primary key's index, in a transaction: its name and its definition."""
-    name, definition = conn.execute(_PRIMARY, [live.oid]).fetchone() or ("", "")
+    """Return the primary key's index: its name and its definition."""
+    ((name, definition),) = database.ask(conn, _PRIMARY, [live.oid])
     return name, snapshot.local(definition, live.schema)
 
 

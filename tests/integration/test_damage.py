@@ -293,7 +293,7 @@ def test_a_setting_that_hides_damage_and_comes_meanwhile(origin: Origin, monkeyp
 def test_a_plan_that_takes_an_index(origin: Origin) -> None:
     """What the server would do is looked at: a count by an index alone is not believed, one of places is."""
     found = sick(origin)
-    live = Live(schema="public", table=TABLE, oid=0, key=(), dress=Dress(early=(), late=()), fingerprint="")
+    live = Live(schema="public", table=TABLE, oid=0, key=(), dress=Dress(early=(), late=()), picture={}, fingerprint="")
     count = sql.SQL("SELECT count({}) FROM public.{} lying")
     alone, there = (count.format(sql.SQL(what), sql.Identifier(TABLE)) for what in ("*", "lying.ctid"))
     with found.site.connect() as owner:

@@ -62,7 +62,8 @@ def test_a_view_is_refused(databases: Databases) -> None:
     refusal = store.refused()
     assert isinstance(refusal, PreflightFailed)
     assert (
-        '  - step 1.4 changes or drops the column "immutable_data" of "cluster_metadata", which your view mine depend'
+        '  - step 1.4 changes or drops the column "immutable_data" of "cluster_metadata", '
+        "which your view public.mine depend"
     ) in refusal.detail
     store.run("DROP VIEW mine")
     assert store.migrate().outcomes

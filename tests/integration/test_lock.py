@@ -25,7 +25,7 @@ PHASE = "waiting for old snapshots"
 @pytest.fixture
 def store(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Return a store whose lock is lost after a second without a heartbeat."""
-    monkeypatch.setattr(lock, "_TRY", lock._TRY.replace("'60s'", "'1s'"))
+    monkeypatch.setattr(lock, "_HOLDER_TIMEOUT_SECONDS", 1)
     return site(databases, "default")
 
 

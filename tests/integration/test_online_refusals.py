@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 import rewriting
 from engine import Connection, Engine
-from executions import TABLE
+from executions import TABLE, written
 from rewriting import Origin
 from running import run_cli
 from schema_migrator import in_place, plan, sqltool, tables
@@ -275,3 +275,53 @@ def test_online_needs_our_own_executor(databases: Databases) -> None:
             "leave one of them out\n"
         ),
     )
+
+
+def test_a_table_that_was_never_analysed(origin: Origin) -> None:
+    """Without statistics several indexes look as good as the primary key's: the proof takes that one all the same."""
+    with copied(origin) as (database, admin):
+        admin.execute(f"UPDATE {TABLE} SET namespace_id = 'ns ' || status % 5".encode())
+        admin.execute(f"CREATE TABLE kept AS TABLE {TABLE}".encode())
+        admin.execute(f"TRUNCATE {TABLE}".encode())
+        names = written(admin)
+        taken = ", ".join("left(run_id, 30) || turn" if name == "run_id" else name for name in names)
+        copies = f"SELECT {taken} FROM kept, generate_series(1, 40) turn"
+        admin.execute(f"INSERT INTO {TABLE} ({', '.join(names)}) {copies}".encode())
+        admin.execute("DROP TABLE kept")
+        assert admin.execute(f"SELECT reltuples FROM pg_class WHERE oid = '{TABLE}'::regclass".encode()).fetchone() == (
+            -1,
+        )
+        done = origin.run(database)
+        assert done.code == 0, done.stderr
+        assert admin.execute(f"SELECT count(*) FROM {TABLE}".encode()).fetchone() == (40 * ROWS,)
+
+
+def test_a_percent_sign_in_a_name(origin: Origin) -> None:
+    """It is refused before anything is begun."""
+    with copied(origin) as (database, admin):
+        admin.execute(f'ALTER TABLE {TABLE} ADD COLUMN "100%s" int'.encode())
+        refused = origin.run(database)
+        assert refused.code == 3
+        assert 'cannot be rewritten online: the name "100%s" has a percent sign' in refused.stderr
+        assert admin.execute(rewriting.SCHEMAS).fetchall() == []
+        assert admin.execute("SELECT FROM pg_trigger WHERE tgname = 'schema_migrator_log'").fetchall() == []
+
+
+def test_an_event_trigger_that_closes_new_tables(origin: Origin) -> None:
+    """Where the log could not be written to, nobody's writes could: it is found out before its trigger is made."""
+    with copied(origin) as (database, admin):
+        admin.execute(
+            "CREATE FUNCTION closes() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE o record; BEGIN"
+            " FOR o IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table'"
+            " AND object_identity LIKE '%.log' LOOP"
+            " EXECUTE 'ALTER TABLE ' || o.object_identity || ' ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY';"
+            " END LOOP; END $$;"
+            "CREATE EVENT TRIGGER closes ON ddl_command_end WHEN TAG IN ('CREATE TABLE AS') EXECUTE FUNCTION closes()"
+        )
+        try:
+            refused = origin.run(database)
+            assert refused.code == 3, refused.stderr
+            assert admin.execute(rewriting.SCHEMAS).fetchall() == []
+            assert admin.execute("SELECT FROM pg_trigger WHERE tgname = 'schema_migrator_log'").fetchall() == []
+        finally:
+            admin.execute("DROP EVENT TRIGGER closes")
