@@ -5,7 +5,7 @@ from packaging.version import Version
 from psycopg import sql
 
 from migrations import run_here
-from schema_migrator.errors import PreflightFailed, StatementTimeout, TableLockTimeout, UnknownState
+from schema_migrator.errors import PreflightFailed, TableLockTimeout, UnknownState
 from schema_migrator.state import At, Unrecorded
 from states import Site, site
 from stores import Databases, bookkeeping
@@ -159,16 +159,11 @@ def test_version_that_is_none(databases: Databases) -> None:
 def test_a_failed_read_is_no_absent_version(databases: Databases) -> None:
     """A read that is refused, cancelled or kept waiting ends the run; so does a schema that may not be used."""
     store = live(databases, "default", "1.18")
-    role = f'ALTER ROLE "{databases.user}" IN DATABASE "{store.name}"'
     with store.connect() as connection, connection.transaction():
         connection.execute("LOCK TABLE schema_version")
-        store.admin(f"{role} SET statement_timeout = '200ms'")
-        with pytest.raises(StatementTimeout):
-            store.status()
-        store.admin(f"{role} RESET statement_timeout", f"{role} SET lock_timeout = '200ms'")
-        with pytest.raises(TableLockTimeout):
-            store.migrate()
-        store.admin(f"{role} RESET lock_timeout")
+        for command in (store.status, store.migrate, store.plan):
+            with pytest.raises(TableLockTimeout):
+                command()
     store.admin("ALTER TABLE schema_version OWNER TO CURRENT_USER")
     for command in (store.status, store.migrate, store.verify, store.plan):
         with pytest.raises(PreflightFailed, match="permission denied for table schema_version"):
