@@ -232,13 +232,14 @@ def retire(conn: Connection, live: Live, online: Online, *, kept: bool) -> None:
     source, trigger = sql.Identifier(live.schema, live.table), sql.Identifier(TRIGGER)
     conn.execute(sql.SQL("DROP TRIGGER {} ON {}").format(trigger, source))
     _make_schema(conn, live.retired, live, online, kept=kept)
-    conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(source, sql.Identifier(live.retired)))
-    away = sql.Identifier(live.schema, live.retired)
-    conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(away, sql.Identifier(live.retired)))
+    # Renamed in our own schemas: in the store's, a name of ours may be anybody's.
+    conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(source, sql.Identifier(live.retired)))
+    away = sql.Identifier(live.retired, live.table)
+    conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(away, sql.Identifier(live.retired)))
     shadow = sql.Identifier(live.ours, ROWS)
-    conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(shadow, sql.Identifier(live.schema)))
-    moved = sql.Identifier(live.schema, ROWS)
-    conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved, sql.Identifier(live.table)))
+    conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(shadow, sql.Identifier(live.table)))
+    moved = sql.Identifier(live.ours, live.table)
+    conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(moved, sql.Identifier(live.schema)))
 
 
 def index_on(definition: str, schema: str) -> bytes:

@@ -24,7 +24,7 @@ SELECT repeat('n', 64), lpad(n::text, 64, '0'), now(), now(), 'workflow ' || n, 
 FROM generate_series(1, {ROWS}) n
 """
 SLOW = """
-CREATE FUNCTION slow(text) RETURNS text IMMUTABLE LANGUAGE plpgsql
+CREATE FUNCTION slow(text) RETURNS text IMMUTABLE LANGUAGE plpgsql SET search_path = pg_catalog
 AS $$ BEGIN PERFORM pg_sleep(0.0005); RETURN $1; END $$
 """
 SLOW_INDEX = "CREATE INDEX my_own ON executions_visibility (slow(run_id))"

@@ -91,12 +91,11 @@ def test_nothing_planted_is_run(planted: Planted, rewrite: str) -> None:
     engine, names = planted.databases.engine, planted.names
     own = {"SQL_USER": engine.user, "SQL_PASSWORD": engine.password, "SCHEMA_MIGRATOR_REWRITE": rewrite}
     stores = {f"{store.upper()}_SQL_DATABASE": name for store, name in names.items()}
-    codes = []
     for command in COMMANDS:
         done = run_cli(planted.databases.env() | own | stores, *command)
         planted.assert_untouched(f"{command}: {done.stderr}")
-        codes.append(done.code)
-    assert codes == [0, 0, 0, 1, *[0] * (len(COMMANDS) - 4)], done.stderr
+        pending = "--wait-timeout" in command
+        assert done.code == (1 if pending else 0), (command, done.stderr[-2000:])
 
 
 def test_the_traps_work(planted: Planted) -> None:
