@@ -31,6 +31,8 @@ from schema_migrator.damage import Fault
 from schema_migrator.shadow import listed, places
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from schema_migrator.crew import Crew
     from schema_migrator.database import Connection
     from schema_migrator.errors import NotAsRehearsed
@@ -59,7 +61,7 @@ FROM (
       bool_and(({of_x}) = ({of_l})) AS schema_migrator_same
     FROM (
       SELECT led.ctid AS schema_migrator_place, {of_led} FROM {live} led
-      WHERE ({of_led}) >= ({of_l}) AND ({of_led}) <= ({of_l}) ORDER BY {of_led} LIMIT 2
+      WHERE {leads} ORDER BY {of_led} LIMIT 2
     ) x
   ) d
   LEFT JOIN LATERAL (
@@ -136,6 +138,7 @@ def _compare(copy: _Copy, conn: Connection, ends: _Ends) -> None:
         columns_l=listed(copy.columns, "l"),
         columns_s=listed(copy.columns, "s"),
         texts=damage.texts(live, "l"),
+        leads=_leads(live.key_names),
         start=start,
         end=end,
     )
@@ -148,6 +151,17 @@ def _compare(copy: _Copy, conn: Connection, ends: _Ends) -> None:
             row = conn.execute(query).fetchone()
     if row is not None:
         _refuse(copy, conn, damage.refusal(live, _fault(*row)))
+
+
+def _leads(key: Sequence[str]) -> sql.Composed:
+    """Return the condition that holds for what the index has for a row's key, as ranges of one key each.
+
+    Only a range of the last column ends a scan at once: one of whole rows goes on while the first column is the same.
+    """
+    *before, last = map(sql.Identifier, key)
+    parts = [sql.SQL("led.{0} = l.{0}").format(name) for name in before]
+    parts += [sql.SQL("led.{0} >= l.{0} AND led.{0} <= l.{0}").format(last)]
+    return sql.SQL(" AND ").join(parts)
 
 
 def _fault(key: list[str], place: str, led: list[str] | None, same: bool | None, copied: bool | None) -> Fault:  # noqa: FBT001 - a row's
