@@ -141,7 +141,7 @@ def _going_along(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) 
     strange = {(kind, table, name) for kind, table, name in rows if (kind, table, name) not in proof.known}
     return [
         Problem(
-            found=f'step {step.step.version} drops what your {kind} "{name}" on "{table}" hangs on',
+            found=f'step {step.step.version} drops what your {kind} "{name}" on "{table}" depends on',
             remedy="if it may go, drop it yourself first: "
             + _DROPS[kind].format(table=_quoted(table), name=_quoted(name)),
         )

@@ -40,7 +40,7 @@ class Proof:
 
     `touched` are the objects that the step changes, not the order of columns, which no step can put right;
     `start` and `end` are what is there of them before and after: what the rehearsal changed, on what was there.
-    `dropped` are tables and columns that go, and what hangs on them and is not among the `known` objects would
+    `dropped` are tables and columns that go, and what depends on them and is not among the `known` objects would
     go unseen; `created` is new, `retyped` are columns that get another type.
     """
 

@@ -1,4 +1,4 @@
-"""What is the user's own and hangs on a column or table that a pending step drops."""
+"""What is the user's own and depends on a column or table that a pending step drops."""
 
 import re
 
@@ -45,7 +45,7 @@ def test_refused_by_name(databases: Databases, version: str, step: str, table: s
     refusal = store.refused()
     assert isinstance(refusal, PreflightFailed)
     assert named(refusal) == own.keys()
-    assert f'  - step {step} drops what your index "mine" on "{table}" hangs on\n' in refusal.detail
+    assert f'  - step {step} drops what your index "mine" on "{table}" depends on\n' in refusal.detail
     remedies = re.findall(r"if it may go, drop it yourself first: (.+;)", refusal.detail)
     assert 'DROP INDEX "mine";' in remedies
     store.run(*remedies)
