@@ -62,7 +62,7 @@ def extras(draw: st.DrawFn, live: Snapshot) -> Snapshot:
             table = draw(st.sampled_from(tables))
             objects[Key(kind, table, name)] = "of the user's own"
             if kind == "column":
-                columns = objects[Key("order", "", table)].split(", ")
+                columns = objects.get(Key("order", "", table), "").split(", ")
                 columns.insert(draw(st.integers(0, len(columns))), name)
                 objects[Key("order", "", table)] = ", ".join(columns)
     return Snapshot(objects)

@@ -147,7 +147,9 @@ JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = t.oid
 """,
     # Everybody may read pg_subscription_rel, but not pg_subscription.
     "subscription": """
-SELECT t.relname, format('a subscription "%%s" replicates into it', coalesce(o.name, r.srsubid::text)) FROM t
+SELECT t.relname,
+  format('a subscription "%%s" replicates into it', coalesce((parse_ident(o.identity))[1], r.srsubid::text))
+FROM t
 JOIN pg_catalog.pg_subscription_rel r ON r.srrelid = t.oid
 CROSS JOIN LATERAL pg_identify_object('pg_catalog.pg_subscription'::regclass, r.srsubid, 0) o
 """,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from schema_migrator import (
@@ -80,7 +81,7 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
     sqltool.check(settings.run)
     with tasks(settings, interrupt) as those:
         sights = looks(those)
-        checked = each(those, lambda task: checked_plan(task, sights[task.store.store]))
+        checked = each(those, lambda task: _steadily_planned(task, sights[task.store.store]))
         if settings.run.on_drift == "fail":
             each(those, lambda task: drift.weigh(task, checked[task.store.store][0]))
         each(those, lambda task: weigh_locks(task, *checked[task.store.store]))
@@ -106,7 +107,7 @@ def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
     """Return where every store is."""
     with tasks(settings, interrupt) as those:
         sights = looks(those)
-        return tuple(each(those, lambda task: store_status.look(task, sights[task.store.store])).values())
+        return tuple(each(those, lambda task: _status(task, sights[task.store.store])).values())
 
 
 def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
@@ -145,13 +146,28 @@ def _abandon(task: Task, sight: Sight) -> Removal:
     return Removal(store=task.store.store, database=task.store.database, removed=removed)
 
 
+def _steadily_planned(task: Task, sight: Sight) -> tuple[Examination, Plan]:
+    plan = partial(checked_plan, task)
+    return examine.steadily(task.place, sight, plan, doubted=lambda made: not examine.at_rest(made[0].state))
+
+
+def _status(task: Task, sight: Sight) -> StoreStatus:
+    """Look closer; what seems half done may only be on its way from one version to another."""
+    look = partial(store_status.look, task)
+    return examine.steadily(task.place, sight, look, doubted=lambda found: not examine.at_rest(found.state))
+
+
 def _foresee(task: Task, sight: Sight) -> Foresight:
-    found, made = checked_plan(task, sight)
+    found, made = _steadily_planned(task, sight)
     drift.weigh(task, found)
     return foresee(task, found, made)
 
 
 def _verify(task: Task, sight: Sight) -> Verdict:
+    return examine.steadily(task.place, sight, partial(_compared, task), doubted=lambda verdict: not verdict.equal)
+
+
+def _compared(task: Task, sight: Sight) -> Verdict:
     version = compared(sight.recorded, task.target, asked=task.store.target_version is not None)
     if version is None:
         raise UnknownState(
@@ -164,7 +180,7 @@ def _verify(task: Task, sight: Sight) -> Verdict:
     found = examine.in_full(task.place, sight, version)
     if isinstance(found.state, At) and found.state.release and version == found.state.version:
         release = load_release(task.settings.run.sources, found.state.release)
-        return _verify(replace(task, place=replace(task.place, release=release)), sight)
+        return _compared(replace(task, place=replace(task.place, release=release)), sight)
     return replace(_judge(task, found, version), whose=sight.whose)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -65,6 +66,11 @@ _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
     "53100": (NoSpace, "the server's disk is full: {text}", "make room there, then run this again"),
 }
 """What an SQLSTATE means: the error, its sentence, and what to do."""
+_FUNCTION = re.compile(r"^PL/pgSQL function (?!inline_code_block)(.+) line \d+ at ", re.MULTILINE)
+_CORRECT = (
+    f"correct that function, which ran with search_path = {OUR_PATH}, so that it has to name schemas itself; "
+    "or disable its trigger while this runs"
+)
 _HINTS = {
     "53400": 'raise that limit for the role, as a superuser: ALTER ROLE "{role}" SET temp_file_limit = -1',
     "53200": "lower maintenance_work_mem or work_mem for the role, or give the server more memory",
@@ -230,10 +236,13 @@ def translated(settings: StoreSettings, interrupt: Interrupt) -> Iterator[None]:
 def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
     """Return our error for one of psycopg's."""
     state, text = error.sqlstate or "", error.diag.message_primary or refusal(error)[1]
+    running = _FUNCTION.search(error.diag.context or "")  # of the user's: we have none in this language
+    if running:
+        text += f" (in {running[1]})"
     if (not state and isinstance(error, psycopg.OperationalError)) or state.startswith(_LOST):
         return ConnectionLost(f"the connection to {settings.address} broke: {text}", hint="run it again")
     if state in _MEANINGS:
         kind, message, hint = _MEANINGS[state]
-        return kind(message.format(address=settings.address, text=text), hint=hint)
-    hint = _HINTS.get(state, "").format(role=settings.user)
+        return kind(message.format(address=settings.address, text=text), hint=_CORRECT if running else hint)
+    hint = _CORRECT if running else _HINTS.get(state, "").format(role=settings.user)
     return StatementFailed(f"PostgreSQL refused a statement at {settings.address} ({state}): {text}", hint=hint)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from psycopg import sql
 
 from schema_migrator import database, owners, rehearsal, resume, seed, snapshot, state
-from schema_migrator.errors import WrongStore
+from schema_migrator.errors import RefusedError, WrongStore
 from schema_migrator.source import UNVERSIONED, carried, load_release, parse_version
-from schema_migrator.state import At, Unknown, Unrecorded
+from schema_migrator.state import Absent, At, Unknown, Unrecorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from schema_migrator.source import Release, Source, Step
     from schema_migrator.state import Facts, Sight, State
 
+_Found = TypeVar("_Found")
+_LOOKS = 5
 _HISTORY = sql.SQL("SELECT new_version FROM {} WHERE version_partition = 0")
 
 
@@ -80,6 +82,50 @@ def look(place: Place) -> Sight:
         schema = found.facts.schema or ""
         asked = owners.ask(place.conn, schema, place.source.tables)
     return replace(found, whose=owners.look(asked, schema, place.path))
+
+
+def steadily(
+    place: Place,
+    sight: Sight,
+    decide: Callable[[Sight], _Found],
+    *,
+    doubted: Callable[[_Found], bool] = lambda _: False,
+) -> _Found:
+    """Return what is decided from a sight, from a newer one if the store has moved on since.
+
+    What is decided also reads what the sight has not, so while another run or tool is at work the two can be of
+    different moments. `doubted`: what, like a refusal, is checked for that. A store that does not come to rest is
+    decided on as it is.
+    """
+    for _ in range(_LOOKS):
+        try:
+            found = decide(sight)
+        except RefusedError:
+            now = look(place)
+            if not _moved(sight, now):
+                raise
+        else:
+            if not doubted(found):
+                return found
+            now = look(place)
+            if not _moved(sight, now):
+                return found
+        sight = now
+    return decide(sight)
+
+
+def at_rest(state: State) -> bool:
+    """Whether nothing of a step is to be seen: any other state may be one on the way from a version to the next."""
+    return isinstance(state, Absent | At)
+
+
+def _moved(before: Sight, now: Sight) -> bool:
+    """Whether the store's rows, tables, indexes or leftovers have changed; behind a pooler the session may."""
+
+    def shown(sight: Sight) -> tuple[object, ...]:
+        return sight.rows, replace(sight.facts, pid=0), [one.name for one in sight.whose.leftovers]
+
+    return shown(before) != shown(now)
 
 
 def examine(place: Place, sight: Sight, target: Version) -> Examination:

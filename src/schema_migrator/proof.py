@@ -178,10 +178,11 @@ def _count(conn: Connection, copy: _Copy) -> None:
     """Count the rows of both tables. Raises NotAsRehearsed where they are not as many."""
     live = copy.live
     query = sql.SQL("SELECT {} AS live, {} AS copied").format(_counted(live, "lying"), _counted(live, "copied"))
-    with copy.crew.transaction(conn, live.schema), database.planner(conn, nestloop="off"):
+    with copy.crew.transaction(conn, live.schema):
         damage.assert_nothing_hidden(conn)
-        plans.assert_scans(conn, live, query, {"lying": plans.PHYSICAL, "copied": plans.PHYSICAL})
-        ((here, there),) = conn.execute(query).fetchall()
+        with database.planner(conn, nestloop="off"):
+            plans.assert_scans(conn, live, query, {"lying": plans.PHYSICAL, "copied": plans.PHYSICAL})
+            ((here, there),) = conn.execute(query).fetchall()
         if here == there:
             return
         fault = _surplus(conn, live) or damage.twins(conn, live)

@@ -61,6 +61,10 @@ _LOG = """
 CREATE FUNCTION {ours}.log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS {body}
 """
+# An event trigger may have given it away, or have hidden its rows.
+_OURS: LiteralString = """
+ALTER TABLE {} OWNER TO CURRENT_USER, DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY
+"""
 _LOG_BODY = """
 BEGIN
   IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
@@ -189,7 +193,7 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
     batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
     conn.execute(sql.SQL(batches).format(ours))
     for table in ("log", "batches"):
-        conn.execute(sql.SQL("ALTER TABLE {} OWNER TO CURRENT_USER").format(sql.Identifier(live.ours, table)))
+        conn.execute(sql.SQL(_OURS).format(sql.Identifier(live.ours, table)))
     conn.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(ours))
     conn.execute(_log_function(conn, live))
 

@@ -315,6 +315,7 @@ def test_an_index_that_meets_temp_file_limit_is_named(origin: Origin) -> None:
             f'visibility: PostgreSQL cannot build the index "own_wide" of "{TABLE}" (53400): '
             'temporary file size exceeds "temp_file_limit" (0kB); '
             f'raise that limit for the role, as a superuser: ALTER ROLE "{role}" SET temp_file_limit = -1; '
-            "the next migrate carries on; or migrate --abandon"
+            f'a trigger on "{TABLE}" goes on logging changes (24 kB so far): '
+            "schema-migrator migrate --abandon removes it with the copy"
         )
         assert "online.resumed" in [one["event"] for one in assert_goes_online(where, owner, 4000)]

@@ -59,8 +59,8 @@ def test_sessions_that_are_idle(origin: Origin) -> None:
         try:
             with origin.databases.admin(database) as holder:
                 holder.execute(f"BEGIN; LOCK TABLE {TABLE} IN ACCESS SHARE MODE".encode())
-                process = origin.migrate(database, *rewriting.ONLINE)
-                await_event(process, "table.busy")
+                process = origin.migrate(database, *rewriting.ONLINE, SCHEMA_MIGRATOR_HEARTBEAT="1")
+                await_event(process, "online.waiting")
                 holder.execute("SELECT pg_sleep(3)")
                 holder.execute("COMMIT")
                 done = finish(process, timeout=rewriting.PATIENCE)

@@ -13,7 +13,7 @@ def heading(databases: Databases, store: str) -> str:
     """Return the first line of a preflight's refusal."""
     return (
         f'error: {store}: role "{databases.user}" cannot migrate database "{databases.name(store)}"; '
-        "what stands in the way, each with its remedy:"
+        "problems, and how to fix each:"
     )
 
 

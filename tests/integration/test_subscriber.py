@@ -90,7 +90,7 @@ def test_replication_goes_on(stores: Databases) -> None:
         assert_replicates(publisher, subscriber)
         refused = migrate(stores, "online")
         assert refused.code == 3, refused.stderr
-        assert BLOCKER in refused.stderr
+        assert BLOCKER in refused.stderr, refused.stderr
         assert subscriber.execute("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal").fetchall() == []
         assert_replicates(publisher, subscriber)
         done = migrate(stores, "in-place")

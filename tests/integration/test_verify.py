@@ -316,7 +316,9 @@ def test_drift_of_a_table_that_a_step_changes(databases: Databases) -> None:
     verdict = store.migrate().verdict
     assert verdict is not None
     assert named(verdict) == [f"different table {TABLE}"]
-    store.run(*map(repair, verdict.difference.different))
+    (note,) = repair(verdict.difference.different[0], verdict.schema)
+    assert note.startswith("-- look first: without row level security every role that has a grant")
+    store.run(note.rpartition(": ")[2])
     assert store.verify().equal
 
 

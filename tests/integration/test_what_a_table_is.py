@@ -60,7 +60,9 @@ CREATE EVENT TRIGGER {name} ON ddl_command_end WHEN TAG IN ({tags}) EXECUTE FUNC
 """
 AUDIT = """EXECUTE format('CREATE TRIGGER own_audit AFTER INSERT ON %s FOR EACH STATEMENT
   EXECUTE FUNCTION suppress_redundant_updates_trigger()', r.object_identity);"""
-STATISTICS = "EXECUTE format('CREATE STATISTICS %I ON run_id, status FROM %s', 'own_' || r.objid, r.object_identity);"
+STATISTICS = (
+    "EXECUTE format('CREATE STATISTICS public.%I ON run_id, status FROM %s', 'own_' || r.objid, r.object_identity);"
+)
 OPTION = "EXECUTE format('ALTER TABLE %s SET (fillfactor = 50)', r.object_identity);"
 
 
@@ -212,6 +214,20 @@ def test_an_event_trigger_that_adds_to_new_tables(origin: Origin, body: str, nam
     assert known(origin, database) == before
     assert_clean(origin, database)
     assert where.migrate(SCHEMA_MIGRATOR_REWRITE="in-place").plan.target is not None
+
+
+def test_an_event_trigger_that_needs_a_search_path(origin: Origin) -> None:
+    """It finds nothing but PostgreSQL's own under our search_path, and is named, with what to do about it."""
+    database = origin.copy()
+    with admin_of(origin, database) as admin:
+        body = STATISTICS.replace("public.", "")
+        admin.execute(ON_CREATE.format(name="own_event", body=guarded(body), tags="'CREATE TABLE'").encode())
+    ended = origin.run(database)
+    assert ended.code == 3, ended.stderr
+    (said,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
+    assert "permission denied for schema pg_catalog (in public.own_event())" in said
+    assert "which ran with search_path = pg_catalog, pg_temp, so that it has to name schemas itself" in said
+    assert_clean(origin, database)
 
 
 def guarded(body: str) -> str:
