@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
@@ -18,7 +18,7 @@ from schema_migrator.errors import LockLost
 from schema_migrator.shadow import listed, places
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from schema_migrator.crew import Crew
     from schema_migrator.database import Connection
@@ -29,10 +29,11 @@ _SECONDS = 0.5
 _FEWEST, _FIRST, _MOST = 50, 500, 50_000
 _COPY = """
 WITH put AS (
-  INSERT INTO {shadow} ({columns}) SELECT {columns} FROM {live} WHERE {within} ORDER BY {key} RETURNING 1
+  INSERT INTO {shadow} ({columns}) {rows} RETURNING 1
 ), counted AS (SELECT count(*) AS rows FROM put)
 UPDATE {ours}.batches b SET rows = counted.rows FROM counted WHERE number = %s AND b.rows IS NULL RETURNING b.rows
 """
+_ROWS = "(SELECT {columns} FROM {live} WHERE {within} ORDER BY {key})"
 _NOTE = "INSERT INTO {ours}.batches VALUES (%s, %s, %s, NULL) ON CONFLICT DO NOTHING RETURNING number"
 # As the planner reckons: the last count, carried on to the table's size now.
 _ESTIMATE = """
@@ -48,6 +49,19 @@ class Batch:
     number: int
     after: list[str] | None
     upto: list[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Keys whose first values are `same`, and whose next one is above `above` and below `upto`, which may be included.
+
+    None: no limit.
+    """
+
+    same: tuple[str, ...] = ()
+    above: str | None = None
+    upto: str | None = None
+    included: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -160,8 +174,10 @@ def _take_up(crew: Crew, live: Live) -> _Cutter:
 
 
 def _copy_batch(crew: Crew, conn: Connection, live: Live, columns: Sequence[str], batch: Batch) -> int:
-    condition, values = within(live, batch)
-    query = sql.SQL(_COPY).format(**places(live), columns=listed(columns), within=condition)
+    named = {**places(live), "columns": listed(columns)}
+    parts = [_within(live, part) for part in ranges(batch.after, batch.upto)]
+    rows = sql.SQL(" UNION ALL ").join(sql.SQL(_ROWS).format(**named, within=condition) for condition, _ in parts)
+    query, values = sql.SQL(_COPY).format(**named, rows=rows), [value for _, found in parts for value in found]
     with crew.transaction(conn, live.schema):
         # An index scan whatever the statistics say; and a crash may take batches back with their marks.
         conn.execute("SET LOCAL synchronous_commit = off")
@@ -177,23 +193,50 @@ def _assert_alone(row: tuple[int] | None) -> int:
 
 
 def _boundary(live: Live, after: Sequence[str] | None, size: int) -> tuple[sql.Composed, list[object]]:
-    """Return the query for the key that ends a batch of so many rows; without a row, the batch is the last."""
+    """Return the query for the key that ends a batch of so many rows; without a row, the batch is the last.
+
+    A value that is the same as where the batch begins is written the same way, which types such as numeric leave open.
+    """
     key = listed(live.key_names, "l")  # bare names would be those of the texts, by which no index is sorted
-    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in live.key_names)
     query = "SELECT {} FROM {} l WHERE {} ORDER BY {} OFFSET %s LIMIT 1"
     source = sql.Identifier(live.schema, live.table)
-    above = _compared(live, ">") if after else sql.SQL("true")
-    return sql.SQL(query).format(texts, source, above, key), [*(after or ()), size - 1]
-
-
-def within(live: Live, batch: Batch) -> tuple[sql.Composed, list[str]]:
-    """Return the condition that holds for a batch's rows, and its values."""
-    above = _compared(live, ">") if batch.after else sql.SQL("true")
-    upto = _compared(live, "<=") if batch.upto else sql.SQL("true")
-    return sql.SQL("{} AND {}").format(above, upto), [*(batch.after or ()), *(batch.upto or ())]
-
-
-def _compared(live: Live, operator: LiteralString) -> sql.Composable:
-    """Compare the key with values that come as texts."""
+    if not after:
+        texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in live.key_names)
+        return sql.SQL(query).format(texts, source, sql.SQL("true"), key), [size - 1]
+    same = "CASE WHEN {0} = %s::{1} THEN %s ELSE {0}::text END"
+    texts = sql.SQL(", ").join(sql.SQL(same).format(sql.Identifier(name), sql.SQL(kind)) for name, kind in live.key)
     values = sql.SQL(", ").join(sql.SQL("%s::{}").format(sql.SQL(kind)) for _, kind in live.key)
-    return sql.SQL("({}) {} ({})").format(listed(live.key_names), sql.SQL(operator), values)
+    above = sql.SQL("({}) > ({})").format(listed(live.key_names), values)
+    twice = [value for value in after for _ in range(2)]
+    return sql.SQL(query).format(texts, source, above, key), [*twice, *after, size - 1]
+
+
+def ranges(after: Sequence[str] | None, upto: Sequence[str] | None) -> Iterator[Range]:
+    """Return, in the order of keys, ranges that together are all keys above `after` and not above `upto`.
+
+    In each, the first columns have one value and only the next one has limits. Row comparisons would say it in one
+    range, but an index scan that meets such a limit beyond the first column goes on to the end of that column's value.
+    """
+    low, high = tuple(after or ()), tuple(upto or ())
+    split = next((place for place, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), 0)
+    last = max(len(low), len(high)) - 1
+    for place in range(len(low) - 1, split, -1):
+        yield Range(same=low[:place], above=low[place])
+    both = {"above": low[split] if low else None, "upto": high[split] if high else None}
+    yield Range(same=low[:split], **both, included=split == last)
+    for place in range(split + 1, len(high)):
+        yield Range(same=high[:place], upto=high[place], included=place == last)
+
+
+def _within(live: Live, part: Range) -> tuple[sql.Composed, list[str]]:
+    """Return the condition that holds for a range's rows, and its values, which come as texts."""
+    compared = [("=", value) for value in part.same]
+    limits = [(">", part.above), ("<=" if part.included else "<", part.upto)]
+    columns = [*live.key[: len(part.same)], *live.key[len(part.same) : len(part.same) + 1] * 2]
+    found = [
+        (sql.SQL("{} {} %s::{}").format(sql.Identifier(name), sql.SQL(operator), sql.SQL(kind)), value)
+        for (name, kind), (operator, value) in zip(columns, [*compared, *limits], strict=True)
+        if value is not None
+    ]
+    conditions: list[sql.Composable] = [condition for condition, _ in found] or [sql.SQL("true")]
+    return sql.SQL(" AND ").join(conditions), [value for _, value in found]

@@ -52,7 +52,7 @@ WITH taken AS (
   DELETE FROM {shadow} s USING found f WHERE ({of_s}) = ({of_f}) AND f.schema_migrator_place IS NULL
 ), put AS (
   INSERT INTO {shadow} ({columns}) SELECT {columns} FROM found WHERE schema_migrator_rows = 1
-  ON CONFLICT ({key}) DO {update}
+  ON CONFLICT ({key}) DO UPDATE SET {assign}
 ), wrong AS (
   SELECT f.* FROM found f WHERE f.schema_migrator_rows > 1
   UNION ALL
@@ -71,8 +71,8 @@ def statement(live: Live, columns: Sequence[str]) -> sql.Composed:
     It answers with nothing, or with a key where the log and the index contradict each other: the key as texts, whether
     its row is to be there, and where rows of it were found.
     """
-    values = [name for name in columns if name not in live.key_names]
-    assign = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in values)
+    # The key too: 1.0 and 1.00 are equal, and so may be names of another case.
+    assign = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in columns)
     renamed = [f"schema_migrator_key_{number}" for number, _ in enumerate(live.key_names)]
     pairs = zip(live.key_names, renamed, strict=True)
     named = [sql.SQL("{} AS {}").format(sql.Identifier(name), sql.Identifier(other)) for name, other in pairs]
@@ -87,7 +87,7 @@ def statement(live: Live, columns: Sequence[str]) -> sql.Composed:
         texts=sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(texts)),
         columns=listed(columns),
         columns_led=listed(columns, "led"),
-        update=sql.SQL("UPDATE SET {}").format(assign) if values else sql.SQL("NOTHING"),
+        assign=assign,
     )
 
 

@@ -272,6 +272,21 @@ def test_a_long_log_is_not_replayed_under_the_lock(origin: Origin) -> None:
         assert one(admin, WRITTEN) == ROWS
 
 
+def test_a_key_that_changes_to_an_equal_one(origin: Origin) -> None:
+    """Under a collation that tells no case from another: the row's key is taken along as it was written last."""
+    database = origin.copy()
+    collation = "(provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+    with origin.databases.connect(database) as owner:
+        owner.execute(f"CREATE COLLATION own {collation}".encode())
+        owner.execute(f"ALTER TABLE {TABLE} ALTER run_id TYPE char(64) COLLATE own".encode())
+        with origin.held(database) as held:
+            held.holder.execute(f"UPDATE {TABLE} SET run_id = upper(run_id)".encode())
+            ended = held.release()
+        assert ended.code == 0, ended.stderr
+        assert one(owner, f'SELECT count(*) FROM {TABLE} WHERE run_id::text <> upper(run_id)::text COLLATE "C"') == 0
+        assert one(owner, COUNT) == ROWS
+
+
 FORBIDDEN = {
     "publication": f"CREATE PUBLICATION own FOR TABLE {TABLE}",
     "rule": f"CREATE RULE own AS ON DELETE TO {TABLE} WHERE false DO ALSO NOTHING",
