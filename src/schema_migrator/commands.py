@@ -36,7 +36,7 @@ from schema_migrator.foresight import (
 from schema_migrator.owners import UNSEEN
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release, release_with
 from schema_migrator.state import Absent, At
-from schema_migrator.tasks import Task, each, looks, tasks
+from schema_migrator.tasks import Task, each, looks, patiently, tasks
 from schema_migrator.verify import compared, judge
 from schema_migrator.work import Work
 
@@ -148,13 +148,21 @@ def _abandon(task: Task, sight: Sight) -> Removal:
 
 def _steadily_planned(task: Task, sight: Sight) -> tuple[Examination, Plan]:
     plan = partial(checked_plan, task)
-    return examine.steadily(task.place, sight, plan, doubted=lambda made: not examine.at_rest(made[0].state))
+
+    def look() -> tuple[Examination, Plan]:
+        return examine.steadily(task.place, sight, plan, doubted=lambda made: not examine.at_rest(made[0].state))
+
+    return patiently(task, look)
 
 
 def _status(task: Task, sight: Sight) -> StoreStatus:
     """Look closer; what seems half done may only be on its way from one version to another."""
-    look = partial(store_status.look, task)
-    return examine.steadily(task.place, sight, look, doubted=lambda found: not examine.at_rest(found.state))
+    closer = partial(store_status.look, task)
+
+    def look() -> StoreStatus:
+        return examine.steadily(task.place, sight, closer, doubted=lambda found: not examine.at_rest(found.state))
+
+    return patiently(task, look)
 
 
 def _foresee(task: Task, sight: Sight) -> Foresight:
@@ -164,7 +172,12 @@ def _foresee(task: Task, sight: Sight) -> Foresight:
 
 
 def _verify(task: Task, sight: Sight) -> Verdict:
-    return examine.steadily(task.place, sight, partial(_compared, task), doubted=lambda verdict: not verdict.equal)
+    compare = partial(_compared, task)
+
+    def look() -> Verdict:
+        return examine.steadily(task.place, sight, compare, doubted=lambda verdict: not verdict.equal)
+
+    return patiently(task, look)
 
 
 def _compared(task: Task, sight: Sight) -> Verdict:
@@ -219,21 +232,21 @@ def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
         return Migration(plan=first, whose=seen.sight.whose)
     run = task.settings.run
     with _working(task) as work:
-        found, made = checked_plan(task, examine.look(task.place), first)
+        found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.weigh(task, found)
         online.clear(work, made)
         rebuilt = _rebuild_invalid(work, found, made)
         if rebuilt:
-            found, made = checked_plan(task, examine.look(task.place))
+            found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place)))
         weigh_locks(task, found, made, first)
         made = with_forecast(task, found, made)
         outcomes = (sqltool if made.by_tool else execute).run(work, made)
         proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
-        verdict = _prove(task, found, made) if proven else None
+        verdict = patiently(task, partial(_prove, task, found, made)) if proven else None
     if verdict is not None:
         drift.report(task, verdict, named)
     seconds = time.monotonic() - started
-    whose = found.sight.whose if made.together else examine.look(task.place).whose
+    whose = found.sight.whose if made.together else patiently(task, lambda: examine.look(task.place)).whose
     _tell(whose)
     return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose)
 

@@ -95,7 +95,7 @@ def connect(
         reraise=True,
     )
     try:
-        return retrying(lambda: _connect_once(settings, limit, direct=direct))
+        conn = retrying(lambda: _connect_once(settings, limit, direct=direct))
     except psycopg.OperationalError as error:
         interrupt.check()
         raise _explain(error, settings, patience) from error
@@ -105,6 +105,8 @@ def connect(
         raise SettingsError(
             f"the host in {settings.address} is no host's name", hint="correct SQL_HOST", store=settings.store
         ) from error
+    interrupt.watch(conn)
+    return conn
 
 
 def refusal(error: BaseException | None) -> tuple[Refusal, str]:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator import database, logs
@@ -71,9 +70,8 @@ class Crew:
         self.each(work)
 
     def _guarded(self, conn: Connection, job: Callable[[Connection], None]) -> None:
-        cancel = partial(conn.cancel_safe, timeout=3)
         try:
-            with self.work.interrupt.cancelling(cancel), database.translated(self.work.store, self.work.interrupt):
+            with database.translated(self.work.store, self.work.interrupt):
                 job(conn)
         except BaseException:
             self.failed.set()

@@ -82,7 +82,8 @@ SELECT left(regexp_replace(a.query, '\\s+', ' ', 'g'), 80) AS statement,
       coalesce(nullif(s.application_name, ''), 'unnamed'),
       ', open for ' || round(extract(epoch FROM clock_timestamp() - s.xact_start)) || ' s') END
     FROM unnest(pg_blocking_pids(a.pid)) AS b(pid) LEFT JOIN pg_stat_activity s ON s.pid = b.pid) AS blocked_by,
-  p.phase,
+  p.phase, nullif(concat_ws(':', a.wait_event_type, a.wait_event), '') AS wait_event,
+  CASE a.wait_event WHEN 'SyncRep' THEN 'a synchronous standby, to confirm the commit' END AS waits_for,
   CASE WHEN p.tuples_total > 0 AND p.blocks_done >= p.blocks_total THEN 100 * p.tuples_done / p.tuples_total
     WHEN p.blocks_total > 0 THEN 100 * p.blocks_done / p.blocks_total END AS percent
 FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index p ON p.pid = a.pid

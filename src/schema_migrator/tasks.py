@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from schema_migrator import database, examine
+from schema_migrator import database, examine, patience
 from schema_migrator.errors import MigratorError, SharedDatabase
 from schema_migrator.examine import Place
 from schema_migrator.owners import search_path
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from schema_migrator.state import Sight
 
 T = TypeVar("T")
+
+_RECORDS = frozenset({"schema_version", "schema_update_history"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +78,11 @@ def each(those: dict[Store, Task], work: Callable[[Task], T]) -> dict[Store, T]:
 
 
 def _guarded(task: Task, work: Callable[[Task], T]) -> T:
-    """Do one store's work: its events and errors carry its name, a signal cancels its statements."""
+    """Do one store's work: its events and errors carry its name."""
     import structlog  # noqa: PLC0415 - logs loads it late
 
-    cancel = partial(task.place.conn.cancel_safe, timeout=3)
     with (
         structlog.contextvars.bound_contextvars(store=str(task.store.store)),
-        task.interrupt.cancelling(cancel),
         database.translated(task.store, task.interrupt),
     ):
         try:
@@ -92,9 +92,21 @@ def _guarded(task: Task, work: Callable[[Task], T]) -> T:
             raise
 
 
-def looks(those: dict[Store, Task]) -> dict[Store, Sight]:
-    """Look at every store. Raises SharedDatabase where two lead to one database."""
-    sights = each(those, lambda task: examine.look(task.place))
+def patiently(task: Task, look: Callable[[], T], *, seconds: float | None = None) -> T:
+    """Return what a look finds, tried again while somebody keeps a table of the store locked, for --wait-timeout."""
+
+    def attempt(_: float | None) -> T:
+        with database.translated(task.store, task.interrupt):
+            return look()
+
+    limit = task.settings.run.wait_timeout if seconds is None else seconds
+    tables = sorted(task.place.source.tables | _RECORDS)
+    return patience.retried(task.place.conn, task.interrupt, tables, attempt, seconds=limit)
+
+
+def looks(those: dict[Store, Task], *, seconds: float | None = None) -> dict[Store, Sight]:
+    """Look at every store; `seconds`: see patiently. Raises SharedDatabase where two lead to one database."""
+    sights = each(those, lambda task: patiently(task, lambda: examine.look(task.place), seconds=seconds))
     _refuse_shared_database(sights)
     return sights
 

@@ -119,7 +119,7 @@ def _schemas(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Re
 
 def _look_once(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
     with tasks(settings, interrupt, began=began) as those:
-        sights = looks(those)
+        sights = looks(those, seconds=0)  # it is looked again anyway
     behind = [one for one in (_behind(task, sights[store]) for store, task in those.items()) if one]
     if behind:
         raise combine(behind)
