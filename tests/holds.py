@@ -9,15 +9,22 @@ from engine import Connection
 from executions import TABLE
 
 PATIENCE = 60.0
-# What waits is in pg_sleep. A computed column is computed for each row that is copied, checked or replayed; an index
-# of an expression also when it is built, and when the table is analyzed.
+# What waits is in pg_sleep, and what looks whether it may go on is volatile, or it would see one moment alone.
+# A computed column is computed for each row that is copied, checked or replayed; an index of an expression also when it
+# is built, and when the table is analyzed.
 _MAKE = f"""
 CREATE SCHEMA own;
 CREATE TABLE own.shut (at text);
-CREATE FUNCTION own.slow(given text) RETURNS text LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER AS $$
+CREATE FUNCTION own.closed(query text) RETURNS boolean LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog AS $$
+BEGIN
+  RETURN EXISTS (SELECT FROM own.shut WHERE position(at in query) > 0);
+END $$;
+CREATE FUNCTION own.slow(given text) RETURNS text LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
+SET search_path = pg_catalog AS $$
 BEGIN
   IF current_setting('application_name') LIKE 'schema-migrator/%' THEN
-    WHILE EXISTS (SELECT FROM own.shut WHERE position(at in current_query()) > 0) LOOP
+    WHILE own.closed(current_query()) LOOP
       PERFORM pg_sleep(0.02);
     END LOOP;
   END IF;

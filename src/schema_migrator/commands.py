@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -235,7 +234,7 @@ def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.weigh(task, found)
         online.clear(work, made)
-        rebuilt = _rebuild_invalid(work, found, made)
+        rebuilt = _rebuild_invalid(work, made)
         if rebuilt:
             found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place)))
         weigh_locks(task, found, made, first)
@@ -266,14 +265,12 @@ def _working(task: Task) -> Iterator[Work]:
         yield _work(task, mine)
 
 
-def _rebuild_invalid(work: Work, found: Examination, made: Plan) -> tuple[str, ...]:
+def _rebuild_invalid(work: Work, made: Plan) -> tuple[str, ...]:
     """Rebuild the vendor's indexes that are invalid, and drop what interrupted rebuilds left; return their names."""
-    broken = sorted(key.name for key in found.live.snapshot.invalid) if found.live else []
-    known = work.release.source(made.store).indexes
-    leftovers = [name for name in broken if re.sub(r"_cc(new|old)\d*$", "", name) in known - {name}]
-    if made.rebuild or leftovers:
-        autocommit.rebuild_indexes(work, made.schema, made.rebuild, leftovers)
-    return (*leftovers, *made.rebuild)
+    if made.rebuild:
+        again = [name for name in made.rebuild if name not in made.dropped]
+        autocommit.rebuild_indexes(work, made.schema, again, made.dropped)
+    return made.rebuild
 
 
 def _prove(task: Task, found: Examination, made: Plan) -> Verdict:

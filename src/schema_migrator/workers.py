@@ -12,6 +12,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from schema_migrator import passwords
 from schema_migrator.errors import MigratorError, Stopped, combine
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Interrupt:
 
     def cancel_all(self) -> None:
         """Cancel what runs now, all of it at once: a server that does not answer must not keep the others waiting."""
+        passwords.end_commands()
         cancels = [*self._cancels, *(partial(_cancel, conn) for conn in tuple(self._conns))]
         threads = [threading.Thread(target=_quietly, args=(cancel,), daemon=True) for cancel in cancels]
         for thread in threads:
@@ -148,6 +150,8 @@ def side_by_side(those: tuple[K, ...], interrupt: Interrupt, work: Callable[[K],
         if not isinstance(error, MigratorError):
             raise error
     if errors:
+        if not any(isinstance(error, Stopped) for error in errors):
+            interrupt.check()  # what a signal broke off fails in many ways
         raise combine([error for error in errors if isinstance(error, MigratorError)])
     return {one: worker.result for one, worker in workers.items()}
 
