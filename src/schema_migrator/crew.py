@@ -80,7 +80,8 @@ class Crew:
     @contextmanager
     def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:
         """Open a member's transaction, which commits only while the advisory lock is held."""
-        limits = database.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
+        patience = self.work.settings.run.wait_timeout
+        limits = database.Limits(table_lock=patience, statement=0, commit=patience)
         with database.transaction(conn, schema, limits, name=self.work.lock.worker) as sent:
             yield sent
             self.work.lock.assert_held(self.work.lock.ask(conn))

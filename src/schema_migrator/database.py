@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -57,6 +58,7 @@ __all__ = [
 
 _LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _CANCELLED_WAIT = "01000"
+_CANCEL_SECONDS = 5.0
 _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
 _SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
@@ -131,11 +133,12 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
     What is set lasts as long as the transaction, so that a pooler's next client sees nothing of it.
     """
     try:
-        with _confirmed(conn, limits), batch(conn, schema or "") as sent:
+        with _confirmed(conn, limits) as bound, batch(conn, schema or "") as sent:
             conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             configure(conn, limits, name)
             yield sent
-            conn.execute(f"SET LOCAL statement_timeout = {round(limits.commit * 1000)}".encode())
+            if limits.commit:
+                bound.start()
             conn.execute("COMMIT")
     except BaseException:
         with suppress(psycopg.Error):  # a lost connection is rolled back by the server
@@ -144,11 +147,14 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
 
 
 @contextmanager
-def _confirmed(conn: Connection, limits: Limits) -> Iterator[None]:
+def _confirmed(conn: Connection, limits: Limits) -> Iterator[threading.Timer]:
     """Raise CommitUnconfirmed where the block's commit gave up waiting for a synchronous standby.
 
-    It is done on this server then, which PostgreSQL says in a warning alone (source: syncrep.c).
+    It is done on this server then, which PostgreSQL says in a warning alone (source: syncrep.c). No timeout of the
+    server's ends that wait; what the block is given, and starts, does.
     """
+    bound = threading.Timer(limits.commit, _give_up, [conn])
+    bound.daemon = True
     warnings: list[str] = []
 
     def note(notice: psycopg.errors.Diagnostic) -> None:
@@ -157,8 +163,9 @@ def _confirmed(conn: Connection, limits: Limits) -> Iterator[None]:
 
     conn.add_notice_handler(note)
     try:
-        yield
+        yield bound
     finally:
+        bound.cancel()
         conn.remove_notice_handler(note)
     if warnings and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
         logs.logger().warning("commit.unconfirmed", reason=warnings[-1], limit=limits.commit)
@@ -166,6 +173,11 @@ def _confirmed(conn: Connection, limits: Limits) -> Iterator[None]:
             "the server has committed, but no synchronous standby has confirmed that: it may be lost if this server is",
             hint="see pg_stat_replication and synchronous_standby_names; then run it again: it carries on from there",
         )
+
+
+def _give_up(conn: Connection) -> None:
+    with suppress(psycopg.Error):
+        conn.cancel_safe(timeout=_CANCEL_SECONDS)
 
 
 def path_of(conn: Connection, schema: str) -> str:

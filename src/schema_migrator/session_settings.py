@@ -64,7 +64,7 @@ class Limits:
 
     table_lock: float
     statement: float
-    commit: float = 300
+    commit: float = 0
 
 
 LOOK = Limits(table_lock=1, statement=60)
