@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStatus:
-    """Where a store is, and where it is to be.
+    """Where a store is, and where it is to be; servers of the `release` need `needed`, which may be above the target.
 
     `unlisted`: see verify.Verdict; an unfinished online rewrite has `copied` rows; `invalid` and `keyless`: see
     state.Facts; `elsewhere`: schemas where tables of the store are too, where nothing says which is meant.
@@ -30,6 +30,8 @@ class StoreStatus:
     store: Store
     database: str
     target: Version
+    needed: Version
+    release: str
     state: State
     unlisted: tuple[Version, ...] = ()
     whose: Whose = UNSEEN
@@ -40,8 +42,8 @@ class StoreStatus:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the store is at its target or above it, and nothing is known to be wrong with its indexes."""
-        reached = isinstance(self.state, At) and self.state.version >= self.target
+        """Whether the store is at its target and at what servers need, or above, and no index is known to be wrong."""
+        reached = isinstance(self.state, At) and self.state.version >= max(self.target, self.needed)
         return reached and not self.invalid and not self.keyless
 
 
@@ -54,6 +56,8 @@ def look(task: Task, sight: Sight) -> StoreStatus:
         store=task.store.store,
         database=task.store.database,
         target=task.target,
+        needed=task.needed,
+        release=task.place.release.version,
         state=found.state,
         unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
         whose=sight.whose,

@@ -171,7 +171,7 @@ def test_a_stranger_by_a_workers_name_is_not_ended(
         with pytest.raises(LockHeld) as held, hold(who(store)):
             raise AssertionError
         assert f'pid {pid} ({OLD_WORKER}) of the role "{store.databases.server_user}"' in held.value.message
-        assert "SELECT pg_terminate_backend(pid)" in held.value.hint
+        assert f"SELECT pg_terminate_backend({pid});" in held.value.hint
         with store.databases.admin() as admin:
             assert admin.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() == ("active",)
 
