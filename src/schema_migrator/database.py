@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "APPLICATION",
     "LOOK",
+    "OWN_LIMIT",
     "PROGRAM",
     "Batch",
     "Connection",
@@ -56,6 +57,10 @@ __all__ = [
 _LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
+OWN_LIMIT = (
+    f"a look has a limit of its own, {LOOK.statement:g} s a statement: run this again when the server has less to do"
+)
+"""The note on an error of a look or a rehearsal, to which SCHEMA_MIGRATOR_STATEMENT_TIMEOUT does not apply."""
 _SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
 _LOCKED = (TableLockTimeout, "other sessions kept a table locked: {text}", "run it again")
 _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
@@ -133,7 +138,9 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
             configure(conn, limits, name)
             yield sent
             conn.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
+        if limits is LOOK:
+            error.add_note(OWN_LIMIT)
         with suppress(psycopg.Error):  # a lost connection is rolled back by the server
             conn.rollback()
         raise
@@ -243,6 +250,7 @@ def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
         return ConnectionLost(f"the connection to {settings.address} broke: {text}", hint="run it again")
     if state in _MEANINGS:
         kind, message, hint = _MEANINGS[state]
+        hint = OWN_LIMIT if hint == _SLOW and OWN_LIMIT in getattr(error, "__notes__", ()) else hint
         return kind(message.format(address=settings.address, text=text), hint=_CORRECT if running else hint)
     hint = _CORRECT if running else _HINTS.get(state, "").format(role=settings.user)
     return StatementFailed(f"PostgreSQL refused a statement at {settings.address} ({state}): {text}", hint=hint)

@@ -170,6 +170,8 @@ def _describe(holder: dict[str, Any] | None) -> str:
     if holder is None:
         return "it has just let go"
     name = holder["application_name"] or "unnamed"
+    if holder["since"] is None:
+        return f"pid {holder['pid']} ({name}), of which our role may see no more"
     return f"pid {holder['pid']} ({name}) from {holder['client']} since {holder['since']}"
 
 

@@ -13,11 +13,12 @@ from structlog.testing import capture_logs
 
 from engine import Connection
 from running import finish, start_cli
-from schema_migrator import rehearsal
+from schema_migrator import database, rehearsal
 from schema_migrator.database import Batch
-from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFailed, StatementFailed
+from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFailed, StatementFailed, StatementTimeout
 from schema_migrator.source import Source, SqlFile
 from schema_migrator.state import At
+from schema_migrator.workers import Interrupt
 from states import Site, files, site
 from stores import Databases
 
@@ -255,6 +256,24 @@ def test_without_the_right_to_create_schemas(databases: Databases, poor: Site) -
         poor.verify()
     assert caught.value.message == f'role "{databases.user}": {said}'
     assert caught.value.hint == remedy
+
+
+def test_looks_have_their_own_limit(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a rehearsal, and for any other look that is cancelled, the hint names no setting that changes nothing."""
+    store = site(databases, "default").settings().stores[0]
+    looks: list[Callable[[Connection], object]] = [
+        lambda conn: rehearsal.rehearse(conn, with_statement("default", "SELECT pg_sleep(3)")),
+        lambda conn: database.ask(conn, "SELECT pg_sleep(3)"),
+    ]
+    monkeypatch.setattr(database, "LOOK", replace(database.LOOK, statement=1))
+    for look in looks:
+        with (
+            databases.connect("default") as conn,
+            pytest.raises(StatementTimeout) as caught,
+            database.translated(store, Interrupt()),
+        ):
+            look(conn)
+        assert caught.value.hint == database.OWN_LIMIT
 
 
 def test_an_installation_that_is_not_whole(poor: Site) -> None:
