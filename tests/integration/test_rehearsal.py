@@ -258,6 +258,21 @@ def test_without_the_right_to_create_schemas(databases: Databases, poor: Site) -
     assert caught.value.hint == remedy
 
 
+def test_status_in_a_freeze(databases: Databases) -> None:
+    """An event trigger that refuses DDL stops migrate with its words; status shows what is recorded, and says so."""
+    store = site(databases, "default").install("1.7")
+    store.admin(
+        "CREATE FUNCTION public.frozen() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'frozen until Monday'; END $$",
+        "CREATE EVENT TRIGGER frozen ON ddl_command_start EXECUTE FUNCTION public.frozen()",
+    )
+    with capture_logs() as events:
+        found = store.status()
+    assert (found.state, found.up_to_date) == (At(version=Version("1.7"), min_compatible=Version("1.0")), False)
+    assert [one["reason"] for one in events if one["event"] == "rehearsal.refused"] == ["frozen until Monday"]
+    assert "frozen until Monday" in store.refused().message
+
+
 def test_looks_have_their_own_limit(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a rehearsal, and for any other look that is cancelled, the hint names no setting that changes nothing."""
     store = site(databases, "default").settings().stores[0]
