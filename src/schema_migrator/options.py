@@ -148,7 +148,8 @@ class RunSettings(_Given):
     on_drift: Literal["warn", "fail"] = Field(
         "warn",
         validation_alias=f"{PREFIX}ON_DRIFT",
-        description="what to do where the schema was changed by hand: warn, or fail before anything is touched",
+        description="what to do where the schema was changed by hand: warn, or fail before anything is touched;"
+        " for the command namespaces: where one differs and is not updated",
     )
     rewrite: Literal["online", "in-place"] | None = Field(
         None,

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -262,6 +264,26 @@ def test_the_trigger_tells_the_upgrade() -> None:
 def test_nothing_unless_enabled() -> None:
     """As a part of another chart it is switched off by its condition, and by the value itself."""
     assert render("everything", "--set", "enabled=false") == []
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_part_of_another_chart(tmp_path: Path, *, wanted: bool) -> None:
+    """A condition switches it off; the other chart's registry and pull secrets count."""
+    whole = tmp_path / "platform"
+    shutil.copytree(CHART, whole / "charts" / CHART.name)
+    needed = {"name": CHART.name, "version": "0.1.0", "condition": f"{CHART.name}.enabled"}
+    described = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": [needed]}
+    (whole / "Chart.yaml").write_text(yaml.safe_dump(described))
+    mine = yaml.safe_load((CHART / "ci" / "minimal-values.yaml").read_text())
+    common = {"imageRegistry": "mirror.example", "imagePullSecrets": ["platform"], "theirs": 1}
+    (whole / "values.yaml").write_text(yaml.safe_dump({"global": common, CHART.name: {**mine, "enabled": wanted}}))
+    done = helm("template", "release", str(whole), "--kube-version", NEWEST)
+    assert done.returncode == 0, done.stderr
+    manifests = [found for found in yaml.safe_load_all(done.stdout) if found]
+    assert bool(manifests) is wanted
+    if wanted:
+        assert pod(manifests)["imagePullSecrets"] == [{"name": "platform"}]
+        assert pod(manifests)["containers"][0]["image"] == "mirror.example/temporal-schema-migrator:0.1.0"
 
 
 def test_common_labels() -> None:

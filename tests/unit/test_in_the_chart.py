@@ -1,5 +1,6 @@
 """Messages where the chart runs the program: its values beside our settings, and what its Secrets lack."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from schema_migrator import chart, parameters
+from schema_migrator import chart, logs, parameters
 from schema_migrator.errors import SettingsError
 from schema_migrator.flags import all_options
 from schema_migrator.settings import read
@@ -78,6 +79,16 @@ def test_the_charts_value_beside_a_setting(text: str, monkeypatch: pytest.Monkey
     assert chart.named(text) == text
     monkeypatch.setenv(chart.VARIABLE, "migrate")
     assert chart.named(text) == IN_THE_CHART[text]
+
+
+def test_events_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What an event says to do is said in the chart's words; numbers and names stay as they are."""
+    monkeypatch.setenv(chart.VARIABLE, "migrate")
+    logs.configure("info", terminal=False)
+    logs.logger().warning("schema.open", remedy="set SQL_CONNECT_ATTRIBUTES", seconds=3)
+    event = json.loads(capsys.readouterr().err)
+    assert event["remedy"] == "set SQL_CONNECT_ATTRIBUTES (in the chart: connection.connectAttributes)"
+    assert (event["event"], event["seconds"]) == ("schema.open", 3)
 
 
 def test_a_jobs_own_value(monkeypatch: pytest.MonkeyPatch) -> None:
