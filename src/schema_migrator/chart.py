@@ -74,8 +74,14 @@ ANY = "extraEnv"
 
 # A setting as messages name it, with the value that some of them give it.
 _NAMED = re.compile(
-    r"(?<![\w.-])(--[a-z][a-z0-9-]*[a-z0-9](?: (?:online|in-place|warn|fail|off)\b)?|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)"
+    r"(?<![\w.-])(--[a-z][a-z0-9-]*[a-z0-9](?: (?:online|in-place|warn|fail|off|\d+(?:\.\d+)*)\b)?"
+    r"|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)"
     r"(?![\w-])(=[\w/-]+(?:\.[\w/-]+)*)?"
+)
+
+_CREATES = "schema-migrator create-database"
+_COMMAND = re.compile(
+    r"schema-migrator ((?:verify|status|plan|migrate --abandon)(?: --(?:default|visibility)-target-version [\d.]*\d)?)"
 )
 
 
@@ -95,7 +101,7 @@ def values(job: str = "") -> dict[str, str]:
 
 
 def named(text: str) -> str:
-    """Return a message with the chart's value beside each setting that it names; as it is outside of the chart.
+    """Return a message as it helps in the chart: its value beside each setting, and how to run a command that is named.
 
     >>> named("set TEMPORAL_VERSION")  # in the chart's Job
     'set TEMPORAL_VERSION (in the chart: serverVersion)'
@@ -115,7 +121,12 @@ def _named(text: str, job: str) -> str:
         seen.add(name)
         return f"{found[0]} (in the chart: {value})"
 
-    return _NAMED.sub(beside, text)
+    said = _NAMED.sub(beside, text).replace(_CREATES, f"{_CREATES} (in the chart: createDatabase)", 1)
+    command = _COMMAND.search(text)
+    if command is None or not pod():
+        return said
+    copy = f"kubectl debug -it {pod()} --copy-to=look --container={job} -- {command[0]}"
+    return f"{said}; in this cluster, from a copy of the pod: {copy}"
 
 
 @cache

@@ -41,7 +41,7 @@ def every_value() -> Iterator[str]:
         for named in chart.values(job).values():
             yield from named.split(" and ")
     yield from (f"connection.{key}" for key in ("hostKey", "portKey", "userKey", "passwordKey"))
-    yield chart.ANY
+    yield from (chart.ANY, "createDatabase")
 
 
 def test_every_value_exists() -> None:
@@ -89,6 +89,22 @@ def test_events_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     event = json.loads(capsys.readouterr().err)
     assert event["remedy"] == "set SQL_CONNECT_ATTRIBUTES (in the chart: connection.connectAttributes)"
     assert (event["event"], event["seconds"]) == ("schema.open", 3)
+
+
+def test_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can type a command into a Job: the message says how it is run from a copy of the pod."""
+    text = "for the SQL that repairs them: schema-migrator verify --default-target-version 1.5"
+    create = "create it: schema-migrator create-database"
+    for name, value in {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "HOSTNAME": "migrations-x7k2p"}.items():
+        monkeypatch.setenv(name, value)
+    assert (chart.named(text), chart.named(create)) == (text, create)
+    monkeypatch.setenv(chart.VARIABLE, "migrate A=b/c")
+    assert chart.named(text) == (
+        f"{text} (in the chart: databases.default.targetVersion); in this cluster, from a copy of the pod:"
+        " kubectl debug -it migrations-x7k2p --copy-to=look --container=migrate"
+        " -- schema-migrator verify --default-target-version 1.5"
+    )
+    assert chart.named(create) == f"{create} (in the chart: createDatabase)"
 
 
 def test_a_jobs_own_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -295,14 +295,14 @@ initContainers:
   {{- toYaml . | nindent 2 }}
   {{- end }}
   {{- if $creates }}
-  - {{ include "temporal-migrations.container" (dict "root" $root "name" "create-database" "args" (list "create-database") "tls" $tls) | nindent 4 | trim }}
+  - {{ include "temporal-migrations.container" (dict "root" $root "job" .command "name" "create-database" "args" (list "create-database") "tls" $tls) | nindent 4 | trim }}
   {{- end }}
 {{- end }}
 {{- $args := list .command }}
 {{- if and $bootstrap $own.update }}{{ $args = append $args "--update" }}{{ end }}
 {{- if eq .command "preflight" }}{{ $args = list "wait" "--for" "database" }}{{ end }}
 containers:
-  - {{ include "temporal-migrations.container" (dict "root" $root "name" .command "args" $args "tls" $tls) | nindent 4 | trim }}
+  - {{ include "temporal-migrations.container" (dict "root" $root "job" .command "name" .command "args" $args "tls" $tls) | nindent 4 | trim }}
 {{- if or $tls $root.Values.extraVolumes }}
 volumes:
   {{- range $name, $secret := $tls }}
@@ -320,7 +320,7 @@ volumes:
 {{- $root := .root }}
 {{- $tls := .tls }}
 {{- $env := include (ternary "temporal-migrations.bootstrapEnv" "temporal-migrations.env" (eq .name "namespaces")) $root | fromYamlArray }}
-{{- $told := list .name }}
+{{- $told := list .job }}
 {{- range $env }}
   {{- if .valueFrom }}
     {{- $told = append $told (printf "%s=%s/%s" .name .valueFrom.secretKeyRef.name .valueFrom.secretKeyRef.key) }}
