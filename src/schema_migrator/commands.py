@@ -19,6 +19,7 @@ from schema_migrator import (
     logs,
     notices,
     online,
+    readback,
     sqltool,
     store_status,
 )
@@ -78,7 +79,7 @@ class Removal:
 def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
     """Bring every store to its target; all are looked at before the first is touched."""
     sqltool.check(settings.run)
-    with tasks(settings, interrupt) as those:
+    with tasks(settings, interrupt, changing=True) as those:
         sights = looks(those)
         checked = each(those, lambda task: _steadily_planned(task, sights[task.store.store]))
         if settings.run.on_drift == "fail":
@@ -97,7 +98,7 @@ def abandon(settings: Settings, interrupt: Interrupt) -> tuple[Removal, ...]:
 
 def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[Foresight, ...]:
     """Return what `migrate` would do, and what that takes; nothing is changed."""
-    with tasks(settings, interrupt) as those:
+    with tasks(settings, interrupt, changing=True) as those:
         sights = looks(those)
         return tuple(each(those, lambda task: _foresee(task, sights[task.store.store])).values())
 
@@ -273,8 +274,11 @@ def _rebuild_invalid(work: Work, made: Plan) -> tuple[str, ...]:
     return made.rebuild
 
 
-def _prove(task: Task, found: Examination, made: Plan) -> Verdict:
-    """Compare what is there now with the rehearsal of the target."""
+def _prove(task: Task, found: Examination, made: Plan) -> Verdict | None:
+    """Compare what is there now with the rehearsal of the target, or read an installation back; None: no comparison."""
+    if made.together and not found.facts.may_rehearse:
+        readback.assert_installed(task.place, made)
+        return None
     version = made.version if made.ahead and made.version else made.target
     return _judge(task, examine.again(task.place, found, version), version)
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "APPLICATION",
     "LOOK",
+    "OWN_LIMIT",
     "PROGRAM",
     "Batch",
     "Connection",
@@ -61,6 +62,10 @@ _CANCELLED_WAIT = "01000"
 _CANCEL_SECONDS = 5.0
 _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
+OWN_LIMIT = (
+    f"a look has a limit of its own, {LOOK.statement:g} s a statement: run this again when the server has less to do"
+)
+"""The note on an error of a look or a rehearsal, to which SCHEMA_MIGRATOR_STATEMENT_TIMEOUT does not apply."""
 _SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
 _LOCKED = (TableLockTimeout, "other sessions kept a table locked: {text}", "run it again")
 _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
@@ -140,7 +145,9 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
             if limits.commit:
                 bound.start()
             conn.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
+        if limits is LOOK:
+            error.add_note(OWN_LIMIT)
         with suppress(psycopg.Error):  # a lost connection is rolled back by the server
             conn.rollback()
         raise
@@ -292,6 +299,7 @@ def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
         return TableLockTimeout(f"another session made the same object at the same moment: {text}", hint="run it again")
     if state in _MEANINGS:
         kind, message, hint = _MEANINGS[state]
+        hint = OWN_LIMIT if hint == _SLOW and OWN_LIMIT in getattr(error, "__notes__", ()) else hint
         return kind(message.format(address=settings.address, text=text), hint=_CORRECT if running else hint)
     hint = _CORRECT if running else _HINTS.get(state, "").format(role=settings.user)
     return StatementFailed(f"PostgreSQL refused a statement at {settings.address} ({state}): {text}", hint=hint)

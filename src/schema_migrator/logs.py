@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from schema_migrator import chart
+
 if TYPE_CHECKING:
     import structlog
 
@@ -53,6 +55,7 @@ def configure(level: str, *, terminal: bool) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            _as_in_the_chart,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
             renderer,
         ],
@@ -60,6 +63,10 @@ def configure(level: str, *, terminal: bool) -> None:
         logger_factory=structlog.PrintLoggerFactory(Listener()),  # type: ignore[arg-type]  # print() needs no more
         cache_logger_on_first_use=True,
     )
+
+
+def _as_in_the_chart(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {name: chart.named(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:

@@ -78,6 +78,12 @@ class RunSettings(_Given):
         validation_alias="VISIBILITY_TARGET_VERSION",
         description="schema version for the visibility store; unset: the release's own",
     )
+    allow_older_targets: bool = Field(
+        default=False,
+        validation_alias=f"{PREFIX}ALLOW_OLDER_TARGETS",
+        description="take targets below what servers of TEMPORAL_VERSION need; else migrate refuses them, and wait"
+        " and status --check ask for what the servers need",
+    )
     stores: Annotated[tuple[Store, ...], NoDecode, BeforeValidator(_split_names)] = Field(
         tuple(Store),
         min_length=1,
@@ -142,7 +148,8 @@ class RunSettings(_Given):
     on_drift: Literal["warn", "fail"] = Field(
         "warn",
         validation_alias=f"{PREFIX}ON_DRIFT",
-        description="what to do where the schema was changed by hand: warn, or fail before anything is touched",
+        description="what to do where the schema was changed by hand: warn, or fail before anything is touched;"
+        " for the command namespaces: where one differs and is not updated",
     )
     rewrite: Literal["online", "in-place"] | None = Field(
         None,

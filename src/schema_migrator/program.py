@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from schema_migrator import errors, logs
+from schema_migrator import chart, errors, logs
 from schema_migrator.errors import MigratorError, SettingsError, SeveralErrors
 
 _STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
@@ -46,7 +46,7 @@ def run(
     except MigratorError as error:
         code = errors.exit_code(error)
         for part in error.parts if isinstance(error, SeveralErrors) else (error,):
-            print(f"error: {_printable(str(part))}", file=logs.Listener(), flush=True)
+            print(f"error: {_printable(chart.named(str(part)))}", file=logs.Listener(), flush=True)
         _last_words(f"exit code {code}: {error}", arguments)
         return code
     except Exception as error:
@@ -83,4 +83,4 @@ def _last_words(text: str, arguments: dict[str, Any]) -> None:
     path = Path(arguments.get(name) or os.environ.get(name) or "/dev/termination-log")
     with suppress(OSError):  # the same words have gone to standard error
         if path.exists():
-            path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
+            path.write_text(f"{chart.named(text)}\n", encoding="utf-8", errors="backslashreplace")

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from schema_migrator import passwords, uris
+from schema_migrator import chart, passwords, uris
 from schema_migrator.errors import SettingsError
 from schema_migrator.flags import all_options, client_options, flag_of, run_options, scope_of
 from schema_migrator.options import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings, read_environment
@@ -102,7 +102,8 @@ class Settings:
 def read(flags: Mapping[str, Any]) -> Settings:
     """Read flags (by their variables' names) and the environment. Raises SettingsError."""
     given = _set(flags)
-    refuse_unknown(_set(os.environ), frozenset(option.variable for option in all_options()), PREFIX)
+    refuse_unknown(_set(os.environ), frozenset({chart.VARIABLE, *(one.variable for one in all_options())}), PREFIX)
+    chart.assert_secrets(os.environ)
     environ = _set(_environment())
     run = _read_run(given, environ)
     broad = _read_sql("SQL_", given, environ)

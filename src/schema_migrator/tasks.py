@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator import database, examine, patience
-from schema_migrator.errors import MigratorError, SharedDatabase
+from schema_migrator.errors import MigratorError, SharedDatabase, TargetError
 from schema_migrator.examine import Place
 from schema_migrator.owners import search_path
 from schema_migrator.source import Release, Store, load_release
@@ -41,15 +41,24 @@ class Task:
         """The store's settings."""
         return self.place.store
 
+    @property
+    def needed(self) -> Version:
+        """The version below which a server of the release does not start, unless older targets are allowed."""
+        return self.target if self.settings.run.allow_older_targets else max(self.target, self.place.source.latest)
+
 
 @contextmanager
-def tasks(settings: Settings, interrupt: Interrupt, *, began: float | None = None) -> Iterator[dict[Store, Task]]:
+def tasks(
+    settings: Settings, interrupt: Interrupt, *, began: float | None = None, changing: bool = False
+) -> Iterator[dict[Store, Task]]:
     """Read the files, then connect to every store; `began`: see database.connect.
 
-    Raises InputError before anything is contacted.
+    Raises InputError before anything is contacted; `changing`: also for a target below what the release's servers need.
     """
     release = load_release(settings.run.sources, settings.run.temporal_version)
     targets = {one.store: release.source(one.store).target(one.target_version) for one in settings.stores}
+    if changing and not settings.run.allow_older_targets:
+        _refuse_older(release, targets)
     connect = partial(database.connect, interrupt=interrupt, patience=settings.run.wait_timeout, began=began)
     conns = side_by_side(tuple(targets), interrupt, lambda store: connect(settings.store(store)))
     with ExitStack() as stack:
@@ -64,6 +73,19 @@ def tasks(settings: Settings, interrupt: Interrupt, *, began: float | None = Non
             )
             for one in settings.stores
         }
+
+
+def _refuse_older(release: Release, targets: dict[Store, Version]) -> None:
+    """Raise TargetError where a server of the release would refuse to start on a store's target."""
+    older = [(store, target) for store, target in targets.items() if target < release.source(store).latest]
+    if older:
+        names = " and ".join(f"{store.upper()}_TARGET_VERSION is {target}" for store, target in older)
+        needed = " and ".join(str(release.source(store).latest) for store, _ in older)
+        raise TargetError(
+            f"{names}, but servers of release {release.version} need {needed} and do not start on less",
+            hint="unset it, or set TEMPORAL_VERSION to the version of the servers; if their version needs no more, set"
+            " SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS=true too",
+        )
 
 
 def _place(settings: Settings, store: StoreSettings, release: Release, conn: Connection) -> Place:
