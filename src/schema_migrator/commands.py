@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator import (
     autocommit,
+    database,
     drift,
     examine,
     execute,
@@ -22,8 +23,9 @@ from schema_migrator import (
     readback,
     sqltool,
     store_status,
+    traces,
 )
-from schema_migrator.errors import UnknownState
+from schema_migrator.errors import PreflightFailed, UnknownState
 from schema_migrator.foresight import (
     Foresight,
     cannot_rehearse,
@@ -143,6 +145,7 @@ def _abandon(task: Task, sight: Sight) -> Removal:
             removed = online.abandon(work, schema, kept=True)
     if not removed:
         notices.refuse_unsettled(sight.whose.strangers)
+        _refuse_unseen(task, sight)
     return Removal(store=task.store.store, database=task.store.database, removed=removed)
 
 
@@ -163,6 +166,20 @@ def _status(task: Task, sight: Sight) -> StoreStatus:
         return examine.steadily(task.place, sight, closer, doubted=lambda found: not examine.at_rest(found.state))
 
     return patiently(task, look)
+
+
+def _refuse_unseen(task: Task, sight: Sight) -> None:
+    """Raise PreflightFailed where no store is to be seen, but something that a rewrite has left."""
+    if sight.facts.versioned:
+        return
+    with database.transaction(task.place.conn, None, database.LOOK, name=database.APPLICATION):
+        left = traces.of_ours(task.place.conn)
+    if left:
+        raise PreflightFailed(
+            f'the role "{sight.facts.role}" finds no tables of the store, but what a rewrite has left: '
+            f"{', '.join(left)}",
+            hint="GRANT USAGE on the store's schema to it, or name the schema: search_path in SQL_CONNECT_ATTRIBUTES",
+        )
 
 
 def _foresee(task: Task, sight: Sight) -> Foresight:

@@ -300,6 +300,7 @@ def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
     if state in _MEANINGS:
         kind, message, hint = _MEANINGS[state]
         hint = OWN_LIMIT if hint == _SLOW and OWN_LIMIT in getattr(error, "__notes__", ()) else hint
-        return kind(message.format(address=settings.address, text=text), hint=_CORRECT if running else hint)
+        hint = _CORRECT if running and kind is PreflightFailed else hint
+        return kind(message.format(address=settings.address, text=text), hint=hint)
     hint = _CORRECT if running else _HINTS.get(state, "").format(role=settings.user)
     return StatementFailed(f"PostgreSQL refused a statement at {settings.address} ({state}): {text}", hint=hint)

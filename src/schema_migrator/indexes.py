@@ -60,6 +60,7 @@ def rehearse(conn: Connection, store: StoreSettings, live: Live, shape: Shape) -
             raise
         _refuse(error, store, live, failed, "nothing was changed")
     conn.execute("ROLLBACK TO SAVEPOINT schema_migrator_indexes")
+    conn.execute("RELEASE SAVEPOINT schema_migrator_indexes")
 
 
 def build(crew: Crew, live: Live, shape: Shape) -> None:

@@ -50,6 +50,7 @@ SETTINGS = {
 Every planner switch (enable_...) goes back to PostgreSQL's own default beside these.
 """
 ROLES_OWN = ("default_tablespace", "default_table_access_method")  # say where the vendor's statements create tables
+_MOST_MS = 2**31 - 1
 _SET: LiteralString = r"""
 SELECT set_config(s.name, coalesce(v.value, s.boot_val),
   {local} AND NOT (s.name = 'idle_session_timeout' AND pg_backend_pid() = {own}))
@@ -71,6 +72,11 @@ LOOK = Limits(table_lock=1, statement=60)
 """Limits of a look at a database."""
 
 
+def milliseconds(seconds: float) -> str:
+    """Return a timeout as PostgreSQL takes it: 0 is none, and nothing else may become that."""
+    return f"{min(max(1, round(min(seconds, _MOST_MS) * 1000)), _MOST_MS) if seconds else 0}ms"
+
+
 def settings(conn: Connection, limits: Limits, name: str, *, local: bool = True) -> sql.Composed:
     """Return the query that sets all but the search_path, which has to be ours before it.
 
@@ -78,8 +84,8 @@ def settings(conn: Connection, limits: Limits, name: str, *, local: bool = True)
     would hand that session to its next client.
     """
     values = SETTINGS | {
-        "lock_timeout": f"{round(limits.table_lock * 1000)}ms",
-        "statement_timeout": f"{round(limits.statement * 1000)}ms",
+        "lock_timeout": milliseconds(limits.table_lock),
+        "statement_timeout": milliseconds(limits.statement),
         "application_name": name,
     }
     return sql.SQL(_SET).format(

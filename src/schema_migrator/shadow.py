@@ -46,9 +46,15 @@ WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND (a.a
 _DEFINITION = re.compile(
     r"""(?P<head>CREATE (UNIQUE )?INDEX ("([^"]|"")+"|[^" ]+) ON )(ONLY )?\S+(?P<rest> USING .*)""", re.DOTALL
 )
+# Each change of the trigger gives its row another xmin, also one that is taken back; the function has the first one.
 _WATCHED = """
-SELECT g.tgenabled::text FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
+SELECT g.tgenabled = 'A' AND g.xmin = p.xmin FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE g.tgrelid = %s AND g.tgname = %s AND n.nspname = %s
+"""
+_GRANTEES = """
+SELECT DISTINCT CASE e.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(e.grantee)::text END
+FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) e
+WHERE n.nspname = %s AND e.grantee <> n.nspowner
 """
 _OWNER = "SELECT pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class WHERE oid = %s"
 _CHECKS = """
@@ -159,9 +165,9 @@ def places(live: Live) -> dict[str, sql.Composable]:
 
 
 def watched(conn: Connection, live: Live) -> bool:
-    """Return whether the trigger that logs changes is there, ours and on."""
+    """Return whether the trigger that logs changes is there, ours, on, and has never been off."""
     row = conn.execute(_WATCHED, [live.oid, TRIGGER, live.ours]).fetchone()
-    return row is not None and row[0] == "A"
+    return row is not None and bool(row[0])
 
 
 def continues(conn: Connection, live: Live, found: Leftover) -> bool:
@@ -197,8 +203,8 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
     conn.execute(sql.SQL(batches).format(ours))
     for table in ("log", "batches"):
         conn.execute(sql.SQL(_OURS).format(sql.Identifier(live.ours, table)))
-    conn.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(ours))
     conn.execute(_log_function(conn, live))
+    _close(conn, live.ours)
 
 
 def watch(conn: Connection, live: Live) -> None:
@@ -219,6 +225,7 @@ def try_log(conn: Connection, live: Live) -> None:
     conn.execute(sql.SQL(log).format(**places(live)))
     conn.execute(sql.SQL("INSERT INTO {ours}.batches VALUES (-1, NULL, NULL, NULL)").format(**places(live)))
     conn.execute("ROLLBACK TO SAVEPOINT schema_migrator_log")
+    conn.execute("RELEASE SAVEPOINT schema_migrator_log")
 
 
 def columns(conn: Connection, live: Live, shape: Shape, *, computed: bool) -> tuple[str, ...]:
@@ -239,6 +246,7 @@ def retire(conn: Connection, live: Live, online: Online, *, kept: bool) -> None:
     source, trigger = sql.Identifier(live.schema, live.table), sql.Identifier(TRIGGER)
     conn.execute(sql.SQL("DROP TRIGGER {} ON {}").format(trigger, source))
     _make_schema(conn, live.retired, live, online, kept=kept)
+    _close(conn, live.retired)
     # Renamed in our own schemas: in the store's, a name of ours may be anybody's.
     conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(source, sql.Identifier(live.retired)))
     away = sql.Identifier(live.retired, live.table)
@@ -271,6 +279,17 @@ def _make_schema(conn: Connection, name: str, live: Live, online: Online, *, kep
         kept=kept,
     )
     conn.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), sql.Literal(says.written())))
+
+
+def _close(conn: Connection, name: str) -> None:
+    """Take every right to a schema of ours from everybody but us, the table's owner and default privileges included.
+
+    Who reaches the shadow or the log could put a trigger on it, which our writes would run with our rights.
+    """
+    for (grantee,) in conn.execute(_GRANTEES, [name]).fetchall():
+        revoke = sql.SQL("REVOKE ALL ON SCHEMA {} FROM {} CASCADE")
+        who = sql.Identifier(grantee) if grantee else sql.SQL("PUBLIC")
+        conn.execute(revoke.format(sql.Identifier(name), who))
 
 
 def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:

@@ -73,6 +73,17 @@ FROM looks l WHERE l.number IS NOT NULL OR l.watched IS NOT NULL
 """  # noqa: S608 - constants
 
 
+_OF_OURS = """
+SELECT nspname::text FROM pg_catalog.pg_namespace
+WHERE nspname ~ '^schema_migrator_(online|retired)_[0-9]+$' AND pg_has_role(nspowner, 'USAGE') ORDER BY 1
+"""
+
+
+def of_ours(conn: Connection) -> tuple[str, ...]:
+    """Return the schemas with names of ours that our role owns, whatever store they are of; in a transaction."""
+    return tuple(name for (name,) in conn.execute(_OF_OURS).fetchall())
+
+
 class Comment(BaseModel):
     """What the comment of a schema of ours says, as JSON. One of another format is not ours to judge."""
 

@@ -84,7 +84,7 @@ def test_a_statement_that_takes_too_long(store: Site) -> None:
     refusal = store.refused(SCHEMA_MIGRATOR_STATEMENT_TIMEOUT="0.5")
     assert isinstance(refusal, StatementTimeout)
     assert str(refusal) == (
-        "visibility: a statement was cancelled: canceling statement due to statement timeout; "
+        "visibility: a statement was cancelled: canceling statement due to statement timeout (in public.meddle()); "
         "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
     )
     assert store.migrate(SCHEMA_MIGRATOR_STATEMENT_TIMEOUT="30").outcomes
