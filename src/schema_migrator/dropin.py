@@ -28,6 +28,7 @@ _SCHEMA_NAMES = {f"postgresql/v12/{store.folder}": store for store in Store}
 
 def main() -> None:
     """Run the command line and exit."""
+    program.open_streams()
     program.leave(run(sys.argv[1:]))
 
 
@@ -101,7 +102,7 @@ def _create(arguments: dict[str, Any], interrupt: Interrupt) -> str:
     from schema_migrator import databases  # noqa: PLC0415
 
     settings = _settings(arguments, Store.DEFAULT, {})
-    made = databases.create(settings, interrupt, through=arguments["through"] or "postgres")
+    made = databases.create(settings, interrupt, through=arguments["through"])
     return f'database "{settings.stores[0].database}" ' + ("created" if all(made.values()) else "was already there")
 
 
@@ -112,7 +113,7 @@ def _drop(arguments: dict[str, Any], interrupt: Interrupt) -> str:
     database = settings.stores[0].database
     if not arguments["force"]:
         raise SettingsError(f'drop-database would drop "{database}" with all that is in it', hint="say so by --force")
-    databases.drop(settings, interrupt, through=arguments["through"] or "postgres")
+    databases.drop(settings, interrupt, through=arguments["through"])
     return f'database "{database}" dropped'
 
 

@@ -41,7 +41,7 @@ from schema_migrator.errors import (
     MigratorError,
     NoSpace,
     NotAsRehearsed,
-    PreflightFailed,
+    RewriteBlocked,
     StatementFailed,
     TableChanged,
     TableLockTimeout,
@@ -186,11 +186,11 @@ def _begin(work: Work, conns: tuple[Connection, ...], plan: Plan, online: Online
 
 
 def _refuse_names(work: Work, live: Live) -> None:
-    """Raise PreflightFailed where a name has a percent sign, which in our statements stands for a value."""
+    """Raise RewriteBlocked where a name has a percent sign, which in our statements stands for a value."""
     columns = [name for (name,) in database.ask(work.conn, _COLUMNS, [live.oid])]
     strange = [name for name in (live.schema, live.table, *columns) if "%" in name]
     if strange:
-        raise PreflightFailed(
+        raise RewriteBlocked(
             f'"{live.table}" cannot be rewritten online: the name "{strange[0]}" has a percent sign',
             hint="rename it, or take --rewrite in-place",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schema_migrator import sizes
 from schema_migrator.source import Store
@@ -17,6 +18,8 @@ from schema_migrator.source import Store
 PREFIX = "SCHEMA_MIGRATOR_"
 PASSWORDS = frozenset({"password", "password_file", "password_command"})
 """The fields of SqlSettings that are ways to give the password."""
+MOST_SECONDS = 2_147_483
+"""PostgreSQL counts a timeout's milliseconds in 31 bits."""
 
 
 def _split_names(value: object) -> object:
@@ -105,34 +108,43 @@ class RunSettings(_Given):
     wait_timeout: float = Field(
         300,
         ge=0,
+        le=MOST_SECONDS,
         validation_alias=f"{PREFIX}WAIT_TIMEOUT",
         description="seconds to wait for the database, for a step's table locks, and while an online rewrite pauses",
     )
     lock_timeout: float = Field(
-        600, ge=0, validation_alias=f"{PREFIX}LOCK_TIMEOUT", description="seconds to wait for another run"
+        600,
+        ge=0,
+        le=MOST_SECONDS,
+        validation_alias=f"{PREFIX}LOCK_TIMEOUT",
+        description="seconds to wait for another run",
     )
     ddl_lock_timeout: float = Field(
         0.2,
-        gt=0,
+        ge=0.001,
+        le=MOST_SECONDS,
         validation_alias=f"{PREFIX}DDL_LOCK_TIMEOUT",
         description="seconds that one try may queue for a table lock (PostgreSQL's lock_timeout)",
     )
     statement_timeout: float = Field(
         0,
         ge=0,
+        le=MOST_SECONDS,
         validation_alias=f"{PREFIX}STATEMENT_TIMEOUT",
         description="seconds that one statement may run; 0: no limit",
     )
     max_lock_seconds: float | None = Field(
         None,
         ge=1,
+        le=MOST_SECONDS,
         validation_alias=f"{PREFIX}MAX_LOCK_SECONDS",
         description="refuse, before anything is changed, a step that would keep a table locked for longer, or for"
         " nobody knows how long; unset: no limit",
     )
     heartbeat: float = Field(
         10,
-        gt=0,
+        ge=0.001,
+        le=MOST_SECONDS,
         validation_alias=f"{PREFIX}HEARTBEAT",
         description="seconds between events that tell what runs and how far it is",
     )
@@ -158,6 +170,7 @@ class RunSettings(_Given):
     max_load: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         validation_alias=f"{PREFIX}MAX_LOAD",
         description="active sessions of others above which an online rewrite pauses (takes pg_read_all_stats);"
         " unset: no limit",
@@ -281,7 +294,7 @@ class ClientSettings(_Given):
     )
 
 
-def read_environment(kind: type[BaseSettings], prefix: str = "") -> dict[str, str]:
-    """Return what the environment sets, by the variables' names; empty means unset."""
-    found = EnvSettingsSource(kind, env_prefix=prefix, env_ignore_empty=True)()
-    return {name if name.isupper() else prefix + name.upper(): value for name, value in found.items()}
+def read_environment(kind: type[BaseSettings], environ: Mapping[str, str], prefix: str = "") -> dict[str, str]:
+    """Return what an environment sets, by the variables' names; empty means unset."""
+    names = [str(field.validation_alias or prefix + name.upper()) for name, field in kind.model_fields.items()]
+    return {name: environ[name] for name in names if environ.get(name)}

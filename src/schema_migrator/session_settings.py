@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
@@ -77,8 +78,8 @@ def settings(conn: Connection, limits: Limits, name: str, *, local: bool = True)
     would hand that session to its next client.
     """
     values = SETTINGS | {
-        "lock_timeout": f"{round(limits.table_lock * 1000)}ms",
-        "statement_timeout": f"{round(limits.statement * 1000)}ms",
+        "lock_timeout": f"{math.ceil(limits.table_lock * 1000)}ms",
+        "statement_timeout": f"{math.ceil(limits.statement * 1000)}ms",
         "application_name": name,
     }
     return sql.SQL(_SET).format(

@@ -82,7 +82,7 @@ def test_database_that_comes_late(databases: Databases) -> None:
 
 def test_wrong_password(refusals: Refusals, databases: Databases) -> None:
     """A wrong password is tried for less than ten seconds of the five minutes, then names role and database."""
-    done = refusals.run(3, SQL_PASSWORD="no", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
+    done = refusals.run(10, SQL_PASSWORD="no", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
     assert errors(done) == [
         f"error: {store}: the server rejected the password for {address(databases, store)}; "
         "the Secret and the role's password differ: make them the same"
@@ -93,7 +93,7 @@ def test_wrong_password(refusals: Refusals, databases: Databases) -> None:
 
 def test_no_password(refusals: Refusals, databases: Databases) -> None:
     """A password that is asked for and not set is refused at once."""
-    found = refusals.refused(3, SQL_PASSWORD="", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
+    found = refusals.refused(10, SQL_PASSWORD="", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
     assert found == [
         f"error: {store}: the server asks for a password for {address(databases, store)}, and none is set; "
         "set SQL_PASSWORD, SQL_PASSWORD_FILE or SQL_PASSWORD_COMMAND"
@@ -129,7 +129,7 @@ def test_no_right_to_connect(refusals: Refusals, databases: Databases) -> None:
     """A role that may not connect is refused at once, with the SQL that lets it in."""
     name = databases.visibility
     refusals.sql("default", f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC, "{databases.user}"')
-    found = refusals.refused(3, SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
+    found = refusals.refused(12, SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
     assert found == [
         (
             f"error: visibility: the server does not let us in at {address(databases, 'visibility')}: "

@@ -139,7 +139,7 @@ def test_swapped_databases(refusals: Refusals, databases: Databases) -> None:
     clock = Clock()
     swapped = {"DEFAULT_SQL_DATABASE": databases.visibility, "VISIBILITY_SQL_DATABASE": databases.default}
     found = refusals.refused(
-        3, "--for", "schema", "--store", "visibility", command="wait", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300", **swapped
+        20, "--for", "schema", "--store", "visibility", command="wait", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300", **swapped
     )
     assert found == [
         (
@@ -167,7 +167,7 @@ def test_a_database_that_never_comes(refusals: Refusals, databases: Databases) -
 def test_a_rejected_password(refusals: Refusals, databases: Databases, aim: str) -> None:
     """It is told before the deadline: waiting cures it only for a few seconds."""
     found = refusals.refused(
-        3, "--for", aim, "--store", "default", command="wait", SQL_PASSWORD="no", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300"
+        10, "--for", aim, "--store", "default", command="wait", SQL_PASSWORD="no", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300"
     )
     assert found == [
         (
