@@ -14,8 +14,8 @@ what it asserts.
 
 ## What the Job's exit code says
 
-Argo CD shows of a failed hook its exit code and nothing else. The Job's `podFailurePolicy` leaves disrupted pods out of the count, and then fails the
-Job at once for every code that no retry cures. (`make docs` writes the table.)
+Argo CD shows of a failed hook its exit code and nothing else. The Job's `podFailurePolicy` leaves disrupted pods
+out of the count, and then fails the Job at once for every code that no retry cures. `make docs` writes this table.
 
 <!-- exit-codes -->
 <!-- /exit-codes -->

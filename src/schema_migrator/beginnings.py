@@ -24,7 +24,7 @@ def announce(settings: Settings, command: str) -> None:
         command=command,
         release=release.version if release else run.temporal_version,
         files=str(run.sources.absolute()),
-        stores=[_store(one, release) for one in settings.stores],
+        stores=[] if command == "releases" else [_store(one, release) for one in settings.stores],
     )
 
 

@@ -130,7 +130,7 @@ def created_indexes(sql: str) -> frozenset[str]:
 @cache
 def leaves_transaction(sql: str) -> tuple[int, str] | None:
     """Return the line and the words of a file's first statement that reaches beyond a transaction, None without one."""
-    code = _code(sql)
+    code = re.sub(r'"[^"]*"', lambda name: re.sub(r"[^\n]", "x", name.group()), _code(sql))
     for piece in re.finditer(r"[^;]+", code):
         start = piece.start() + len(piece.group()) - len(piece.group().lstrip())
         found = _LEAVES.match(code, start)

@@ -277,3 +277,14 @@ def test_address_has_what_libpq_is_told(clean: pytest.MonkeyPatch) -> None:
     for name in ("SQL_HOST", "SQL_USER", "SQL_PORT"):
         clean.delenv(name)
     assert given(clean, {"PGHOST": "h", "PGUSER": "u", "PGPORT": "1"}).stores[1].address == "u@h:1/temporal_visibility"
+
+
+def test_lower_case_is_not_read(clean: pytest.MonkeyPatch) -> None:
+    """A variable in lower case sets nothing: it is refused like a misspelt one."""
+    assert refused(clean, {"sql_host": "db"}) == "sql_host is set, but there is no such setting; did you mean SQL_HOST?"
+
+
+def test_long_values_are_cut(clean: pytest.MonkeyPatch) -> None:
+    """A value that fills a screen does not fill the message."""
+    said = refused(clean, {"SQL_PORT": "1" * 5000})
+    assert said == f'SQL_PORT is "{"1" * 100}...", expected a whole number'
