@@ -71,8 +71,10 @@ def configure(level: str, *, terminal: bool) -> None:
 
 
 def configured() -> bool:
-    """Return whether `configure` was called."""
-    return bool(_SHOWN)
+    """Return whether `configure` was called, and holds."""
+    import structlog  # noqa: PLC0415 - see configure
+
+    return bool(_SHOWN) and structlog.is_configured()
 
 
 def edge(event: str, **values: object) -> None:
