@@ -224,7 +224,7 @@ def test_events(databases: Databases) -> None:
     assert all({"event", "level", "timestamp"} <= set(event) for event in found)
     assert all(re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", event["event"]) for event in found)
     again = events(run(databases, "migrate"))
-    assert {event["event"] for event in again} == {"schema.at_target"}
+    assert {event["event"] for event in again} == {"run.started", "schema.at_target", "run.ended"}
     assert run(databases, "migrate", "--log-level", "warning").stderr == ""
 
 
