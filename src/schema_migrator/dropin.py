@@ -42,7 +42,8 @@ def run(argv: Sequence[str]) -> int:
 def _output(arguments: dict[str, Any]) -> str:
     interrupt = Interrupt()
     with interrupt.on_signals():
-        logs.configure(os.environ.get("SCHEMA_MIGRATOR_LOG_LEVEL") or "info", terminal=sys.stderr.isatty())
+        level = os.environ.get("SCHEMA_MIGRATOR_LOG_LEVEL")  # another one is refused with the other settings
+        logs.configure(level if level in logs.LEVELS else "info", terminal=sys.stderr.isatty())
         return _HANDLERS[arguments["command"]](arguments, interrupt)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import structlog
 
 
+LEVELS = ("debug", "info", "warning", "error")
+"""The levels of events, least grave first."""
 _SHOWN: dict[str, bool] = {}  # whether people read the events at a terminal; empty before `configure`
 
 

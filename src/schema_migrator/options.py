@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -97,7 +97,7 @@ class RunSettings(_Given):
         validation_alias=f"{PREFIX}EXECUTOR",
         description="what runs the statements: we, or the vendor's binary one step at a time",
     )
-    sql_tool: Path | None = Field(
+    sql_tool: Annotated[Path | None, AfterValidator(lambda path: path and path.absolute())] = Field(
         None,
         validation_alias=f"{PREFIX}SQL_TOOL",
         description="the vendor's temporal-sql-tool, of the same release as the files; for the executor sql-tool",
