@@ -274,7 +274,7 @@ def test_tls_that_we_leave_out(secure: Secure) -> None:
 
 def test_tls_that_it_leaves_out(frontend: str) -> None:
     """A frontend without TLS and a client with it are told at once."""
-    assert sentences(frontend, 3, TEMPORAL_TLS="true") == [
+    assert sentences(frontend, 40, TEMPORAL_TLS="true") == [
         (
             f"error: no TLS connection to the frontend at {frontend}: it does without TLS; "
             "unset TEMPORAL_TLS, or let it speak TLS"

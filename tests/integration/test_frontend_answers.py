@@ -207,5 +207,5 @@ def sentence(call: str, code: grpc.StatusCode) -> tuple[int, str]:
     if code.name in FAILURES:
         return 1, f"{begin} failed: No; run it again"
     if code.name in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
-        return 3, f"{begin} does not let us: No; set TEMPORAL_API_KEY, or a client certificate, that may do this"
-    return 3, f"{begin} refuses it: No"
+        return 40, f"{begin} does not let us: No; set TEMPORAL_API_KEY, or a client certificate, that may do this"
+    return 42, f"{begin} refuses it: No"

@@ -85,7 +85,7 @@ def test_a_slot_shows_a_standby_to_everybody(first: Primary, store: Site) -> Non
 
 
 def test_a_standby_that_cannot_be_seen_is_refused(first: Primary, origin: Origin, store: Site) -> None:
-    """Without a slot and without the right nothing begins: exit 3, with the GRANT; `plan` says it before."""
+    """Without a slot and without the right nothing begins: exit 12, with the GRANT; `plan` says it before."""
     with first.standby("beta"):
         assert connected(store) == [("beta", None, False)]
         refusal = store.refused()

@@ -111,7 +111,7 @@ def test_each_is_named_and_repaired(databases: Databases, name: str, drift: dict
 
 
 def test_text_json_and_exit_codes(databases: Databases, capsys: pytest.CaptureFixture[str]) -> None:
-    """Text and JSON name the same; exit 3 where anything is missing or different, 0 with extras alone."""
+    """Text and JSON name the same; exit 23 where anything is missing or different, 0 with extras alone."""
     store = site(databases, "visibility").install()
     env = databases.env() | dict(store.variables)
     store.run(f"CREATE INDEX mine ON {TABLE} (run_id)", "DELETE FROM schema_update_history WHERE new_version = '1.9'")
