@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _BY_RELEASE = frozenset({"migrate", "plan", "status", "verify"})
 """Commands that read a release's files."""
+_NO_STORES = frozenset({"releases", "namespaces"})
 
 
 def announce(settings: Settings, command: str) -> None:
@@ -24,7 +25,7 @@ def announce(settings: Settings, command: str) -> None:
         command=command,
         release=release.version if release else run.temporal_version,
         files=str(run.sources.absolute()),
-        stores=[] if command == "releases" else [_store(one, release) for one in settings.stores],
+        stores=[] if command in _NO_STORES else [_store(one, release) for one in settings.stores],
     )
 
 

@@ -19,7 +19,7 @@ import trustme
 
 from frontends import NOT_SERVING, environment, free_port, refusing
 from refusing import Clock, errors
-from running import COMMAND, Completed, finish, run_cli, start_cli
+from running import COMMAND, Completed, await_event, finish, run_cli, start_cli
 from tls import BareTlsFront
 
 THERE = "is it running, and is the address right?"
@@ -76,7 +76,8 @@ def test_refused(command: list[str]) -> None:
     assert done.code == 1
     assert errors(done) == [f"error: the frontend at {address} was not ready after 2 s: connection refused; {THERE}"]
     said = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert [(one["event"], one["reason"]) for one in said] == [("frontend.waiting", "connection refused")]
+    assert [one["event"] for one in said] == ["run.started", "frontend.waiting", "run.ended"]
+    assert said[1]["reason"] == "connection refused"
     assert 2 <= clock.seconds < 30
 
 
@@ -106,8 +107,7 @@ def test_comes_late(frontend: str) -> None:
     port = free_port()
     env = environment(TEMPORAL_ADDRESS=f"127.0.0.1:{port}")
     process = start_cli(env, "wait", "--for", "frontend")
-    assert process.stderr is not None
-    assert json.loads(process.stderr.readline())["event"] == "frontend.waiting"
+    await_event(process, "frontend.waiting")
     with relay(port, frontend):
         done = finish(process)
     assert (done.code, done.stdout) == (0, f"frontend: 127.0.0.1:{port} is ready\n")
@@ -331,8 +331,7 @@ def test_stops_while_waiting() -> None:
     """SIGTERM ends the wait at once, with its own exit code."""
     env = environment(TEMPORAL_ADDRESS=f"127.0.0.1:{free_port()}")
     process = start_cli(env, "namespaces", "--namespaces", "ameide")
-    assert process.stderr is not None
-    process.stderr.readline()
+    await_event(process, "frontend.waiting")
     process.terminate()
     done = finish(process, timeout=30)
     assert done.code == 143

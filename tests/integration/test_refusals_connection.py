@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from refusing import STORES, Clock, Refusals, errors
-from running import Completed, finish, run_cli, start_cli
+from running import Completed, await_event, finish, run_cli, start_cli
 from stores import Databases, create_database, unique
 
 THERE = "is it running, and is the address right?"
@@ -72,9 +72,8 @@ def test_database_that_comes_late(databases: Databases) -> None:
     """A database that is created within the deadline is served, and what was waited for is logged."""
     name = unique("temporal_late")
     waiting = start_cli(databases.env() | {"DEFAULT_SQL_DATABASE": name}, "status", "--store", "default")
-    assert waiting.stderr is not None
-    event = json.loads(waiting.stderr.readline())
-    assert (event["event"], event["level"]) == ("database.waiting", "warning")
+    event = await_event(waiting, "database.waiting")
+    assert event["level"] == "warning"
     assert event["reason"] == f'database "{name}" does not exist'
     create_database(databases.engine, name, databases.user)
     assert finish(waiting).code == 0
@@ -182,8 +181,7 @@ def test_every_command_waits_and_refuses(refusals: Refusals, command: str) -> No
 def test_stops_while_waiting(databases: Databases) -> None:
     """SIGTERM ends the wait at once, with its own exit code."""
     waiting = start_cli(databases.env() | {"SQL_PORT": "1"}, "status")
-    assert waiting.stderr is not None
-    waiting.stderr.readline()
+    await_event(waiting, "database.waiting")
     clock = Clock()
     waiting.terminate()
     done = finish(waiting)
