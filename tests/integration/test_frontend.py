@@ -245,7 +245,7 @@ def secure(frontend: str, tmp_path: Path) -> Secure:
 def tls_sentence(front: BareTlsFront, **changes: str) -> str:
     """Return the one refusal, without the address."""
     address = f"127.0.0.1:{front.port}"
-    (found,) = sentences(address, 40, **changes)
+    (found,) = sentences(address, 11, **changes)
     begin = f"error: no TLS connection to the frontend at {address}: "
     assert found.startswith(begin)
     return found.removeprefix(begin)
@@ -274,7 +274,7 @@ def test_tls_that_we_leave_out(secure: Secure) -> None:
 
 def test_tls_that_it_leaves_out(frontend: str) -> None:
     """A frontend without TLS and a client with it are told at once."""
-    assert sentences(frontend, 40, TEMPORAL_TLS="true") == [
+    assert sentences(frontend, 11, TEMPORAL_TLS="true") == [
         (
             f"error: no TLS connection to the frontend at {frontend}: it does without TLS; "
             "unset TEMPORAL_TLS, or let it speak TLS"
