@@ -115,9 +115,10 @@ class Application:
 
 
 def hooks(operation: Manifest) -> dict[str, str]:
-    """Return the hook Jobs of an operation, each with how it ended."""
+    """Return the hook Jobs of an operation, each with how it ended; a preflight that succeeded is left out."""
     found = (operation.get("syncResult") or {}).get("resources") or []
-    return {one["name"]: one["hookPhase"] for one in found if one.get("hookType") and one["kind"] == "Job"}
+    ends = {one["name"]: one["hookPhase"] for one in found if one.get("hookType") and one["kind"] == "Job"}
+    return {name: end for name, end in ends.items() if not (name.endswith("-preflight") and end == "Succeeded")}
 
 
 def messages(operation: Manifest) -> str:

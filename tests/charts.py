@@ -1,6 +1,7 @@
 """Our chart with one of the values files in ci/: what helm makes of it, and what it refuses."""
 
 import json
+from typing import Any
 
 from helm import CHART, Manifest, rendered, template
 
@@ -32,7 +33,7 @@ def set_json(**values: object) -> tuple[str, ...]:
 def one(manifests: list[Manifest], kind: str, suffix: str = "") -> Manifest:
     """Return the only manifest of a kind whose name holds that, the migration's own if nothing is said."""
     names = {item["metadata"]["name"]: item for item in manifests if item["kind"] == kind}
-    others = tuple(other for other in ("-verify", "-namespaces", "-ns-") if other != suffix)
+    others = tuple(other for other in ("-preflight", "-verify", "-namespaces", "-ns-") if other != suffix)
     (found,) = [name for name in names if suffix in name and not any(other in name for other in others)]
     return names[found]
 
@@ -42,6 +43,11 @@ def trigger(manifests: list[Manifest]) -> str:
     return str(one(manifests, "ConfigMap")["data"]["hash"])
 
 
-def pod(manifests: list[Manifest]) -> Manifest:
-    """Return the spec of the migration's pod."""
-    return dict(one(manifests, "Job")["spec"]["template"]["spec"])
+def pod(manifests: list[Manifest], suffix: str = "") -> Manifest:
+    """Return the spec of a Job's pod, of the migration's if nothing is said."""
+    return dict(one(manifests, "Job", suffix)["spec"]["template"]["spec"])
+
+
+def variables(container: Manifest) -> dict[str, Any]:
+    """Return a container's variables: their values, or where they come from."""
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container["env"]}

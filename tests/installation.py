@@ -22,6 +22,7 @@ from stores import Databases, unique
 OTHER_IMAGE = os.environ.get("SCHEMA_MIGRATOR_TEST_OURS_AGAIN") or f"{IMAGE}-again"
 RELEASE = "temporal"
 JOB = "temporal-temporal-migrations"
+PREFLIGHT = f"{JOB}-preflight"
 TRIGGER = f"{JOB}-trigger"
 SECRET = "temporal-db"
 OLDER, NEWER = "1.29.1", "1.32.2"
@@ -121,7 +122,7 @@ class Installation:
 
     def run(self, *args: str, name: str = "by-hand", more: Mapping[str, Any] | None = None) -> Completed:
         """Run our program in a pod with the migration's variables, as somebody does who wants to know."""
-        with values_file(self.values(more)) as path:
+        with values_file(merged(self.values(more), {"preflight": {"enabled": False}})) as path:
             manifests = rendered("--values", str(path), "--namespace", self.namespace, release=RELEASE)
         job = next(item for item in manifests if item["kind"] == "Job")
         spec = job["spec"]["template"]["spec"]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-COMMAND = (sys.executable, "-m", "schema_migrator.cli")
+COMMAND = (sys.executable, "-m", "schema_migrator.start")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

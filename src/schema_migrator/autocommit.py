@@ -111,7 +111,6 @@ def _session(work: Work) -> Iterator[Connection]:
     try:
         with (
             database.translated(work.store, work.interrupt),
-            work.interrupt.cancelling(conn.cancel_safe),
             database.session(conn, _NO_LIMITS, name=work.lock.worker),
         ):
             yield conn

@@ -21,7 +21,7 @@ examples:
   schema-migrator releases
   schema-migrator migrate --temporal-version 1.32.2 --sql-host db --sql-user temporal --sql-password-file pw
   schema-migrator status --output json
-  schema-migrator plan --store visibility --visibility-target-version 1.9
+  schema-migrator plan --store visibility --temporal-version 1.29.1
   schema-migrator demo
 
 Every option is a variable too: --lock-timeout is SCHEMA_MIGRATOR_LOCK_TIMEOUT, --sql-host is SQL_HOST,
@@ -91,10 +91,19 @@ def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
 
 def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
     from schema_migrator import commands, report, status_report  # noqa: PLC0415
+    from schema_migrator.state import At  # noqa: PLC0415
 
     found = commands.status(settings, interrupt)
     as_json = settings.run.output == "json"
     text = report.to_json(map(status_report.status_json, found)) if as_json else status_report.status_text(found)
+    short = [one for one in found if isinstance(one.state, At) and one.target <= one.state.version < one.needed]
+    if short and arguments["check"]:
+        say(text)
+        lacking = " and ".join(f"the {one.store} store needs {one.needed}" for one in short)
+        raise NotAtTarget(
+            f"{lacking} for servers of release {short[0].release}, which do not start on the target that is set",
+            hint="unset the target version, or raise it, and run schema-migrator migrate",
+        )
     return _checked(text, [one.store for one in found if not one.up_to_date], arguments)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from schema_migrator import (
     logs,
     notices,
     online,
+    readback,
     sqltool,
     store_status,
 )
@@ -36,7 +36,7 @@ from schema_migrator.foresight import (
 from schema_migrator.owners import UNSEEN
 from schema_migrator.source import UNVERSIONED, Release, Store, carried, load_release, release_with
 from schema_migrator.state import Absent, At
-from schema_migrator.tasks import Task, each, looks, tasks
+from schema_migrator.tasks import Task, each, looks, patiently, tasks
 from schema_migrator.verify import compared, judge
 from schema_migrator.work import Work
 
@@ -79,7 +79,7 @@ class Removal:
 def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
     """Bring every store to its target; all are looked at before the first is touched."""
     sqltool.check(settings.run)
-    with tasks(settings, interrupt) as those:
+    with tasks(settings, interrupt, changing=True) as those:
         sights = looks(those)
         checked = each(those, lambda task: _steadily_planned(task, sights[task.store.store]))
         if settings.run.on_drift == "fail":
@@ -98,7 +98,7 @@ def abandon(settings: Settings, interrupt: Interrupt) -> tuple[Removal, ...]:
 
 def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[Foresight, ...]:
     """Return what `migrate` would do, and what that takes; nothing is changed."""
-    with tasks(settings, interrupt) as those:
+    with tasks(settings, interrupt, changing=True) as those:
         sights = looks(those)
         return tuple(each(those, lambda task: _foresee(task, sights[task.store.store])).values())
 
@@ -148,13 +148,21 @@ def _abandon(task: Task, sight: Sight) -> Removal:
 
 def _steadily_planned(task: Task, sight: Sight) -> tuple[Examination, Plan]:
     plan = partial(checked_plan, task)
-    return examine.steadily(task.place, sight, plan, doubted=lambda made: not examine.at_rest(made[0].state))
+
+    def look() -> tuple[Examination, Plan]:
+        return examine.steadily(task.place, sight, plan, doubted=lambda made: not examine.at_rest(made[0].state))
+
+    return patiently(task, look)
 
 
 def _status(task: Task, sight: Sight) -> StoreStatus:
     """Look closer; what seems half done may only be on its way from one version to another."""
-    look = partial(store_status.look, task)
-    return examine.steadily(task.place, sight, look, doubted=lambda found: not examine.at_rest(found.state))
+    closer = partial(store_status.look, task)
+
+    def look() -> StoreStatus:
+        return examine.steadily(task.place, sight, closer, doubted=lambda found: not examine.at_rest(found.state))
+
+    return patiently(task, look)
 
 
 def _foresee(task: Task, sight: Sight) -> Foresight:
@@ -164,7 +172,12 @@ def _foresee(task: Task, sight: Sight) -> Foresight:
 
 
 def _verify(task: Task, sight: Sight) -> Verdict:
-    return examine.steadily(task.place, sight, partial(_compared, task), doubted=lambda verdict: not verdict.equal)
+    compare = partial(_compared, task)
+
+    def look() -> Verdict:
+        return examine.steadily(task.place, sight, compare, doubted=lambda verdict: not verdict.equal)
+
+    return patiently(task, look)
 
 
 def _compared(task: Task, sight: Sight) -> Verdict:
@@ -219,21 +232,21 @@ def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
         return Migration(plan=first, whose=seen.sight.whose)
     run = task.settings.run
     with _working(task) as work:
-        found, made = checked_plan(task, examine.look(task.place), first)
+        found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.weigh(task, found)
         online.clear(work, made)
-        rebuilt = _rebuild_invalid(work, found, made)
+        rebuilt = _rebuild_invalid(work, made)
         if rebuilt:
-            found, made = checked_plan(task, examine.look(task.place))
+            found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place)))
         weigh_locks(task, found, made, first)
         made = with_forecast(task, found, made)
         outcomes = (sqltool if made.by_tool else execute).run(work, made)
         proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
-        verdict = _prove(task, found, made) if proven else None
+        verdict = patiently(task, partial(_prove, task, found, made)) if proven else None
     if verdict is not None:
         drift.report(task, verdict, named)
     seconds = time.monotonic() - started
-    whose = found.sight.whose if made.together else examine.look(task.place).whose
+    whose = found.sight.whose if made.together else patiently(task, lambda: examine.look(task.place)).whose
     _tell(whose)
     return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose)
 
@@ -253,18 +266,19 @@ def _working(task: Task) -> Iterator[Work]:
         yield _work(task, mine)
 
 
-def _rebuild_invalid(work: Work, found: Examination, made: Plan) -> tuple[str, ...]:
+def _rebuild_invalid(work: Work, made: Plan) -> tuple[str, ...]:
     """Rebuild the vendor's indexes that are invalid, and drop what interrupted rebuilds left; return their names."""
-    broken = sorted(key.name for key in found.live.snapshot.invalid) if found.live else []
-    known = work.release.source(made.store).indexes
-    leftovers = [name for name in broken if re.sub(r"_cc(new|old)\d*$", "", name) in known - {name}]
-    if made.rebuild or leftovers:
-        autocommit.rebuild_indexes(work, made.schema, made.rebuild, leftovers)
-    return (*leftovers, *made.rebuild)
+    if made.rebuild:
+        again = [name for name in made.rebuild if name not in made.dropped]
+        autocommit.rebuild_indexes(work, made.schema, again, made.dropped)
+    return made.rebuild
 
 
-def _prove(task: Task, found: Examination, made: Plan) -> Verdict:
-    """Compare what is there now with the rehearsal of the target."""
+def _prove(task: Task, found: Examination, made: Plan) -> Verdict | None:
+    """Compare what is there now with the rehearsal of the target, or read an installation back; None: no comparison."""
+    if made.together and not found.facts.may_rehearse:
+        readback.assert_installed(task.place, made)
+        return None
     version = made.version if made.ahead and made.version else made.target
     return _judge(task, examine.again(task.place, found, version), version)
 

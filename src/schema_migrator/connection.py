@@ -95,7 +95,7 @@ def connect(
         reraise=True,
     )
     try:
-        return retrying(lambda: _connect_once(settings, limit, direct=direct))
+        conn = retrying(lambda: _connect_once(settings, limit, direct=direct))
     except psycopg.OperationalError as error:
         interrupt.check()
         raise _explain(error, settings, patience) from error
@@ -105,6 +105,8 @@ def connect(
         raise SettingsError(
             f"the host in {settings.address} is no host's name", hint="correct SQL_HOST", store=settings.store
         ) from error
+    interrupt.watch(conn)
+    return conn
 
 
 def refusal(error: BaseException | None) -> tuple[Refusal, str]:
@@ -213,7 +215,7 @@ def _explain(error: psycopg.OperationalError, settings: StoreSettings, patience:
         case Refusal.REJECTED:
             return PasswordRejected(
                 f"the server rejected the password for {settings.address}",
-                hint="the Secret and the role's password differ: make them the same",
+                hint=_password_hint(settings),
                 store=settings.store,
             )
         case Refusal.NO_PASSWORD:
@@ -229,6 +231,19 @@ def _explain(error: psycopg.OperationalError, settings: StoreSettings, patience:
             return TlsRejected(f"no TLS connection to {settings.address}: {text}", hint=hint, store=settings.store)
         case Refusal.MISTAKEN:
             return _mistaken(text, settings)
+
+
+def _password_hint(settings: StoreSettings) -> str:
+    """Return what is wrong with the password, as far as its form shows it; nothing of the password itself."""
+    given = settings.sql.password.get_secret_value() if settings.sql.password else ""
+    if given.endswith(("\n", "\r")):
+        return (
+            "SQL_PASSWORD ends with a line break, which counts as part of it (`echo password | base64` makes one):"
+            " write the Secret again with `echo -n`, or with `kubectl create secret generic --from-literal`"
+        )
+    if given != given.strip():
+        return "SQL_PASSWORD begins or ends with a blank: is that part of the password?"
+    return "the Secret and the role's password differ: make them the same"
 
 
 def _absent(text: str, settings: StoreSettings, patience: float) -> DatabaseUnavailable:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator import database, logs
@@ -71,9 +70,8 @@ class Crew:
         self.each(work)
 
     def _guarded(self, conn: Connection, job: Callable[[Connection], None]) -> None:
-        cancel = partial(conn.cancel_safe, timeout=3)
         try:
-            with self.work.interrupt.cancelling(cancel), database.translated(self.work.store, self.work.interrupt):
+            with database.translated(self.work.store, self.work.interrupt):
                 job(conn)
         except BaseException:
             self.failed.set()
@@ -82,7 +80,8 @@ class Crew:
     @contextmanager
     def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:
         """Open a member's transaction, which commits only while the advisory lock is held."""
-        limits = database.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
+        patience = self.work.settings.run.wait_timeout
+        limits = database.Limits(table_lock=patience, statement=0, commit=patience)
         with database.transaction(conn, schema, limits, name=self.work.lock.worker) as sent:
             yield sent
             self.work.lock.assert_held(self.work.lock.ask(conn))

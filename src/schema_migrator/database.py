@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -11,8 +12,10 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import RowFactory, tuple_row
 
+from schema_migrator import logs
 from schema_migrator.connection import Connection, connect, refusal
 from schema_migrator.errors import (
+    CommitUnconfirmed,
     ConnectionLost,
     MigratorError,
     NoSpace,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "APPLICATION",
     "LOOK",
+    "OWN_LIMIT",
     "PROGRAM",
     "Batch",
     "Connection",
@@ -53,8 +57,14 @@ __all__ = [
 ]
 
 _LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
+_CANCELLED_WAIT = "01000"
+_CANCEL_SECONDS = 5.0
 _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
+OWN_LIMIT = (
+    f"a look has a limit of its own, {LOOK.statement:g} s a statement: run this again when the server has less to do"
+)
+"""The note on an error of a look or a rehearsal, to which SCHEMA_MIGRATOR_STATEMENT_TIMEOUT does not apply."""
 _SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
 _LOCKED = (TableLockTimeout, "other sessions kept a table locked: {text}", "run it again")
 _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
@@ -127,15 +137,53 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
     What is set lasts as long as the transaction, so that a pooler's next client sees nothing of it.
     """
     try:
-        with batch(conn, schema or "") as sent:
+        with _confirmed(conn, limits) as bound, batch(conn, schema or "") as sent:
             conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             configure(conn, limits, name)
             yield sent
+            if limits.commit:
+                bound.start()
             conn.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
+        if limits is LOOK:
+            error.add_note(OWN_LIMIT)
         with suppress(psycopg.Error):  # a lost connection is rolled back by the server
             conn.rollback()
         raise
+
+
+@contextmanager
+def _confirmed(conn: Connection, limits: Limits) -> Iterator[threading.Timer]:
+    """Raise CommitUnconfirmed where the block's commit gave up waiting for a synchronous standby.
+
+    It is done on this server then, which PostgreSQL says in a warning alone (source: syncrep.c). No timeout of the
+    server's ends that wait; what the block is given, and starts, does.
+    """
+    bound = threading.Timer(limits.commit, _give_up, [conn])
+    bound.daemon = True
+    warnings: list[str] = []
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING" and notice.sqlstate == _CANCELLED_WAIT and not notice.context:
+            warnings.append(notice.message_primary or "")
+
+    conn.add_notice_handler(note)
+    try:
+        yield bound
+    finally:
+        bound.cancel()
+        conn.remove_notice_handler(note)
+    if warnings and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+        logs.logger().warning("commit.unconfirmed", reason=warnings[-1], limit=limits.commit)
+        raise CommitUnconfirmed(
+            "the server has committed, but no synchronous standby has confirmed that: it may be lost if this server is",
+            hint="see pg_stat_replication and synchronous_standby_names; then run it again: it carries on from there",
+        )
+
+
+def _give_up(conn: Connection) -> None:
+    with suppress(psycopg.Error):
+        conn.cancel_safe(timeout=_CANCEL_SECONDS)
 
 
 def path_of(conn: Connection, schema: str) -> str:
@@ -174,7 +222,7 @@ def store_path(conn: Connection, path: str, *, local: bool = True) -> Iterator[N
 
 def blame(statement: Statement, error: psycopg.Error) -> Exception:
     """Return StatementFailed that shows the statement, or the error itself if no statement is to blame."""
-    if not error.sqlstate or error.sqlstate.startswith((*_LOST, *_MEANINGS)):
+    if not error.sqlstate or error.sqlstate.startswith((*_LOST, *_MEANINGS)) or _raced(error):
         return error
     position = error.diag.statement_position
     where = (
@@ -232,6 +280,12 @@ def translated(settings: StoreSettings, interrupt: Interrupt) -> Iterator[None]:
         raise found from error
 
 
+def _raced(error: psycopg.Error) -> bool:
+    """Whether another session has made or changed the same object at the same moment: the next try will see it."""
+    of_catalog = error.sqlstate == "23505" and error.diag.schema_name == "pg_catalog"
+    return of_catalog or (error.diag.message_primary or "").startswith("tuple concurrently ")
+
+
 def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
     """Return our error for one of psycopg's."""
     state, text = error.sqlstate or "", error.diag.message_primary or refusal(error)[1]
@@ -240,8 +294,11 @@ def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
         text += f" (in {running[1]})"
     if (not state and isinstance(error, psycopg.OperationalError)) or state.startswith(_LOST):
         return ConnectionLost(f"the connection to {settings.address} broke: {text}", hint="run it again")
+    if _raced(error):
+        return TableLockTimeout(f"another session made the same object at the same moment: {text}", hint="run it again")
     if state in _MEANINGS:
         kind, message, hint = _MEANINGS[state]
+        hint = OWN_LIMIT if hint == _SLOW and OWN_LIMIT in getattr(error, "__notes__", ()) else hint
         return kind(message.format(address=settings.address, text=text), hint=_CORRECT if running else hint)
     hint = _CORRECT if running else _HINTS.get(state, "").format(role=settings.user)
     return StatementFailed(f"PostgreSQL refused a statement at {settings.address} ({state}): {text}", hint=hint)

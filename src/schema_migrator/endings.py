@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from schema_migrator import errors, exit_codes, logs
+from schema_migrator import chart, errors, exit_codes, logs
 from schema_migrator.errors import MigratorError, SeveralErrors
 
 _OUTPUT, _LEVEL, _LOG = (f"SCHEMA_MIGRATOR_{name}" for name in ("OUTPUT", "LOG_LEVEL", "TERMINATION_LOG"))
@@ -98,7 +98,7 @@ def _masked(text: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _line(text: str) -> None:
-    print(printable(text), file=logs.Listener(), flush=True)
+    print(printable(chart.named(text)), file=logs.Listener(), flush=True)
 
 
 def _last_words(text: str, arguments: Mapping[str, Any]) -> None:
@@ -106,4 +106,4 @@ def _last_words(text: str, arguments: Mapping[str, Any]) -> None:
     path = Path(arguments.get(_LOG) or os.environ.get(_LOG) or "/dev/termination-log")
     with suppress(OSError, ValueError):  # the same words have gone to standard error
         if path.is_file() or path.is_char_device():
-            path.write_text(text, encoding="utf-8", errors="backslashreplace")
+            path.write_text(chart.named(text), encoding="utf-8", errors="backslashreplace")

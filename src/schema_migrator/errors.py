@@ -115,6 +115,10 @@ class FrontendUnavailable(RetryableError):
     """Temporal's frontend did not answer, or was not ready, until the deadline."""
 
 
+class CommitUnconfirmed(RetryableError):
+    """A commit is done, and no synchronous standby has confirmed it until the deadline."""
+
+
 class TableLockTimeout(RetryableError):
     """Other sessions kept a table locked until the deadline."""
 

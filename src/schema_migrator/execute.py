@@ -45,7 +45,7 @@ def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
     committed before stays.
     """
     if plan.together:
-        return _run_together(work, plan)
+        return _install(work, plan)
     if plan.adopt is not None:
         adopt(work, plan, plan.adopt)
     outcomes: list[Outcome] = []
@@ -68,9 +68,17 @@ def _run_online(work: Work, plan: Plan, rewrite: Online, steps: tuple[PlannedSte
     return [Outcome(version=step.step.version, seconds=seconds / len(steps)) for step in steps]
 
 
-def _run_together(work: Work, plan: Plan) -> tuple[Outcome, ...]:
+def _install(work: Work, plan: Plan) -> tuple[Outcome, ...]:
     """Install a store whole or not at all."""
     started = time.monotonic()
+    tables = sorted(work.release.source(plan.store).tables)
+    retried(work, str(plan.target), tables, partial(_run_together, plan=plan))
+    seconds = time.monotonic() - started
+    logs.logger().info("schema.installed", version=str(plan.target), steps=len(plan.steps), seconds=round(seconds, 2))
+    return tuple(Outcome(version=step.step.version, seconds=seconds / len(plan.steps)) for step in plan.steps)
+
+
+def _run_together(work: Work, plan: Plan) -> None:
     with (
         database.translated(work.store, work.interrupt),
         transaction(work, plan, plan.target) as sent,
@@ -82,9 +90,6 @@ def _run_together(work: Work, plan: Plan) -> tuple[Outcome, ...]:
             for step in plan.steps:
                 sent.run(step.statements)
                 records.move(sent, plan.database, step.step, step.previous)
-    seconds = time.monotonic() - started
-    logs.logger().info("schema.installed", version=str(plan.target), steps=len(plan.steps), seconds=round(seconds, 2))
-    return tuple(Outcome(version=step.step.version, seconds=seconds / len(plan.steps)) for step in plan.steps)
 
 
 def adopt(work: Work, plan: Plan, step: Step) -> None:
@@ -117,7 +122,7 @@ def _run_patiently(
     work: Work, plan: Plan, step: PlannedStep, statements: tuple[Statement, ...], *, record: bool
 ) -> None:
     tables = [lock.table for lock in step.locks]
-    attempt = partial(_run_transaction, work, plan, step, statements, record=record)
+    attempt = partial(_run_transaction, plan=plan, step=step, statements=statements, record=record)
     retried(work, str(step.step.version), tables, attempt)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import tenacity
-
-from schema_migrator import database, logs, records, snapshot, state
-from schema_migrator.errors import TableLockTimeout, VersionMoved
+from schema_migrator import database, patience, records, snapshot, state
+from schema_migrator.errors import VersionMoved
 from schema_migrator.source import UNVERSIONED
 
 if TYPE_CHECKING:
@@ -21,48 +20,20 @@ if TYPE_CHECKING:
     from schema_migrator.state import Sight
     from schema_migrator.work import Work
 
-# Databases that are copies of one another have tables of the same oid.
-_HOLDERS = """
-SELECT DISTINCT CASE WHEN l.pid IS NULL THEN 'a prepared transaction' ELSE format('pid %%s (%%s%%s)', l.pid,
-    coalesce(nullif(a.application_name, ''), 'unnamed'),
-    ', open for ' || round(extract(epoch FROM clock_timestamp() - a.xact_start)) || ' s') END
-FROM pg_catalog.pg_locks l
-JOIN pg_catalog.pg_class c ON c.oid = l.relation LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-WHERE l.granted AND l.locktype = 'relation' AND c.relname = ANY (%s) AND l.pid IS DISTINCT FROM pg_backend_pid()
-  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-ORDER BY 1
-"""
 
-
-def retried(work: Work, what: str, tables: Sequence[str], attempt: Callable[[], None]) -> None:
+def retried(work: Work, what: str, tables: Sequence[str], attempt: Callable[[Work], None]) -> None:
     """Run a transaction, and again after a growing pause when it could not get its table locks.
 
-    Between tries everything is rolled back, so that no writer queues behind us in the meantime.
+    Between tries everything is rolled back, so that no writer queues behind us in the meantime. Raises TableLockTimeout
+    at the deadline, which names those who hold the locks.
     """
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(TableLockTimeout),
-        stop=tenacity.stop_after_delay(work.settings.run.wait_timeout)
-        | tenacity.stop_when_event_set(work.interrupt.event),
-        wait=tenacity.wait_exponential(multiplier=0.2, max=10) + tenacity.wait_random(0, 1),
-        sleep=tenacity.sleep_using_event(work.interrupt.event),
-        before_sleep=_log_busy(work, what, tables),
-        reraise=True,
-    )
-    retrying(attempt)
 
+    def run(seconds: float | None) -> None:
+        work.interrupt.check()
+        attempt(work if seconds is None else replace(work, queue_seconds=seconds))
 
-def _log_busy(work: Work, what: str, tables: Sequence[str]) -> Callable[[tenacity.RetryCallState], None]:
-    def log(retry: tenacity.RetryCallState) -> None:
-        holders = database.ask(work.conn, _HOLDERS, [list(tables)])
-        logs.logger().info(
-            "table.busy",
-            version=what,
-            tables=list(tables),
-            attempt=retry.attempt_number,
-            held_by=[holder for (holder,) in holders],
-        )
-
-    return log
+    limit = work.settings.run.wait_timeout
+    patience.retried(work.conn, work.interrupt, tables, run, seconds=limit, version=what)
 
 
 @contextmanager

@@ -120,6 +120,7 @@ def foresee(task: Task, found: Examination, made: Plan) -> Foresight:
     made = _forecast(made, outlook)
     begun = tuple(_begun(task, made, one) for one in made.leftovers if one.unfinished)
     seen, obstacle = _circumstances(task, made, continues=any(one.continues for one in begun))
+    task.interrupt.check()  # what a signal broke off may count as unknown until here
     return Foresight(
         plan=made,
         outlook=outlook,
@@ -169,7 +170,7 @@ def _forecast(made: Plan, outlook: Outlook) -> Plan:
 
 
 def _measured(task: Task, found: Examination, made: Plan) -> Outlook:
-    return measure.look_ahead(task.place.conn, task.place.source, made, _knowledge(task, found))
+    return measure.look_ahead(task.place.conn, task.place.source, made, _knowledge(task, found), task.interrupt)
 
 
 def _ways(made: Plan) -> list[object]:
@@ -192,6 +193,7 @@ def _circumstances(task: Task, made: Plan, *, continues: bool) -> tuple[tuple[Ru
     try:
         found = conditions.look(task.place.conn, run)
     except MigratorError as error:
+        task.interrupt.check()
         return None, str(error)
     try:
         if continues:
@@ -199,5 +201,6 @@ def _circumstances(task: Task, made: Plan, *, continues: bool) -> tuple[tuple[Ru
         else:
             conditions.judge(made.online, run, found)
     except MigratorError as error:
+        task.interrupt.check()
         return (run, found), str(error)
     return (run, found), ""

@@ -80,7 +80,7 @@ _TEXTS = (
     (Refusal.TLS, r"InvalidCertificate\(Expired", "its certificate has expired", "renew it, or set this clock"),
     (Refusal.TLS, r"InvalidCertificate\(NotValidYet", "its certificate is not valid yet", "is this clock right?"),
     (Refusal.TLS, r"InvalidCertificate\((\w+)", "its certificate is not accepted ({0})", "have it issued anew"),
-    (Refusal.TLS, r"InvalidContentType", "it does without TLS", "unset TEMPORAL_TLS, or let it speak TLS"),
+    (Refusal.TLS, r"InvalidContentType", "it does without TLS", "set TEMPORAL_TLS=false, or let it speak TLS"),
     (Refusal.TLS, r"alert: (CertificateRequired)", "it asks for a certificate of ours", _OUR_CERTIFICATE),
     (Refusal.TLS, r"alert: (\w+)", "it does not accept our side of TLS ({0})", _OUR_CERTIFICATE),
     (Refusal.TLS, r"H2NotNegotiated", "it speaks TLS, but not gRPC", "give the frontend's gRPC port"),

@@ -23,6 +23,7 @@ from psycopg.rows import dict_row
 from schema_migrator import database, logs
 from schema_migrator.database import PROGRAM
 from schema_migrator.errors import LockHeld, LockLost
+from schema_migrator.parameters import session_name
 
 if TYPE_CHECKING:
     from schema_migrator.database import Connection
@@ -35,7 +36,6 @@ KEY = 0x54656D706F72616C
 _SIGN_OF_LIFE_SECONDS = 10.0
 _HOLDER_TIMEOUT_SECONDS = 60  # a holder that shows no sign of life for so long loses the lock
 _ORPHAN_SECONDS = 15.0
-_WORKER = f"{database.APPLICATION} worker "
 
 _NO_LIMITS = database.Limits(table_lock=0, statement=0)
 _TRY = """
@@ -82,7 +82,8 @@ SELECT left(regexp_replace(a.query, '\\s+', ' ', 'g'), 80) AS statement,
       coalesce(nullif(s.application_name, ''), 'unnamed'),
       ', open for ' || round(extract(epoch FROM clock_timestamp() - s.xact_start)) || ' s') END
     FROM unnest(pg_blocking_pids(a.pid)) AS b(pid) LEFT JOIN pg_stat_activity s ON s.pid = b.pid) AS blocked_by,
-  p.phase,
+  p.phase, nullif(concat_ws(':', a.wait_event_type, a.wait_event), '') AS wait_event,
+  CASE a.wait_event WHEN 'SyncRep' THEN 'a synchronous standby, to confirm the commit' END AS waits_for,
   CASE WHEN p.tuples_total > 0 AND p.blocks_done >= p.blocks_total THEN 100 * p.tuples_done / p.tuples_total
     WHEN p.blocks_total > 0 THEN 100 * p.blocks_done / p.blocks_total END AS percent
 FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index p ON p.pid = a.pid
@@ -123,7 +124,7 @@ def hold(
     # With values bound by the server, a query's portal, and so its snapshot, stays until the next one:
     # a CREATE INDEX CONCURRENTLY of ours would wait for the holder for ever.
     conn.cursor_factory = psycopg.ClientCursor
-    worker = _WORKER + run
+    worker = session_name(f"worker {run}")
     try:
         pid = _acquire(conn, settings, interrupt, patience)
         _end_orphans(conn, settings, interrupt, worker, max(patience, 2 * _ORPHAN_SECONDS))
@@ -136,7 +137,7 @@ def hold(
 def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, patience: float) -> int:
     started, pause = time.monotonic(), 0.1
     attempt = sql.SQL(_TRY).format(
-        settings=database.settings(conn, _NO_LIMITS, f"{database.APPLICATION} lock"),
+        settings=database.settings(conn, _NO_LIMITS, session_name("lock")),
         timeout=sql.Literal(f"{_HOLDER_TIMEOUT_SECONDS}s"),
         key=sql.Literal(KEY),
     )
@@ -161,7 +162,7 @@ def _report_holder(conn: Connection, settings: StoreSettings, spent: float, pati
     if spent >= patience:
         raise LockHeld(
             f'another run holds the lock on database "{settings.database}" after {patience:g} s: {who}',
-            hint="wait for it, or end it if it is yours and hangs: SELECT pg_terminate_backend(pid)",
+            hint=f"wait for it, or end it if it is yours and hangs: {_ending(holder)}",
         )
     logs.logger().info("lock.waiting", database=settings.database, holder=who, seconds=round(spent), limit=patience)
 
@@ -170,7 +171,14 @@ def _describe(holder: dict[str, Any] | None) -> str:
     if holder is None:
         return "it has just let go"
     name = holder["application_name"] or "unnamed"
+    if holder["since"] is None:
+        return f"pid {holder['pid']} ({name}), of which our role may see no more"
     return f"pid {holder['pid']} ({name}) from {holder['client']} since {holder['since']}"
+
+
+def _ending(session: dict[str, Any] | None) -> str:
+    """Return what ends a session; without one, as of a holder that has just let go, nothing has to be ended."""
+    return f"SELECT pg_terminate_backend({session['pid']});" if session else "run this again"
 
 
 def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt, worker: str, patience: float) -> None:
@@ -189,7 +197,8 @@ def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt
             raise LockHeld(
                 f'sessions that an earlier run seems to have left in "{settings.database}" still work after'
                 f" {spent:.0f} s: {', '.join(map(_named, orphans))}",
-                hint="wait for their end, or end them as their role or a superuser: SELECT pg_terminate_backend(pid)",
+                hint="wait for their end, or end them as their role or a superuser: "
+                + " ".join(_ending(one) for one in orphans),
             )
         if spent > _ORPHAN_SECONDS:
             _end(conn, [one for one in orphans if one["kin"]], tell=due)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from schema_migrator import chart
+
 if TYPE_CHECKING:
     import structlog
 
@@ -62,6 +64,7 @@ def configure(level: str, *, terminal: bool) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            _as_in_the_chart,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
             _plain,
             renderer,
@@ -106,6 +109,10 @@ def _number(value: float | Decimal) -> int | float | None:
     if not math.isfinite(value):
         return None
     return int(value) if value == int(value) and isinstance(value, Decimal) else float(value)
+
+
+def _as_in_the_chart(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {name: chart.named(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:

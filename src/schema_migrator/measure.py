@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from schema_migrator.plan import Knowledge, Plan, PlannedStep
     from schema_migrator.snapshot import Snapshot
     from schema_migrator.source import Source
+    from schema_migrator.workers import Interrupt
 
 BOUND_SECONDS = 15.0
 """When a measuring that has not ended is given up."""
@@ -88,14 +89,17 @@ class _Bench:
     live: Snapshot
     rows: Mapping[str, int]
     most: Mapping[str, int]
+    interrupt: Interrupt
     deadline: float
     left_out: list[str] = field(default_factory=list)
 
 
-def look_ahead(conn: Connection, source: Source, plan: Plan, knowledge: Knowledge | None) -> Outlook:
+def look_ahead(
+    conn: Connection, source: Source, plan: Plan, knowledge: Knowledge | None, interrupt: Interrupt
+) -> Outlook:
     """Return what the plan's steps will meet and cost; some seconds, and only where a table's size makes it matter.
 
-    `conn` must be in autocommit. What stands in the way of measuring is said in the outlook, not raised.
+    `conn` must be in autocommit. What keeps it from measuring is said in the outlook, not raised. Raises Stopped.
     """
     if plan.together or not plan.steps:
         return Outlook()
@@ -118,8 +122,10 @@ def look_ahead(conn: Connection, source: Source, plan: Plan, knowledge: Knowledg
         return estimate.without_trials(plan, found, "")
     started = time.monotonic()
     try:
-        rows, trials, left_out = _measure(conn, source, plan, knowledge.live, [s for s in sizes if s.table in wanted])
+        those = [size for size in sizes if size.table in wanted]
+        rows, trials, left_out = _measure(conn, source, plan, knowledge.live, those, interrupt)
     except (psycopg.Error, MigratorError) as error:
+        interrupt.check()
         return estimate.without_trials(plan, found, _reason(error))
     spent = time.monotonic() - started
     return estimate.with_trials(plan, found, trials, rows, spent=spent, left_out=left_out)
@@ -134,7 +140,7 @@ def _reason(error: psycopg.Error | MigratorError) -> str:
 
 
 def _measure(
-    conn: Connection, source: Source, plan: Plan, live: Snapshot, sizes: list[TableSize]
+    conn: Connection, source: Source, plan: Plan, live: Snapshot, sizes: list[TableSize], interrupt: Interrupt
 ) -> tuple[dict[str, int], tuple[Trial, ...], tuple[str, ...]]:
     """Return the tables' rows, the trials, and the indexes that could not be built in them."""
     with scratch_schema(conn, piped=False) as sent:
@@ -149,6 +155,7 @@ def _measure(
             live=live,
             rows=rows,
             most=most,
+            interrupt=interrupt,
             deadline=time.monotonic() + BOUND_SECONDS,
         )
         _prepare(bench, source)
@@ -220,6 +227,7 @@ def _trials(bench: _Bench) -> Iterator[Trial]:
         try:
             trial = _try(bench, {table: min(most, count) for table, most in bench.most.items()})
         except psycopg.errors.QueryCanceled:  # it took longer than was to be expected: those before count
+            bench.interrupt.check()
             if len(taken) < _LEAST_TAKEN:
                 raise
             bench.sent.send("ROLLBACK TO SAVEPOINT trial")

@@ -71,6 +71,8 @@ def ensure(
     async def work() -> tuple[Outcome, ...]:
         there = await frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
         done, errors = await _each(there, those, update=update)
+        if settings.run.on_drift == "fail":
+            errors += [_differing(one) for one in done if one.differences and not one.updated]
         gone = any(isinstance(error, FrontendUnavailable) for error in errors)
         errors += await _missing(there, check) if check and not gone else []
         if errors:
@@ -78,6 +80,14 @@ def ensure(
         return done
 
     return frontend.run(work(), interrupt)
+
+
+def _differing(outcome: Outcome) -> NamespaceRefused:
+    listed = ", ".join(f'{one.field} is "{one.found}", expected "{one.wanted}"' for one in outcome.differences)
+    return NamespaceRefused(
+        f'namespace "{outcome.name}" differs from what is wanted: {listed}',
+        hint="correct what is wanted, or let it be changed: --update",
+    )
 
 
 async def _each(

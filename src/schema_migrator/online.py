@@ -143,7 +143,7 @@ def tidy(work: Work, schema: str) -> tuple[Leftover, ...]:
 
 def _remove(work: Work, those: Sequence[Leftover]) -> tuple[Leftover, ...]:
     for one in those:
-        fenced.retried(work, one.target, [one.table], partial(_remove_one, work, one))
+        fenced.retried(work, one.target, [one.table], partial(_remove_one, one=one))
         logs.logger().info("online.removed", schema=one.name, table=one.table)
     return tuple(those)
 
@@ -179,7 +179,7 @@ def _begin(work: Work, conns: tuple[Connection, ...], plan: Plan, online: Online
         functions.check(work, plan, online, live)
         fits.check(_crew(work, conns, online, live), live, online)
     begun: list[Live] = []
-    attempt = partial(_make, work, plan, online, steps, begun)
+    attempt = partial(_make, plan=plan, online=online, steps=steps, begun=begun)
     fenced.retried(work, str(online.versions[-1]), [online.table], attempt)
     logs.logger().info("online.begun", table=online.table, bytes=online.size, target=str(online.versions[-1]))
     return begun[-1]
@@ -278,10 +278,10 @@ def _swap(
 ) -> float:
     locked: list[float] = []
 
-    def attempt() -> None:
+    def attempt(work: Work) -> None:
         with database.translated(those.work.store, those.work.interrupt):
             _drain(those, live, online, columns)
-        locked.append(swap.swap(those.work, plan, online, steps, live, columns))
+        locked.append(swap.swap(work, plan, online, steps, live, columns))
 
     fenced.retried(those.work, str(online.versions[-1]), [online.table], attempt)
     logs.logger().info("online.swapped", table=online.table, locked_seconds=round(locked[-1], 3))

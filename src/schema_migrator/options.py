@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -48,7 +47,7 @@ def _limit(value: object) -> object:
 
 
 class _Given(BaseSettings):
-    """Settings made of what is given alone: `read_environment` and the flags are merged before."""
+    """Settings made of what is given alone: `flags.read_environment` and the flags are merged before."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -80,6 +79,12 @@ class RunSettings(_Given):
         None,
         validation_alias="VISIBILITY_TARGET_VERSION",
         description="schema version for the visibility store; unset: the release's own",
+    )
+    allow_older_targets: bool = Field(
+        default=False,
+        validation_alias=f"{PREFIX}ALLOW_OLDER_TARGETS",
+        description="take targets below what servers of TEMPORAL_VERSION need; else migrate refuses them, and wait"
+        " and status --check ask for what the servers need",
     )
     stores: Annotated[tuple[Store, ...], NoDecode, BeforeValidator(_split_names)] = Field(
         tuple(Store),
@@ -154,7 +159,8 @@ class RunSettings(_Given):
     on_drift: Literal["warn", "fail"] = Field(
         "warn",
         validation_alias=f"{PREFIX}ON_DRIFT",
-        description="what to do where the schema was changed by hand: warn, or fail before anything is touched",
+        description="what to do where the schema was changed by hand: warn, or fail before anything is touched;"
+        " for the command namespaces: where one differs and is not updated",
     )
     rewrite: Literal["online", "in-place"] | None = Field(
         None,
@@ -292,9 +298,3 @@ class ClientSettings(_Given):
     namespaces_file: Path | None = Field(
         None, validation_alias=f"{PREFIX}NAMESPACES_FILE", description="file that holds that JSON list"
     )
-
-
-def read_environment(kind: type[BaseSettings], environ: Mapping[str, str], prefix: str = "") -> dict[str, str]:
-    """Return what an environment sets, by the variables' names; empty means unset."""
-    names = [str(field.validation_alias or prefix + name.upper()) for name, field in kind.model_fields.items()]
-    return {name: environ[name] for name in names if environ.get(name)}

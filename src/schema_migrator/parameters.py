@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
-from schema_migrator import __version__
+from schema_migrator import __version__, chart
 from schema_migrator.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PROGRAM: LiteralString = "schema-migrator/"
 """What the application_name of every session of this program begins with, whatever its version."""
 APPLICATION = f"{PROGRAM}{__version__}"
+_LONGEST_NAME = 63  # bytes, NAMEDATALEN - 1
 # Attributes that the vendor's drivers (lib/pq, pgx) take and that mean nothing to libpq.
 _DRIVER_ONLY = frozenset({"binary_parameters", "default_query_exec_mode", "statement_cache_capacity"})
 # Where distributions keep the authorities that they trust; psycopg's own OpenSSL looks at none of these.
@@ -35,6 +36,17 @@ _AUTHORITIES = (
 ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 
 
+def session_name(part: str = "") -> str:
+    """Return the application_name of a session: the program, its part in a run and, in Kubernetes, the pod.
+
+    PostgreSQL cuts at 63 bytes; of a long pod's name the end tells most.
+    """
+    name = f"{APPLICATION} {part}".strip()
+    pod = chart.pod()
+    room = _LONGEST_NAME - len(f"{name} in ")
+    return f"{name} in {pod[-room:]}" if pod and room > 0 else name
+
+
 def parameters(settings: StoreSettings, *, direct: bool = False) -> dict[str, Any]:
     """Return libpq's parameters. Raises SettingsError, or OperationalError where a name leads nowhere."""
     given = settings.sql
@@ -46,7 +58,7 @@ def parameters(settings: StoreSettings, *, direct: bool = False) -> dict[str, An
         "user": given.user,
         "password": settings.password(),
         "dbname": settings.database,
-        "application_name": APPLICATION,
+        "application_name": session_name(),
         **ALIVE,
         **_tls(settings, host),
         **_attributes(settings),

@@ -11,6 +11,7 @@ from schema_migrator.errors import SettingsError
 COMMAND_SECONDS = 30
 """How long a command may take to print a password."""
 _MOST_BYTES = 65536  # a device or a log by mistake would fill the memory; a token has some thousands
+_RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 def from_file(path: Path, name: str, kind: str = "password") -> str:
@@ -39,16 +40,34 @@ def from_command(command: str, name: str) -> str:
 def _run(words: list[str], name: str) -> bytes:
     by_hand = "run it by hand and look at what it says"
     try:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=COMMAND_SECONDS
-        )
+        with subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            found = _printed(process)
     except OSError as error:
         raise SettingsError(f'{name} cannot run "{words[0]}" ({error.strerror})', hint=_fix(name)) from None
     except subprocess.TimeoutExpired:
         raise SettingsError(f'{name}: "{words[0]}" ran longer than {COMMAND_SECONDS} s', hint=by_hand) from None
-    if done.returncode != 0:
-        raise SettingsError(f'{name}: "{words[0]}" failed with exit code {done.returncode}', hint=by_hand)
-    return done.stdout
+    if process.returncode != 0:
+        raise SettingsError(f'{name}: "{words[0]}" failed with exit code {process.returncode}', hint=by_hand)
+    return found
+
+
+def _printed(process: subprocess.Popen[bytes]) -> bytes:
+    _RUNNING.add(process)
+    try:
+        return process.communicate(timeout=COMMAND_SECONDS)[0]
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        _RUNNING.discard(process)
+
+
+def end_commands() -> None:
+    """End the commands that have not printed a password yet; whoever waits for one is told that it failed."""
+    for process in tuple(_RUNNING):
+        process.kill()
 
 
 def _decoded(found: bytes, what: str, name: str, kind: str = "password") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from schema_migrator.tables import Table
     from schema_migrator.traces import Leftover
 
+_BESIDE = re.compile(r"_cc(new|old)\d*$")  # PostgreSQL's names, see REINDEX
 SMALL_TABLE_BYTES = 16 * 1024 * 1024
 """Up to this size a table's indexes are built in the step's transaction, in well under a second."""
 
@@ -84,7 +86,8 @@ class Plan:
     """The steps from a state to a target; none when there is nothing to do.
 
     `setup`: the version tables and the first version row are written before. `adopt`: the version that is recorded
-    first, because the tables are of it. `rebuild`: invalid indexes that are built again first. `together`: all in one
+    first, because the tables are of it. `rebuild`: invalid indexes that are built again, or dropped,
+    first. `together`: all in one
     transaction, since nobody uses the store yet. `by_tool`: the vendor's binary runs the steps that nobody began
     before. `online`: the rewrite of a large table, or why it is not done online; `leftovers`: what earlier ones left.
     `problems`: changes made by hand that would make a step fail half way, or leave Temporal without what it needs.
@@ -111,6 +114,11 @@ class Plan:
     def empty(self) -> bool:
         """Whether there is nothing to do."""
         return not self.steps and not self.setup and not self.rebuild and self.adopt is None
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Those of the invalid indexes that an interrupted rebuild left beside the one that it was to replace."""
+        return tuple(name for name in self.rebuild if _BESIDE.search(name))
 
     @property
     def version(self) -> Version | None:

@@ -138,6 +138,12 @@ def _holder_json(one: Holder) -> dict[str, Any]:
     }
 
 
+def _rebuilding(found: Plan) -> str:
+    again = [name for name in found.rebuild if name not in found.dropped]
+    parts = [f"builds {', '.join(again)} again"] if again else []
+    return " and ".join([*parts, *([f"drops {', '.join(found.dropped)}"] if found.dropped else [])])
+
+
 def plan_text(seen: Foresight) -> str:
     """Return a plan as a heading, a table of its steps, and what there is to know about them."""
     found, outlook = seen.plan, seen.outlook
@@ -147,7 +153,7 @@ def plan_text(seen: Foresight) -> str:
     if found.empty:
         return "\n".join([heading + f"at {found.version}, nothing to do", *told])
     if found.rebuild:
-        heading += f"builds {', '.join(found.rebuild)} again" + (", then " if found.adopt or found.steps else "")
+        heading += _rebuilding(found) + (", then " if found.adopt or found.steps else "")
     if found.adopt:
         heading += f"records {found.adopt.version}" + (", then " if found.steps else "")
     if not found.steps:

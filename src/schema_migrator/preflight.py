@@ -71,7 +71,8 @@ def check(
     rights = _extension_rights(conn) if _needs_btree_gin(plan) and not facts.btree_gin else None
     pooled = conn.info.backend_pid != facts.pid and settings.sql.direct_host is None
     found = [*problems(plan, facts, rights, pooled=pooled, whose=sight.whose), *dependents.find(conn, plan), *also]
-    if verify and (plan.steps or plan.setup or plan.adopt) and not facts.may_create_schema:
+    rehearsed = verify and not plan.together  # an installation is read back instead
+    if rehearsed and (plan.steps or plan.setup or plan.adopt) and not facts.may_create_schema:
         problem = _no_scratch_schema(facts, plan.database)
         remedy = f"{problem.remedy} or go without proof and without online rewrites: --no-verify"
         found.append(replace(problem, remedy=remedy))

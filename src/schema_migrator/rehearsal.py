@@ -195,6 +195,9 @@ def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
             yield sent
     except psycopg.errors.InsufficientPrivilege as error:
         raise _taken_away(error) or error from error
+    except psycopg.errors.QueryCanceled as error:
+        error.add_note(database.OWN_LIMIT)
+        raise
     finally:
         with suppress(psycopg.Error):  # a lost connection is rolled back by the server
             conn.rollback()

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 LITTLE = 100
 """Keys that may be left for the swap: some tens of milliseconds."""
-_MANY = 2000
+_MANY, _MOST = 2000, 20_000
+_ROUNDS = 50
 # A row is looked up once, by its key and in the table, never in the index alone, and its key is compared again: an
 # entry may lead to another row. The last entry of a key says whether its row stays; where a later one was not taken,
 # that one will tell.
@@ -99,16 +100,21 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
     """
     conn, query = crew.conns[0], statement(live, columns)
     patience = crew.work.settings.run.wait_timeout
+    round_, rounds = _MANY, 0
     fewest, since, beat = None, time.monotonic(), crew.beat()
     while True:
         crew.work.interrupt.check()
         crew.pace.keep(conn)
         with crew.transaction(conn, live.schema):
             conn.execute("SET LOCAL synchronous_commit = off")
-            _replay(conn, live, query, _MANY)
-            left = waiting(conn, live)
-        if left <= LITTLE:
+            _replay(conn, live, query, round_)
+            few, left = _few(conn, live, LITTLE), backlog(conn, live)
+        if few:
             return
+        rounds += 1
+        if rounds % _ROUNDS == 0:
+            _vacuum(crew, conn, live)
+        round_ = min(_MOST, max(_MANY, left // 10))
         if fewest is None or left < fewest:
             fewest, since = left, time.monotonic()
         if beat.due():
@@ -127,16 +133,33 @@ def finish(conn: Connection, live: Live, columns: Sequence[str]) -> None:
 
 def assert_little(conn: Connection, live: Live) -> None:
     """Raise TableLockTimeout where much was logged while the swap's lock was waited for: nobody is to wait for that."""
-    if waiting(conn, live) > _MANY:
+    if not _few(conn, live, _MANY):
         raise TableLockTimeout(
             f'many rows of "{live.table}" changed while its lock was waited for', hint="run it again: it carries on"
         )
 
 
-def waiting(conn: Connection, live: Live) -> int:
-    """Return how many log entries wait; in a transaction."""
-    row = conn.execute(sql.SQL("SELECT count(*) FROM {}.log").format(sql.Identifier(live.ours))).fetchone()
-    return int(row[0]) if row else 0
+def backlog(conn: Connection, live: Live) -> int:
+    """Return about how many log entries wait: from the oldest to the newest, in a time that does not grow with them."""
+    query = "SELECT coalesce(max(schema_migrator_turn) - min(schema_migrator_turn) + 1, 0) FROM {}.log"
+    with database.planner(conn, seqscan="off"):
+        ((found,),) = conn.execute(sql.SQL(query).format(sql.Identifier(live.ours))).fetchall()
+    return int(found)
+
+
+def _few(conn: Connection, live: Live, most: int) -> bool:
+    """Return whether no more than so many log entries wait; in a transaction. No more than those are looked at."""
+    query = "SELECT count(*) FROM (SELECT FROM {}.log ORDER BY schema_migrator_turn LIMIT %s) head"
+    with database.planner(conn, seqscan="off"):
+        ((found,),) = conn.execute(sql.SQL(query).format(sql.Identifier(live.ours)), [most + 1]).fetchall()
+    return int(found) <= most
+
+
+def _vacuum(crew: Crew, conn: Connection, live: Live) -> None:
+    """Remove what was replayed, or each look for the oldest entry would go over all of it; no writer is held up."""
+    limits = database.Limits(table_lock=0, statement=0)
+    with database.session(conn, limits, name=crew.work.lock.worker):
+        conn.execute(sql.SQL("VACUUM (TRUNCATE false) {}.log").format(sql.Identifier(live.ours)))
 
 
 def _replay(conn: Connection, live: Live, query: sql.Composed, most: int | None) -> None:

@@ -61,10 +61,11 @@ WHERE v.name IS NOT NULL OR s.name LIKE 'enable\_%'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Timeouts of a transaction in seconds; 0 means none."""
+    """Timeouts of a transaction in seconds; 0 means none. `commit`: for a synchronous standby to confirm it."""
 
     table_lock: float
     statement: float
+    commit: float = 0
 
 
 LOOK = Limits(table_lock=1, statement=60)

@@ -15,10 +15,10 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from schema_migrator import passwords, uris
+from schema_migrator import chart, passwords, uris
 from schema_migrator.errors import SettingsError
-from schema_migrator.flags import all_options, client_options, flag_of, run_options, scope_of
-from schema_migrator.options import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings, read_environment
+from schema_migrator.flags import all_options, client_options, flag_of, read_environment, run_options, scope_of
+from schema_migrator.options import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings
 from schema_migrator.source import Store
 from schema_migrator.variables import refuse_unknown, service_link
 
@@ -104,7 +104,8 @@ def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None) -
     """Read flags (by their variables' names) and variables, the environment's unless given. Raises SettingsError."""
     variables = os.environ if variables is None else variables
     given = _set(flags)
-    refuse_unknown(_set(variables), frozenset(option.variable for option in all_options()), PREFIX)
+    refuse_unknown(_set(variables), frozenset({chart.VARIABLE, *(one.variable for one in all_options())}), PREFIX)
+    chart.assert_secrets(variables)
     environ = _set(_environment(variables))
     run = _read_run(given, environ)
     broad = _read_sql("SQL_", given, environ)

@@ -183,7 +183,10 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
     # nobody else sees the schema.
     conn.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO PUBLIC").format(ours))
     _make_shadow(conn, live, shape)
-    make_log = sql.SQL("CREATE TABLE {ours}.log AS SELECT {key} FROM {live} WITH NO DATA")
+    # What cuts off a table's empty end locks it, and with it all who write to the live one.
+    make_log = sql.SQL(
+        "CREATE TABLE {ours}.log WITH (vacuum_truncate = false) AS SELECT {key} FROM {live} WITH NO DATA"
+    )
     conn.execute(make_log.format(**places(live)))
     turn = (
         "ALTER TABLE {}.log ADD COLUMN schema_migrator_turn bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"

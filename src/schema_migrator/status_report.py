@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, assert_never
 
-from schema_migrator import notices
+from schema_migrator import chart, notices
 from schema_migrator.notices import notices_json, place_json, place_text
 from schema_migrator.report import recorded_version, size_text, state_name, table
 from schema_migrator.state import Absent, At, Between, Unknown, Unrecorded
@@ -26,6 +26,7 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "state": state_name(found.state),
         "version": recorded_version(found.state),
         "target": str(found.target),
+        "needed": str(found.needed),
         "up_to_date": found.up_to_date,
         **_particulars(found.state),
         "missing_history": [str(version) for version in found.unlisted],
@@ -87,7 +88,7 @@ def _state(found: StoreStatus) -> str:
         case Between():
             text = f"half-applied: {state.step}, {state.done} of {state.total} statements: resumes it"
         case Unrecorded():
-            way = "records it and goes on" if state.confirmed else "refuses without --adopt"
+            way = "records it and goes on" if state.confirmed else f"refuses without {chart.named('--adopt')}"
             text = f"the tables are of {state.version}: {way}"
         case Unknown():
             text = f"unknown: refuses: {state.reason}"
@@ -105,6 +106,8 @@ def _where(found: StoreStatus, version: Version) -> str:
     if found.invalid:
         what, them = ("index", "it") if len(found.invalid) == 1 else ("indexes", "them")
         return f"at target, {len(found.invalid)} invalid {what}: migrate rebuilds {them}"
+    if version < found.needed:
+        return f"at target, but servers of release {found.release} need {found.needed} and do not start"
     return "ahead of the target: nothing" if version > found.target else "at target: nothing"
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schema_migrator import database, examine, notices, traces
+import psycopg
+
+from schema_migrator import database, examine, logs, notices, traces
+from schema_migrator.errors import PreflightFailed, StatementFailed
 from schema_migrator.owners import UNSEEN
 from schema_migrator.state import At
 from schema_migrator.verify import unlisted
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStatus:
-    """Where a store is, and where it is to be.
+    """Where a store is, and where it is to be; servers of the `release` need `needed`, which may be above the target.
 
     `unlisted`: see verify.Verdict; an unfinished online rewrite has `copied` rows; `invalid` and `keyless`: see
     state.Facts; `elsewhere`: schemas where tables of the store are too, where nothing says which is meant.
@@ -30,6 +33,8 @@ class StoreStatus:
     store: Store
     database: str
     target: Version
+    needed: Version
+    release: str
     state: State
     unlisted: tuple[Version, ...] = ()
     whose: Whose = UNSEEN
@@ -40,20 +45,22 @@ class StoreStatus:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the store is at its target or above it, and nothing is known to be wrong with its indexes."""
-        reached = isinstance(self.state, At) and self.state.version >= self.target
+        """Whether the store is at its target and at what servers need, or above, and no index is known to be wrong."""
+        reached = isinstance(self.state, At) and self.state.version >= max(self.target, self.needed)
         return reached and not self.invalid and not self.keyless
 
 
 def look(task: Task, sight: Sight) -> StoreStatus:
     """Return a store's status, after the first look at it."""
-    found = examine.examine(task.place, sight, task.target)
+    found = _examined(task, sight)
     listed = examine.read_history(task.place.conn, sight)
     reached = found.state.version if isinstance(found.state, At) else None
     return StoreStatus(
         store=task.store.store,
         database=task.store.database,
         target=task.target,
+        needed=task.needed,
+        release=task.place.release.version,
         state=found.state,
         unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
         whose=sight.whose,
@@ -62,6 +69,16 @@ def look(task: Task, sight: Sight) -> StoreStatus:
         keyless=() if reached is None else tuple(sight.facts.keyless),
         elsewhere=notices.elsewhere(sight),
     )
+
+
+def _examined(task: Task, sight: Sight) -> examine.Examination:
+    """Examine closely; if the server refuses what a rehearsal makes, as in a freeze of DDL, the version row tells."""
+    try:
+        return examine.examine(task.place, sight, task.target)
+    except (psycopg.errors.RaiseException, StatementFailed, PreflightFailed) as error:
+        reason = error.diag.message_primary if isinstance(error, psycopg.Error) else error.message
+        logs.logger().warning("rehearsal.refused", reason=reason, shown="what is recorded, without a comparison")
+        return examine.Examination(sight=sight)
 
 
 def _copied(task: Task, sight: Sight) -> int:

@@ -119,7 +119,7 @@ def _schemas(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Re
 
 def _look_once(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
     with tasks(settings, interrupt, began=began) as those:
-        sights = looks(those)
+        sights = looks(those, seconds=0)  # it is looked again anyway
     behind = [one for one in (_behind(task, sights[store]) for store, task in those.items()) if one]
     if behind:
         raise combine(behind)
@@ -129,16 +129,26 @@ def _look_once(settings: Settings, interrupt: Interrupt, began: float) -> tuple[
 def _behind(task: Task, sight: Sight) -> MigratorError | None:
     """Return what is missing, None where a server would start: it asks for at least its version."""
     state = sight.state
-    if isinstance(state, At) and state.version >= task.target:
+    if isinstance(state, At) and state.version >= task.needed:
         return _unreadable(task, sight.whose)
     found = "no version is recorded" if sight.recorded is None else f"version {sight.recorded} is recorded"
     if isinstance(state, Absent) and (places := notices.elsewhere(sight)):
         found += f' in the schema "{sight.facts.schema}", but tables of the store are in the schema {places}'
     return SchemaBehind(
-        f"the schema at {task.store.address} is not at {task.target} or above: "
+        f"the schema at {task.store.address} is not at {task.needed} or above: "
         f"{state.reason if isinstance(state, Unknown) else found}",
-        hint=f"waited {task.settings.run.wait_timeout:g} s for schema-migrator migrate to be run",
+        hint=f"waited {task.settings.run.wait_timeout:g} s for schema-migrator migrate to be run{_pinned(task)}",
         store=task.store.store,
+    )
+
+
+def _pinned(task: Task) -> str:
+    """Say that a migration to the target would not be enough."""
+    if task.target == task.needed:
+        return ""
+    return (
+        f"; {task.store.store.upper()}_TARGET_VERSION is {task.target}, below what servers of release"
+        f" {task.place.release.version} need"
     )
 
 
@@ -162,7 +172,7 @@ def _ready(task: Task, sight: Sight) -> Ready:
         store=task.store.store,
         place=task.store.address,
         version=sight.recorded,
-        target=task.target,
+        target=task.needed,
     )
 
 

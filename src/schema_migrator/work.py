@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a run works with. `direct` reaches the server past a transaction pooler."""
+    """What a run works with; `queue_seconds`: how long a table lock is queued for, if not for as long as is set."""
 
     conn: Connection
     release: Release
@@ -25,10 +25,14 @@ class Work:
     store: StoreSettings
     lock: Lock
     interrupt: Interrupt
+    queue_seconds: float | None = None
 
     @property
     def limits(self) -> Limits:
         """Timeouts of a transaction on a store in use."""
+        run = self.settings.run
         return database.Limits(
-            table_lock=self.settings.run.ddl_lock_timeout, statement=self.settings.run.statement_timeout
+            table_lock=max(run.ddl_lock_timeout, self.queue_seconds or 0),
+            statement=run.statement_timeout,
+            commit=run.wait_timeout,
         )

@@ -5,30 +5,42 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from schema_migrator import passwords
 from schema_migrator.errors import MigratorError, Stopped, combine
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from psycopg import Connection
+
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-_GRACE_SECONDS = 15  # half of Kubernetes' default terminationGracePeriodSeconds
+_GRACE_SECONDS = 2.0  # then the process ends, and with it its connections and what they have not committed
+_CANCEL_SECONDS = 1.5
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupt:
-    """Set by SIGTERM or SIGINT: ends every wait, cancels every running statement."""
+    """Set by SIGTERM or SIGINT: ends every wait, cancels every running statement.
+
+    While the main thread waits for others these are asked to end. What it does alone, such as reading settings, is
+    broken off at once: a file may be a pipe that nobody writes to, and a password command may hang.
+    """
 
     def __init__(self) -> None:
         self.event = threading.Event()
         self._signal = 0
         self._cancels: set[Callable[[], None]] = set()
+        self._conns: weakref.WeakSet[Connection[Any]] = weakref.WeakSet()
+        self._awaits = False
 
     def set(self, number: int) -> None:
         """Ask everything to stop."""
@@ -54,25 +66,57 @@ class Interrupt:
         finally:
             self._cancels.discard(cancel)
 
+    def watch(self, conn: Connection[Any]) -> None:
+        """Cancel, if a signal comes, what runs on a connection, until it is closed."""
+        self._conns.add(conn)
+
     def cancel_all(self) -> None:
-        """Cancel what runs now; a failing cancel leaves the others theirs."""
-        for cancel in tuple(self._cancels):
-            with suppress(Exception):  # the connection may be the thing that is broken
-                cancel()
+        """Cancel what runs now, all of it at once: a server that does not answer must not keep the others waiting."""
+        passwords.end_commands()
+        cancels = [*self._cancels, *(partial(_cancel, conn) for conn in tuple(self._conns))]
+        threads = [threading.Thread(target=_quietly, args=(cancel,), daemon=True) for cancel in cancels]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(_CANCEL_SECONDS)
+
+    @contextmanager
+    def awaiting(self) -> Iterator[None]:
+        """Let a signal that comes while the main thread waits in the block for others be theirs to see."""
+        main, before = threading.current_thread() is threading.main_thread(), self._awaits
+        self._awaits = main or before
+        try:
+            yield
+        finally:
+            if main:
+                self._awaits = before
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Let SIGTERM and SIGINT set this while the block runs; PID 1 would not hear them otherwise."""
 
         def handle(number: int, _frame: FrameType | None) -> None:
+            first = not self.event.is_set()
             self.set(number)
+            if first and not self._awaits:
+                raise Stopped(number)
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, handle) for number in _SIGNALS}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _cancel(conn: Connection[Any]) -> None:
+    if not conn.closed:
+        conn.cancel_safe(timeout=_CANCEL_SECONDS)
+
+
+def _quietly(cancel: Callable[[], None]) -> None:
+    with suppress(Exception):  # the connection may be the thing that is broken
+        cancel()
 
 
 class _Worker(threading.Thread, Generic[T]):
@@ -97,14 +141,17 @@ def side_by_side(those: tuple[K, ...], interrupt: Interrupt, work: Callable[[K],
     (SeveralErrors if more than one failed), or Stopped.
     """
     workers = {one: _Worker(partial(work, one), name=str(one)) for one in those}
-    for worker in workers.values():
-        worker.start()
-    _await(list(workers.values()), interrupt)
+    with interrupt.awaiting():
+        for worker in workers.values():
+            worker.start()
+        _await(list(workers.values()), interrupt)
     errors = [worker.error for worker in workers.values() if worker.error is not None]
     for error in errors:
         if not isinstance(error, MigratorError):
             raise error
     if errors:
+        if not any(isinstance(error, Stopped) for error in errors):
+            interrupt.check()  # what a signal broke off fails in many ways
         raise combine([error for error in errors if isinstance(error, MigratorError)])
     return {one: worker.result for one, worker in workers.items()}
 
@@ -117,6 +164,6 @@ def _await(workers: list[_Worker[T]], interrupt: Interrupt) -> None:
     while any(worker.is_alive() for worker in workers) and time.monotonic() < deadline:
         interrupt.cancel_all()
         for worker in workers:
-            worker.join(0.5)
+            worker.join(0.2)
     if any(worker.is_alive() for worker in workers):
         interrupt.check()

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -10,8 +12,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from charts import POLICY, given, one, pod, refusal, render, set_json, trigger
+from charts import POLICY, given, one, pod, refusal, render, set_json, trigger, variables
 from helm import CHART, NEWEST, VERSIONS, helm
+from schema_migrator import chart, cli
 from schema_migrator.exit_codes import HOPELESS
 from schema_migrator.settings import read
 
@@ -45,6 +48,13 @@ def test_our_program_takes_its_variables(values: str) -> None:
     variables = {
         item["name"]: item.get("value", secret.get(item["name"].rpartition("_")[2], "x")) for item in container["env"]
     }
+    told = variables[chart.VARIABLE].split()
+    references = {item["name"] for item in container["env"] if "valueFrom" in item}
+    assert references <= {word.partition("=")[0] for word in told}
+    assert told[0] == container["name"]
+    given_by_hand = {chart.VARIABLE, "SCHEMA_MIGRATOR_STATEMENT_TIMEOUT"}
+    assert not variables.keys() - chart.values("migrate").keys() - given_by_hand  # messages name each one's value
+    variables[chart.VARIABLE] = told[0]  # without its Secrets, whose files are not here
     with patch.dict(os.environ, variables, clear=True):
         settings = read({})
     stores = variables["SCHEMA_MIGRATOR_STORES"].split(",")
@@ -76,13 +86,18 @@ def test_a_hooks_account_is_there_before_it() -> None:
     assert (annotations["helm.sh/hook-weight"], annotations["helm.sh/hook-delete-policy"]) == ("-10", POLICY)
     verify = one(manifests, "Job", "-verify")
     assert verify["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
+    assert verify["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation"
     assert pod(manifests)["serviceAccountName"] == account["metadata"]["name"]
 
 
-def test_the_account_is_there_for_helm_test_too() -> None:
-    """The account goes with the hook, so the test's pod needs it made again."""
-    account = one(render("minimal", "--set", "serviceAccount.create=true"), "ServiceAccount")
-    assert account["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade,test"
+@pytest.mark.parametrize(("annotations", "hooks"), [({}, []), ({"role": "arn"}, ["test"])])
+def test_helm_test_shows_one_test(annotations: dict[str, str], hooks: list[str]) -> None:
+    """Helm lists each object that it makes for a test: the account is one only if it has an identity."""
+    account = {"create": True, "annotations": annotations}
+    manifests = render("minimal", *set_json(serviceAccount=account))
+    made = one(manifests, "ServiceAccount")["metadata"]
+    assert made["annotations"]["helm.sh/hook"].split(",") == ["pre-install", "pre-upgrade", *hooks]
+    assert one(manifests, "Pod")["spec"]["serviceAccountName"] == (made["name"] if hooks else "default")
 
 
 def test_an_ordinary_job() -> None:
@@ -132,11 +147,154 @@ def test_the_pod_is_restricted() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert (found["automountServiceAccountToken"], found["enableServiceLinks"]) == (False, False)
-    assert (found["restartPolicy"], spec["activeDeadlineSeconds"], spec["backoffLimit"]) == ("Never", 14400, 4)
+    assert (found["restartPolicy"], spec["activeDeadlineSeconds"], spec["backoffLimit"]) == ("Never", 3600, 4)
     assert spec["podFailurePolicy"]["rules"] == [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {"action": "FailJob", "onExitCodes": {"containerName": "migrate", "operator": "In", "values": list(HOPELESS)}},
     ]
+
+
+def test_a_preflight() -> None:
+    """The migration's pod, before it and for a short while; it waits for the databases alone."""
+    manifests = render("minimal", "--set", "preflight.activeDeadlineSeconds=60,preflight.waitTimeout=30")
+    job, migration = one(manifests, "Job", "-preflight"), one(manifests, "Job")
+    assert job["metadata"]["annotations"] == {
+        "helm.sh/hook": "pre-install,pre-upgrade",
+        "helm.sh/hook-weight": "-5",
+        "helm.sh/hook-delete-policy": POLICY,
+    }
+    assert (job["spec"]["activeDeadlineSeconds"], job["spec"]["backoffLimit"]) == (60, 1)
+    assert migration["spec"]["activeDeadlineSeconds"] == 3600
+    first, second = pod(manifests, "-preflight"), pod(manifests)
+    (looks,), (migrates,) = first.pop("containers"), second.pop("containers")
+    assert first == second
+    assert looks.pop("args") == ["wait", "--for", "database"]
+    assert cli.parser().parse_args(["wait", "--for", "database"]).aims == ["database"]
+    assert migrates.pop("args") == ["migrate"]
+    assert (looks.pop("name"), migrates.pop("name")) == ("preflight", "migrate")
+    mine, theirs = variables(looks), variables(migrates)
+    assert {name for name in mine if mine[name] != theirs[name]} == {chart.VARIABLE, "SCHEMA_MIGRATOR_WAIT_TIMEOUT"}
+    assert mine["SCHEMA_MIGRATOR_WAIT_TIMEOUT"] == "30"
+    assert looks | {"env": []} == migrates | {"env": []}
+
+
+@pytest.mark.parametrize("args", [("--set", "preflight.enabled=false"), ("--set", "mode=job")])
+def test_no_preflight(args: tuple[str, ...]) -> None:
+    """Not where it is not wanted, and not before an ordinary Job, whose pod waits for what is missing."""
+    manifests = render("minimal", *args)
+    assert [item["metadata"]["name"].split("-")[-1] for item in manifests if item["kind"] == "Job"] != ["preflight"]
+    assert len([item for item in manifests if item["kind"] == "Job"]) == 1
+
+
+def test_an_ordinary_jobs_pod_waits_for_its_secrets() -> None:
+    """It is not run again after a failure, so that a Secret that comes later has to find it waiting."""
+    (container,) = pod(render("job"))["containers"]
+    references = [value["secretKeyRef"] for value in variables(container).values() if isinstance(value, dict)]
+    assert references
+    assert all("optional" not in reference for reference in references)
+
+
+def test_what_the_program_is_told_of_its_secrets() -> None:
+    """The names of Secrets and keys, of certificates too, so that it can say which is not there."""
+    (container,) = pod(render("everything"))["containers"]
+    assert variables(container)[chart.VARIABLE].split() == [
+        "migrate",
+        "DEFAULT_SQL_PASSWORD=temporal-db/password",
+        "DEFAULT_SQL_TLS_CA_FILE=db-tls/ca.crt",
+        "DEFAULT_SQL_TLS_CERT_FILE=db-tls/tls.crt",
+        "DEFAULT_SQL_TLS_KEY_FILE=db-tls/tls.key",
+    ]
+    job = one(render("everything"), "Job", "-namespaces")["spec"]["template"]["spec"]["containers"][0]
+    assert variables(job)[chart.VARIABLE].split() == [
+        "namespaces",
+        "TEMPORAL_API_KEY=temporal-api-key/token",
+        "TEMPORAL_TLS_CLIENT_CERT_PATH=frontend-tls/tls.crt",
+        "TEMPORAL_TLS_CLIENT_KEY_PATH=frontend-tls/tls.key",
+        "TEMPORAL_TLS_SERVER_CA_CERT_PATH=frontend-tls/ca.crt",
+    ]
+
+
+@pytest.mark.parametrize(("suffix", "there"), [("", True), ("-preflight", True), ("-verify", False)])
+def test_databases_are_created_before(suffix: str, there: bool) -> None:  # noqa: FBT001
+    """By the same image, in the first pod that connects to them; only where that is asked for."""
+    spec = pod(render("everything"), suffix)
+    made = [one["args"] for one in spec.get("initContainers", []) if one["name"] == "create-database"]
+    assert made == ([["create-database"]] if there else [])
+    assert "initContainers" not in pod(render("minimal"))
+
+
+SAID = {
+    "nothing": ((), {"TEMPORAL_VERSION": "1.32.2", "SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS": "false"}),
+    "the image's version": (("--set", "serverVersion=image"), {"SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS": "false"}),
+    "targets alone": (
+        ("--set-string", "serverVersion=,databases.default.targetVersion=1.18,databases.visibility.targetVersion=1.9"),
+        {"SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS": "true"},
+    ),
+    "a target that is meant": (
+        ("--set", "settings.allowOlderTargets=true"),
+        {"TEMPORAL_VERSION": "1.32.2", "SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS": "true"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_is_said_of_the_servers(case: str) -> None:
+    """A target below what they need has to be said twice, unless nothing else is said."""
+    args, expected = SAID[case]
+    found = variables(pod(render("minimal", *args))["containers"][0])
+    names = ("TEMPORAL_VERSION", "SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS")
+    assert {name: found[name] for name in names if name in found} == expected
+
+
+def test_the_trigger_tells_the_upgrade() -> None:
+    """A diff shows the servers' version, the targets and the image, and turning on the verifying Job runs it."""
+    data = one(render("cloudnativepg"), "ConfigMap")["data"]
+    plain = {name: data[name] for name in data if name != "hash"}
+    assert plain == {
+        "serverVersion": "1.29.1",
+        "image": "temporal-schema-migrator:0.1.0",
+        "default": "1.18",
+        "visibility": "1.9",
+        "verify": "false",
+    }
+    image = one(render("job"), "ConfigMap")["data"]
+    assert (image["serverVersion"], image["default"]) == ("that of the image", "the version that the servers need")
+    assert one(render("cloudnativepg", "--set", "verify.enabled=true"), "ConfigMap")["data"]["verify"] == "true"
+
+
+def test_nothing_unless_enabled() -> None:
+    """As a part of another chart it is switched off by its condition, and by the value itself."""
+    assert render("everything", "--set", "enabled=false") == []
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_part_of_another_chart(tmp_path: Path, *, wanted: bool) -> None:
+    """A condition switches it off; the other chart's registry and pull secrets count."""
+    whole = tmp_path / "platform"
+    shutil.copytree(CHART, whole / "charts" / CHART.name)
+    needed = {"name": CHART.name, "version": "0.1.0", "condition": f"{CHART.name}.enabled"}
+    described = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": [needed]}
+    (whole / "Chart.yaml").write_text(yaml.safe_dump(described))
+    mine = yaml.safe_load((CHART / "ci" / "minimal-values.yaml").read_text())
+    common = {"imageRegistry": "mirror.example", "imagePullSecrets": ["platform"], "theirs": 1}
+    (whole / "values.yaml").write_text(yaml.safe_dump({"global": common, CHART.name: {**mine, "enabled": wanted}}))
+    done = helm("template", "release", str(whole), "--kube-version", NEWEST)
+    assert done.returncode == 0, done.stderr
+    manifests = [found for found in yaml.safe_load_all(done.stdout) if found]
+    assert bool(manifests) is wanted
+    if wanted:
+        assert pod(manifests)["imagePullSecrets"] == [{"name": "platform"}]
+        assert pod(manifests)["containers"][0]["image"] == "mirror.example/temporal-schema-migrator:0.1.0"
+
+
+def test_common_labels() -> None:
+    """On every object and every pod; the chart's own stay, because people select by them."""
+    for manifest in render("everything"):
+        found = [manifest["metadata"]["labels"]]
+        if manifest["kind"] == "Job":
+            found.append(manifest["spec"]["template"]["metadata"]["labels"])
+        assert {labels["team"] for labels in found} == {"platform"}
+        assert {labels["app.kubernetes.io/name"] for labels in found} == {"temporal-migrations"}
 
 
 def test_secrets_are_only_referred_to() -> None:
@@ -144,7 +302,7 @@ def test_secrets_are_only_referred_to() -> None:
     (container,) = pod(render("cloudnativepg"))["containers"]
     found = {item["name"]: item for item in container["env"]}
     assert {name: item["valueFrom"]["secretKeyRef"] for name, item in found.items() if "valueFrom" in item} == {
-        f"{store}_SQL_{name}": {"name": secret, "key": key}
+        f"{store}_SQL_{name}": {"name": secret, "key": key, "optional": True}
         for store, secret in (("DEFAULT", "temporal-app"), ("VISIBILITY", "temporal-visibility-app"))
         for name, key in (("HOST", "host"), ("PORT", "port"), ("USER", "username"), ("PASSWORD", "password"))
     }
@@ -171,7 +329,7 @@ def test_a_stores_own_connection(case: str) -> None:
     item = env[f"VISIBILITY_SQL_{name}"]
     assert item.get("value", item.get("valueFrom")) in (
         value,
-        {"secretKeyRef": {"name": value, "key": "password"}},
+        {"secretKeyRef": {"name": value, "key": "password", "optional": True}},
     )
     assert len({"VISIBILITY_SQL_PASSWORD", "VISIBILITY_SQL_PASSWORD_COMMAND"} & set(env)) == 1
 
@@ -182,14 +340,15 @@ def test_a_uri_says_it_all() -> None:
     (container,) = pod(render("minimal", *set_json(connection=connection)))["containers"]
     env = {item["name"]: item for item in container["env"] if item["name"].startswith("DEFAULT_SQL_")}
     assert set(env) == {"DEFAULT_SQL_URI", "DEFAULT_SQL_DATABASE"}
-    assert env["DEFAULT_SQL_URI"]["valueFrom"]["secretKeyRef"] == {"name": "temporal-app", "key": "uri"}
+    reference = {"name": "temporal-app", "key": "uri", "optional": True}
+    assert env["DEFAULT_SQL_URI"]["valueFrom"]["secretKeyRef"] == reference
 
 
 def test_a_clients_key_is_not_for_everybody() -> None:
     """Libpq refuses one that all may read: root and the pod's group may."""
     found = pod(render("everything"))
     (volume,) = [item for item in found["volumes"] if item["name"] == "tls-default"]
-    assert volume["secret"] == {"secretName": "db-tls", "defaultMode": 0o440}
+    assert volume["secret"] == {"secretName": "db-tls", "defaultMode": 0o440, "optional": True}
     assert found["securityContext"]["fsGroup"] == 65532
 
 
@@ -209,7 +368,7 @@ def test_images() -> None:
     }
     for values, image in found.items():
         assert pod(render(values))["containers"][0]["image"] == image
-    assert pod(render("everything"))["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}]
+    assert pod(render("everything"))["imagePullSecrets"] == [{"name": name} for name in ("two", "three", "one")]
 
 
 def test_names_that_look_like_numbers() -> None:
@@ -220,7 +379,8 @@ def test_names_that_look_like_numbers() -> None:
         serviceAccount={"create": True, "name": "7"},
         imagePullSecrets=["5", {"name": "6"}],
         priorityClassName="8",
-        serverVersion=None,
+        serverVersion="image",
+        commonLabels={"cost": "12"},
     )
     for manifest in render("minimal", *numbers, "--namespace", "12", release="34"):
         kubernetes_validate.validate(manifest, NEWEST, strict=True)
@@ -234,7 +394,7 @@ def test_long_names(mode: str) -> None:
         {(item["kind"], item["metadata"]["name"]) for item in render("minimal", *values, release=f"{'a.' * 25}{end}")}
         for end in ("one", "two")
     ]
-    assert len(names[0]) == len(names[1]) == 5
+    assert len(names[0]) == len(names[1]) == (6 if mode == "hook" else 5)
     assert not names[0] & names[1]
     assert all(len(name) <= 63 for _, name in names[0])
 
@@ -253,6 +413,17 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
         "databases.default.targetVersion is the number 1.1: quote it, because YAML takes 1.10 for 1.1"
     ),
     ("--set-json", "serverVersion=1.29"): "serverVersion is the number 1.29: quote it",
+    ("--set", "serverVersion="): (
+        "serverVersion is empty, so that any other image would upgrade the schemas: set it to the version of the"
+        ' servers, such as "1.29.1", or to image if you want that'
+    ),
+    ("--set-string", "serverVersion=,databases.default.targetVersion=1.18"): "serverVersion is empty",
+    ("--set-string", "serverVersion=latest"): "at '/serverVersion': 'latest' does not match pattern",
+    ("--set", "hookDeletePolicy=hook-succeeded"): "at '/hookDeletePolicy': 'hook-succeeded' does not match pattern",
+    ("--set", "preflight=null"): "missing property 'preflight'",
+    ("--set", "settings.rewrite=offline"): "at '/settings/rewrite': value must be one of",
+    ("--set-json", "enabled=null"): "missing property 'enabled'",
+    ("--set-json", 'commonLabels={"a":1}'): "at '/commonLabels/a': got number, want string",
     ("--set", "connection.host="): (
         "the default store has no host: set connection.host, or connection.hostKey to a key of the Secret"
     ),

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import examples
+from charts import one
 from crds import UnknownKindError, validate
 from helm import CHART, Manifest, rendered
 from schema_migrator import cli
@@ -183,7 +184,7 @@ def test_production_is_spelt_as_on_the_nodes() -> None:
     """The taint's word in the toleration, the label's in the selector, both in the Job."""
     files = [str(examples.values(name)) for name in ("cloudnativepg", "production")]
     manifests = rendered("--values", files[0], "--values", files[1])
-    spec = next(item for item in manifests if item["kind"] == "Job")["spec"]["template"]["spec"]
+    spec = one(manifests, "Job")["spec"]["template"]["spec"]
     assert spec["nodeSelector"] == {"example.com/pool": "prod"}
     assert [item["value"] for item in spec["tolerations"]] == ["production"]
 
@@ -205,6 +206,12 @@ def test_servers_wait_for_what_they_are() -> None:
 def test_the_operators_release_is_carried() -> None:
     """Its version's files are in the image."""
     assert (RELEASES / examples.one("TemporalCluster", "temporal")["spec"]["version"]).is_dir()
+
+
+def test_a_repair_is_taken_by_itself() -> None:
+    """Every Application of ours tries again, and each try is of the newest commit."""
+    for application in examples.applications():
+        assert application["spec"]["syncPolicy"]["retry"]["refresh"] is True
 
 
 def test_values_files_are_no_manifests() -> None:

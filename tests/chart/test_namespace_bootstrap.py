@@ -5,8 +5,9 @@ from unittest.mock import patch
 
 import pytest
 
-from charts import POLICY, one, pod, refusal, render, set_json, trigger
+from charts import one, pod, refusal, render, set_json, trigger
 from helm import Manifest
+from schema_migrator import chart
 from schema_migrator.credentials import Credentials, credentials
 from schema_migrator.exit_codes import HOPELESS
 from schema_migrator.settings import read, read_client
@@ -39,7 +40,8 @@ def told(job: Manifest) -> tuple[tuple[Wanted, ...], float]:
 def variables(job: Manifest) -> dict[str, str]:
     """Return the container's variables; a Secret's value stands for itself."""
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    return {item["name"]: item.get("value", "x") for item in container["env"]}
+    found = {item["name"]: item.get("value", "x") for item in container["env"]}
+    return found | {chart.VARIABLE: "namespaces"}  # without its Secrets, whose files are not here
 
 
 def test_off_by_default() -> None:
@@ -55,7 +57,7 @@ def test_a_hook_after_the_servers() -> None:
     assert job["metadata"]["annotations"] == {
         "helm.sh/hook": "post-install,post-upgrade",
         "helm.sh/hook-weight": "10",
-        "helm.sh/hook-delete-policy": POLICY,
+        "helm.sh/hook-delete-policy": "before-hook-creation",
     }
     account = one(manifests, "ServiceAccount")
     assert "post-install,post-upgrade" in account["metadata"]["annotations"]["helm.sh/hook"]
@@ -100,9 +102,10 @@ def test_what_it_is_told() -> None:
         "TEMPORAL_TLS_SERVER_NAME": "frontend.example",
     }
     (key,) = [item for item in container["env"] if item["name"] == "TEMPORAL_API_KEY"]
-    assert key["valueFrom"] == {"secretKeyRef": {"name": "temporal-api-key", "key": "token"}}
+    assert key["valueFrom"] == {"secretKeyRef": {"name": "temporal-api-key", "key": "token", "optional": True}}
     volumes = job["spec"]["template"]["spec"]["volumes"]
-    assert volumes == [{"name": "tls-frontend", "secret": {"secretName": "frontend-tls", "defaultMode": 0o440}}]
+    secret = {"secretName": "frontend-tls", "defaultMode": 0o440, "optional": True}
+    assert volumes == [{"name": "tls-frontend", "secret": secret}]
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == [folder]
 
 
@@ -123,6 +126,12 @@ def test_it_has_nothing_of_the_databases() -> None:
     migration = pod(manifests)
     assert found["containers"][0]["securityContext"] == migration["containers"][0]["securityContext"]
     assert found["containers"][0]["image"] == migration["containers"][0]["image"]
+
+
+@pytest.mark.parametrize(("values", "word"), [("everything", "warn"), ("job", "fail")])
+def test_differences_fail_it(values: str, word: str) -> None:
+    """By default: a warning in the log of a pod that is gone reaches nobody."""
+    assert variables(bootstrap(render(values)))["SCHEMA_MIGRATOR_ON_DRIFT"] == word
 
 
 def test_nodes_of_its_own() -> None:

@@ -12,13 +12,17 @@ from argocd import AUTOMATED, Application, hooks, messages
 from cluster import until
 from gate import gate
 from helm import Manifest
-from installation import JOB, NEWER, OLDER, SECRET, Installation, merged
+from installation import JOB, NEWER, OLDER, PREFLIGHT, SECRET, Installation, merged
 from nodes import cordoned, production
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 Measured = Callable[[str], None]
 WRONG = "n0t-the-password"
-LATE = {"activeDeadlineSeconds": 60}
+LATE = {"preflight": {"activeDeadlineSeconds": 60}}
+REFRESHED = {
+    "automated": {"prune": True},
+    "retry": {"limit": 3, "refresh": True, "backoff": {"duration": "10s", "factor": 2, "maxDuration": "2m"}},
+}
 
 
 def test_a_wrong_password(application: Application, installation: Installation, measured: Measured) -> None:
@@ -27,10 +31,10 @@ def test_a_wrong_password(application: Application, installation: Installation, 
     commit = application.commit(installation.values())
     application.create()
     ended = application.ended(commit)
-    assert (ended["phase"], hooks(ended)) == ("Failed", {JOB: "Failed"})
+    assert (ended["phase"], hooks(ended)) == ("Failed", {PREFLIGHT: "Failed"})
     assert "failed with exit code 10 matching FailJob rule" in messages(ended)
-    assert installation.started() == 1
-    (words,) = installation.last_words()
+    assert (installation.started(PREFLIGHT), installation.started()) == (1, 0)
+    (words,) = installation.last_words(PREFLIGHT)
     assert words.startswith("exit code 10: ")
     assert "the Secret and the role's password differ" in words
     assert WRONG not in words + str(installation.cluster.items("Event", installation.namespace))
@@ -42,16 +46,47 @@ def test_a_wrong_password(application: Application, installation: Installation, 
 
 
 def test_a_missing_secret(application: Application, installation: Installation, measured: Measured) -> None:
-    """A missing Secret ends the sync at the deadline, with an event that names it; once it is there, a sync heals."""
+    """A missing Secret fails the sync within seconds, and the pod names it; once it is there, a sync heals."""
     installation.cluster.delete("Secret", SECRET, installation.namespace)
-    ended = at_the_deadline(application, installation, {})
-    said = installation.cluster.events(installation.namespace, "Failed")
-    assert f'Error: secret "{SECRET}" not found' in said
+    began = time.monotonic()
+    commit = application.commit(installation.values())
+    application.create()
+    ended = application.ended(commit)
+    lasted = time.monotonic() - began
+    assert (ended["phase"], hooks(ended)) == ("Failed", {PREFLIGHT: "Failed"})
+    assert "failed with exit code 2 matching FailJob rule" in messages(ended)
+    (words,) = installation.last_words(PREFLIGHT)
+    assert f"there is no Secret {SECRET}, or it has no key password" in words
     installation.secret()
     application.sync()
     assert application.ended()["phase"] == "Succeeded"
     installation.assert_at(OLDER)
-    measured(f"Argo CD: {messages(ended)}; event: {said[0]}")
+    measured(f"Failed after {lasted:.0f} s; Argo CD: {messages(ended)}; the pod's last words: {words}")
+
+
+WRONG_AND_RIGHT = {
+    "a node selector": {"nodeSelector": {"not": "there"}},
+    "an image": {"image": {"repository": "localhost/not-there", "tag": "1"}},
+    "a key of the Secret": {"connection": {"user": "", "userKey": "not-there"}},
+    "a host": {"connection": {"host": "not-there.invalid"}, "preflight": {"waitTimeout": 20}},
+}
+
+
+@pytest.mark.parametrize("case", WRONG_AND_RIGHT)
+def test_a_repair_by_a_commit(
+    application: Application, installation: Installation, case: str, measured: Measured
+) -> None:
+    """A commit that repairs what kept the pod from starting is synced, and nobody touches Argo CD."""
+    began = time.monotonic()
+    application.commit(installation.values(merged(LATE, WRONG_AND_RIGHT[case])))
+    application.create(REFRESHED)
+    until(lambda: installation.started(PREFLIGHT) >= 1, "pod that cannot start", 90)
+    repair = application.commit(installation.values(LATE))
+    ended = application.ended(repair, 400)
+    lasted = time.monotonic() - began
+    assert ended["phase"] == "Succeeded", messages(ended)
+    installation.assert_at(OLDER)
+    measured(f"deadline {LATE['preflight']['activeDeadlineSeconds']} s: synced {lasted:.0f} s after the broken commit")
 
 
 @pytest.mark.nodes
@@ -90,9 +125,9 @@ def at_the_deadline(application: Application, installation: Installation, more: 
     commit = application.commit(installation.values(merged(LATE, more)))
     application.create()
     ended = application.ended(commit, 200)
-    assert (ended["phase"], hooks(ended)) == ("Failed", {JOB: "Failed"})
+    assert (ended["phase"], hooks(ended)) == ("Failed", {PREFLIGHT: "Failed"})
     assert "Job was active longer than specified deadline" in messages(ended)
-    assert time.monotonic() - began >= LATE["activeDeadlineSeconds"]
+    assert time.monotonic() - began >= LATE["preflight"]["activeDeadlineSeconds"]
     assert installation.versions() == {"default": None, "visibility": None}
     return ended
 

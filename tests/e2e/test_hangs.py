@@ -17,9 +17,10 @@ SILENT = {
     "settings": {"waitTimeout": 3600},
     "connection": {"host": "not-there.invalid"},
     "activeDeadlineSeconds": DEADLINE,
+    "preflight": {"enabled": False},
 }
 """Values that let the hook wait for a server that never answers, until the Job's deadline."""
-WRONG = {"connection": {"user": "nobody-of-that-name"}}
+WRONG = {"connection": {"user": "nobody-of-that-name"}, "preflight": {"enabled": False}}
 """Values that fail the hook at once."""
 ONCE: Mapping[str, Any] = {"automated": {"prune": True}, "retry": {"limit": 0}}
 QUICK = {"duration": "5s", "factor": 2, "maxDuration": "3m"}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from installation import JOB, NEWER, OLDER, TRIGGER, Installation
+from installation import JOB, NEWER, OLDER, PREFLIGHT, TRIGGER, Installation
 from states import site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -23,7 +23,7 @@ def test_a_life(installation: Installation, measured: Measured) -> None:
     assert done.returncode != 0
     assert "pre-upgrade hooks failed" in done.stderr
     assert "PodFailurePolicy" in done.stderr
-    said = installation.last_words()
+    said = installation.last_words(PREFLIGHT)
     assert len(said) == 1, said
     assert "the Secret and the role's password differ" in said[0]
     installation.assert_at(OLDER)
@@ -54,6 +54,7 @@ def test_helm_test(installation: Installation, measured: Measured) -> None:
     assert done.returncode == 0, done.stderr
     done = installation.helm("test")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("TEST SUITE:") == 1
     site(installation.databases, "default").run("ALTER TABLE executions DROP COLUMN data_encoding")
     assert installation.helm("test").returncode != 0
     assert "data_encoding" in installation.cluster.logs(f"{JOB}-test", installation.namespace, "verify")

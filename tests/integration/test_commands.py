@@ -49,6 +49,7 @@ def test_status_json(databases: Databases) -> None:
         "state": "absent",
         "version": None,
         "target": "1.14",
+        "needed": "1.14",
         "up_to_date": False,
         "missing_history": [],
         "invalid_indexes": [],

@@ -277,7 +277,7 @@ def test_tls_that_it_leaves_out(frontend: str) -> None:
     assert sentences(frontend, 11, TEMPORAL_TLS="true") == [
         (
             f"error: no TLS connection to the frontend at {frontend}: it does without TLS; "
-            "unset TEMPORAL_TLS, or let it speak TLS"
+            "set TEMPORAL_TLS=false, or let it speak TLS"
         )
     ]
 

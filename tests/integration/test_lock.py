@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from schema_migrator import lock, sqltool
+from schema_migrator import __version__, lock, sqltool
 from schema_migrator.errors import LockHeld, LockLost
 from schema_migrator.source import Store
 from schema_migrator.workers import Interrupt
@@ -171,9 +171,23 @@ def test_a_stranger_by_a_workers_name_is_not_ended(
         with pytest.raises(LockHeld) as held, hold(who(store)):
             raise AssertionError
         assert f'pid {pid} ({OLD_WORKER}) of the role "{store.databases.server_user}"' in held.value.message
-        assert "SELECT pg_terminate_backend(pid)" in held.value.hint
+        assert f"SELECT pg_terminate_backend({pid});" in held.value.hint
         with store.databases.admin() as admin:
             assert admin.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() == ("active",)
+
+
+@pytest.mark.parametrize("who", [lambda store: store, by_superuser], ids=["its own role", "a superuser"])
+def test_the_holder_is_told(store: Site, monkeypatch: pytest.MonkeyPatch, who: Callable[[Site], Site]) -> None:
+    """By its pid, its pod and its age, as far as our role may see them, with the statement that ends it."""
+    for name, value in {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "HOSTNAME": "temporal-migrations-x7k2p"}.items():
+        monkeypatch.setenv(name, value)
+    with hold(who(store)) as holder, pytest.raises(LockHeld) as held, hold(store):
+        raise AssertionError
+    session = f"pid {holder.pid} (schema-migrator/{__version__} lock in temporal-migrations-x7k2p)"
+    assert session in held.value.message
+    seen = r" from [\d.:/]+ since 20.*" if who(store) is store else ", of which our role may see no more"
+    assert re.fullmatch(seen, held.value.message.partition(session)[2])
+    assert held.value.hint.endswith(f"SELECT pg_terminate_backend({holder.pid});")
 
 
 def test_what_a_role_may_not_end_is_said(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:

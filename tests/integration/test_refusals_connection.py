@@ -90,6 +90,27 @@ def test_wrong_password(refusals: Refusals, databases: Databases) -> None:
     assert 2 < waited(done) < 9
 
 
+@pytest.mark.parametrize(("added", "found"), [("\n", "ends with a line break"), (" ", "begins or ends with a blank")])
+def test_a_password_with_more_than_itself(refusals: Refusals, databases: Databases, added: str, found: str) -> None:
+    """A line break that `echo` made part of the Secret is named; nothing of the password is."""
+    done = refusals.run(10, "--store", "default", SQL_PASSWORD=databases.password + added)
+    (line,) = errors(done)
+    assert f"rejected the password for {address(databases, 'default')}; SQL_PASSWORD {found}" in line
+    assert databases.password not in done.stderr
+
+
+def test_the_charts_words(refusals: Refusals, databases: Databases, tmp_path: Path) -> None:
+    """In the chart's Job its values stand beside the settings, on standard error and in the pod's last words."""
+    words = tmp_path / "termination-log"
+    words.touch()
+    told = {"SCHEMA_MIGRATOR_CHART": "migrate", "SCHEMA_MIGRATOR_TERMINATION_LOG": str(words)}
+    (line,) = refusals.refused(10, "--store", "default", SQL_PASSWORD="", **told)
+    expected = "set SQL_PASSWORD (in the chart: connection.existingSecret), SQL_PASSWORD_FILE (in the chart: extraEnv)"
+    assert line.startswith(f"error: default: the server asks for a password for {address(databases, 'default')}")
+    assert expected in line
+    assert expected in words.read_text()
+
+
 def test_no_password(refusals: Refusals, databases: Databases) -> None:
     """A password that is asked for and not set is refused at once."""
     found = refusals.refused(10, SQL_PASSWORD="", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")

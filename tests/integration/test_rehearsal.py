@@ -9,15 +9,17 @@ import psycopg
 import pytest
 from packaging.version import Version
 from psycopg import sql
+from structlog.testing import capture_logs
 
 from engine import Connection
 from refusing import errors
 from running import finish, start_cli
-from schema_migrator import rehearsal
+from schema_migrator import database, rehearsal
 from schema_migrator.database import Batch
-from schema_migrator.errors import MigratorError, PreflightFailed, StatementFailed
+from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFailed, StatementFailed, StatementTimeout
 from schema_migrator.source import Source, SqlFile
 from schema_migrator.state import At
+from schema_migrator.workers import Interrupt
 from states import Site, files, site
 from stores import Databases
 
@@ -233,17 +235,21 @@ def poor(databases: Databases) -> Iterator[Site]:
 
 
 def test_without_the_right_to_create_schemas(databases: Databases, poor: Site) -> None:
-    """Each refusal says what is missing and how to go without; --no-verify installs and upgrades."""
+    """An installation is read back; an upgrade is refused, says what is missing and how to go without it."""
     said = f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{poor.name}")'
     remedy = f'as its owner run: GRANT CREATE ON DATABASE "{poor.name}" TO "{databases.user}";'
+    with capture_logs() as events:
+        assert poor.migrate(DEFAULT_TARGET_VERSION="1.7").verdict is None
+    with poor.connect() as owner:
+        ((tables,),) = owner.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    read = [(one["version"], one["tables"]) for one in events if one["event"] == "schema.read_back"]
+    assert read == [("1.7", tables - 2)]  # without the two that record versions
     refusal = poor.refused()
     assert isinstance(refusal, PreflightFailed)
     without = "or go without proof and without online rewrites: --no-verify"
     assert refusal.detail == f"  - {said}\n    {remedy} {without}"
     blind = poor.given(SCHEMA_MIGRATOR_NO_VERIFY="true")
-    blind.migrate(DEFAULT_TARGET_VERSION="1.7")
     assert blind.status().state == At(version=Version("1.7"), min_compatible=Version("1.0"))
-    assert isinstance(poor.refused(), PreflightFailed)
     done = blind.migrate()
     assert [str(one.version) for one in done.outcomes] == [f"1.{minor}" for minor in range(8, 20)]
     assert done.verdict is None
@@ -251,6 +257,59 @@ def test_without_the_right_to_create_schemas(databases: Databases, poor: Site) -
         poor.verify()
     assert caught.value.message == f'role "{databases.user}": {said}'
     assert caught.value.hint == remedy
+
+
+def test_status_in_a_freeze(databases: Databases) -> None:
+    """An event trigger that refuses DDL stops migrate with its words; status shows what is recorded, and says so."""
+    store = site(databases, "default").install("1.7")
+    store.admin(
+        "CREATE FUNCTION public.frozen() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'frozen until Monday'; END $$",
+        "CREATE EVENT TRIGGER frozen ON ddl_command_start EXECUTE FUNCTION public.frozen()",
+    )
+    with capture_logs() as events:
+        found = store.status()
+    assert (found.state, found.up_to_date) == (At(version=Version("1.7"), min_compatible=Version("1.0")), False)
+    assert [one["reason"] for one in events if one["event"] == "rehearsal.refused"] == ["frozen until Monday"]
+    assert "frozen until Monday" in store.refused().message
+
+
+def test_looks_have_their_own_limit(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a rehearsal, and for any other look that is cancelled, the hint names no setting that changes nothing."""
+    store = site(databases, "default").settings().stores[0]
+    looks: list[Callable[[Connection], object]] = [
+        lambda conn: rehearsal.rehearse(conn, with_statement("default", "SELECT pg_sleep(3)")),
+        lambda conn: database.ask(conn, "SELECT pg_sleep(3)"),
+    ]
+    monkeypatch.setattr(database, "LOOK", replace(database.LOOK, statement=1))
+    for look in looks:
+        with (
+            databases.connect("default") as conn,
+            pytest.raises(StatementTimeout) as caught,
+            database.translated(store, Interrupt()),
+        ):
+            look(conn)
+        assert caught.value.hint == database.OWN_LIMIT
+
+
+def test_an_installation_that_is_not_whole(poor: Site) -> None:
+    """Read back without a rehearsal, it still tells that another hand took a table and a primary key."""
+    poor.admin(
+        """CREATE FUNCTION public.meddle() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF to_regclass('public.nexus_endpoints') IS NOT NULL
+               AND to_regclass('public.queue_metadata') IS NOT NULL
+             THEN
+               DROP TABLE public.queue_metadata;
+               ALTER TABLE public.queue DROP CONSTRAINT queue_pkey;
+             END IF; END $$""",
+        "CREATE EVENT TRIGGER meddle ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.meddle()",
+    )
+    with pytest.raises(NotAsRehearsed) as caught:
+        poor.migrate()
+    assert caught.value.message == (
+        "the installation was committed, but read back it is not whole: without the tables queue_metadata;"
+        " without a primary key: queue"
+    )
 
 
 def test_half_applied_without_the_right_to_create_schemas(poor: Site) -> None:

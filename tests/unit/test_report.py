@@ -62,7 +62,10 @@ STATES: dict[str, State] = {
 
 def status(name: str, state: State) -> StoreStatus:
     """Return the status of a database of that name."""
-    return StoreStatus(store=Store.VISIBILITY, database=name, target=Version("1.9"), state=state)
+    target = Version("1.9")
+    return StoreStatus(
+        store=Store.VISIBILITY, database=name, target=target, needed=target, release="1.29.1", state=state
+    )
 
 
 def statuses() -> list[StoreStatus]:

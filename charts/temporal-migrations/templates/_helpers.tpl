@@ -6,12 +6,18 @@
 {{- if le (len $full) 48 }}{{ $full }}{{ else }}{{ $full | trunc 39 | trimAll "-." }}-{{ sha256sum $full | trunc 8 }}{{ end -}}
 {{- end }}
 
+{{- /* Labels of every object and pod; the chart's own beat `commonLabels`, because people select by them. */}}
 {{- define "temporal-migrations.labels" -}}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- range $name, $value := .Values.commonLabels }}
+{{- if not (has $name (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart")) }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "temporal-migrations.image" -}}
@@ -41,10 +47,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- /* What cannot be said in the schema, each as one sentence. */}}
 {{- define "temporal-migrations.check" -}}
 {{- $enabled := 0 }}
+{{- $pinned := 0 }}
 {{- range $name := list "default" "visibility" }}
   {{- $store := index $.Values.databases $name }}
   {{- if $store.enabled }}
     {{- $enabled = add1 $enabled }}
+    {{- if $store.targetVersion }}{{ $pinned = add1 $pinned }}{{ end }}
     {{- if not (or (kindIs "string" $store.targetVersion) (kindIs "invalid" $store.targetVersion)) }}
       {{- fail (printf "databases.%s.targetVersion is the number %v: quote it, because YAML takes 1.10 for 1.1" $name $store.targetVersion) }}
     {{- end }}
@@ -71,6 +79,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- include "temporal-migrations.checkBootstrap" .Values.namespaceBootstrap }}
 {{- if not (or (kindIs "string" .Values.serverVersion) (kindIs "invalid" .Values.serverVersion)) }}
   {{- fail (printf "serverVersion is the number %v: quote it" .Values.serverVersion) }}
+{{- end }}
+{{- if and (not .Values.serverVersion) (lt $pinned $enabled) }}
+  {{- fail "serverVersion is empty, so that any other image would upgrade the schemas: set it to the version of the servers, such as \"1.29.1\", or to image if you want that" }}
 {{- end }}
 {{- if and (eq .Values.mode "job") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
   {{- fail "ttlSecondsAfterFinished is set in mode job: Argo CD would make the Job again as soon as it is gone; unset it" }}
@@ -107,25 +118,45 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- /* Whether there is anything to migrate; without it the chart only makes namespaces. */}}
 {{- define "temporal-migrations.migrates" -}}
-{{- if or .Values.databases.default.enabled .Values.databases.visibility.enabled }}true{{ end -}}
+{{- if and .Values.enabled (or .Values.databases.default.enabled .Values.databases.visibility.enabled) }}true{{ end -}}
+{{- end }}
+
+{{- /* Whether the preflight runs: a hook before the hook. */}}
+{{- define "temporal-migrations.preflights" -}}
+{{- if and (include "temporal-migrations.migrates" .) (eq .Values.mode "hook") .Values.preflight.enabled }}true{{ end -}}
+{{- end }}
+
+{{- /* A reference to a Secret's key. A hook's pod starts without it and says what is missing; an ordinary Job, which is not
+run again, waits until it is there. */}}
+{{- define "temporal-migrations.secretKey" -}}
+secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mode "hook" }}, optional: true{{ end }} }
 {{- end }}
 
 {{- define "temporal-migrations.env" -}}
 {{- $stores := list }}
 {{- range $name := list "default" "visibility" }}{{ if (index $.Values.databases $name).enabled }}{{ $stores = append $stores $name }}{{ end }}{{ end -}}
 - name: SCHEMA_MIGRATOR_STORES
-  value: {{ join "," $stores }}
-{{- with .Values.serverVersion }}
+  value: {{ join "," $stores | quote }}
+{{- if not (has (default "" .Values.serverVersion) (list "" "image")) }}
 - name: TEMPORAL_VERSION
-  value: {{ . | quote }}
+  value: {{ .Values.serverVersion | quote }}
 {{- end }}
-{{- range $setting, $variable := dict "executor" "EXECUTOR" "waitTimeout" "WAIT_TIMEOUT" "lockTimeout" "LOCK_TIMEOUT" "onDrift" "ON_DRIFT" "adopt" "ADOPT" "logLevel" "LOG_LEVEL" }}
+{{- range $setting, $variable := dict "executor" "EXECUTOR" "waitTimeout" "WAIT_TIMEOUT" "lockTimeout" "LOCK_TIMEOUT" "onDrift" "ON_DRIFT" "adopt" "ADOPT" "noVerify" "NO_VERIFY" "logLevel" "LOG_LEVEL" }}
 - name: SCHEMA_MIGRATOR_{{ $variable }}
   value: {{ index $.Values.settings $setting | toString | quote }}
 {{- end }}
+{{- range $setting, $variable := dict "rewrite" "REWRITE" "maxLockSeconds" "MAX_LOCK_SECONDS" }}
+{{- with index $.Values.settings $setting }}
+- name: SCHEMA_MIGRATOR_{{ $variable }}
+  value: {{ . | toString | quote }}
+{{- end }}
+{{- end }}
+{{- /* Without a version of the servers the targets are all that is said of them. */}}
+- name: SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS
+  value: {{ or .Values.settings.allowOlderTargets (not .Values.serverVersion) | toString | quote }}
 {{- range $name := $stores }}
 {{- $store := index $.Values.databases $name }}
-{{ include "temporal-migrations.storeEnv" (dict "name" $name "store" $store "connection" (include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml)) }}
+{{ include "temporal-migrations.storeEnv" (dict "mode" $.Values.mode "name" $name "store" $store "connection" (include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml)) }}
 {{- end }}
 {{- end }}
 
@@ -140,14 +171,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- if $connection.uriKey }}
 - name: {{ $prefix }}URI
-  valueFrom: { secretKeyRef: { name: {{ $connection.existingSecret | quote }}, key: {{ $connection.uriKey | quote }} } }
+  valueFrom: { {{ include "temporal-migrations.secretKey" (dict "mode" $.mode "secret" $connection.existingSecret "key" $connection.uriKey) }} }
 {{- else }}
 {{- range $variable, $field := dict "HOST" "host" "PORT" "port" "USER" "user" }}
 {{- $key := index $connection (printf "%sKey" $field) }}
 {{- $value := index $connection $field }}
 {{- if $key }}
 - name: {{ $prefix }}{{ $variable }}
-  valueFrom: { secretKeyRef: { name: {{ $connection.existingSecret | quote }}, key: {{ $key | quote }} } }
+  valueFrom: { {{ include "temporal-migrations.secretKey" (dict "mode" $.mode "secret" $connection.existingSecret "key" $key) }} }
 {{- else if $value }}
 - name: {{ $prefix }}{{ $variable }}
   value: {{ $value | toString | quote }}
@@ -159,7 +190,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   value: {{ $connection.passwordCommand | quote }}
 {{- else if and $connection.existingSecret (not $connection.uriKey) }}
 - name: {{ $prefix }}PASSWORD
-  valueFrom: { secretKeyRef: { name: {{ $connection.existingSecret | quote }}, key: {{ $connection.passwordKey | quote }} } }
+  valueFrom: { {{ include "temporal-migrations.secretKey" (dict "mode" $.mode "secret" $connection.existingSecret "key" $connection.passwordKey) }} }
 {{- end }}
 {{- range $variable, $field := dict "CONNECT_ATTRIBUTES" "connectAttributes" "DIRECT_HOST" "directHost" }}
 {{- with index $connection $field }}
@@ -195,11 +226,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   value: {{ $own.namespaces | toJson | quote }}
 - name: SCHEMA_MIGRATOR_WAIT_TIMEOUT
   value: {{ $own.waitTimeout | toString | quote }}
+- name: SCHEMA_MIGRATOR_ON_DRIFT
+  value: {{ $own.onDifference | quote }}
 - name: SCHEMA_MIGRATOR_LOG_LEVEL
   value: {{ .Values.settings.logLevel | quote }}
 {{- if $own.apiKey.existingSecret }}
 - name: TEMPORAL_API_KEY
-  valueFrom: { secretKeyRef: { name: {{ $own.apiKey.existingSecret | quote }}, key: {{ $own.apiKey.key | quote }} } }
+  valueFrom: { {{ include "temporal-migrations.secretKey" (dict "mode" .Values.mode "secret" $own.apiKey.existingSecret "key" $own.apiKey.key) }} }
 {{- end }}
 - name: TEMPORAL_TLS
   value: {{ $own.tls.enabled | toString | quote }}
@@ -230,14 +263,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   {{- if and (not $bootstrap) $store.enabled $connection.tls.enabled $connection.tls.existingSecret }}{{ $_ := set $tls $name $connection.tls.existingSecret }}{{ end }}
 {{- end -}}
 restartPolicy: Never
-serviceAccountName: {{ include "temporal-migrations.serviceAccountName" $root | quote }}
+serviceAccountName: {{ default (include "temporal-migrations.serviceAccountName" $root) .account | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
-{{- with $root.Values.imagePullSecrets }}
+{{- $pull := list }}
+{{- range concat (default list $root.Values.global.imagePullSecrets) $root.Values.imagePullSecrets }}
+  {{- $pull = append $pull (ternary (get (ternary . dict (kindIs "map" .)) "name") . (kindIs "map" .)) }}
+{{- end }}
+{{- with uniq $pull }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ if kindIs "map" . }}{{ .name | quote }}{{ else }}{{ . | quote }}{{ end }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- range $field := list "priorityClassName" "runtimeClassName" }}
@@ -251,42 +288,71 @@ securityContext: {{- toYaml $root.Values.podSecurityContext | nindent 2 }}
 {{ $field }}: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
-{{- with $root.Values.extraInitContainers }}
-initContainers: {{- toYaml . | nindent 2 }}
+{{- $creates := and $root.Values.createDatabase (has .command (list "migrate" "preflight")) }}
+{{- if or $creates $root.Values.extraInitContainers }}
+initContainers:
+  {{- with $root.Values.extraInitContainers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- if $creates }}
+  - {{ include "temporal-migrations.container" (dict "root" $root "job" .command "name" "create-database" "args" (list "create-database") "tls" $tls) | nindent 4 | trim }}
+  {{- end }}
 {{- end }}
+{{- $args := list .command }}
+{{- if and $bootstrap $own.update }}{{ $args = append $args "--update" }}{{ end }}
+{{- if eq .command "preflight" }}{{ $args = list "wait" "--for" "database" }}{{ end }}
 containers:
-  - name: {{ .command }}
-    image: {{ include "temporal-migrations.image" $root | quote }}
-    imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-    args: [{{ .command }}{{ if and $bootstrap $own.update }}, --update{{ end }}]
-    env:
-      {{- include (ternary "temporal-migrations.bootstrapEnv" "temporal-migrations.env" $bootstrap) $root | nindent 6 }}
-      {{- with $root.Values.extraEnv }}
-      {{- toYaml . | nindent 6 }}
-      {{- end }}
-    {{- with $root.Values.extraEnvFrom }}
-    envFrom: {{- toYaml . | nindent 6 }}
-    {{- end }}
-    securityContext: {{- toYaml $root.Values.securityContext | nindent 6 }}
-    resources: {{- toYaml $root.Values.resources | nindent 6 }}
-    terminationMessagePath: /dev/termination-log
-    terminationMessagePolicy: FallbackToLogsOnError
-    {{- if or $tls $root.Values.extraVolumeMounts }}
-    volumeMounts:
-      {{- range $name, $secret := $tls }}
-      - { name: tls-{{ $name }}, mountPath: /etc/temporal-migrations/tls/{{ $name }}, readOnly: true }
-      {{- end }}
-      {{- with $root.Values.extraVolumeMounts }}
-      {{- toYaml . | nindent 6 }}
-      {{- end }}
-    {{- end }}
+  - {{ include "temporal-migrations.container" (dict "root" $root "job" .command "name" .command "args" $args "tls" $tls) | nindent 4 | trim }}
 {{- if or $tls $root.Values.extraVolumes }}
 volumes:
   {{- range $name, $secret := $tls }}
   # libpq refuses a client's key that everybody may read; the pod's group may.
-  - { name: tls-{{ $name }}, secret: { secretName: {{ $secret | quote }}, defaultMode: 0440 } }
+  - { name: tls-{{ $name }}, secret: { secretName: {{ $secret | quote }}, defaultMode: 0440{{ if eq $root.Values.mode "hook" }}, optional: true{{ end }} } }
   {{- end }}
   {{- with $root.Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* A container of our image. SCHEMA_MIGRATOR_CHART tells the program that it runs here, and where its Secrets' values come from. */}}
+{{- define "temporal-migrations.container" -}}
+{{- $root := .root }}
+{{- $tls := .tls }}
+{{- $env := include (ternary "temporal-migrations.bootstrapEnv" "temporal-migrations.env" (eq .name "namespaces")) $root | fromYamlArray }}
+{{- $told := list .job }}
+{{- range $env }}
+  {{- if .valueFrom }}
+    {{- $told = append $told (printf "%s=%s/%s" .name .valueFrom.secretKeyRef.name .valueFrom.secretKeyRef.key) }}
+  {{- else if hasPrefix "/etc/temporal-migrations/tls/" .value }}
+    {{- $place := splitList "/" .value }}
+    {{- $told = append $told (printf "%s=%s/%s" .name (get $tls (index $place 4)) (index $place 5)) }}
+  {{- end }}
+{{- end -}}
+name: {{ .name }}
+image: {{ include "temporal-migrations.image" $root | quote }}
+imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+args: {{ .args | toJson }}
+env:
+  - name: SCHEMA_MIGRATOR_CHART
+    value: {{ join " " $told | quote }}
+  {{- include (ternary "temporal-migrations.bootstrapEnv" "temporal-migrations.env" (eq .name "namespaces")) $root | nindent 2 }}
+  {{- with $root.Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $root.Values.extraEnvFrom }}
+envFrom: {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext: {{- toYaml $root.Values.securityContext | nindent 2 }}
+resources: {{- toYaml $root.Values.resources | nindent 2 }}
+terminationMessagePath: /dev/termination-log
+terminationMessagePolicy: FallbackToLogsOnError
+{{- if or $tls $root.Values.extraVolumeMounts }}
+volumeMounts:
+  {{- range $name, $secret := $tls }}
+  - { name: tls-{{ $name }}, mountPath: /etc/temporal-migrations/tls/{{ $name }}, readOnly: true }
+  {{- end }}
+  {{- with $root.Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
@@ -326,6 +392,17 @@ template:
 {{- printf "%s %s %s %v" $spec (toYaml .Values.annotations) .Chart.Version .Values.forceTrigger | sha256sum -}}
 {{- end }}
 
+{{- /* The preflight: the migration's pod, which waits for the databases alone, with a patience and a deadline of its own. */}}
+{{- define "temporal-migrations.preflightSpec" -}}
+{{- $own := .Values.preflight }}
+{{- $values := merge (dict) .Values }}
+{{- $_ := set $values "settings" (set (deepCopy .Values.settings) "waitTimeout" $own.waitTimeout) }}
+{{- $_ := set $values "activeDeadlineSeconds" $own.activeDeadlineSeconds }}
+{{- $_ := set $values "backoffLimit" $own.backoffLimit }}
+{{- $root := dict "Values" $values "Chart" .Chart "Release" .Release }}
+{{- include "temporal-migrations.jobSpec" (dict "root" $root "command" "preflight") }}
+{{- end }}
+
 {{- /* The Job that makes namespaces: the same, with fields of its own in place of the migration's. */}}
 {{- define "temporal-migrations.bootstrapSpec" -}}
 {{- $own := .Values.namespaceBootstrap }}
@@ -343,5 +420,5 @@ template:
 {{- end }}
 
 {{- define "temporal-migrations.hookPolicy" -}}
-helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+helm.sh/hook-delete-policy: {{ .Values.hookDeletePolicy }}
 {{- end }}

@@ -1,0 +1,35 @@
+"""Where both commands begin: a signal that comes while the rest is still being loaded ends the process too."""
+
+import os
+import signal
+from types import FrameType
+
+
+def main() -> None:
+    """Run schema-migrator and exit."""
+    _end_on_signals()
+    from schema_migrator import cli  # noqa: PLC0415 - takes some tenths of a second
+
+    cli.main()
+
+
+def dropin() -> None:
+    """Run temporal-sql-tool and exit."""
+    _end_on_signals()
+    from schema_migrator import dropin  # noqa: PLC0415 - takes some tenths of a second
+
+    dropin.main()
+
+
+def _end_on_signals() -> None:
+    """Handle them: process 1 of a container ignores what it does not handle."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

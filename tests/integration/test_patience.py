@@ -1,0 +1,150 @@
+"""Locks of others, autovacuum, races and a standby that does not answer: waited for, named, and never for ever."""
+
+from collections.abc import Iterator
+
+import pytest
+
+import rewriting
+from engine import Engine
+from executions import TABLE, fill
+from rewriting import Origin, events
+from running import await_event, finish, run_cli, start_cli
+from schema_migrator import replay
+from schema_migrator.embedded import private_server
+from states import site
+from stores import Databases, fresh
+
+ROWS = 300
+LOCK = "LOCK TABLE schema_version IN ACCESS EXCLUSIVE MODE"
+COMMANDS = {
+    "status": ("status",),
+    "plan": ("plan",),
+    "verify": ("verify",),
+    "migrate": ("migrate",),
+    "wait": ("wait", "--for", "schema"),
+}
+
+
+@pytest.fixture(scope="module")
+def origin(server: Engine) -> Iterator[Origin]:
+    """Make a store at 1.9 with rows, to be copied."""
+    with fresh(server) as databases:
+        yield rewriting.origin(databases, "1.9", ROWS)
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_version_table_that_somebody_keeps_locked(databases: Databases, command: tuple[str, ...]) -> None:
+    """Every command ends at its deadline, and names who holds the lock; a retry may help."""
+    site(databases, "visibility").install()
+    env = databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
+    with databases.admin(databases.visibility) as holder:
+        pid = holder.info.backend_pid
+        holder.execute(f"BEGIN; {LOCK}".encode())
+        ended = run_cli(env, *command)
+        holder.execute("ROLLBACK")
+    assert ended.code == 1, ended.stderr
+    assert f"the locks are held by pid {pid} (" in ended.stderr.splitlines()[-1]
+    assert run_cli(env, *command).code == 0
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "migrate"])
+def test_a_version_table_that_is_locked_for_a_while(databases: Databases, command: str) -> None:
+    """It is waited for."""
+    site(databases, "visibility").install()
+    with databases.admin(databases.visibility) as holder:
+        holder.execute(f"BEGIN; {LOCK}".encode())
+        process = start_cli(databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility"}, command)
+        await_event(process, "table.busy")
+        holder.execute("ROLLBACK")
+        ended = finish(process)
+    assert ended.code == 0, ended.stderr
+
+
+def test_an_extension_that_somebody_creates_at_the_same_moment(databases: Databases) -> None:
+    """Ours is tried again, and finds it there."""
+    with databases.admin(databases.visibility) as other:
+        other.execute("DROP EXTENSION IF EXISTS btree_gin")
+        other.execute("BEGIN; CREATE EXTENSION btree_gin")
+        # Long enough for ours to be in the midst of its own when the other one commits.
+        env = databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_DDL_LOCK_TIMEOUT": "20"}
+        process = start_cli(env, "migrate", "--no-verify")
+        while not other.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall():
+            assert process.poll() is None, finish(process)
+        other.execute("COMMIT")
+        ended = finish(process)
+    assert ended.code == 0, ended.stderr
+    assert "table.busy" in ended.stderr
+
+
+def test_an_autovacuum_gives_way() -> None:
+    """It is waited for once as long as it takes PostgreSQL to cancel it, and is called what it is."""
+    settings = {"max_connections": "50", "autovacuum_naptime": "1s", "autovacuum_max_workers": "3"}
+    with (
+        private_server(settings=settings) as started,
+        fresh(Engine(host=started.host, port=started.port, user=started.user, password=started.password)) as databases,
+    ):
+        site(databases, "visibility").install("1.9")
+        with databases.connect("visibility") as owner, databases.admin(databases.visibility) as admin:
+            fill(owner, 3000)
+            slow = (
+                "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 1"
+            )
+            owner.execute(f"ALTER TABLE {TABLE} SET ({slow}, autovacuum_vacuum_scale_factor = 0)".encode())
+            owner.execute(f"UPDATE {TABLE} SET task_queue = 'other'".encode())
+            vacuuming = "SELECT FROM pg_stat_progress_vacuum WHERE relid = 'executions_visibility'::regclass"
+            while not admin.execute(vacuuming).fetchall():
+                admin.execute("SELECT pg_sleep(0.1)")
+        ended = run_cli(databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility"}, "migrate", "--rewrite", "in-place")
+    assert ended.code == 0, ended.stderr
+    busy = [event for event in events(ended) if event["event"] == "table.busy"]
+    assert any("(autovacuum" in str(event["held_by"]) for event in busy), busy
+
+
+def test_a_standby_that_does_not_confirm() -> None:
+    """The commit is waited for as long as is set; then it is said that it is done here alone, and nothing goes on."""
+    with (
+        private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
+        fresh(Engine(host=started.host, port=started.port, user=started.user, password=started.password)) as databases,
+    ):
+        store = site(databases, "visibility").install("1.12")
+        env = databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
+        with databases.admin() as admin:
+            admin.execute("SET synchronous_commit = local")
+            try:
+                admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+                admin.execute("SELECT pg_reload_conf()")
+                while admin.execute("SHOW synchronous_standby_names").fetchone() != ("gone",):
+                    pass
+                ended = run_cli(env | {"SCHEMA_MIGRATOR_HEARTBEAT": "0.5"}, "migrate")
+            finally:
+                admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
+                admin.execute("SELECT pg_reload_conf()")
+        assert ended.code == 1, ended.stderr
+        assert "no synchronous standby has confirmed that" in ended.stderr.splitlines()[-1]
+        waits = [event.get("waits_for") for event in events(ended) if event["event"] == "statement.running"]
+        assert "a synchronous standby, to confirm the commit" in waits
+        assert str(store.status().state.version) == "1.13"  # type: ignore[union-attr]  # at rest
+        assert run_cli(env, "migrate").code == 0
+
+
+def test_a_long_log_is_drained_in_rounds(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was replayed is vacuumed away now and then; the rows end as they were written last."""
+    database = origin.copy()
+    with origin.held(database) as held:
+        held.kill()
+    with origin.databases.connect(database) as owner:
+        owner.execute(f"UPDATE {TABLE} SET task_queue = 'one'".encode())
+        owner.execute(f"UPDATE {TABLE} SET task_queue = 'two'".encode())
+    vacuumed, vacuum = [], replay._vacuum
+
+    def counted(*given: object) -> None:
+        vacuumed.append(given)
+        vacuum(*given)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(replay, "_vacuum", counted)
+    for name, value in {"_MANY": 20, "_MOST": 20, "_ROUNDS": 5}.items():
+        monkeypatch.setattr(replay, name, value)
+    site(origin.databases, "visibility").at(database).migrate(SCHEMA_MIGRATOR_REWRITE="online")
+    assert len(vacuumed) > 2
+    with origin.databases.connect(database) as owner:
+        assert owner.execute(f"SELECT DISTINCT task_queue FROM {TABLE}".encode()).fetchall() == [("two",)]
