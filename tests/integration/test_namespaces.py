@@ -130,8 +130,8 @@ def test_changes_only_with_update(bootstrap: Bootstrap, name: str) -> None:
     assert found == ["run.started", *["namespace.differs"] * 3, "run.ended"]
     assert bootstrap.describe(name).namespace_info.description == "first"
     failed = bootstrap.run(wanted, args=("--on-drift", "fail"))
-    assert (failed.code, failed.stdout) == (40, "")
-    assert failed.stderr.splitlines()[-1] == (
+    assert (failed.code, failed.stdout) == (42, "")
+    assert errors(failed)[-1] == (
         f'error: namespace "{name}" differs from what is wanted: description is "first", expected "orders ö",'
         ' owner is "", expected "ops@example.com", retention is "3d", expected "7d";'
         " correct what is wanted, or let it be changed: --update"
