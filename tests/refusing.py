@@ -1,5 +1,6 @@
 """Runs that must fail with one clear sentence and leave the databases as they were."""
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,8 +61,21 @@ class Refusals:
 
 
 def errors(done: Completed) -> list[str]:
-    """Return the lines of standard error that are no events."""
-    return [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    """Return the lines of standard error that are no events, and with `--output json` the same lines from theirs."""
+    return [
+        part
+        for line in done.stderr.splitlines()
+        for part in ([line] if not line.startswith("{") else _failure(json.loads(line)))
+    ]
+
+
+def _failure(event: Mapping[str, str]) -> list[str]:
+    if event["event"] != "run.failed":
+        return []
+    store, found, expected, hint, detail = (event[name] for name in ("store", "found", "expected", "hint", "detail"))
+    said = f"{store}: {found}" if store else found
+    said = f"{said}, expected {expected}" if expected else said
+    return ["error: " + (f"{said}; {hint}" if hint else said), *(detail or "").splitlines()]
 
 
 class Clock:

@@ -11,6 +11,14 @@ HEAD = """# In a cluster: what was measured
 
 Written by `make test-e2e RESULTS=docs/kubernetes.md`. Each line is a test that passed; the behaviour is
 what it asserts.
+
+## What the Job's exit code says
+
+Argo CD shows of a failed hook its exit code and nothing else. The Job's `podFailurePolicy` leaves disrupted pods
+out of the count, and then fails the Job at once for every code that no retry cures. `make docs` writes this table.
+
+<!-- exit-codes -->
+<!-- /exit-codes -->
 """
 
 

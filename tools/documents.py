@@ -1,6 +1,6 @@
 """Write the generated parts of the documents; --check only compares.
 
-README.md has the table of settings and the text of --help, CONTRIBUTING.md the list of modules, the
+README.md has the tables of settings and exit codes and the text of --help, CONTRIBUTING.md the list of modules, the
 chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs.
 """
 
@@ -19,6 +19,7 @@ import yaml
 
 from schema_migrator.catalog_register import REGISTER, Fate
 from schema_migrator.cli import parser
+from schema_migrator.exit_codes import CODES
 from schema_migrator.flags import Option, client_options, run_options, sql_options
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +71,13 @@ def help_text() -> str:
     """Return what --help prints, at a width that fits a page."""
     os.environ["COLUMNS"] = "100"
     return f"```console\n$ schema-migrator --help\n{parser().format_help().rstrip()}\n```"
+
+
+def exit_codes() -> str:
+    """Return the table of exit codes."""
+    helps = {None: "", True: "yes", False: "no"}
+    rows = (f"| {one.number} | {one.name} | {escaped(one.meaning)} | {helps[one.retry]} |" for one in CODES)
+    return "\n".join(["| code | name | meaning | a retry helps |", "| --- | --- | --- | --- |", *rows])
 
 
 def modules() -> str:
@@ -124,8 +132,9 @@ def register() -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"settings": settings, "help": help_text},
+    "README.md": {"settings": settings, "help": help_text, "exit-codes": exit_codes},
     "CONTRIBUTING.md": {"modules": modules},
+    "docs/kubernetes.md": {"exit-codes": exit_codes},
     "docs/catalogs.md": {"register": register},
     "charts/temporal-migrations/README.md": {"values": chart_values},
 }

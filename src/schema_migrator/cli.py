@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from schema_migrator import __version__, logs, program
-from schema_migrator.errors import NotAsRehearsed, NotAtTarget
+from schema_migrator import __version__, beginnings, logs, program
+from schema_migrator.errors import NotAsRehearsed, NotAtTarget, PreflightFailed
+from schema_migrator.exit_codes import CODES
 from schema_migrator.flags import REPEATED, Option, client_options, run_options, sql_options
 from schema_migrator.program import Parser, say
-from schema_migrator.settings import Settings, read, read_client
+from schema_migrator.settings import Settings, demo_environment, read, read_client
 from schema_migrator.workers import Interrupt
 
 _EXAMPLES = """\
@@ -25,9 +27,7 @@ examples:
 Every option is a variable too: --lock-timeout is SCHEMA_MIGRATOR_LOCK_TIMEOUT, --sql-host is SQL_HOST,
 --visibility-sql-host is VISIBILITY_SQL_HOST. A flag beats a variable, a store's own name the common one.
 
-exit codes:
-  0 every store at its target or above it    1 failed, worth a retry    2 wrong use, settings or files
-  3 a person must settle something in the database    4 another run holds the lock    130, 143 stopped
+exit codes (1, 4 and from 129 on: a retry can help):
 """
 _COMMANDS = {
     "migrate": "bring both stores to their targets",
@@ -45,6 +45,7 @@ _ABANDON = "remove what an unfinished online rewrite, or one with --keep-old, ha
 
 def main() -> None:
     """Run the command line and exit."""
+    program.open_streams()
     program.leave(run(sys.argv[1:]))
 
 
@@ -56,9 +57,12 @@ def run(argv: Sequence[str]) -> int:
 def _output(arguments: dict[str, Any]) -> str:
     interrupt = Interrupt()
     with interrupt.on_signals():
-        settings = read({name: value for name, value in arguments.items() if name.isupper()})
-        logs.configure(settings.run.log_level, terminal=sys.stderr.isatty())
-        return _HANDLERS[arguments["command"]](settings, interrupt, arguments)
+        flags = {name: value for name, value in arguments.items() if name.isupper()}
+        command = arguments["command"]
+        settings = read(flags, demo_environment() if command == "demo" else None)
+        logs.configure(settings.run.log_level, terminal=settings.run.output == "text" and sys.stderr.isatty())
+        beginnings.announce(settings, command)
+        return _HANDLERS[command](settings, interrupt, arguments)
 
 
 def _migrate(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
@@ -121,7 +125,7 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
     if unreadable:
         say(text)
         whose = unreadable[0].whose
-        raise NotAsRehearsed(
+        raise PreflightFailed(
             f'the role "{whose.role}" may not read {", ".join(whose.unreadable)} of the {unreadable[0].store} store',
             hint=" ".join(owners.grants(whose.schema, [(whose.role, "SELECT", whose.unreadable)])),
             store=unreadable[0].store,
@@ -210,7 +214,7 @@ def parser() -> Parser:
     made = Parser(
         prog="schema-migrator",
         description="Migrates Temporal's PostgreSQL schemas: locked, transactional, resumable.",
-        epilog=_EXAMPLES,
+        epilog=_EXAMPLES + _exit_codes(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -224,10 +228,10 @@ def parser() -> Parser:
         if name == "migrate":
             command.add_argument("--abandon", action="store_true", help=_ABANDON)
         if name in ("plan", "status"):
-            command.add_argument("--check", action="store_true", help="exit 3 unless every store is at its target")
+            command.add_argument("--check", action="store_true", help="exit 25 unless every store is at its target")
         if name == "namespaces":
             command.add_argument("--update", action="store_true", help="also change what differs")
-            command.add_argument("--check", action="append", metavar="NAME", help="exit 3 if it is missing; repeats")
+            command.add_argument("--check", action="append", metavar="NAME", help="exit 41 if it is missing; repeats")
         if name == "wait":
             command.add_argument(
                 "--for",
@@ -238,8 +242,16 @@ def parser() -> Parser:
                 help="database, schema or frontend; repeats, or separated by commas",
             )
         if name == "create-database":
-            command.add_argument("--through", default="postgres", help="database to connect to meanwhile (postgres)")
+            command.add_argument(
+                "--through", help="database to connect to meanwhile (unset: postgres, defaultdb or template1)"
+            )
     return made
+
+
+def _exit_codes() -> str:
+    """Return the exit codes as lines of the help."""
+    words = ", ".join(f"{code.number} {code.name}" for code in CODES)
+    return textwrap.fill(words, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _add_options(parser: argparse.ArgumentParser, command: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator.errors import NotAsRehearsed
+from schema_migrator.errors import Damaged, NotAsRehearsed
 from schema_migrator.shadow import listed, places
 
 if TYPE_CHECKING:
@@ -56,29 +56,29 @@ class Fault:
     places: tuple[str, ...] = ()
 
 
-def refusal(live: Live, fault: Fault) -> NotAsRehearsed:
+def refusal(live: Live, fault: Fault) -> Damaged:
     """Return the error that names the table, the key, the blocks, and what to do."""
     names = zip(live.key_names, fault.key, strict=True)
     key = ", ".join(f"{name} = {_shortened(value)}" for name, value in names)
     what = fault.what.format(f'"{live.table}"')
-    return NotAsRehearsed(
+    return Damaged(
         f"{what}, expected a sound table; it was not replaced and is as before: {key}{_where(fault.places)}",
         hint=_DELETE if fault.what == DOUBLED else _REINDEX,
     )
 
 
-def led_twice(live: Live, detail: str) -> NotAsRehearsed:
+def led_twice(live: Live, detail: str) -> Damaged:
     """Return the error for a row that was copied twice, though the table has it once; `detail` names its key."""
-    return NotAsRehearsed(
+    return Damaged(
         f'the primary key\'s index of "{live.table}" leads to one row twice, expected a sound table; '
         f"it was not replaced and is as before: {detail}",
         hint=_REINDEX,
     )
 
 
-def miscounted(live: Live, here: int, there: int) -> NotAsRehearsed:
+def miscounted(live: Live, here: int, there: int) -> Damaged:
     """Return the error for a copy that has another number of rows than the table, without one that shows why."""
-    return NotAsRehearsed(
+    return Damaged(
         f'the copy of "{live.table}" has {there} rows, expected {here}; the table was not replaced and is as before',
         hint=_REINDEX,
     )

@@ -20,7 +20,6 @@ from schema_migrator.errors import (
     MigratorError,
     NoSpace,
     PreflightFailed,
-    RefusedError,
     StatementFailed,
     StatementTimeout,
     TableLockTimeout,
@@ -71,7 +70,7 @@ _LOCKED = (TableLockTimeout, "other sessions kept a table locked: {text}", "run 
 _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
     **dict.fromkeys(_CONTENDED, _LOCKED),
     "57014": (StatementTimeout, "a statement was cancelled: {text}", _SLOW),
-    "25006": (RefusedError, "{address} is read-only: {text}", "connect to the primary server"),
+    "25006": (PreflightFailed, "{address} is read-only: {text}", "connect to the primary server"),
     "42501": (PreflightFailed, "the role lacks a right at {address}: {text}", "grant it, or own the object"),
     "53100": (NoSpace, "the server's disk is full: {text}", "make room there, then run this again"),
 }

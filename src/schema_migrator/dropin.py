@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schema_migrator import logs, program
+from schema_migrator import beginnings, logs, program
 from schema_migrator.dropin_flags import CONNECTION, parse, parser, plain
 from schema_migrator.errors import NoVersion, SettingsError, UnknownState, WrongStore
 from schema_migrator.flags import flag_of, scope_of
@@ -28,6 +28,7 @@ _SCHEMA_NAMES = {f"postgresql/v12/{store.folder}": store for store in Store}
 
 def main() -> None:
     """Run the command line and exit."""
+    program.open_streams()
     program.leave(run(sys.argv[1:]))
 
 
@@ -41,7 +42,8 @@ def run(argv: Sequence[str]) -> int:
 def _output(arguments: dict[str, Any]) -> str:
     interrupt = Interrupt()
     with interrupt.on_signals():
-        logs.configure(os.environ.get("SCHEMA_MIGRATOR_LOG_LEVEL") or "info", terminal=sys.stderr.isatty())
+        level = os.environ.get("SCHEMA_MIGRATOR_LOG_LEVEL")  # another one is refused with the other settings
+        logs.configure(level if level in logs.LEVELS else "info", terminal=sys.stderr.isatty())
         return _HANDLERS[arguments["command"]](arguments, interrupt)
 
 
@@ -85,7 +87,7 @@ def _update(arguments: dict[str, Any], interrupt: Interrupt) -> str:
     store, more = _files(arguments)
     # The vendor's command line names the version and no server: whoever gives one means it.
     asked = {f"{store.upper()}_TARGET_VERSION": arguments["version"], "SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS": "true"}
-    settings = _settings(arguments, store, {**more, **asked})
+    settings = _announced(arguments, store, {**more, **asked})
     return report.migration_text(commands.migrate(settings, interrupt))
 
 
@@ -102,19 +104,19 @@ def _describe(arguments: dict[str, Any], interrupt: Interrupt) -> str:
 def _create(arguments: dict[str, Any], interrupt: Interrupt) -> str:
     from schema_migrator import databases  # noqa: PLC0415
 
-    settings = _settings(arguments, Store.DEFAULT, {})
-    made = databases.create(settings, interrupt, through=arguments["through"] or "postgres")
+    settings = _announced(arguments, Store.DEFAULT, {})
+    made = databases.create(settings, interrupt, through=arguments["through"])
     return f'database "{settings.stores[0].database}" ' + ("created" if all(made.values()) else "was already there")
 
 
 def _drop(arguments: dict[str, Any], interrupt: Interrupt) -> str:
     from schema_migrator import databases  # noqa: PLC0415
 
-    settings = _settings(arguments, Store.DEFAULT, {})
+    settings = _announced(arguments, Store.DEFAULT, {})
     database = settings.stores[0].database
     if not arguments["force"]:
         raise SettingsError(f'drop-database would drop "{database}" with all that is in it', hint="say so by --force")
-    databases.drop(settings, interrupt, through=arguments["through"] or "postgres")
+    databases.drop(settings, interrupt, through=arguments["through"])
     return f'database "{database}" dropped'
 
 
@@ -130,7 +132,7 @@ _HANDLERS: dict[str, Callable[[dict[str, Any], Interrupt], str]] = {
 
 def _either(arguments: dict[str, Any], work: Callable[[Settings], Any]) -> tuple[Settings, Any]:
     """Do what is the same for both stores, as the one whose tables are there; no flag says which it is."""
-    settings = _settings(arguments, Store.DEFAULT, _some_release())
+    settings = _announced(arguments, Store.DEFAULT, _some_release())
     try:
         return settings, work(settings)
     except WrongStore:
@@ -144,6 +146,13 @@ def _some_release() -> dict[str, str]:
         return {}
     root = Path(os.environ.get("SCHEMA_MIGRATOR_SOURCES") or "releases")
     return {"TEMPORAL_VERSION": carried(root)[-1]}
+
+
+def _announced(arguments: dict[str, Any], store: Store, more: dict[str, str]) -> Settings:
+    """Read the settings of one store, and log what is to be done."""
+    settings = _settings(arguments, store, more)
+    beginnings.announce(settings, arguments["command"])
+    return settings
 
 
 def _settings(arguments: dict[str, Any], store: Store, more: dict[str, str]) -> Settings:

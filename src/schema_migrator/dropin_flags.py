@@ -54,13 +54,13 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, tuple[tuple[str, ...], str]]]] = 
     "create-database": (
         "create",
         "create the database where it is missing",
-        {"through": (("defaultdb",), "database to connect to meanwhile (postgres)")},
+        {"through": (("defaultdb",), "database to connect to meanwhile (unset: postgres, defaultdb or template1)")},
     ),
     "drop-database": (
         "drop",
         "drop the database",
         {
-            "through": (("defaultdb",), "database to connect to meanwhile (postgres)"),
+            "through": (("defaultdb",), "database to connect to meanwhile (unset: postgres, defaultdb or template1)"),
             "force": (("force", "f"), "without it nothing is dropped"),
         },
     ),

@@ -1,6 +1,6 @@
 """Every failure that a person can meet, with its exit code.
 
-MigratorError
+MigratorError             3   no code of its own
 ├── InputError            2   wrong before connecting
 │   ├── SettingsError
 │   ├── SharedDatabase
@@ -17,28 +17,32 @@ MigratorError
 │   ├── StatementTimeout
 │   ├── ToolFailed
 │   ├── NoVersion
+│   ├── ResultLost
 │   └── LockLost
 ├── RefusedError          3   a person must settle it
-│   ├── PasswordRejected
-│   ├── TlsRejected
-│   ├── PreflightFailed
-│   ├── LockTooLong
-│   ├── WrongStore
-│   ├── UnknownState
-│   ├── VersionMoved
-│   ├── RewriteBlocked
-│   ├── NotAsRehearsed
-│   ├── NoSpace
-│   ├── DoesNotFit
-│   ├── NotAtTarget
-│   ├── FrontendRefused
-│   ├── NamespaceMissing
-│   ├── NamespaceRefused
-│   │   ├── NotThere
-│   │   └── AlreadyThere
-│   └── StatementFailed
+│   ├── PasswordRejected 10
+│   ├── TlsRejected      11
+│   ├── PreflightFailed  12
+│   │   └── HarmfulDrift 23
+│   ├── WrongStore       20
+│   ├── UnknownState     21
+│   ├── VersionMoved     22
+│   ├── NotAsRehearsed   23
+│   │   └── Damaged      24
+│   ├── NotAtTarget      25
+│   ├── NotOurs          26
+│   ├── LockTooLong      30
+│   ├── RewriteBlocked   31
+│   ├── NoSpace          32
+│   ├── DoesNotFit       33
+│   ├── StatementFailed  34
+│   ├── FrontendRefused  40
+│   ├── NamespaceMissing 41
+│   └── NamespaceRefused 42
+│       ├── NotThere
+│       └── AlreadyThere
 ├── LockHeld              4   another run holds the advisory lock
-├── Stopped               143 or 130
+├── Stopped               129, 130 or 143
 └── SeveralErrors         the gravest of its parts
 """
 
@@ -56,6 +60,9 @@ class MigratorError(Exception):
 
     exit_code: ClassVar[int] = 3
 
+    def __init_subclass__(cls, code: int | None = None) -> None:
+        cls.exit_code = cls.exit_code if code is None else code
+
     def __init__(self, message: str, *, hint: str = "", store: str = "", detail: str = "") -> None:
         super().__init__(message)
         self.message = message
@@ -68,10 +75,8 @@ class MigratorError(Exception):
         return "\n".join(filter(None, [f"{self.store}: {said}" if self.store else said, self.detail]))
 
 
-class InputError(MigratorError):
+class InputError(MigratorError, code=2):
     """Something is wrong with what the program was given; nothing in a database was touched."""
-
-    exit_code = 2
 
 
 class SettingsError(InputError):
@@ -90,10 +95,8 @@ class TargetError(InputError):
     """The target is no version, or no version of the release."""
 
 
-class RetryableError(MigratorError):
+class RetryableError(MigratorError, code=1):
     """The same command may succeed later."""
-
-    exit_code = 1
 
 
 class DatabaseUnavailable(RetryableError):
@@ -140,6 +143,10 @@ class NoVersion(RetryableError):
     """The drop-in's describe-schema: no version is recorded."""
 
 
+class ResultLost(RetryableError):
+    """What was done is done, but standard output did not take the result."""
+
+
 class LockLost(RetryableError):
     """The advisory lock went away during the work; the open transaction was rolled back."""
 
@@ -148,63 +155,75 @@ class RefusedError(MigratorError):
     """Something in the database must be settled by a person; it was left as it was."""
 
 
-class PasswordRejected(RefusedError):
+class PasswordRejected(RefusedError, code=10):
     """The server does not accept the role or its password."""
 
 
-class TlsRejected(RefusedError):
+class TlsRejected(RefusedError, code=11):
     """The server's certificate or ours is not accepted, or one side does without TLS."""
 
 
-class PreflightFailed(RefusedError):
+class PreflightFailed(RefusedError, code=12):
     """Rights or features that the plan needs are missing."""
 
 
-class LockTooLong(RefusedError):
+class NotOurs(RefusedError, code=26):
+    """What looks like ours is somebody else's, or somebody else's objects are among ours."""
+
+
+class HarmfulDrift(PreflightFailed, code=23):
+    """A change made by hand would make a step fail, or leaves Temporal without what it needs."""
+
+
+class LockTooLong(RefusedError, code=30):
     """A step would keep a table locked for longer than --max-lock-seconds, or for nobody knows how long."""
 
 
-class WrongStore(RefusedError):
+class WrongStore(RefusedError, code=20):
     """The database holds the tables of the other store."""
 
 
-class UnknownState(RefusedError):
+class UnknownState(RefusedError, code=21):
     """The schema is at no version that the release's files explain."""
 
 
-class VersionMoved(RefusedError):
+class VersionMoved(RefusedError, code=22):
     """Someone changed the version between our reading it and our writing it."""
 
 
-class RewriteBlocked(RefusedError):
-    """Something that forbids an online rewrite came while it ran; the unfinished copy is kept until that is settled."""
+class RewriteBlocked(RefusedError, code=31):
+    """Something forbids an online rewrite: before anything is changed, or while it runs; a copy is kept then."""
 
 
-class NotAsRehearsed(RefusedError):
+class NotAsRehearsed(RefusedError, code=23):
     """A step's result, or a whole schema, is not what the release's files make."""
 
 
-class NoSpace(RefusedError):
+class Damaged(NotAsRehearsed, code=24):
+    """A table or an index is damaged on the disk; the table was left as it is."""
+
+
+class NoSpace(RefusedError, code=32):
     """The server's disk is too full for what is to be done."""
 
 
-class DoesNotFit(RefusedError):
+class DoesNotFit(RefusedError, code=33):
     """A row's values do not fit a column or a check of the new version."""
 
 
-class NotAtTarget(RefusedError):
+class NotAtTarget(RefusedError, code=25):
     """With --check: a store is not at its target."""
 
 
-class FrontendRefused(RefusedError):
+class FrontendRefused(RefusedError, code=40):
     """Temporal's frontend does not let us in, or what answers is none."""
 
 
-class NamespaceMissing(RefusedError):
+class NamespaceMissing(RefusedError, code=41):
     """With --check: a namespace does not exist."""
 
 
-class NamespaceRefused(RefusedError):
+class NamespaceRefused(RefusedError, code=42):
     """The frontend does not take a namespace as it is wanted."""
 
 
@@ -216,14 +235,12 @@ class AlreadyThere(NamespaceRefused):
     """The frontend says that there is such a thing already."""
 
 
-class StatementFailed(RefusedError):
+class StatementFailed(RefusedError, code=34):
     """A statement of the release failed; its transaction was rolled back."""
 
 
-class LockHeld(MigratorError):
+class LockHeld(MigratorError, code=4):
     """Another run held the advisory lock until the deadline."""
-
-    exit_code = 4
 
 
 class Stopped(MigratorError):
@@ -242,22 +259,23 @@ class SeveralErrors(MigratorError):
         self.parts = parts
 
 
-_GRAVEST_FIRST = (3, 2, 4, 1)
-
-
 def exit_code(error: MigratorError) -> int:
     """Return the process's exit code; of several errors the one that a retry cures least."""
     if isinstance(error, Stopped):
         return 128 + error.signal_number
     if isinstance(error, SeveralErrors):
-        codes = {exit_code(part) for part in error.parts}
-        return next((code for code in _GRAVEST_FIRST if code in codes), max(codes))
+        return exit_code(gravest(error.parts))
     return error.exit_code
 
 
 def gravest(errors: Sequence[MigratorError]) -> MigratorError:
     """Return the one that a retry cures least; of several such the first."""
-    return min(errors, key=lambda error: (*_GRAVEST_FIRST, exit_code(error)).index(exit_code(error)))
+    return min(errors, key=lambda error: _gravity(exit_code(error)))
+
+
+def _gravity(code: int) -> int:
+    """Return how grave a code is, 0 the gravest: what a person must settle, the input, the lock, a retry."""
+    return {2: 1, 4: 2, 1: 3}.get(code, 0)
 
 
 def combine(errors: list[MigratorError]) -> MigratorError:

@@ -6,6 +6,7 @@ also with `DEFAULT_` or `VISIBILITY_` before it for one store.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
@@ -82,3 +83,9 @@ def flag_of(variable: str) -> str:
     """Return the flag that sets what a variable sets."""
     name = variable.removeprefix(PREFIX)
     return REPEATED.get(name, "--" + name.lower().replace("_", "-"))
+
+
+def read_environment(kind: type[BaseSettings], environ: Mapping[str, str], prefix: str = "") -> dict[str, str]:
+    """Return what an environment sets, by the variables' names; empty means unset."""
+    names = [str(field.validation_alias or prefix + name.upper()) for name, field in kind.model_fields.items()]
+    return {name: environ[name] for name in names if environ.get(name)}

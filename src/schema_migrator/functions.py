@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg.rows import class_row
 
 from schema_migrator import database
-from schema_migrator.errors import PreflightFailed
+from schema_migrator.errors import RewriteBlocked
 
 if TYPE_CHECKING:
     from schema_migrator.plan import Online, Plan
@@ -74,7 +74,7 @@ class Call:
 
 
 def check(work: Work, plan: Plan, online: Online, live: Live) -> None:
-    """Raise PreflightFailed where the copy could not call a function as the live table does; nothing was changed."""
+    """Raise RewriteBlocked where the copy could not call a function as the live table does; nothing was changed."""
     assert online.shape is not None  # noqa: S101 - a plan has no online steps without
     values = {
         "table": live.oid,
@@ -86,7 +86,7 @@ def check(work: Work, plan: Plan, online: Online, live: Live) -> None:
     }
     found = problems(database.ask(work.conn, _CALLED, values, row=class_row(Call)))
     if found:
-        raise PreflightFailed(
+        raise RewriteBlocked(
             f'"{live.table}" cannot be rewritten online as it is, and nothing was changed',
             hint="what stands against it, each with its remedy:",
             detail="\n".join(f"  - {what}\n    {remedy}" for what, remedy in found),

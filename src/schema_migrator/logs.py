@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from schema_migrator import chart
@@ -15,17 +18,22 @@ if TYPE_CHECKING:
     import structlog
 
 
+LEVELS = ("debug", "info", "warning", "error")
+"""The levels of events, least grave first."""
+_SHOWN: dict[str, bool] = {}  # whether people read the events at a terminal; empty before `configure`
+
+
 class Listener:
-    """Standard error, whoever reads it: a pipe's end that has left must not end a migration."""
+    """Standard error, whoever reads it: a pipe's end that has left must not end a migration, nor a full disk."""
 
     def write(self, text: str) -> None:
         """Write, if somebody is there."""
-        with suppress(OSError):
+        with suppress(OSError, ValueError, AttributeError):  # ValueError: closed, or letters that it does not have
             sys.stderr.write(text)
 
     def flush(self) -> None:
         """Send what was written."""
-        with suppress(OSError):
+        with suppress(OSError, ValueError, AttributeError):
             sys.stderr.flush()
 
 
@@ -50,6 +58,7 @@ def configure(level: str, *, terminal: bool) -> None:
     import structlog  # noqa: PLC0415 - `--help` and `--version` do without it
 
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    _SHOWN["terminal"] = terminal
     renderer: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -57,12 +66,49 @@ def configure(level: str, *, terminal: bool) -> None:
             structlog.processors.add_log_level,
             _as_in_the_chart,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
+            _plain,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(Listener()),  # type: ignore[arg-type]  # print() needs no more
         cache_logger_on_first_use=True,
     )
+
+
+def configured() -> bool:
+    """Return whether `configure` was called, and holds."""
+    import structlog  # noqa: PLC0415 - see configure
+
+    return bool(_SHOWN) and structlog.is_configured()
+
+
+def edge(event: str, **values: object) -> None:
+    """Log the first or the last event of a run; at a terminal only at level debug, for the result says it all."""
+    (logger().debug if _SHOWN.get("terminal") else logger().info)(event, **values)
+
+
+def _plain(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {name: plain(value) for name, value in event.items()}
+
+
+def plain(value: object) -> object:
+    """Return a value as JSON has it: numbers as numbers, lists of such, everything else as text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float | Decimal):
+        return _number(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(one) for one in value]
+    return str(value)
+
+
+def _number(value: float | Decimal) -> int | float | None:
+    """Return a number, None for what JSON has no word for."""
+    if not math.isfinite(value):
+        return None
+    return int(value) if value == int(value) and isinstance(value, Decimal) else float(value)
 
 
 def _as_in_the_chart(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

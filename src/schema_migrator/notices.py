@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schema_migrator.errors import RefusedError
+from schema_migrator.errors import NotOurs
 from schema_migrator.owners import grantee, grants, quoted
 from schema_migrator.source import UNVERSIONED
 from schema_migrator.statements import created_tables
@@ -49,10 +49,10 @@ def ahead(plan: Plan, whose: Whose) -> tuple[Notice, ...]:
 
 
 def refuse_unsettled(found: tuple[Stranger, ...]) -> None:
-    """Raise RefusedError where a trigger is on a table of the store that looks like ours, and nothing of it is ours."""
+    """Raise NotOurs where a trigger is on a table of the store that looks like ours, and nothing of it is ours."""
     for one in found:
         if one.watched:
-            raise RefusedError(
+            raise NotOurs(
                 f'a trigger "{TRIGGER}" on "{one.watched}" calls a function in the schema "{one.name}" of'
                 f' "{one.owner}", which is not ours: {one.why}',
                 hint="nothing was touched; let that role remove it, by migrate --abandon of the version that made it",

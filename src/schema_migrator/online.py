@@ -41,7 +41,7 @@ from schema_migrator.errors import (
     MigratorError,
     NoSpace,
     NotAsRehearsed,
-    PreflightFailed,
+    RewriteBlocked,
     StatementFailed,
     TableChanged,
     TableLockTimeout,
@@ -186,17 +186,17 @@ def _begin(work: Work, conns: tuple[Connection, ...], plan: Plan, online: Online
 
 
 def _refuse_names(work: Work, live: Live) -> None:
-    """Raise PreflightFailed where a name has a percent sign, which in our statements stands for a value, or is ours."""
+    """Raise RewriteBlocked where a name has a percent sign, which in our statements stands for a value, or is ours."""
     columns = [name for (name,) in database.ask(work.conn, _COLUMNS, [live.oid])]
     strange = [name for name in (live.schema, live.table, *columns) if "%" in name]
     if strange:
-        raise PreflightFailed(
+        raise RewriteBlocked(
             f'"{live.table}" cannot be rewritten online: the name "{strange[0]}" has a percent sign',
             hint="rename it, or take --rewrite in-place",
         )
     ours = [name for name in columns if name.startswith("schema_migrator_")]
     if ours:
-        raise PreflightFailed(
+        raise RewriteBlocked(
             f'"{live.table}" cannot be rewritten online: its column "{ours[0]}" has a name that our statements use',
             hint="rename it, or take --rewrite in-place",
         )

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schema_migrator import sizes
 from schema_migrator.source import Store
@@ -17,6 +17,8 @@ from schema_migrator.source import Store
 PREFIX = "SCHEMA_MIGRATOR_"
 PASSWORDS = frozenset({"password", "password_file", "password_command"})
 """The fields of SqlSettings that are ways to give the password."""
+MOST_SECONDS = 2_147_483
+"""PostgreSQL counts a timeout's milliseconds in 31 bits."""
 
 
 def _split_names(value: object) -> object:
@@ -45,7 +47,7 @@ def _limit(value: object) -> object:
 
 
 class _Given(BaseSettings):
-    """Settings made of what is given alone: `read_environment` and the flags are merged before."""
+    """Settings made of what is given alone: `flags.read_environment` and the flags are merged before."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -100,7 +102,7 @@ class RunSettings(_Given):
         validation_alias=f"{PREFIX}EXECUTOR",
         description="what runs the statements: we, or the vendor's binary one step at a time",
     )
-    sql_tool: Path | None = Field(
+    sql_tool: Annotated[Path | None, AfterValidator(lambda path: path and path.absolute())] = Field(
         None,
         validation_alias=f"{PREFIX}SQL_TOOL",
         description="the vendor's temporal-sql-tool, of the same release as the files; for the executor sql-tool",
@@ -111,34 +113,43 @@ class RunSettings(_Given):
     wait_timeout: float = Field(
         300,
         ge=0,
+        le=MOST_SECONDS,
         validation_alias=f"{PREFIX}WAIT_TIMEOUT",
         description="seconds to wait for the database, for a step's table locks, and while an online rewrite pauses",
     )
     lock_timeout: float = Field(
-        600, ge=0, validation_alias=f"{PREFIX}LOCK_TIMEOUT", description="seconds to wait for another run"
+        600,
+        ge=0,
+        le=MOST_SECONDS,
+        validation_alias=f"{PREFIX}LOCK_TIMEOUT",
+        description="seconds to wait for another run",
     )
     ddl_lock_timeout: float = Field(
         0.2,
-        gt=0,
+        ge=0.001,
+        le=MOST_SECONDS,
         validation_alias=f"{PREFIX}DDL_LOCK_TIMEOUT",
         description="seconds that one try may queue for a table lock (PostgreSQL's lock_timeout)",
     )
     statement_timeout: float = Field(
         0,
         ge=0,
+        le=MOST_SECONDS,
         validation_alias=f"{PREFIX}STATEMENT_TIMEOUT",
         description="seconds that one statement may run; 0: no limit",
     )
     max_lock_seconds: float | None = Field(
         None,
         ge=1,
+        le=MOST_SECONDS,
         validation_alias=f"{PREFIX}MAX_LOCK_SECONDS",
         description="refuse, before anything is changed, a step that would keep a table locked for longer, or for"
         " nobody knows how long; unset: no limit",
     )
     heartbeat: float = Field(
         10,
-        gt=0,
+        ge=0.001,
+        le=MOST_SECONDS,
         validation_alias=f"{PREFIX}HEARTBEAT",
         description="seconds between events that tell what runs and how far it is",
     )
@@ -165,6 +176,7 @@ class RunSettings(_Given):
     max_load: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         validation_alias=f"{PREFIX}MAX_LOAD",
         description="active sessions of others above which an online rewrite pauses (takes pg_read_all_stats);"
         " unset: no limit",
@@ -286,9 +298,3 @@ class ClientSettings(_Given):
     namespaces_file: Path | None = Field(
         None, validation_alias=f"{PREFIX}NAMESPACES_FILE", description="file that holds that JSON list"
     )
-
-
-def read_environment(kind: type[BaseSettings], prefix: str = "") -> dict[str, str]:
-    """Return what the environment sets, by the variables' names; empty means unset."""
-    found = EnvSettingsSource(kind, env_prefix=prefix, env_ignore_empty=True)()
-    return {name if name.isupper() else prefix + name.upper(): value for name, value in found.items()}

@@ -105,7 +105,7 @@ def _tls(settings: StoreSettings, host: str | None) -> dict[str, str]:
 def _assert_readable(settings: StoreSettings) -> None:
     for name in ("tls_ca_file", "tls_cert_file", "tls_key_file"):
         path = getattr(settings.sql, name)
-        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+        if path is not None and not (os.access(path, os.R_OK) and path.is_file()):
             raise SettingsError(
                 f'SQL_{name.upper()} is "{path}", which is no file that can be read',
                 hint="mount it, or correct its path",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from schema_migrator import database, dependents, logs
-from schema_migrator.errors import PreflightFailed
+from schema_migrator.errors import HarmfulDrift, PreflightFailed, RefusedError, RewriteBlocked
 from schema_migrator.owners import UNSEEN
 from schema_migrator.owners import quoted as _quoted
 from schema_migrator.prediction import REPAIR, Problem
@@ -62,7 +62,8 @@ def check(
 ) -> None:
     """Raise PreflightFailed naming everything that would stop a plan, and for an empty one what Temporal lacks.
 
-    `verify`: the run ends with a rehearsal, which needs a right of its own; `also`: what was found elsewhere.
+    `verify`: the run ends with a rehearsal, which needs a right of its own; `also`: what blocks an online rewrite.
+    Raises RewriteBlocked or HarmfulDrift where all problems are of that kind.
     """
     facts = sight.facts
     if plan.empty and not facts.keyless:
@@ -76,7 +77,7 @@ def check(
         remedy = f"{problem.remedy} or go without proof and without online rewrites: --no-verify"
         found.append(replace(problem, remedy=remedy))
     if found:
-        raise PreflightFailed(
+        raise _kind(plan, facts, found, also)(
             f'role "{facts.role}" cannot migrate database "{plan.database}"',
             hint="problems, and how to fix each:",
             detail="\n".join(f"  - {problem.found}\n    {problem.remedy}" for problem in found),
@@ -84,6 +85,14 @@ def check(
         )
     if not plan.together:
         _warn_of_long_transactions(conn)
+
+
+def _kind(plan: Plan, facts: Facts, found: Sequence[Problem], blockers: Sequence[Problem]) -> type[RefusedError]:
+    """Return the error for several problems: of one cause, or PreflightFailed."""
+    if all(one in blockers for one in found):
+        return RewriteBlocked
+    drift = [*plan.problems, *_keys(plan, facts)]
+    return HarmfulDrift if all(one in drift for one in found) else PreflightFailed
 
 
 def problems(

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
-from schema_migrator import chart, errors, logs
-from schema_migrator.errors import MigratorError, SettingsError, SeveralErrors
-
-_STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+from schema_migrator import endings, logs
+from schema_migrator.endings import printable
+from schema_migrator.errors import MigratorError, ResultLost, SettingsError
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,47 +39,75 @@ def run(
 ) -> int:
     """Parse, do, print; return the exit code."""
     arguments: dict[str, Any] = {}
+    started = time.monotonic()
     try:
         arguments = parse(argv)
         say(output(arguments))
-    except MigratorError as error:
-        code = errors.exit_code(error)
-        for part in error.parts if isinstance(error, SeveralErrors) else (error,):
-            print(f"error: {_printable(chart.named(str(part)))}", file=logs.Listener(), flush=True)
-        _last_words(f"exit code {code}: {error}", arguments)
-        return code
-    except Exception as error:
-        _last_words(f"exit code 1: {type(error).__name__}: {error}", arguments)
-        raise
+    except SystemExit as end:  # argparse has shown the help, or the version
+        return int(end.code or 0)
+    except Exception as error:  # noqa: BLE001 - what is no error of ours is told as a fault of ours
+        return _failed(error, argv, arguments, started)
+    _log_end(0, started)
     return 0
+
+
+def _failed(error: Exception, argv: Sequence[str], arguments: dict[str, Any], started: float) -> int:
+    """Say why; as JSON the last event comes after that, and else before: the reason is what people look for."""
+    code, as_json = endings.code(error), endings.wants_json(argv, arguments)
+    if as_json and not logs.configured():
+        logs.configure("info", terminal=False)
+    if not as_json:
+        _log_end(code, started)
+    if isinstance(error, MigratorError):
+        endings.fail(error, arguments, as_json=as_json)
+    else:
+        endings.blame_ourselves(error, arguments, as_json=as_json)
+    if as_json:
+        _log_end(code, started)
+    return code
+
+
+def _log_end(code: int, started: float) -> None:
+    if logs.configured():
+        logs.edge("run.ended", exit_code=code, seconds=round(time.monotonic() - started, 3))
+
+
+def open_streams() -> None:
+    """Give closed standard streams a place: else a connection to the server could take the number of one."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
 
 
 def leave(code: int) -> NoReturn:
     """Exit, without Python's own end: it searches for cycles for 60 ms, and threads of temporalio's abort in it."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
+        with suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
 
 
 def say(text: str) -> None:
-    """Print a result; a reader that has left, such as `head`, changes neither what is done nor the exit code."""
-    encoding = sys.stdout.encoding or "utf-8"  # a locale may lack letters of a name, or a table's lines
+    """Print a result; a reader that has left, such as `head`, changes neither what is done nor the exit code.
+
+    Raises ResultLost where it cannot be written otherwise, to a full disk for one.
+    """
+    encoding = (
+        getattr(sys.stdout, "encoding", None) or "utf-8"
+    )  # a locale may lack letters of a name, or a table's lines
     try:
-        print(_printable(text).encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
+        print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _printable(text: str) -> str:
-    """Return the text without what would steer a terminal: names of objects, and values, may hold anything."""
-    return text.translate(_STEERING)
-
-
-def _last_words(text: str, arguments: dict[str, Any]) -> None:
-    """Write to the termination log, where there is one, whatever the settings are otherwise like."""
-    name = "SCHEMA_MIGRATOR_TERMINATION_LOG"
-    path = Path(arguments.get(name) or os.environ.get(name) or "/dev/termination-log")
-    with suppress(OSError):  # the same words have gone to standard error
-        if path.exists():
-            path.write_text(f"{chart.named(text)}\n", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # what is still in its buffer has to go somewhere
+        raise ResultLost(
+            f"the result could not be written to standard output ({error.strerror}), and what was done stays done",
+            hint="make room there, then run it again",
+        ) from error

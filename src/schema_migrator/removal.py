@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator.errors import RefusedError
+from schema_migrator.errors import NotOurs
 from schema_migrator.traces import ROWS, TRIGGER
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = %s ORD
 def remove(conn: Connection, found: Leftover) -> None:
     """Remove a schema of ours with all that is ours in it, in a transaction; never with CASCADE.
 
-    Raises RefusedError where somebody else has put something there, or uses what is there.
+    Raises NotOurs where somebody else has put something there, or uses what is there.
     """
     known = [found.name] if found.retired else [ROWS, "log", "batches"]
     place = {"oid": found.oid, "schema": found.schema, "table": found.table, "ours": known}
@@ -62,7 +62,7 @@ def remove(conn: Connection, found: Leftover) -> None:
         conn.execute(drop.format(sql.Identifier(found.name, name)))
     foreign = ", ".join(name for (name,) in conn.execute(_FOREIGN, [found.oid]).fetchall())
     if foreign:
-        raise RefusedError(
+        raise NotOurs(
             f'the schema "{found.name}", which an online rewrite has left, holds what is not ours: {foreign}',
             hint="move that elsewhere, then run this again",
         )
@@ -73,7 +73,7 @@ def _remove_trigger(conn: Connection, found: Leftover, place: dict[str, object])
     triggers = conn.execute(_TRIGGERS, place).fetchall()
     foreign = ", ".join(f'"{name}" on {schema}.{table}' for schema, table, name, ours in triggers if not ours)
     if foreign:
-        raise RefusedError(
+        raise NotOurs(
             f'a trigger that is not ours calls a function in the schema "{found.name}" of an online rewrite: {foreign}',
             hint="look whether that trigger may go, drop it, then run this again",
         )

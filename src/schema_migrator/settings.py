@@ -17,8 +17,8 @@ from pydantic_settings import BaseSettings
 
 from schema_migrator import chart, passwords, uris
 from schema_migrator.errors import SettingsError
-from schema_migrator.flags import all_options, client_options, flag_of, run_options, scope_of
-from schema_migrator.options import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings, read_environment
+from schema_migrator.flags import all_options, client_options, flag_of, read_environment, run_options, scope_of
+from schema_migrator.options import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings
 from schema_migrator.source import Store
 from schema_migrator.variables import refuse_unknown, service_link
 
@@ -42,6 +42,7 @@ _EXPECTED = {
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
 }
+_SHOWN = 100
 _M = TypeVar("_M", bound=BaseSettings)
 
 
@@ -99,12 +100,13 @@ class Settings:
         return next(one for one in self.stores if one.store is store)
 
 
-def read(flags: Mapping[str, Any]) -> Settings:
-    """Read flags (by their variables' names) and the environment. Raises SettingsError."""
+def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None) -> Settings:
+    """Read flags (by their variables' names) and variables, the environment's unless given. Raises SettingsError."""
+    variables = os.environ if variables is None else variables
     given = _set(flags)
-    refuse_unknown(_set(os.environ), frozenset({chart.VARIABLE, *(one.variable for one in all_options())}), PREFIX)
-    chart.assert_secrets(os.environ)
-    environ = _set(_environment())
+    refuse_unknown(_set(variables), frozenset({chart.VARIABLE, *(one.variable for one in all_options())}), PREFIX)
+    chart.assert_secrets(variables)
+    environ = _set(_environment(variables))
     run = _read_run(given, environ)
     broad = _read_sql("SQL_", given, environ)
     stores = tuple(_read_store(store, run, broad, given, environ) for store in run.stores)
@@ -121,15 +123,20 @@ def read(flags: Mapping[str, Any]) -> Settings:
 def read_client(flags: Mapping[str, Any]) -> ClientSettings:
     """Read the flags and variables that are for a client of Temporal's. Raises SettingsError."""
     names = {option.variable: option.variable for option in client_options()}
-    given, environ = _set(flags), _set(read_environment(ClientSettings))
+    given, environ = _set(flags), _set(read_environment(ClientSettings, os.environ))
     return _validated(ClientSettings, names, _chosen(names, environ) | _chosen(names, given), given)
 
 
-def _environment() -> dict[str, str]:
-    scopes = ("SQL_", *(scope_of(store) for store in Store))
-    found = read_environment(RunSettings)
-    for scope in scopes:
-        found |= read_environment(SqlSettings, scope)
+def demo_environment() -> dict[str, str]:
+    """Return the variables that the demo reads: a shell that is set up for a real installation has many more."""
+    name = f"{PREFIX}SOURCES"
+    return {name: os.environ[name]} if name in os.environ else {}
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    found = read_environment(RunSettings, variables)
+    for scope in ("SQL_", *(scope_of(store) for store in Store)):
+        found |= read_environment(SqlSettings, variables, scope)
     return found
 
 
@@ -277,5 +284,6 @@ def _explain(first: Any, variable: str, given: Mapping[str, Any]) -> SettingsErr
     context = {key: str(text).removesuffix(".0").replace("'", "") for key, text in first.get("ctx", {}).items()}
     expected = _EXPECTED.get(first["type"], first["msg"]).format(**context)
     hidden = re.search("PASSWORD|API_KEY", variable) or not isinstance(value, str) or "://" in value
-    found = f"{name} cannot be used" if hidden else f'{name} is "{value}"'
+    shown = value if hidden or len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
+    found = f"{name} cannot be used" if hidden else f'{name} is "{shown}"'
     return SettingsError(f"{found}, expected {expected}")

@@ -6,23 +6,34 @@ version with a `manifest.json` and its SQL files (layout of go.temporal.io/serve
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from packaging.version import Version
 
+from schema_migrator import manifests
 from schema_migrator.errors import SourceError, TargetError
-from schema_migrator.statements import Statement, created_indexes, created_tables, split
+from schema_migrator.manifests import FETCH_AGAIN, NUMBERS, parse_version, read, shortened
+from schema_migrator.statements import Statement, created_indexes, created_tables, leaves_transaction, split
 
-_VERSION = re.compile(r"v?[0-9]+(\.[0-9]+)*")
-_STEP_FOLDER = re.compile(r"v[0-9]+(\.[0-9]+)*")
-_FETCH_AGAIN = "fetch the release's files again"
+_STEP_FOLDER = re.compile(rf"v{NUMBERS}")
+__all__ = [
+    "UNVERSIONED",
+    "Release",
+    "Source",
+    "SqlFile",
+    "Step",
+    "Store",
+    "carried",
+    "load",
+    "load_release",
+    "parse_version",
+    "release_with",
+]
+
 UNVERSIONED = Version("0.0")
 
 
@@ -108,7 +119,7 @@ class Source:
         version = parse_version(wanted)
         if version is None:
             raise TargetError(
-                f'the {self.store} target version is "{wanted}", expected a version such as "{self.latest}"',
+                f'the {self.store} target version is "{shortened(wanted)}", expected a version such as "{self.latest}"',
                 hint=f"give one of {self._known()}",
             )
         # The release's own spelling is what gets recorded: 1 and 1.0 are equal, their texts are not.
@@ -137,16 +148,11 @@ class Release:
         return self.default if store is Store.DEFAULT else self.visibility
 
 
-def parse_version(text: str) -> Version | None:
-    """Return the version, or None for what is none (a `v` before it is allowed)."""
-    return Version(text) if _VERSION.fullmatch(text) else None
-
-
 def carried(root: Path) -> tuple[str, ...]:
     """Names of the releases under a folder, lowest first. Raises SourceError if there are none."""
     hint = "set SCHEMA_MIGRATOR_SOURCES to the folder that holds one folder a server version"
     try:
-        names = [path.name for path in root.iterdir() if path.is_dir() and _VERSION.fullmatch(path.name)]
+        names = [path.name for path in root.iterdir() if path.is_dir() and parse_version(path.name)]
     except OSError as error:
         raise SourceError(f'the folder of releases "{root}" cannot be read ({error.strerror})', hint=hint) from error
     if not names:
@@ -171,7 +177,7 @@ def load_release(root: Path, wanted: str | None) -> Release:
         raise SourceError("the server's version is not given", hint=hint)
     name = next((name for name in names if name.removeprefix("v") == wanted.removeprefix("v")), None)
     if name is None:
-        raise SourceError(f'release "{wanted}" is not carried in "{root}"', hint=hint)
+        raise SourceError(f'release "{shortened(wanted)}" is not carried in "{root}"', hint=hint)
     base = root / name / "postgresql" / "v12"
     default, visibility = (
         load(base / store.folder / "versioned", store=store, release=name.removeprefix("v")) for store in Store
@@ -181,12 +187,15 @@ def load_release(root: Path, wanted: str | None) -> Release:
 
 def load(folder: Path, *, store: Store, release: str) -> Source:
     """Read one store's `versioned` folder. Raises SourceError naming the file that is wrong."""
-    if not folder.is_dir():
-        raise SourceError(f'release {release} has no folder "{folder}"', hint=_FETCH_AGAIN)
-    folders = [path for path in folder.iterdir() if path.is_dir() and _STEP_FOLDER.fullmatch(path.name)]
+    try:
+        if not folder.is_dir():
+            raise SourceError(f'release {release} has no folder "{folder}"', hint=FETCH_AGAIN)
+        folders = [path for path in folder.iterdir() if _STEP_FOLDER.fullmatch(path.name) and path.is_dir()]
+    except OSError as error:
+        raise SourceError(f'"{folder}" cannot be read ({error.strerror})', hint=FETCH_AGAIN) from error
     steps = sorted((_read_step(path, store) for path in folders), key=lambda step: step.version)
     if not steps:
-        raise SourceError(f'"{folder}" holds no version folder, expected v1.0, v1.1 and so on', hint=_FETCH_AGAIN)
+        raise SourceError(f'"{folder}" holds no version folder, expected v1.0, v1.1 and so on', hint=FETCH_AGAIN)
     _check_complete(folder, [step.version for step in steps])
     return Source(store=store, release=release, folder=folder, steps=tuple(steps))
 
@@ -197,7 +206,7 @@ def _check_complete(folder: Path, versions: list[Version]) -> None:
         if after not in expected:
             raise SourceError(
                 f'"{folder}" goes from {before or "nothing"} to {after}, expected v{expected[0]} in between',
-                hint=_FETCH_AGAIN,
+                hint=FETCH_AGAIN,
             )
 
 
@@ -209,73 +218,40 @@ def _successors(version: Version | None) -> tuple[Version, ...]:
 
 def _read_step(folder: Path, store: Store) -> Step:
     path = folder / "manifest.json"
-    raw = _read(path)
-    manifest = _parse_manifest(path, raw)
-    version = _version_of(path, manifest, "CurrVersion")
-    if version != Version(folder.name):
+    found = manifests.load(path)
+    if found.version != Version(folder.name):
         raise SourceError(
-            f'"{path}" has CurrVersion {version}, expected {folder.name[1:]} as its folder says', hint=_FETCH_AGAIN
+            f'"{path}" has CurrVersion {found.version}, expected {folder.name[1:]} as its folder says', hint=FETCH_AGAIN
         )
     return Step(
-        version=version,
-        min_compatible=_version_of(path, manifest, "MinCompatibleVersion"),
-        description=str(manifest.get("Description") or ""),
-        md5=hashlib.md5(raw, usedforsecurity=False).hexdigest(),
-        files=tuple(_read_sql(folder, store, name) for name in _file_names(path, manifest)),
+        version=found.version,
+        min_compatible=found.min_compatible,
+        description=found.description,
+        md5=found.md5,
+        files=tuple(_read_sql(folder, store, name) for name in found.files),
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SourceError(f'"{path}" cannot be read ({error.strerror})', hint=_FETCH_AGAIN) from error
-
-
-def _parse_manifest(path: Path, raw: bytes) -> dict[str, Any]:
-    try:
-        manifest = json.loads(raw)
-    except ValueError as error:
-        raise SourceError(f'"{path}" is no JSON: {error}', hint=_FETCH_AGAIN) from error
-    if not isinstance(manifest, dict):
-        raise SourceError(f'"{path}" holds no JSON object', hint=_FETCH_AGAIN)
-    return manifest
-
-
-def _version_of(path: Path, manifest: dict[str, Any], key: str) -> Version:
-    value = manifest.get(key)
-    version = parse_version(value) if isinstance(value, str) else None
-    if version is None:
-        raise SourceError(
-            f'"{path}" has {key} {json.dumps(value)}, expected a version such as "1.0"', hint=_FETCH_AGAIN
-        )
-    return version
-
-
-def _file_names(path: Path, manifest: dict[str, Any]) -> list[str]:
-    names = manifest.get("SchemaUpdateCqlFiles") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) and _is_plain(name) for name in names):
-        raise SourceError(
-            f'"{path}" has SchemaUpdateCqlFiles {json.dumps(names)}, expected names of files beside it',
-            hint=_FETCH_AGAIN,
-        )
-    if not names and manifest.get("AllowNoCqlFiles") is not True:
-        raise SourceError(f'"{path}" names no SQL file and does not say AllowNoCqlFiles', hint=_FETCH_AGAIN)
-    return names
-
-
-def _is_plain(name: str) -> bool:
-    return name not in ("", ".", "..") and not {"/", "\\", "\0"} & set(name)
 
 
 def _read_sql(folder: Path, store: Store, name: str) -> SqlFile:
     path = folder / name
     try:
-        text = _read(path).decode()
+        text = read(path).decode()
     except UnicodeDecodeError as error:
         raise SourceError(
-            f'"{path}" is no UTF-8 text: {error.reason} at byte {error.start}', hint=_FETCH_AGAIN
+            f'"{path}" is no UTF-8 text: {error.reason} at byte {error.start}', hint=FETCH_AGAIN
         ) from error
     if "\0" in text:  # libpq would end the statement there, and say nothing
-        raise SourceError(f'"{path}" holds a zero byte, expected SQL text', hint=_FETCH_AGAIN)
-    return SqlFile(name=f"{store}/{folder.name}/{name}", text=text)
+        raise SourceError(f'"{path}" holds a zero byte, expected SQL text', hint=FETCH_AGAIN)
+    return SqlFile(name=_checked(f"{store}/{folder.name}/{name}", text), text=text)
+
+
+def _checked(name: str, text: str) -> str:
+    """Return the file's name for people. Raises SourceError for what would end the transaction of its step."""
+    found = leaves_transaction(text)
+    if found is not None:
+        line, words = found
+        raise SourceError(
+            f"{name}:{line} has {words}, which reaches beyond the transaction that the step runs in",
+            hint="take it out: each step runs in one transaction, and the settings are schema-migrator's",
+        )
+    return name

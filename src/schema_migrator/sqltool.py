@@ -50,7 +50,7 @@ _SETTING = "SCHEMA_MIGRATOR_SQL_TOOL"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MODULE = re.compile(rb"\tgo\.temporal\.io/server\tv([0-9.]+)\t")
 _PLAIN = re.compile(r"[\w.~$-]+")
-_UNTOLD = frozenset({"logging-call-at", "config", "message", "event"})
+_UNTOLD = frozenset({"logging-call-at", "config", "message", "event", "level"})
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _LEVELS |= {"fatal": logging.ERROR, "panic": logging.ERROR}
 _CERTIFICATES = {"sslrootcert": "SQL_TLS_CA_FILE", "sslcert": "SQL_TLS_CERT_FILE", "sslkey": "SQL_TLS_KEY_FILE"}
@@ -82,8 +82,7 @@ def check(settings: RunSettings) -> None:
         raise SettingsError(
             f"the executor is sql-tool, but {_SETTING} is not set", hint="name the vendor's binary by it"
         )
-    said = _says(path)
-    found = _built_from(path) or said
+    found = _release_of(path)
     if found is None:
         raise SettingsError(
             f'{_SETTING} "{path}" does not say its version as temporal-sql-tool does',
@@ -103,15 +102,16 @@ def _built_from(path: Path) -> str | None:
         return found[1].decode() if found else None
 
 
-def _says(path: Path) -> str | None:
-    """Return what the binary says of its version. Raises SettingsError if it cannot be run."""
+def _release_of(path: Path) -> str | None:
+    """Return the release that a binary is of, by its module or its words. Raises SettingsError if it cannot be run."""
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run([path, "--version"], capture_output=True, errors="replace", check=False, timeout=30)
+        built = _built_from(path)
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = error.strerror if isinstance(error, OSError) else "it does not end"
         raise SettingsError(f'{_SETTING} "{path}" cannot be run ({reason})', hint=f"correct {_SETTING}") from error
     found = re.search(r"version v?([0-9][0-9.]*)\s*$", done.stdout)
-    return found[1] if found else None
+    return built or (found[1] if found else None)
 
 
 def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
@@ -194,7 +194,7 @@ def _converse(work: Work, command: Sequence[str], environment: dict[str, str]) -
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            errors="replace",
         ) as process,
         work.interrupt.cancelling(process.terminate),
     ):
@@ -232,7 +232,7 @@ def parse(text: str) -> Line:
 def _values(text: str) -> dict[str, object]:
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {"values": text}
 

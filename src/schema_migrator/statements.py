@@ -11,7 +11,7 @@ _SUMMARY = 80
 _HIDDEN = re.compile(
     r"""--[^\n]* | /\*.*?\*/ | "[^"]*"
       | (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*'
-      | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$""",
+      | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$""",
     re.VERBOSE | re.DOTALL,
 )
 _NAME = r'(?:(?:"(?:[^"]|"")+"|[\w$]+)\s*\.\s*)?(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<bare>[\w$]+))'
@@ -30,6 +30,13 @@ _STRUCTURAL = re.compile(r"(ALTER\s+TABLE|(CREATE|DROP)\s+INDEX|DO)\b", re.IGNOR
 _CHANGES_ROWS = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|CALL|PERFORM)\b", re.IGNORECASE)
 _CREATE_INDEX = re.compile(
     rf"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?(?!ON\b){_NAME}", re.IGNORECASE
+)
+# What no statement of a step may be: it would end the step's transaction, or outlast it.
+_LEAVES = re.compile(
+    r"""(?: BEGIN | START\s+TRANSACTION | COMMIT | END | ROLLBACK | ABORT | SAVEPOINT | RELEASE | PREPARE | EXECUTE
+      | DEALLOCATE | DISCARD | RESET | SET(?!\s+CONSTRAINTS\b)(?:\s+(?:SESSION|LOCAL))? | LISTEN | UNLISTEN
+      | LOAD )\b""",
+    re.VERBOSE | re.IGNORECASE,
 )
 _CREATE_TABLE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 
@@ -118,6 +125,18 @@ def created_tables(sql: str) -> frozenset[str]:
 def created_indexes(sql: str) -> frozenset[str]:
     """Names of the indexes that a file's text creates by CREATE INDEX."""
     return frozenset(_named(found) for found in _CREATE_INDEX.finditer(_code(sql)))
+
+
+@cache
+def leaves_transaction(sql: str) -> tuple[int, str] | None:
+    """Return the line and the words of a file's first statement that reaches beyond a transaction, None without one."""
+    code = re.sub(r'"[^"]*"', lambda name: re.sub(r"[^\n]", "x", name.group()), _code(sql))
+    for piece in re.finditer(r"[^;]+", code):
+        start = piece.start() + len(piece.group()) - len(piece.group().lstrip())
+        found = _LEAVES.match(code, start)
+        if found:
+            return code.count("\n", 0, start) + 1, " ".join(found.group().upper().split())
+    return None
 
 
 def point_at(statement: Statement, position: int) -> str:

@@ -33,7 +33,8 @@ def _parts(uri: str, variable: str) -> dict[str, Any]:
     except psycopg.Error:
         found = {}
     # An @ or a colon that is not escaped lets a password run on into host and port; psycopg's words may show it too.
-    if not found or "@" in str(found.get("host", "")) or re.search(r"[^0-9,]", str(found.get("port", ""))):
+    place = f"{found.get('host', '')}{found.get('dbname', '')}"
+    if not found or "@" in place or re.search(r"[^0-9,]", str(found.get("port", ""))):
         raise SettingsError(
             f"{variable} is no connection URI", hint="expected postgresql://user:password@host:5432/database"
         )

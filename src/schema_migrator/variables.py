@@ -36,8 +36,10 @@ def refuse_unknown(environ: Mapping[str, str], known: frozenset[str], prefix: st
     those within two edits of a known name.
     """
     for name in sorted(name for name in environ.keys() - known if environ[name]):
-        if _ours(name, environ[name], prefix) or _misspelt(name, environ[name], known):
-            raise SettingsError(f"{name} is set, but there is no such setting", hint=_suggestion(name, known))
+        upper = name.upper()  # names in lower case are other variables, and nobody reads them
+        if _ours(upper, environ[name], prefix) or _misspelt(upper, environ[name], known):
+            hint = f"did you mean {upper}?" if upper in known else _suggestion(upper, known)
+            raise SettingsError(f"{name} is set, but there is no such setting", hint=hint)
 
 
 def _ours(name: str, value: str, prefix: str) -> bool:

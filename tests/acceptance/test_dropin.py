@@ -137,10 +137,10 @@ def test_drops_only_what_it_is_told_to(databases: Databases) -> None:
     assert call(databases, OURS, database, ("drop-database",)).returncode == 2
     with databases.connect(database):
         refused = call(databases, OURS, database, ("drop-database", "--force"))
-    assert refused.returncode == 3
+    assert refused.returncode == 21
     assert f'database "{database}" was not dropped: There is 1 other session using the database' in refused.stderr
     assert state(databases, database) is not None
-    assert call(databases, OURS, databases.create() + "_not", ("drop-database", "--force")).returncode == 3
+    assert call(databases, OURS, databases.create() + "_not", ("drop-database", "--force")).returncode == 21
 
 
 def test_a_word_that_may_be_a_password_is_not_shown(databases: Databases) -> None:

@@ -76,7 +76,7 @@ def test_pooler_is_in_the_way(databases: Databases, references: References, pool
         fill_large(connection)
     env = pooler.env() | {"SCHEMA_MIGRATOR_STORES": "visibility"}
     refused = run_cli(env, "migrate")
-    assert (refused.code, IN_THE_WAY in refused.stderr) == (3, True), refused
+    assert (refused.code, IN_THE_WAY in refused.stderr) == (12, True), refused
     assert picture(databases, "visibility") == references.picture("visibility", BEFORE["visibility"])
     direct = {"SQL_DIRECT_HOST": databases.host, "SQL_DIRECT_PORT": str(databases.port)}
     assert run_here(env | direct, "migrate") == 0

@@ -15,6 +15,7 @@ import yaml
 from charts import POLICY, given, one, pod, refusal, render, set_json, trigger, variables
 from helm import CHART, NEWEST, VERSIONS, helm
 from schema_migrator import chart, cli
+from schema_migrator.exit_codes import HOPELESS
 from schema_migrator.settings import read
 
 CI = sorted(path.stem.removesuffix("-values") for path in (CHART / "ci").glob("*-values.yaml"))
@@ -148,8 +149,8 @@ def test_the_pod_is_restricted() -> None:
     assert (found["automountServiceAccountToken"], found["enableServiceLinks"]) == (False, False)
     assert (found["restartPolicy"], spec["activeDeadlineSeconds"], spec["backoffLimit"]) == ("Never", 3600, 4)
     assert spec["podFailurePolicy"]["rules"] == [
-        {"action": "FailJob", "onExitCodes": {"containerName": "migrate", "operator": "In", "values": [2, 3]}},
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": {"containerName": "migrate", "operator": "In", "values": list(HOPELESS)}},
     ]
 
 

@@ -9,6 +9,7 @@ from charts import one, pod, refusal, render, set_json, trigger
 from helm import Manifest
 from schema_migrator import chart
 from schema_migrator.credentials import Credentials, credentials
+from schema_migrator.exit_codes import HOPELESS
 from schema_migrator.settings import read, read_client
 from schema_migrator.wanted import Wanted, wanted
 
@@ -140,10 +141,10 @@ def test_nodes_of_its_own() -> None:
     assert "tolerations" not in own["template"]["spec"]
     assert (own["activeDeadlineSeconds"], own["backoffLimit"]) == (300, 1)
     assert bootstrap(render("job"))["spec"]["template"]["spec"]["nodeSelector"] == {"environment": "dev"}
-    rule = own["podFailurePolicy"]["rules"][0]
+    rule = own["podFailurePolicy"]["rules"][1]
     assert rule == {
         "action": "FailJob",
-        "onExitCodes": {"containerName": "namespaces", "operator": "In", "values": [2, 3]},
+        "onExitCodes": {"containerName": "namespaces", "operator": "In", "values": list(HOPELESS)},
     }
 
 

@@ -32,10 +32,10 @@ def test_a_wrong_password(application: Application, installation: Installation, 
     application.create()
     ended = application.ended(commit)
     assert (ended["phase"], hooks(ended)) == ("Failed", {PREFLIGHT: "Failed"})
-    assert "failed with exit code 3 matching FailJob rule" in messages(ended)
+    assert "failed with exit code 10 matching FailJob rule" in messages(ended)
     assert (installation.started(PREFLIGHT), installation.started()) == (1, 0)
     (words,) = installation.last_words(PREFLIGHT)
-    assert words.startswith("exit code 3: ")
+    assert words.startswith("exit code 10: ")
     assert "the Secret and the role's password differ" in words
     assert WRONG not in words + str(installation.cluster.items("Event", installation.namespace))
     installation.secret()

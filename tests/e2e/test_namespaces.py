@@ -40,7 +40,7 @@ def test_made_after_the_servers(
     assert application.operation()["phase"] == "Running"
     with development_server(tmp_path, installation.host, port) as address:
         assert hooks(application.ended(commit)) == {JOB: "Succeeded", NAMESPACES: "Succeeded"}
-        assert (check(address, "ameide"), check(address, "default-of-nobody")) == (0, 3)
+        assert (check(address, "ameide"), check(address, "default-of-nobody")) == (0, 41)
         commit = application.commit(installation.values({**bootstrap(address), "serverVersion": NEWER}))
         assert hooks(application.ended(commit)) == {JOB: "Succeeded", NAMESPACES: "Succeeded"}
         assert check(address, "ameide") == 0
@@ -58,6 +58,6 @@ def test_a_refusal_is_told(
         application.create()
         assert application.ended(commit)["phase"] == "Failed"
         (said,) = installation.last_words(NAMESPACES)
-    assert said.startswith('exit code 3: namespace "ameide": ')
+    assert said.startswith('exit code 42: namespace "ameide": ')
     installation.assert_at(OLDER)
     measured(f"one pod, which says: {said.splitlines()[0]}")

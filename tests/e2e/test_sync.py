@@ -83,7 +83,7 @@ def test_a_selective_sync_is_noticed(application: Application, installation: Ins
     waited = installation.run("wait", "--for", "schema", more=more)
     assert waited.code == 1, waited.stderr
     assert "1.18" in waited.stderr
-    assert installation.run("status", "--check", more=more).code == 3
+    assert installation.run("status", "--check", more=more).code == 25
     application.sync()
     assert hooks(application.ended(commit)) == {JOB: "Succeeded"}
     installation.assert_at(NEWER)
@@ -134,8 +134,8 @@ def test_the_verifying_job(application: Application, installation: Installation,
     application.sync()
     ended = application.ended()
     assert (ended["phase"], hooks(ended)) == ("Failed", {JOB: "Succeeded", f"{JOB}-verify": "Failed"})
-    assert "exit code 3" in messages(ended)
-    measured("a lost column: the PostSync Job ends with 3, the operation is Failed")
+    assert "exit code 23" in messages(ended)
+    measured("a lost column: the PostSync Job ends with 23, the operation is Failed")
 
 
 def test_job_mode(application: Application, installation: Installation, measured: Measured) -> None:

@@ -78,9 +78,9 @@ def test_stopped_in_the_middle_of_a_statement(image: Image, databases: Databases
 
 
 def test_a_wrong_password(image: Image, databases: Databases) -> None:
-    """One sentence, exit 3, and the secret nowhere."""
+    """One sentence, exit 10, and the secret nowhere."""
     done = image.run(image.environment(databases, SQL_PASSWORD="s3cret"), "migrate", "--wait-timeout", "1")
-    assert done.code == 3
+    assert done.code == 10
     assert "the Secret and the role's password differ" in done.stderr
     assert "s3cret" not in done.stderr + done.stdout
 

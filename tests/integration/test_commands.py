@@ -94,16 +94,20 @@ def test_status_of_an_unknown_state(refusals: Refusals) -> None:
 
 @pytest.mark.parametrize("command", ["status", "plan"])
 def test_check(databases: Databases, command: str) -> None:
-    """With --check a store that is not at its target is exit 3, after the same results."""
+    """With --check a store that is not at its target is exit 25, after the same results."""
     plain = run(databases, command)
     done = run_cli(databases.env(), command, "--check")
-    assert (done.code, done.stdout) == (3, plain.stdout)
+    assert (done.code, done.stdout) == (25, plain.stdout)
     assert errors(done) == ["error: no store is at its target; run schema-migrator migrate"]
     run(databases, "migrate", "--store", "visibility")
     done = run_cli(databases.env(), command, "--check", "--output", "json")
-    assert done.code == 3
+    assert done.code == 25
     assert len(json.loads(done.stdout)["stores"]) == 2
-    assert errors(done) == ["error: the default store is not at its target; run schema-migrator migrate"]
+    (failed,) = [event for line in done.stderr.splitlines() if (event := json.loads(line))["event"] == "run.failed"]
+    assert (failed["found"], failed["hint"]) == (
+        "the default store is not at its target",
+        "run schema-migrator migrate",
+    )
     run(databases, "migrate")
     run(databases, command, "--check")
 
@@ -221,7 +225,7 @@ def test_events(databases: Databases) -> None:
     assert all({"event", "level", "timestamp"} <= set(event) for event in found)
     assert all(re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", event["event"]) for event in found)
     again = events(run(databases, "migrate"))
-    assert {event["event"] for event in again} == {"schema.at_target"}
+    assert {event["event"] for event in again} == {"run.started", "schema.at_target", "run.ended"}
     assert run(databases, "migrate", "--log-level", "warning").stderr == ""
 
 
@@ -281,10 +285,10 @@ def test_last_words(refusals: Refusals, tmp_path: Path) -> None:
         ((), {"TEMPORAL_VERSION": "0.1"}, 'exit code 2: release "0.1" is not carried in '),
         ((), {"SQL_PORT": "x"}, 'exit code 2: SQL_PORT is "x", expected a whole number\n'),
         (("--nix",), {}, "exit code 2: there is no flag --nix; see schema-migrator migrate --help\n"),
-        ((), {"SQL_PASSWORD": "no"}, "exit code 3: default: the server rejected the password for "),
+        ((), {"SQL_PASSWORD": "no"}, "exit code 10: default: the server rejected the password for "),
     ):
         log.write_text("before")
-        code = int(begins.removeprefix("exit code ")[0])
+        code = int(begins.removeprefix("exit code ").partition(":")[0])
         done = refusals.run(code, *args, **own, **changes)
         assert log.read_text().startswith(begins)
         assert [f"error: {line}" for line in log.read_text().partition(": ")[2].splitlines()] == errors(done)

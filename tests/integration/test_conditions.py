@@ -260,7 +260,7 @@ def test_what_was_said_to_be_free_is_used_up(store: Site, monkeypatch: pytest.Mo
 
 
 def test_load_that_cannot_be_seen_is_refused(origin: Origin, store: Site) -> None:
-    """--max-load takes the sight of all sessions: exit 3 before anything, with the GRANT, in `plan` too."""
+    """--max-load takes the sight of all sessions: exit 12 before anything, with the GRANT, in `plan` too."""
     limited = store.given(SCHEMA_MIGRATOR_MAX_LOAD="1")
     refusal = limited.refused()
     assert isinstance(refusal, PreflightFailed)

@@ -13,7 +13,7 @@ from older_servers import PINNED, older
 from rewriting import SCHEMAS, Origin
 from schema_migrator import indexes, online, plans, replay, swap
 from schema_migrator.dress import Dress
-from schema_migrator.errors import MigratorError, NotAsRehearsed, TableChanged
+from schema_migrator.errors import Damaged, MigratorError, NotAsRehearsed, TableChanged
 from schema_migrator.shadow import Live
 from states import Site, site
 from stores import fresh
@@ -105,10 +105,10 @@ class Sick:
             return admin.execute(query.encode()).fetchall()
 
     def refused(self) -> str:
-        """Return the refusal of a rewrite; assert that structure, rights and rows are as before, and exit code 3."""
+        """Return the refusal of a rewrite; assert that structure, rights and rows are as before, and exit code 24."""
         refusal = self.site.refused()
-        assert isinstance(refusal, NotAsRehearsed), refusal
-        assert refusal.exit_code == 3
+        assert isinstance(refusal, Damaged), refusal
+        assert refusal.exit_code == 24
         return str(refusal)
 
     def error(self) -> MigratorError:

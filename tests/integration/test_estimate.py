@@ -106,7 +106,7 @@ def test_refuses_a_long_lock_before_the_first_change(databases: Databases, used:
     both = {"SCHEMA_MIGRATOR_STORES": "default,visibility", "SCHEMA_MIGRATOR_MAX_LOCK_SECONDS": "2"}
     refusal = used.refused(**both)
     assert isinstance(refusal, LockTooLong)
-    assert refusal.exit_code == 3
+    assert refusal.exit_code == 30
     said, _, rest = str(refusal).partition(" for about ")
     assert said == "visibility: step 1.13 would keep executions_visibility locked"
     assert (

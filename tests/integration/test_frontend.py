@@ -19,7 +19,7 @@ import trustme
 
 from frontends import NOT_SERVING, environment, free_port, refusing
 from refusing import Clock, errors
-from running import COMMAND, Completed, finish, run_cli, start_cli
+from running import COMMAND, Completed, await_event, finish, run_cli, start_cli
 from tls import BareTlsFront
 
 THERE = "is it running, and is the address right?"
@@ -76,7 +76,8 @@ def test_refused(command: list[str]) -> None:
     assert done.code == 1
     assert errors(done) == [f"error: the frontend at {address} was not ready after 2 s: connection refused; {THERE}"]
     said = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert [(one["event"], one["reason"]) for one in said] == [("frontend.waiting", "connection refused")]
+    assert [one["event"] for one in said] == ["run.started", "frontend.waiting", "run.ended"]
+    assert said[1]["reason"] == "connection refused"
     assert 2 <= clock.seconds < 30
 
 
@@ -106,8 +107,7 @@ def test_comes_late(frontend: str) -> None:
     port = free_port()
     env = environment(TEMPORAL_ADDRESS=f"127.0.0.1:{port}")
     process = start_cli(env, "wait", "--for", "frontend")
-    assert process.stderr is not None
-    assert json.loads(process.stderr.readline())["event"] == "frontend.waiting"
+    await_event(process, "frontend.waiting")
     with relay(port, frontend):
         done = finish(process)
     assert (done.code, done.stdout) == (0, f"frontend: 127.0.0.1:{port} is ready\n")
@@ -144,7 +144,7 @@ def test_permission_denied(status: grpc.StatusCode) -> None:
     """It is told at once, with the server's words, whether it lets us connect or not."""
     with refusing(status, "Request unauthorized.") as address:
         more = {"TEMPORAL_API_KEY": "s3cret", "TEMPORAL_TLS": "no"}
-        assert sentences(address, 3, "namespaces", "--check", "ameide", **more) == [
+        assert sentences(address, 40, "namespaces", "--check", "ameide", **more) == [
             (
                 f"error: the frontend at {address} does not let us: Request unauthorized; "
                 "set TEMPORAL_API_KEY, or a client certificate, that may do this"
@@ -170,7 +170,7 @@ def test_no_grpc() -> None:
     with HTTPServer(("127.0.0.1", 0), Quiet) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_address[1]}"
-        assert sentences(address, 3) == [
+        assert sentences(address, 40) == [
             f"error: there is no frontend at {address}: what answers there does not speak gRPC; give its gRPC port"
         ]
         server.shutdown()
@@ -179,7 +179,7 @@ def test_no_grpc() -> None:
 def test_another_grpc_server() -> None:
     """What speaks gRPC and knows nothing of health is no frontend either."""
     with pool_server() as address:
-        assert sentences(address, 3) == [
+        assert sentences(address, 40) == [
             (
                 f"error: there is no frontend at {address}: what answers there is no frontend of Temporal's; "
                 "give its gRPC port"
@@ -245,7 +245,7 @@ def secure(frontend: str, tmp_path: Path) -> Secure:
 def tls_sentence(front: BareTlsFront, **changes: str) -> str:
     """Return the one refusal, without the address."""
     address = f"127.0.0.1:{front.port}"
-    (found,) = sentences(address, 3, **changes)
+    (found,) = sentences(address, 11, **changes)
     begin = f"error: no TLS connection to the frontend at {address}: "
     assert found.startswith(begin)
     return found.removeprefix(begin)
@@ -274,7 +274,7 @@ def test_tls_that_we_leave_out(secure: Secure) -> None:
 
 def test_tls_that_it_leaves_out(frontend: str) -> None:
     """A frontend without TLS and a client with it are told at once."""
-    assert sentences(frontend, 3, TEMPORAL_TLS="true") == [
+    assert sentences(frontend, 11, TEMPORAL_TLS="true") == [
         (
             f"error: no TLS connection to the frontend at {frontend}: it does without TLS; "
             "set TEMPORAL_TLS=false, or let it speak TLS"
@@ -331,8 +331,7 @@ def test_stops_while_waiting() -> None:
     """SIGTERM ends the wait at once, with its own exit code."""
     env = environment(TEMPORAL_ADDRESS=f"127.0.0.1:{free_port()}")
     process = start_cli(env, "namespaces", "--namespaces", "ameide")
-    assert process.stderr is not None
-    process.stderr.readline()
+    await_event(process, "frontend.waiting")
     process.terminate()
     done = finish(process, timeout=30)
     assert done.code == 143
@@ -369,5 +368,5 @@ def test_the_key_is_nowhere() -> None:
     with refusing(grpc.StatusCode.UNAUTHENTICATED, "no") as address:
         env = environment(TEMPORAL_ADDRESS=address, TEMPORAL_API_KEY="s3cret", TEMPORAL_TLS="false")
         done = run_cli(env, "namespaces", "--namespaces", "ameide", "--log-level", "debug")
-    assert done.code == 3
+    assert done.code == 40
     assert not re.search("s3cret", done.stdout + done.stderr)

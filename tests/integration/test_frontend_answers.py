@@ -82,7 +82,7 @@ def test_a_frontend_that_hears_late_of_a_namespace(frontend: str) -> None:
     assert (done.code, errors(done)) == (0, []), done.stderr
     assert json.loads(done.stdout)["namespaces"][0]["updated"] is True
     events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
-    assert events == [*["namespace.awaited"] * 3, "namespace.changed"]
+    assert events == ["run.started", *["namespace.awaited"] * 3, "namespace.changed", "run.ended"]
 
 
 @pytest.mark.parametrize("wanted", [{"description": "orders"}, {"searchAttributes": {"CustomerId": "Keyword"}}])
@@ -207,5 +207,5 @@ def sentence(call: str, code: grpc.StatusCode) -> tuple[int, str]:
     if code.name in FAILURES:
         return 1, f"{begin} failed: No; run it again"
     if code.name in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
-        return 3, f"{begin} does not let us: No; set TEMPORAL_API_KEY, or a client certificate, that may do this"
-    return 3, f"{begin} refuses it: No"
+        return 40, f"{begin} does not let us: No; set TEMPORAL_API_KEY, or a client certificate, that may do this"
+    return 42, f"{begin} refuses it: No"

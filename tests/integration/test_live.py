@@ -54,7 +54,7 @@ def test_a_lost_version_row_is_refused_and_adopted_when_told(
     sql(databases, LOSSES[loss])
     before = everything(databases)
     refused = run_cli(env, "migrate")
-    assert refused.code == 3
+    assert refused.code == 21
     assert "holds the tables of 1.18" in refused.stderr
     assert "migrate --adopt" in refused.stderr
     assert everything(databases) == before
@@ -84,19 +84,19 @@ def test_a_drifted_cluster_without_a_version_is_never_touched(databases: Databas
     sql(databases, LOSSES["reset"])
     before = everything(databases)
     refused = run_cli(env, "migrate", "--adopt")
-    assert refused.code == 3
+    assert refused.code == 21
     assert "nearest to 1.18" in refused.stderr
     assert "column tasks_v2.data" in refused.stderr
     assert everything(databases) == before
 
 
 def test_a_failed_read_is_no_absent_version(databases: Databases, env: dict[str, str]) -> None:
-    """Where schema_version may not be read, the run ends with 3 and nothing is set up or deleted."""
+    """Where schema_version may not be read, the run ends with 12 and nothing is set up or deleted."""
     before = everything(databases)
     with databases.admin(databases.default) as admin:
         admin.execute("ALTER TABLE schema_version OWNER TO CURRENT_USER")
         refused = run_cli(env, "migrate")
         admin.execute(f'ALTER TABLE schema_version OWNER TO "{databases.user}"'.encode())
-    assert refused.code == 3
+    assert refused.code == 12
     assert "lacks a right" in refused.stderr
     assert everything(databases) == before

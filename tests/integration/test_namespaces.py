@@ -126,11 +126,12 @@ def test_changes_only_with_update(bootstrap: Bootstrap, name: str) -> None:
     ]
     told = bootstrap.run(wanted)
     assert (told.code, json.loads(told.stdout)["namespaces"][0]["differences"]) == (0, differences)
-    assert [json.loads(line)["event"] for line in told.stderr.splitlines()] == ["namespace.differs"] * 3
+    found = [json.loads(line)["event"] for line in told.stderr.splitlines()]
+    assert found == ["run.started", *["namespace.differs"] * 3, "run.ended"]
     assert bootstrap.describe(name).namespace_info.description == "first"
     failed = bootstrap.run(wanted, args=("--on-drift", "fail"))
-    assert (failed.code, failed.stdout) == (3, "")
-    assert failed.stderr.splitlines()[-1] == (
+    assert (failed.code, failed.stdout) == (42, "")
+    assert errors(failed)[-1] == (
         f'error: namespace "{name}" differs from what is wanted: description is "first", expected "orders ö",'
         ' owner is "", expected "ops@example.com", retention is "3d", expected "7d";'
         " correct what is wanted, or let it be changed: --update"
@@ -206,7 +207,7 @@ def test_a_search_attribute_of_another_type(bootstrap: Bootstrap, name: str) -> 
     bootstrap.done(full(name))
     done = bootstrap.run(full(name, searchAttributes={"CustomerId": "Int"}))
     assert (done.code, errors(done)) == (
-        3,
+        42,
         [
             (
                 f'error: namespace "{name}": search attribute "CustomerId" is of type Keyword, expected Int; '
@@ -220,7 +221,7 @@ def test_too_many_search_attributes(bootstrap: Bootstrap, name: str) -> None:
     """There are three columns for texts; the server's words say so."""
     done = bootstrap.run(full(name, searchAttributes={f"Text{number}": "Text" for number in range(4)}))
     assert (done.code, errors(done)) == (
-        3,
+        42,
         [
             (
                 f'error: namespace "{name}": the frontend at {bootstrap.address} refuses it: '
@@ -234,7 +235,7 @@ def test_one_that_is_refused(bootstrap: Bootstrap, name: str) -> None:
     """A retention that the server does not take is told; the other namespaces are made."""
     done = bootstrap.run({"name": f"{name}-1", "retention": "10m"}, {"name": f"{name}-2", "retention": "1h"})
     assert (done.code, done.stdout, errors(done)) == (
-        3,
+        42,
         "",
         [
             (
@@ -263,7 +264,7 @@ def test_one_that_is_given_up(bootstrap: Bootstrap, name: str) -> None:
     bootstrap.ask(deprecate)
     done = bootstrap.run({"name": name})
     assert (done.code, errors(done)) == (
-        3,
+        42,
         [
             (
                 f'error: namespace "{name}": it is deprecated, expected registered; '
@@ -283,7 +284,7 @@ def test_checks_names(bootstrap: Bootstrap, name: str) -> None:
     more = f" and {len(existing) - 20} more" if len(existing) > 20 else ""
     done = bootstrap.run(args=("--check", f"{name}x", "--check", "zzz", "--check", name))
     assert (done.code, done.stdout, errors(done)) == (
-        3,
+        41,
         "",
         [
             (

@@ -11,10 +11,11 @@ from structlog.testing import capture_logs
 import rewriting
 from engine import Connection, Engine
 from executions import TABLE, written
+from refusing import errors
 from rewriting import Origin
 from running import run_cli
 from schema_migrator import in_place, plan, sqltool, tables
-from schema_migrator.errors import PreflightFailed
+from schema_migrator.errors import RewriteBlocked
 from states import Site, site
 from stores import Databases, fresh
 
@@ -165,7 +166,7 @@ def test_a_blocked_rewrite_is_refused_where_it_was_asked_for(origin: Origin) -> 
         where = site(origin.databases, "visibility").at(database)
         before = where.picture()
         refused = run_cli(origin.env(database), "migrate", *rewriting.ONLINE)
-        assert refused.code == 3
+        assert refused.code == 31
         said = refused.stderr[refused.stderr.index("error: ") :]
         assert_refused(said, origin, database, ('publication "own"', 'trigger "own"'))
         assert where.picture() == before
@@ -196,9 +197,9 @@ def test_a_blocked_large_table_is_refused(
         admin.execute(HINDRANCES['trigger "own"'].encode())
         where = large(monkeypatch, origin, database)
         refused = where.refused(**options)
-        assert refused.exit_code == 3
+        assert refused.exit_code == 31
         assert_refused(str(refused), origin, database, ('trigger "own"',))
-        with pytest.raises(PreflightFailed):
+        with pytest.raises(RewriteBlocked):
             where.plan()
         done = where.migrate(SCHEMA_MIGRATOR_REWRITE="in-place")
         assert done.plan.online is not None
@@ -257,8 +258,8 @@ def test_online_needs_a_rehearsal(origin: Origin) -> None:
     with copied(origin) as (database, admin):
         admin.execute(f'REVOKE CREATE ON DATABASE "{database}" FROM "{origin.databases.user}"'.encode())
         refused = run_cli(origin.env(database), "migrate", "--no-verify", *rewriting.ONLINE)
-    assert refused.code == 3
-    assert refused.stderr.splitlines()[2] == (
+    assert refused.code == 12
+    assert errors(refused)[2] == (
         f'    as its owner run: GRANT CREATE ON DATABASE "{database}" TO "{origin.databases.user}"; '
         "or go without proof and without online rewrites: --no-verify"
     )
@@ -308,7 +309,7 @@ def test_a_name_that_our_statements_cannot_take(origin: Origin, name: str, said:
     with copied(origin) as (database, admin):
         admin.execute(f'ALTER TABLE {TABLE} ADD COLUMN "{name}" int'.encode())
         refused = origin.run(database)
-        assert refused.code == 3
+        assert refused.code == 31
         assert f"cannot be rewritten online: {said}" in refused.stderr
         assert admin.execute(rewriting.SCHEMAS).fetchall() == []
         assert admin.execute("SELECT FROM pg_trigger WHERE tgname = 'schema_migrator_log'").fetchall() == []
@@ -327,7 +328,7 @@ def test_an_event_trigger_that_closes_new_tables(origin: Origin) -> None:
         )
         try:
             refused = origin.run(database)
-            assert refused.code == 3, refused.stderr
+            assert refused.code == 23, refused.stderr
             assert admin.execute(rewriting.SCHEMAS).fetchall() == []
             assert admin.execute("SELECT FROM pg_trigger WHERE tgname = 'schema_migrator_log'").fetchall() == []
         finally:

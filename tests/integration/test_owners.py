@@ -159,7 +159,7 @@ def test_rights_that_new_tables_lack(databases: Databases) -> None:
     )
     where.admin(f'GRANT CREATE ON DATABASE "{where.name}" TO "{databases.server_user}"')
     told = run_cli(waiting(where, **as_server), "verify")
-    assert told.code == 3
+    assert told.code == 12
     assert errors(told) == [
         f'error: default: the role "{databases.server_user}" may not read {", ".join(NEW)} of the default store; '
         + grant.replace("SELECT, INSERT, UPDATE, DELETE", "SELECT")

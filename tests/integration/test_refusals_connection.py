@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from refusing import STORES, Clock, Refusals, errors
-from running import Completed, finish, run_cli, start_cli
+from running import Completed, await_event, finish, run_cli, start_cli
 from stores import Databases, create_database, unique
 
 THERE = "is it running, and is the address right?"
@@ -72,9 +72,8 @@ def test_database_that_comes_late(databases: Databases) -> None:
     """A database that is created within the deadline is served, and what was waited for is logged."""
     name = unique("temporal_late")
     waiting = start_cli(databases.env() | {"DEFAULT_SQL_DATABASE": name}, "status", "--store", "default")
-    assert waiting.stderr is not None
-    event = json.loads(waiting.stderr.readline())
-    assert (event["event"], event["level"]) == ("database.waiting", "warning")
+    event = await_event(waiting, "database.waiting")
+    assert event["level"] == "warning"
     assert event["reason"] == f'database "{name}" does not exist'
     create_database(databases.engine, name, databases.user)
     assert finish(waiting).code == 0
@@ -82,7 +81,7 @@ def test_database_that_comes_late(databases: Databases) -> None:
 
 def test_wrong_password(refusals: Refusals, databases: Databases) -> None:
     """A wrong password is tried for less than ten seconds of the five minutes, then names role and database."""
-    done = refusals.run(3, SQL_PASSWORD="no", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
+    done = refusals.run(10, SQL_PASSWORD="no", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
     assert errors(done) == [
         f"error: {store}: the server rejected the password for {address(databases, store)}; "
         "the Secret and the role's password differ: make them the same"
@@ -94,7 +93,7 @@ def test_wrong_password(refusals: Refusals, databases: Databases) -> None:
 @pytest.mark.parametrize(("added", "found"), [("\n", "ends with a line break"), (" ", "begins or ends with a blank")])
 def test_a_password_with_more_than_itself(refusals: Refusals, databases: Databases, added: str, found: str) -> None:
     """A line break that `echo` made part of the Secret is named; nothing of the password is."""
-    done = refusals.run(3, "--store", "default", SQL_PASSWORD=databases.password + added)
+    done = refusals.run(10, "--store", "default", SQL_PASSWORD=databases.password + added)
     (line,) = errors(done)
     assert f"rejected the password for {address(databases, 'default')}; SQL_PASSWORD {found}" in line
     assert databases.password not in done.stderr
@@ -105,7 +104,7 @@ def test_the_charts_words(refusals: Refusals, databases: Databases, tmp_path: Pa
     words = tmp_path / "termination-log"
     words.touch()
     told = {"SCHEMA_MIGRATOR_CHART": "migrate", "SCHEMA_MIGRATOR_TERMINATION_LOG": str(words)}
-    (line,) = refusals.refused(3, "--store", "default", SQL_PASSWORD="", **told)
+    (line,) = refusals.refused(10, "--store", "default", SQL_PASSWORD="", **told)
     expected = "set SQL_PASSWORD (in the chart: connection.existingSecret), SQL_PASSWORD_FILE (in the chart: extraEnv)"
     assert line.startswith(f"error: default: the server asks for a password for {address(databases, 'default')}")
     assert expected in line
@@ -114,7 +113,7 @@ def test_the_charts_words(refusals: Refusals, databases: Databases, tmp_path: Pa
 
 def test_no_password(refusals: Refusals, databases: Databases) -> None:
     """A password that is asked for and not set is refused at once."""
-    found = refusals.refused(3, SQL_PASSWORD="", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
+    found = refusals.refused(10, SQL_PASSWORD="", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
     assert found == [
         f"error: {store}: the server asks for a password for {address(databases, store)}, and none is set; "
         "set SQL_PASSWORD, SQL_PASSWORD_FILE or SQL_PASSWORD_COMMAND"
@@ -150,7 +149,7 @@ def test_no_right_to_connect(refusals: Refusals, databases: Databases) -> None:
     """A role that may not connect is refused at once, with the SQL that lets it in."""
     name = databases.visibility
     refusals.sql("default", f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC, "{databases.user}"')
-    found = refusals.refused(3, SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
+    found = refusals.refused(12, SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
     assert found == [
         (
             f"error: visibility: the server does not let us in at {address(databases, 'visibility')}: "
@@ -203,8 +202,7 @@ def test_every_command_waits_and_refuses(refusals: Refusals, command: str) -> No
 def test_stops_while_waiting(databases: Databases) -> None:
     """SIGTERM ends the wait at once, with its own exit code."""
     waiting = start_cli(databases.env() | {"SQL_PORT": "1"}, "status")
-    assert waiting.stderr is not None
-    waiting.stderr.readline()
+    await_event(waiting, "database.waiting")
     clock = Clock()
     waiting.terminate()
     done = finish(waiting)

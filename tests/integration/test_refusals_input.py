@@ -101,7 +101,7 @@ def test_sql_with_a_syntax_error(refusals: Refusals, root: Path, step: Path) -> 
     """The place is shown by file, line and a caret under the character, and all of the store is as before."""
     path = step / "advanced_visibility.sql"
     path.write_text("-- ö\nSELECT 'ü',\n\t'ö' AS a b;\n" + path.read_text())
-    assert broken(refusals, 3, root, "--store", "visibility") == [
+    assert broken(refusals, 34, root, "--store", "visibility") == [
         (
             'error: visibility: PostgreSQL refused a statement (42601): syntax error at or near "b"; '
             "nothing of its transaction remains"
@@ -117,7 +117,7 @@ def test_sql_that_fails_as_it_runs(refusals: Refusals, databases: Databases, roo
     path = step / "advanced_visibility.sql"
     line = path.read_text().count("\n") + 2
     path.write_text(path.read_text() + "\nINSERT INTO schema_version -- again\n  SELECT * FROM schema_version;\n")
-    assert broken(refusals, 3, root, "--store", "visibility") == [
+    assert broken(refusals, 34, root, "--store", "visibility") == [
         (
             "error: visibility: PostgreSQL refused a statement (23505): duplicate key value violates unique constraint "
             f'"schema_version_pkey" (Key (version_partition, db_name)=(0, {databases.visibility}) already exists); '
@@ -133,7 +133,7 @@ def test_sql_that_fails_in_an_upgrade(refusals: Refusals, root: Path, step: Path
     refusals.migrate("--store", "visibility", VISIBILITY_TARGET_VERSION="1.1", TEMPORAL_VERSION="1.29.1")
     path = step / "advanced_visibility.sql"
     path.write_text("SELECT nix FROM executions_visibility;")
-    assert broken(refusals, 3, root, "--store", "visibility") == [
+    assert broken(refusals, 34, root, "--store", "visibility") == [
         (
             'error: visibility: PostgreSQL refused a statement (42703): column "nix" does not exist; '
             "nothing of its transaction remains"

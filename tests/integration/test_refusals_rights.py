@@ -20,7 +20,7 @@ def heading(databases: Databases, store: str) -> str:
 def test_read_only_server(refusals: Refusals, databases: Databases) -> None:
     """A database that takes no writes is found before anything is tried."""
     refusals.sql("default", f'ALTER DATABASE "{databases.default}" SET default_transaction_read_only = on')
-    assert refusals.refused(3, "--store", "default") == [
+    assert refusals.refused(12, "--store", "default") == [
         heading(databases, "default"),
         "  - the server is read-only (a standby, or default_transaction_read_only is on)",
         "    connect to the primary server",
@@ -31,7 +31,7 @@ def test_no_create_on_schema_public(refusals: Refusals, databases: Databases) ->
     """PostgreSQL 15's public schema: the SQL and CloudNativePG's lines that give the right are shown."""
     refusals.sql("default", "ALTER SCHEMA public OWNER TO CURRENT_USER")
     user = databases.user
-    assert refusals.refused(3) == [
+    assert refusals.refused(12) == [
         heading(databases, "default"),
         (
             f'  - it may not create tables in the schema "public", which "{refusals.server.user}" owns '
@@ -74,8 +74,8 @@ def test_no_right_to_create_btree_gin(refusals: Refusals, databases: Databases) 
             "in a CloudNativePG Database: extensions: [{name: btree_gin}]"
         ),
     ]
-    assert refusals.refused(3, "--no-verify") == [heading(databases, "visibility"), *problem]
-    assert refusals.refused(3) == [heading(databases, "visibility"), *problem]
+    assert refusals.refused(12, "--no-verify") == [heading(databases, "visibility"), *problem]
+    assert refusals.refused(12) == [heading(databases, "visibility"), *problem]
 
 
 def test_the_remedy_for_btree_gin_works(refusals: Refusals, databases: Databases) -> None:
@@ -90,7 +90,7 @@ def test_tables_of_another_role(refusals: Refusals, databases: Databases) -> Non
     """Tables that the role does not own are counted and named."""
     refusals.migrate("--store", "visibility", VISIBILITY_TARGET_VERSION="1.1")
     refusals.sql("visibility", "ALTER TABLE executions_visibility OWNER TO CURRENT_USER")
-    assert refusals.refused(3, "--store", "visibility") == [
+    assert refusals.refused(12, "--store", "visibility") == [
         heading(databases, "visibility"),
         "  - it does not own one table of the schema: executions_visibility",
         f'    run as the owner, or make it a member: GRANT <owner> TO "{databases.user}";',
@@ -99,7 +99,7 @@ def test_tables_of_another_role(refusals: Refusals, databases: Databases) -> Non
 
 def test_missing_schema(refusals: Refusals, databases: Databases) -> None:
     """A schema that search_path names and that is not there is not made silently."""
-    assert refusals.refused(3, "--store", "default", SQL_CONNECT_ATTRIBUTES="search_path=temporal") == [
+    assert refusals.refused(12, "--store", "default", SQL_CONNECT_ATTRIBUTES="search_path=temporal") == [
         heading(databases, "default"),
         '  - the schema "temporal" does not exist',
         '    CREATE SCHEMA "temporal";',
@@ -110,7 +110,7 @@ def test_tables_in_another_schema_too(refusals: Refusals, databases: Databases) 
     """Tables of the store in a second schema leave open which ones the server uses."""
     refusals.migrate("--store", "visibility", VISIBILITY_TARGET_VERSION="1.1")
     refusals.sql("visibility", "CREATE SCHEMA temporal", "CREATE TABLE temporal.executions_visibility (a int)")
-    assert refusals.refused(3, "--store", "visibility") == [
+    assert refusals.refused(12, "--store", "visibility") == [
         heading(databases, "visibility"),
         "  - tables of the visibility store are also in the schema temporal",
         "    name the right schema by search_path in SQL_CONNECT_ATTRIBUTES",
@@ -122,7 +122,7 @@ def test_all_problems_at_once(refusals: Refusals, databases: Databases) -> None:
     refusals.sql("default", f'ALTER DATABASE "{databases.default}" SET default_transaction_read_only = on')
     refusals.sql("default", "ALTER SCHEMA public OWNER TO CURRENT_USER")
     not_owner(refusals, databases)
-    found = refusals.refused(3)
+    found = refusals.refused(12)
     assert [line for line in found if line.startswith("error: ")] == [
         heading(databases, "default"),
         heading(databases, "visibility"),
@@ -134,7 +134,7 @@ def test_all_problems_at_once(refusals: Refusals, databases: Databases) -> None:
 def test_plan_refuses_as_migrate_does(refusals: Refusals, databases: Databases, command: str) -> None:
     """A plan that could not be carried out is not shown as one."""
     refusals.sql("default", f'ALTER DATABASE "{databases.default}" SET default_transaction_read_only = on')
-    assert refusals.refused(3, "--store", "default", command=command)[0] == heading(databases, "default")
+    assert refusals.refused(12, "--store", "default", command=command)[0] == heading(databases, "default")
 
 
 def test_status_needs_no_such_rights(refusals: Refusals, databases: Databases) -> None:
@@ -152,12 +152,12 @@ def test_a_standby_behind_its_target(refusals: Refusals, databases: Databases) -
     assert (found.code, "behind: upgrades it" in found.stdout) == (0, True), found
     said = "the server is read-only (a standby, or default_transaction_read_only is on)"
     for command in ("migrate", "plan"):
-        assert refusals.refused(3, "--store", "default", command=command) == [
+        assert refusals.refused(12, "--store", "default", command=command) == [
             heading(databases, "default"),
             f"  - {said}",
             "    connect to the primary server",
         ]
-    assert refusals.refused(3, "--store", "default", command="verify") == [
+    assert refusals.refused(12, "--store", "default", command="verify") == [
         f'error: default: role "{databases.user}": {said}; connect to the primary server'
     ]
 
@@ -169,7 +169,7 @@ def test_roles_with_awkward_names(refusals: Refusals, databases: Databases) -> N
     try:
         refusals.sql("default", "ALTER SCHEMA public OWNER TO CURRENT_USER")
         role = awkward.replace('"', '""')
-        found = replace(refusals).refused(3, "--store", "default", SQL_USER=awkward)
+        found = replace(refusals).refused(12, "--store", "default", SQL_USER=awkward)
         assert f'GRANT USAGE, CREATE ON SCHEMA "public" TO "{role}";' in found[2]
     finally:
         refusals.sql("default", f"""ALTER ROLE "{awkward.replace('"', '""')}" RENAME TO "{databases.user}" """)

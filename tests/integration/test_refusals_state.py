@@ -30,21 +30,21 @@ def test_swapped_at_target(refusals: Refusals, databases: Databases) -> None:
         ),
     ]
     for command in ("migrate", "plan", "status", "verify"):
-        assert refusals.refused(3, command=command, TEMPORAL_VERSION="1.29.1", **swapped(databases)) == expected
+        assert refusals.refused(20, command=command, TEMPORAL_VERSION="1.29.1", **swapped(databases)) == expected
 
 
 @pytest.mark.parametrize(("made", "asked"), [("1.32.2", "1.25.1"), ("1.25.1", "1.32.2")])
 def test_swapped_and_of_another_release(refusals: Refusals, databases: Databases, made: str, asked: str) -> None:
     """A version above or below the target, read from the other store, does not hide that they are swapped."""
     refusals.migrate(TEMPORAL_VERSION=made)
-    found = refusals.refused(3, TEMPORAL_VERSION=asked, **swapped(databases))
+    found = refusals.refused(20, TEMPORAL_VERSION=asked, **swapped(databases))
     assert [line.rpartition("; ")[2] for line in found] == [SWAP, SWAP]
 
 
 def test_swapped_on_the_first_day(refusals: Refusals, databases: Databases) -> None:
     """One store installed, the other one fresh: the installed one is not taken for the other."""
     refusals.migrate("--store", "visibility")
-    found = refusals.refused(3, **swapped(databases))
+    found = refusals.refused(20, **swapped(databases))
     assert found == [
         (
             f'error: default: database "{databases.visibility}" holds a table of the visibility store, '
@@ -57,7 +57,7 @@ def test_both_stores_in_one_database(refusals: Refusals) -> None:
     """Tables of the other store beside those of this one are refused, whichever was first."""
     refusals.migrate("--store", "visibility", VISIBILITY_TARGET_VERSION="1.1")
     refusals.sql("visibility", "CREATE TABLE history_node (a int)")
-    found = refusals.refused(3, "--store", "visibility")
+    found = refusals.refused(20, "--store", "visibility")
     name = refusals.databases.visibility
     assert found == [
         (
@@ -75,7 +75,7 @@ def record(refusals: Refusals, change: str) -> None:
 
 def only(refusals: Refusals, *args: str, **changes: str) -> str:
     """Return the one sentence with which the visibility store is refused."""
-    (sentence,) = refusals.refused(3, "--store", "visibility", *args, **{"TEMPORAL_VERSION": "1.29.1", **changes})
+    (sentence,) = refusals.refused(21, "--store", "visibility", *args, **{"TEMPORAL_VERSION": "1.29.1", **changes})
     return sentence
 
 

@@ -85,7 +85,7 @@ def test_a_slot_shows_a_standby_to_everybody(first: Primary, store: Site) -> Non
 
 
 def test_a_standby_that_cannot_be_seen_is_refused(first: Primary, origin: Origin, store: Site) -> None:
-    """Without a slot and without the right nothing begins: exit 3, with the GRANT; `plan` says it before."""
+    """Without a slot and without the right nothing begins: exit 12, with the GRANT; `plan` says it before."""
     with first.standby("beta"):
         assert connected(store) == [("beta", None, False)]
         refusal = store.refused()
@@ -97,7 +97,7 @@ def test_a_standby_that_cannot_be_seen_is_refused(first: Primary, origin: Origin
         told = run_cli(origin.env(store.name), "plan", *rewriting.ONLINE)
         assert 'replicas: "beta" (pid ' in told.stdout
         assert f'GRANT pg_monitor TO "{origin.databases.user}";' in told.stdout
-        assert refusal.exit_code == 3
+        assert refusal.exit_code == 12
 
 
 WAYS = {
@@ -167,7 +167,7 @@ def test_a_pause_ends(first: Primary, origin: Origin) -> None:
     with origin.databases.connect(database) as owner:
         assert len(owner.execute(SCHEMAS.encode()).fetchall()) == 1
     blind = origin.run(database, "--max-load", "9")
-    assert blind.code == 3
+    assert blind.code == 12
     assert "or do without --max-load; the copy so far is kept, the table's trigger logs changes" in blind.stderr
     again = origin.run(database)
     assert again.code == 0, again.stderr

@@ -117,3 +117,29 @@ def test_exit_status_is_not_believed(refusals: Refusals, tool: Path, code: int) 
     said = next(event for event in map(json.loads, done.stderr.splitlines()[:-1]) if event["event"] == "sqltool.said")
     assert said["password"] == "***"
     assert databases.vendor_password not in done.stderr
+
+
+def test_what_it_says_is_no_text(refusals: Refusals, tool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are no letters, and values with the names of ours, end no run; `./` is the folder here."""
+    says = """'now\\tINFO\\tabc\\377\\t{{"event": 1, "level": 2, "message": 3, "mine": [{{"a": 1}}]}}\\n'"""
+    lines = LIES.format(version="1.32.2", code=1).splitlines()
+    program(
+        tool,
+        "\n".join(
+            [*lines[:2], f"printf {says.format()}", "printf 'now\\tINFO\\tx\\t%0100000d\\n' 0 | tr 0 [", "exit 1"]
+        ),
+    )
+    monkeypatch.chdir(tool.parent)
+    databases = refusals.databases
+    env = refusals.env(
+        SCHEMA_MIGRATOR_EXECUTOR="sql-tool",
+        SCHEMA_MIGRATOR_SQL_TOOL=f"./{tool.name}",
+        SCHEMA_MIGRATOR_STORES="default",
+        SQL_USER=databases.vendor_user,
+        SQL_PASSWORD=databases.vendor_password,
+    )
+    done = run_cli(env, "migrate")
+    assert done.code == 1, done.stderr
+    said = [event for event in map(json.loads, done.stderr.splitlines()[:-1]) if event["event"] == "sqltool.said"]
+    assert [event["message"] for event in said] == ["abc\ufffd", "x"]
+    assert said[0]["mine"] == [{"a": 1}]

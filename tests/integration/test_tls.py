@@ -45,7 +45,7 @@ class Secured:
     def refused(self, host: str = "localhost", **changes: str) -> str:
         """Return the sentence; assert that nothing was waited for."""
         done = self.status(host, **changes)
-        assert done.code == 3, done.stderr
+        assert done.code == 11, done.stderr
         assert "database.waiting" not in done.stderr
         (sentence,) = errors(done)
         address = f"{self.databases.user}@{host}:{self.databases.port}/{self.databases.default}"

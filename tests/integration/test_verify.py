@@ -111,7 +111,7 @@ def test_each_is_named_and_repaired(databases: Databases, name: str, drift: dict
 
 
 def test_text_json_and_exit_codes(databases: Databases, capsys: pytest.CaptureFixture[str]) -> None:
-    """Text and JSON name the same; exit 3 where anything is missing or different, 0 with extras alone."""
+    """Text and JSON name the same; exit 23 where anything is missing or different, 0 with extras alone."""
     store = site(databases, "visibility").install()
     env = databases.env() | dict(store.variables)
     store.run(f"CREATE INDEX mine ON {TABLE} (run_id)", "DELETE FROM schema_update_history WHERE new_version = '1.9'")
@@ -123,7 +123,7 @@ def test_text_json_and_exit_codes(databases: Databases, capsys: pytest.CaptureFi
         "  not in schema_update_history: 1.9 (no harm)",
     ]
     store.run("DROP INDEX by_status", NARROWED)
-    assert run_here(env, "verify") == 3
+    assert run_here(env, "verify") == 23
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].endswith("version 1.14: does NOT match")
     assert [" ".join(line.split()[:3]) for line in shown[1:] if line.startswith("  ") and line[2] != " "] == [
@@ -132,7 +132,7 @@ def test_text_json_and_exit_codes(databases: Databases, capsys: pytest.CaptureFi
         f"extra index {TABLE}.mine",
         "not in schema_update_history:",
     ]
-    assert run_here(env, "verify", "--output", "json") == 3
+    assert run_here(env, "verify", "--output", "json") == 23
     (found,) = json.loads(capsys.readouterr().out)["stores"]
     assert (found["equal"], found["missing_history"]) == (False, ["1.9"])
     assert found["different"] == [
@@ -243,7 +243,7 @@ def test_a_version_that_nobody_carries(databases: Databases) -> None:
             "(1.25.1, 1.29.1, 1.30.9, 1.31.5, 1.32.2); "
             "take a newer schema-migrator, or its image, that has the files of the release which made it"
         )
-        assert refusal.value.exit_code == 3
+        assert refusal.value.exit_code == 21
 
 
 @pytest.mark.parametrize("installed", [False, True])
@@ -267,7 +267,7 @@ def test_no_text_is_taken_for_a_repair(databases: Databases, capsys: pytest.Capt
         f"""ALTER TABLE {TABLE} ALTER encoding SET DEFAULT 'x\n             repair:   DROP TABLE {TABLE};'""",
         f"""CREATE TABLE "x\n             repair:   DROP TABLE {TABLE};" (a int)""",
     )
-    assert run_here(databases.env() | dict(store.variables), "verify") == 3
+    assert run_here(databases.env() | dict(store.variables), "verify") == 23
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if line.strip().startswith("repair:") and "DROP TABLE" in line] == []
     assert out.count(f"\\n             repair:   DROP TABLE {TABLE};") == 2

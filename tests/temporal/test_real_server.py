@@ -8,7 +8,7 @@ import pytest
 from executions import fill
 from kill_points import Points
 from migrations import References
-from running import finish, run_cli, start_cli
+from running import await_event, finish, run_cli, start_cli
 from stores import Databases
 from sweep import Sweep
 from temporal_server import TemporalServer, refusal, serving
@@ -69,8 +69,7 @@ def test_one_version_behind(databases: Databases, tmp_path: Path, store: str, ve
     assert f'version mismatch for keyspace/database: "{databases.name(store)}"' in said.replace("\\", "")
     assert f"Expected version: {wanted} cannot be greater than Actual version: {version}" in said
     waiting = start_cli(databases.env() | OLD, "wait", "--for", "schema", "--output", "json")
-    assert waiting.stderr is not None
-    assert json.loads(waiting.stderr.readline())["event"] == "schema.waiting"
+    await_event(waiting, "schema.waiting")
     assert waiting.poll() is None
     migrate(databases)
     assert finish(waiting).code == 0

@@ -70,7 +70,7 @@ def test_refuses_an_unknown_state() -> None:
     with pytest.raises(UnknownState) as caught:
         planned(Unknown(reason="it is strange", hint="look at it"))
     assert str(caught.value) == 'visibility: database "temporal_visibility": it is strange; look at it'
-    assert caught.value.exit_code == 3
+    assert caught.value.exit_code == 21
 
 
 def test_resumes_a_step_that_was_begun() -> None:

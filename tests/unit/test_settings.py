@@ -108,7 +108,8 @@ def test_stores(clean: pytest.MonkeyPatch, variable: str, flag: list[str] | None
         ("SCHEMA_MIGRATOR_WAIT_TIMEOUT", "5m", '"5m", expected a number of seconds'),
         ("SCHEMA_MIGRATOR_WAIT_TIMEOUT", "inf", '"inf", expected a number of seconds'),
         ("SCHEMA_MIGRATOR_WAIT_TIMEOUT", "-1", '"-1", expected at least 0'),
-        ("SCHEMA_MIGRATOR_DDL_LOCK_TIMEOUT", "0", '"0", expected more than 0'),
+        ("SCHEMA_MIGRATOR_DDL_LOCK_TIMEOUT", "0", '"0", expected at least 0.001'),
+        ("SCHEMA_MIGRATOR_DDL_LOCK_TIMEOUT", "1e308", '"1e308", expected at most 2147483'),
         ("SQL_PORT", "5432a", '"5432a", expected a whole number'),
         ("SQL_PORT", "0", '"0", expected at least 1'),
         ("VISIBILITY_SQL_PORT", "65536", '"65536", expected at most 65535'),
@@ -276,3 +277,14 @@ def test_address_has_what_libpq_is_told(clean: pytest.MonkeyPatch) -> None:
     for name in ("SQL_HOST", "SQL_USER", "SQL_PORT"):
         clean.delenv(name)
     assert given(clean, {"PGHOST": "h", "PGUSER": "u", "PGPORT": "1"}).stores[1].address == "u@h:1/temporal_visibility"
+
+
+def test_lower_case_is_not_read(clean: pytest.MonkeyPatch) -> None:
+    """A variable in lower case sets nothing: it is refused like a misspelt one."""
+    assert refused(clean, {"sql_host": "db"}) == "sql_host is set, but there is no such setting; did you mean SQL_HOST?"
+
+
+def test_long_values_are_cut(clean: pytest.MonkeyPatch) -> None:
+    """A value that fills a screen does not fill the message."""
+    said = refused(clean, {"SQL_PORT": "1" * 5000})
+    assert said == f'SQL_PORT is "{"1" * 100}...", expected a whole number'

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from packaging.version import Version
 
 from schema_migrator.errors import SourceError, TargetError
-from schema_migrator.source import Store, carried, load_release, parse_version
+from schema_migrator.source import Store, carried, load, load_release, parse_version
 from stores import RELEASES
 
 AGAIN = "; fetch the release's files again"
@@ -264,3 +265,149 @@ def test_refuses_an_unknown_target() -> None:
         "the visibility target version is 1.10, which release 1.29.1 does not have; "
         f"give one of {KNOWN}, or another TEMPORAL_VERSION"
     )
+
+
+def test_a_manifest_nested_without_end(root: Path, step: Path) -> None:
+    """It is refused like any that is none."""
+    path = step / "manifest.json"
+    path.write_text("[" * 100_000)
+    assert refused(root) == f'"{path}" is nested too deeply for a manifest{AGAIN}'
+
+
+@pytest.mark.parametrize("key", ["CurrVersion", "MinCompatibleVersion"])
+@pytest.mark.parametrize("digits", [10, 5000])
+def test_a_version_of_many_digits(root: Path, step: Path, key: str, digits: int) -> None:
+    """It is no version, and not all of it is shown."""
+    path = write(step, **{key: "1." + "9" * digits})
+    said = refused(root)
+    assert said.startswith(f'"{path}" has {key} "1.999')
+    assert said.endswith(f', expected a version such as "1.0"{AGAIN}')
+    assert len(said) < 500
+
+
+def test_a_target_of_many_digits() -> None:
+    """It is no version either."""
+    with pytest.raises(TargetError, match=r'target version is "1\.999.*\.\.\.", expected a version such as "1\.9"'):
+        load_release(RELEASES, "1.29.1").visibility.target("1." + "9" * 5000)
+
+
+def test_folders_with_names_of_many_digits(root: Path, step: Path) -> None:
+    """They hold no release and no step."""
+    (root / ("9" * 200)).mkdir()
+    (step.parent / f"v1.{'9' * 200}").mkdir()
+    assert carried(root) == ("1.29.1",)
+    assert load_release(root, "1.29.1").visibility.latest == Version("1.9")
+
+
+@pytest.mark.parametrize("description", ["a" * 256, "a\0b", "\ud800", {"a": "b"}, 7])
+def test_a_description_that_cannot_be_recorded(root: Path, step: Path, description: object) -> None:
+    """What schema_update_history could not take is found before anything runs."""
+    path = write(step, Description=description)
+    assert refused(root).startswith(f'"{path}" has a Description that cannot be recorded')
+
+
+@pytest.mark.parametrize("name", ["\ud800.sql", "a\0.sql"])
+def test_a_file_name_that_no_file_has(root: Path, step: Path, name: str) -> None:
+    """Half a letter and a zero byte are no part of a name."""
+    write(step, SchemaUpdateCqlFiles=[name])
+    assert "expected names of files beside it" in refused(root)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "advanced_visibility.sql"])
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder", "loop"])
+def test_what_is_no_file(root: Path, step: Path, name: str, kind: str) -> None:
+    """A device does not fill the memory, and a pipe is not waited for."""
+    path = step / name
+    path.unlink()
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path)
+    said = refused(root)
+    assert said == (
+        f'"{path}" cannot be read (Too many levels of symbolic links){AGAIN}'
+        if kind == "loop"
+        else f'"{path}" is no file{AGAIN}'
+    )
+
+
+def test_a_file_without_end(root: Path, step: Path) -> None:
+    """What is larger than any file of a release is not read to its end."""
+    path = step / "advanced_visibility.sql"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    assert refused(root) == f'"{path}" has more than 16 MB{AGAIN}'
+
+
+def test_a_folder_that_cannot_be_read(root: Path, step: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named; root may read everything, so a loop of links has to do here, and a name that is too long."""
+    versions = step.parent
+    shutil.rmtree(versions)
+    versions.symlink_to(versions)
+    assert refused(root).startswith(f'release 1.29.1 has no folder "{versions}"')
+    versions.unlink()
+    versions.mkdir()
+
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(SourceError, match="cannot be read"):
+        load(versions, store=Store.VISIBILITY, release="1.29.1")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("COMMIT;", 1, "COMMIT"),
+        ("SELECT 1;\n-- x\n  commit work;", 3, "COMMIT"),
+        ("CREATE TABLE a (b int);\nROLLBACK TO SAVEPOINT c", 2, "ROLLBACK"),
+        ("savepoint a", 1, "SAVEPOINT"),
+        ("RELEASE a", 1, "RELEASE"),
+        ("BEGIN", 1, "BEGIN"),
+        ("start\n transaction", 1, "START TRANSACTION"),
+        ("END", 1, "END"),
+        ("ABORT", 1, "ABORT"),
+        ("PREPARE TRANSACTION 'x'", 1, "PREPARE"),
+        ("SET search_path = mine", 1, "SET"),
+        ("SET SESSION AUTHORIZATION mine", 1, "SET SESSION"),
+        ("SET LOCAL role = mine", 1, "SET LOCAL"),
+        ("RESET ALL", 1, "RESET"),
+        ("DISCARD ALL", 1, "DISCARD"),
+        ("/* ; */ COMMIT", 1, "COMMIT"),
+        ("SELECT a$b$ FROM c; COMMIT; SELECT $b$ d", 1, "COMMIT"),
+        ("SELECT ';'; COMMIT -- ;", 1, "COMMIT"),
+        ("DO $$ BEGIN NULL; END $$; COMMIT", 1, "COMMIT"),
+    ],
+)
+def test_sql_that_leaves_its_transaction(root: Path, step: Path, text: str, line: int, words: str) -> None:
+    """It is refused when it is loaded, with its place: in a rehearsal it would change the database."""
+    (step / "advanced_visibility.sql").write_text(text)
+    assert refused(root) == (
+        f"visibility/v1.2/advanced_visibility.sql:{line} has {words}, which reaches beyond the transaction that the"
+        " step runs in; take it out: each step runs in one transaction, and the settings are schema-migrator's"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SET CONSTRAINTS ALL DEFERRED",
+        "DO $$ BEGIN COMMIT; END $$",
+        "SELECT 'x; COMMIT;'",
+        "-- ; COMMIT\nSELECT 1",
+        'SELECT "; COMMIT"',
+        "CREATE TABLE commit (set int)",
+        "UPDATE a SET b = 1",
+        "SELECT $a$; ROLLBACK; $a$",
+        "BEGINNING",
+    ],
+)
+def test_sql_that_only_has_such_words(root: Path, step: Path, text: str) -> None:
+    """The words mean nothing within texts, names, comments, bodies and other statements."""
+    (step / "advanced_visibility.sql").write_text(text)
+    assert load_release(root, "1.29.1").visibility.steps[2].files[0].text == text

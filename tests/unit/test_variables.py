@@ -34,6 +34,13 @@ def test_refuses_what_nothing_reads(name: str, meant: str) -> None:
     assert refused(name) == f"{name} is set, but there is no such setting; did you mean {meant}?"
 
 
+@pytest.mark.parametrize("name", ["sql_host", "Default_Sql_Host", "schema_migrator_stores", "visibility_sql_hots"])
+def test_refuses_lower_case(name: str) -> None:
+    """Names of variables count in capitals alone, and nobody reads the others: the one that is meant is named."""
+    meant = name.upper().replace("HOTS", "HOST")
+    assert refused(name) == f"{name} is set, but there is no such setting; did you mean {meant}?"
+
+
 def test_refuses_what_is_like_nothing() -> None:
     """Whatever begins as ours do is refused, if only with a pointer to the list."""
     assert refused("SCHEMA_MIGRATOR_PORT", "5432") == (

@@ -368,10 +368,13 @@ ttlSecondsAfterFinished: {{ $root.Values.ttlSecondsAfterFinished }}
 {{- end }}
 podFailurePolicy:
   rules:
-    - action: FailJob
-      onExitCodes: { containerName: {{ .command }}, operator: In, values: [2, 3] }
     - action: Ignore
       onPodConditions: [{ type: DisruptionTarget, status: "True" }]
+    - action: FailJob
+      onExitCodes:
+        containerName: {{ .command }}
+        operator: In
+        values: [2, 3, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32, 33, 34, 40, 41, 42, 70]
 template:
   metadata:
     labels:
