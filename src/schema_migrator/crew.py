@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from schema_migrator import database, logs
+from schema_migrator import database, logs, pooler
 from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, gravest
 from schema_migrator.workers import side_by_side
 
@@ -98,7 +98,7 @@ def gathered(work: Work) -> Iterator[tuple[Connection, ...]]:
     wanted = max(1, min(_MOST, most))
     with ExitStack() as stack:
         conns = list(_opened(work, stack, wanted))
-        if not conns and work.store.sql.direct_host is not None:
+        if not conns and work.store.has_direct:
             conns.append(_connect(work, stack, patience=work.settings.run.wait_timeout))
         logs.logger().info("online.connections", opened=len(conns), wanted=wanted)
         yield tuple(conns) or (work.conn,)
@@ -112,7 +112,6 @@ def _opened(work: Work, stack: ExitStack, wanted: int) -> Iterator[Connection]:
 
 
 def _connect(work: Work, stack: ExitStack, patience: float = 0) -> Connection:
-    direct = work.store.sql.direct_host is not None
-    conn = database.connect(work.store, work.interrupt, patience=patience, direct=direct)
+    conn = database.connect(pooler.past(work.conn, work.store), work.interrupt, patience=patience)
     stack.callback(conn.close)
     return conn

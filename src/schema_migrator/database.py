@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import RowFactory, tuple_row
 
-from schema_migrator.connection import Connection, connect, refusal
+from schema_migrator.connection import Connection, connect
 from schema_migrator.errors import (
     ConnectionLost,
     MigratorError,
@@ -23,6 +23,7 @@ from schema_migrator.errors import (
     TableLockTimeout,
 )
 from schema_migrator.parameters import APPLICATION, PROGRAM
+from schema_migrator.refusals import refusal
 from schema_migrator.session_settings import LOOK, OUR_PATH, ROLES_OWN, SAFE_PATH, SETTINGS, Limits, settings
 from schema_migrator.statements import point_at
 
