@@ -338,7 +338,11 @@ def test_refuses_connect_attributes(clean: pytest.MonkeyPatch, text: str, reason
             ),
         ),
         (
-            {"SQL_TLS": "true", "SQL_TLS_DISABLE_HOST_VERIFICATION": "true", "SQL_CONNECT_ATTRIBUTES": "sslcrl=crl.pem"},
+            {
+                "SQL_TLS": "true",
+                "SQL_TLS_DISABLE_HOST_VERIFICATION": "true",
+                "SQL_CONNECT_ATTRIBUTES": "sslcrl=crl.pem",
+            },
             (
                 'the connect attributes give "sslcrl", but no certificate is checked without an authority; '
                 "set SQL_TLS_CA_FILE"
