@@ -41,17 +41,21 @@ def program() -> str:
 
 @contextmanager
 def pooled(
-    databases: Databases, mode: str = "transaction", *, size: int = 20, aliases: Mapping[str, str] | None = None
+    databases: Databases,
+    mode: str = "transaction",
+    *,
+    size: int = 20,
+    aliases: Mapping[str, str] | None = None,
 ) -> Iterator[Databases]:
     """Yield the databases as their owner sees them through the pooler.
 
-    `size`: sessions of the server for each database; `aliases`: the server's names for those that only the pooler knows.
+    `size`: sessions of the server for each database; `aliases`: the server's names by those that only the pooler knows.
     """
     # PgBouncer refuses to run as root.
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="pgbouncer-") as name:
         home = Path(name)
-        port = write(home, databases, mode, size, aliases or {})
+        port = write(home, databases, mode=mode, size=size, aliases=aliases or {})
         for path in (home, *home.iterdir()):
             give(path, account)
         with (home / "log").open("w", encoding="utf-8") as log:
@@ -66,7 +70,7 @@ def pooled(
                 process.wait()
 
 
-def write(home: Path, databases: Databases, mode: str, size: int, aliases: Mapping[str, str]) -> int:
+def write(home: Path, databases: Databases, *, aliases: Mapping[str, str], **options: str | int) -> int:
     """Write the configuration; return the port, which was free just now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
@@ -79,8 +83,7 @@ def write(home: Path, databases: Databases, mode: str, size: int, aliases: Mappi
             server_port=databases.port,
             port=port,
             users=users,
-            mode=mode,
-            size=size,
+            **options,
             aliases="\n".join(
                 f"{alias} = host={databases.host} port={databases.port} dbname={name}"
                 for alias, name in aliases.items()

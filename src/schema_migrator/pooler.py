@@ -6,7 +6,8 @@ transaction mode it gives a client's session to others between transactions, in 
 
 from __future__ import annotations
 
-import threading
+import select
+import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,9 @@ _WITNESSES = 3
 _MOST = 16
 _LOOKS = 4
 _SECONDS = 5.0
+_POLL = 0.5
 _PATIENCE = 10.0
+_TAKE = b"BEGIN; SET LOCAL search_path = pg_catalog, pg_temp; "
 _DATABASE = "SELECT current_database()::text"
 _SAME = """
 SELECT extract(epoch FROM pg_postmaster_start_time())::text, d.oid
@@ -100,7 +103,7 @@ def _keeps(conn: Connection, settings: StoreSettings, interrupt: Interrupt) -> b
     with ExitStack() as stack:
         for _ in range(_MOST):
             other = stack.enter_context(closing(database.connect(settings, interrupt, patience=0)))
-            pid, through, opened, _ = _taken(other)
+            pid, through, opened, _ = _taken(other, interrupt)
             if pid == mine or any(_pid(conn) != mine for _ in range(_LOOKS)):
                 return False
             witnesses += through == place and opened > began
@@ -114,15 +117,24 @@ def _pid(conn: Connection) -> int:
     return int(pid)
 
 
-def _taken(other: Connection) -> tuple[int, str, float, float]:
-    """Let a connection take a session until it is closed; a full pooler lets it wait, so there is a limit."""
-    limit = threading.Timer(_SECONDS, other.cancel_safe, kwargs={"timeout": 1})
-    limit.daemon = True
-    limit.start()
-    try:
-        other.execute("BEGIN; SET LOCAL search_path = pg_catalog, pg_temp")
-        row = other.execute(_WITNESS).fetchone()
-    finally:
-        limit.cancel()
-    assert row is not None  # noqa: S101 - a session sees itself
-    return int(row[0]), str(row[1]), float(row[2]), float(row[3])
+def _taken(other: Connection, interrupt: Interrupt) -> tuple[int, str, float, float]:
+    """Let a connection take a session until it is closed.
+
+    A full pooler lets it wait for minutes and heeds no cancel request meanwhile, so nothing here blocks.
+    """
+    pgconn, deadline = other.pgconn, time.monotonic() + _SECONDS
+    pgconn.send_query(_TAKE + _WITNESS.encode())
+    pgconn.flush()
+    while pgconn.is_busy():
+        interrupt.check()
+        if time.monotonic() > deadline:
+            raise psycopg.OperationalError("the pooler has no session left")
+        if select.select([pgconn.socket], [], [], _POLL)[0]:
+            pgconn.consume_input()
+    found = None
+    while (result := pgconn.get_result()) is not None:
+        found = result
+    if found is None or found.status != psycopg.pq.ExecStatus.TUPLES_OK:
+        raise psycopg.OperationalError("a session did not say which one it is")
+    pid, place, opened, now = (found.get_value(0, column) or b"" for column in range(4))
+    return int(pid), place.decode(), float(opened), float(now)

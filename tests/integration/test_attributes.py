@@ -1,4 +1,4 @@
-"""Every parameter that libpq documents, set in SQL_CONNECT_ATTRIBUTES and in SQL_URI: what docs/connecting.md says of it."""
+"""Every parameter of libpq's, in SQL_CONNECT_ATTRIBUTES and in SQL_URI: what docs/connecting.md says of it."""
 
 import os
 import ssl

@@ -21,7 +21,6 @@ from schema_migrator.workers import Interrupt
 from stores import READ_BY_US, Databases, fresh
 
 ROWS = 300
-INDEX = ("DEFAULT_SQL_DATABASE", "VISIBILITY_SQL_DATABASE")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def keeps(store: StoreSettings) -> bool:
 
 
 def test_tells_the_modes_apart(monkeypatch: pytest.MonkeyPatch, databases: Databases) -> None:
-    """Without a pooler and in session mode a session is kept, in transaction mode it is not, whatever waits in the pool."""
+    """Without a pooler and in session mode a session is kept, in transaction mode not, whatever the pool holds."""
     assert keeps(settings(monkeypatch, databases))
     for mode, kept in (("session", True), ("transaction", False)):
         with pooled(databases, mode) as seen:
@@ -120,7 +119,7 @@ def refused(origin: Origin, name: str, code: int, **direct: str) -> str:
 
 
 def test_no_way_past_is_refused_first(origin: Origin) -> None:
-    """Without a way past it, with one that leads nowhere, to the pooler again or to another database: nothing is begun."""
+    """Without a way past it, or with one to nowhere, to a pooler again or to another database, nothing is begun."""
     name, databases = origin.copy(), origin.databases
     in_the_way = (
         "  - a transaction pooler is in the way of CREATE INDEX CONCURRENTLY and VACUUM\n"

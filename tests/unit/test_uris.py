@@ -68,7 +68,7 @@ def test_takes_what_libpq_takes(clean: pytest.MonkeyPatch) -> None:
     places = {
         "postgresql://u:p:w#x@a:1,b,[::1]:3/d": "u@a,b,[::1]:1,5432,3/d",
         "postgresql://%2Fvar%2Frun/d?user=u": "u@/var/run:5432/d",
-        "postgresql:///d?host=/tmp&port=5433": "/tmp:5433/d",
+        "postgresql:///d?host=/srv&port=5433": "/srv:5433/d",
         "postgres://u:p%2Fw@[::1]": "u@[::1]:5432/temporal",
     }
     for uri, address in places.items():
@@ -94,7 +94,7 @@ def test_names_the_parameter_that_is_not_taken(clean: pytest.MonkeyPatch, query:
 
 
 def test_parameters_join_the_attributes(clean: pytest.MonkeyPatch) -> None:
-    """What the URI says of TLS stays where SQL_CONNECT_ATTRIBUTES says something else; of one parameter, that counts."""
+    """What the URI says of TLS stays beside other attributes; of a parameter that both give, the attribute counts."""
     clean.setenv("DEFAULT_SQL_URI", "postgresql://h/d?sslmode=verify-full&search_path=uri&binary_parameters=yes")
     assert read({}).store(Store.DEFAULT).attributes == {
         "sslmode": "verify-full",
