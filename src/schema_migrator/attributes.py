@@ -37,7 +37,7 @@ _OAUTH = "signing in by OAuth takes a person at a browser; give a token by SQL_P
 _SCRAM = "for programs that pass a login on; set SQL_PASSWORD"
 REGISTER = (
     *(
-        Attribute(name=name, fate=Fate.SETTING, why="has a setting; in a URI it is that setting", setting=setting)
+        Attribute(name=name, fate=Fate.SETTING, why="in a URI it is the setting", setting=setting)
         for name, setting in (
             ("host", "HOST"),
             ("port", "PORT"),

@@ -1,0 +1,167 @@
+"""The rights in docs/security.md: each block is enough for its command, and nothing in it is too much."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from executions import fill
+from running import run_cli
+from stores import Databases, unique
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
+BLOCK = re.compile(r"```sql\n-- (?P<title>.*)\n(?P<statements>(?:.*;\n)+)```")
+GRANT = re.compile(r"GRANT (?P<rights>[A-Z, ]+) ON (?P<rest>.*)")
+BEFORE = "1.9"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A database that belongs to nobody of ours and gives PUBLIC nothing, and a role without any right."""
+
+    databases: Databases
+    role: str
+    database: str
+
+    def run(self, *args: str, **changes: str) -> int:
+        """Run our program as the role; return the exit code."""
+        env = self.databases.env() | {"SQL_USER": self.role, "SCHEMA_MIGRATOR_STORES": "visibility"}
+        env |= {"VISIBILITY_SQL_DATABASE": self.database, "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "1"} | changes
+        return run_cli(env, *args).code
+
+    def grant(self, statements: list[str]) -> None:
+        """Run statements of the page as the superuser, under this site's names."""
+        names = {"temporal": self.database, "owner": self.databases.user}
+        names |= {"postgres": self.database} | dict.fromkeys(("migrator", "auditor", "server", "creator"), self.role)
+        words = re.compile(rf"\b({'|'.join(names)})\b")
+        with self.databases.admin(self.database) as admin:
+            for statement in statements:
+                admin.execute(words.sub(lambda word: names[word[0]], statement).encode())
+
+    def install(self, target: str = "") -> None:
+        """Let the owner of the databases install the store, and fill it."""
+        owner = replace(self, role=self.databases.user)
+        with self.databases.admin(self.database) as admin:
+            for kind, name in (("DATABASE", self.database), ("SCHEMA", "public")):
+                admin.execute(f'GRANT ALL ON {kind} "{name}" TO "{owner.role}"'.encode())
+        assert owner.run("migrate", VISIBILITY_TARGET_VERSION=target) == 0
+
+    def fill(self) -> None:
+        """Put some rows in."""
+        with self.databases.admin(self.database) as admin:
+            fill(admin, 50)
+
+
+@contextmanager
+def site(databases: Databases) -> Iterator[Site]:
+    """Make a site; drop it at the end."""
+    made = Site(databases=databases, role=unique("plain"), database=unique("least"))
+    role, database = sql.Identifier(made.role), sql.Identifier(made.database)
+    with databases.admin() as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(databases.password)))
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(database))
+        admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+    with databases.admin(made.database) as admin:
+        admin.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    try:
+        yield made
+    finally:
+        with databases.admin() as admin:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(f"{made.role}_new")))
+            admin.execute(sql.SQL("DROP OWNED BY {}").format(role))
+            admin.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def migrates(site: Site) -> list[int]:
+    """Install, fill, upgrade online, and all that looks."""
+    codes = [site.run("migrate", VISIBILITY_TARGET_VERSION=BEFORE)]
+    if codes == [0]:
+        site.fill()
+    return [
+        *codes,
+        site.run("migrate", "--rewrite", "online"),
+        *(site.run(name) for name in ("plan", "verify", "status")),
+    ]
+
+
+def migrates_unproven(site: Site) -> list[int]:
+    """Install and upgrade without proof."""
+    targets = ({"VISIBILITY_TARGET_VERSION": BEFORE}, {})
+    return [site.run("migrate", "--no-verify", "--rewrite", "in-place", **target) for target in targets]
+
+
+def creates(site: Site) -> list[int]:
+    """Create a database, by way of one that not everybody may connect to, and migrate it."""
+    env = {"VISIBILITY_SQL_DATABASE": f"{site.role}_new"}
+    return [site.run("create-database", "--through", site.database, **env), site.run("migrate", **env)]
+
+
+def nothing(_: Site) -> None:
+    """Leave the database empty."""
+
+
+def older(site: Site) -> None:
+    """Let the owner of the tables install an older version, with rows."""
+    site.install(BEFORE)
+    site.fill()
+
+
+def older_for_a_member(site: Site) -> None:
+    """Do the same, for a role with all rights otherwise."""
+    older(site)
+    site.grant(blocks()["migrate by a member"])
+
+
+SCENARIOS: dict[str, tuple[Callable[[Site], None], Callable[[Site], list[int]]]] = {
+    "migrate": (nothing, migrates),
+    "migrate --no-verify": (nothing, migrates_unproven),
+    "migrate by a member": (older, lambda site: [site.run("migrate", "--rewrite", "online")]),
+    "migrate --max-load": (
+        older_for_a_member,
+        lambda site: [site.run("migrate", "--rewrite", "online", "--max-load", "10000")],
+    ),
+    "status": (Site.install, lambda site: [site.run("status"), site.run("plan")]),
+    "wait": (Site.install, lambda site: [site.run("wait", "--for", "database", "--for", "schema")]),
+    "verify": (Site.install, lambda site: [site.run("verify")]),
+    "create-database": (nothing, creates),
+}
+"""What is there before, and what a role does with the rights of a block."""
+
+
+def blocks() -> dict[str, list[str]]:
+    """Return the page's statements by the titles of their blocks."""
+    found = BLOCK.finditer(PAGE.read_text(encoding="utf-8"))
+    return {one["title"]: one["statements"].splitlines() for one in found}
+
+
+def poorer(statements: list[str]) -> Iterator[list[str]]:
+    """Yield the statements with each right left out."""
+    for number, statement in enumerate(statements):
+        parts = GRANT.fullmatch(statement)
+        rights = parts["rights"].split(", ") if parts else [""]
+        for right in rights:
+            left = ", ".join(other for other in rights if other != right)
+            kept = [f"GRANT {left} ON {parts['rest']}"] if parts and left else []
+            yield [*statements[:number], *kept, *statements[number + 1 :]]
+
+
+def test_every_block_is_tested() -> None:
+    """And every test is of a block."""
+    assert blocks().keys() == SCENARIOS.keys()
+
+
+@pytest.mark.parametrize("title", SCENARIOS)
+def test_is_enough_and_no_more(databases: Databases, title: str) -> None:
+    """With all of the rights every command works, and with one of them less not."""
+    statements, (prepare, work) = blocks()[title], SCENARIOS[title]
+    for granted in (statements, *poorer(statements)):
+        with site(databases) as made:
+            prepare(made)
+            made.grant(granted)
+            codes = work(made)
+        assert (codes == [0] * len(codes)) is (granted == statements), granted
