@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+import psycopg
+
 from schema_migrator import database, logs, pooler
-from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, gravest
+from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, StatementTimeout, gravest
 from schema_migrator.workers import side_by_side
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MOST = 4
+_CANCEL_SECONDS = 0.2
 _AFFORDS = "SELECT least(current_setting('max_parallel_workers')::int, current_setting('max_worker_processes')::int)"
 
 
@@ -33,6 +37,8 @@ class Crew:
     conns: tuple[Connection, ...]
     pace: Pace
     failed: threading.Event = field(default_factory=threading.Event)
+    busy: set[Connection] = field(default_factory=set)
+    cancelled: set[Connection] = field(default_factory=set)
 
     def beat(self) -> logs.Beat:
         """Return when to say how far it is."""
@@ -72,12 +78,32 @@ class Crew:
 
     def _guarded(self, conn: Connection, job: Callable[[Connection], None]) -> None:
         cancel = partial(conn.cancel_safe, timeout=3)
+        translated = database.translated(self.work.store, self.work.interrupt)
         try:
-            with self.work.interrupt.cancelling(cancel), database.translated(self.work.store, self.work.interrupt):
+            with self.work.interrupt.cancelling(cancel), translated, self._busy(conn):
                 job(conn)
+        except StatementTimeout:
+            if conn not in self.cancelled:  # else another member's failure is the one to tell
+                raise
+
+    @contextmanager
+    def _busy(self, conn: Connection) -> Iterator[None]:
+        """Count a member as at work; when it fails, end what the others have begun: an index can take hours."""
+        self.busy.add(conn)
+        try:
+            yield
         except BaseException:
+            self.busy.discard(conn)
             self.failed.set()
+            while self.busy:
+                for other in tuple(self.busy):
+                    self.cancelled.add(other)
+                    with suppress(psycopg.Error):  # it may have ended by itself
+                        other.cancel_safe(timeout=3)
+                time.sleep(_CANCEL_SECONDS)
             raise
+        finally:
+            self.busy.discard(conn)
 
     @contextmanager
     def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:
@@ -114,4 +140,5 @@ def _opened(work: Work, stack: ExitStack, wanted: int) -> Iterator[Connection]:
 def _connect(work: Work, stack: ExitStack, patience: float = 0) -> Connection:
     conn = database.connect(pooler.past(work.conn, work.store), work.interrupt, patience=patience)
     stack.callback(conn.close)
+    database.ask(conn, "SELECT")  # the role's idle_session_timeout may end it before its first work
     return conn
