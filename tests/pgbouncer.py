@@ -1,4 +1,4 @@
-"""A PgBouncer in transaction mode before the tests' server."""
+"""A PgBouncer before the tests' server."""
 
 import os
 import pwd
@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,10 +18,12 @@ HOST = "127.0.0.1"
 PATIENCE = 10.0
 CONFIGURATION = """
 [databases]
+{aliases}
 * = host={server_host} port={server_port}
 
 [pgbouncer]
-pool_mode = transaction
+pool_mode = {mode}
+default_pool_size = {size}
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
@@ -38,13 +40,22 @@ def program() -> str:
 
 
 @contextmanager
-def pooled(databases: Databases) -> Iterator[Databases]:
-    """Yield the databases as their owner sees them through the pooler."""
+def pooled(
+    databases: Databases,
+    mode: str = "transaction",
+    *,
+    size: int = 20,
+    aliases: Mapping[str, str] | None = None,
+) -> Iterator[Databases]:
+    """Yield the databases as their owner sees them through the pooler.
+
+    `size`: sessions of the server for each database; `aliases`: the server's names by those that only the pooler knows.
+    """
     # PgBouncer refuses to run as root.
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="pgbouncer-") as name:
         home = Path(name)
-        port = write(home, databases)
+        port = write(home, databases, mode=mode, size=size, aliases=aliases or {})
         for path in (home, *home.iterdir()):
             give(path, account)
         with (home / "log").open("w", encoding="utf-8") as log:
@@ -59,7 +70,7 @@ def pooled(databases: Databases) -> Iterator[Databases]:
                 process.wait()
 
 
-def write(home: Path, databases: Databases) -> int:
+def write(home: Path, databases: Databases, *, aliases: Mapping[str, str], **options: str | int) -> int:
     """Write the configuration; return the port, which was free just now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
@@ -67,7 +78,17 @@ def write(home: Path, databases: Databases) -> int:
     users = home / "users"
     users.write_text(f"{quoted(databases.user)} {quoted(databases.password)}\n", encoding="utf-8")
     (home / "ini").write_text(
-        CONFIGURATION.format(server_host=databases.host, server_port=databases.port, port=port, users=users),
+        CONFIGURATION.format(
+            server_host=databases.host,
+            server_port=databases.port,
+            port=port,
+            users=users,
+            **options,
+            aliases="\n".join(
+                f"{alias} = host={databases.host} port={databases.port} dbname={name}"
+                for alias, name in aliases.items()
+            ),
+        ),
         encoding="utf-8",
     )
     return port

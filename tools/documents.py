@@ -1,7 +1,8 @@
 """Write the generated parts of the documents; --check only compares.
 
 README.md has the tables of settings and exit codes and the text of --help, CONTRIBUTING.md the list of modules, the
-chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs.
+chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs, docs/connecting.md that of libpq's
+parameters.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from schema_migrator.attributes import REGISTER as ATTRIBUTES
 from schema_migrator.catalog_register import REGISTER, Fate
 from schema_migrator.cli import parser
 from schema_migrator.exit_codes import CODES
@@ -131,11 +133,22 @@ def register() -> str:
     return "\n".join(["| catalog | columns | fate | by what, or why |", "| --- | --- | --- | --- |", *lines])
 
 
+def connect_attributes() -> str:
+    """Return the table of what becomes of each connection parameter."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for one in ATTRIBUTES:
+        also = f": `SQL_{one.setting}`" if one.setting else ""
+        rows.setdefault((one.fate.value, one.why + also), []).append(f"`{one.name}`")
+    lines = (f"| {', '.join(names)} | {fate} | {escaped(why)} |" for (fate, why), names in rows.items())
+    return "\n".join(["| parameter | fate | how, or why |", "| --- | --- | --- |", *lines])
+
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"settings": settings, "help": help_text, "exit-codes": exit_codes},
     "CONTRIBUTING.md": {"modules": modules},
     "docs/kubernetes.md": {"exit-codes": exit_codes},
     "docs/catalogs.md": {"register": register},
+    "docs/connecting.md": {"attributes": connect_attributes},
     "charts/temporal-migrations/README.md": {"values": chart_values},
 }
 

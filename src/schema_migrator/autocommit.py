@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
-from schema_migrator import database, logs
+from schema_migrator import database, logs, pooler
 from schema_migrator.errors import PreflightFailed, StatementFailed, TableLockTimeout
 
 if TYPE_CHECKING:
@@ -36,16 +36,6 @@ def run(work: Work, schema: str, statements: Sequence[Statement]) -> None:
         for statement in statements:
             work.interrupt.check()
             _run_one(work, conn, schema, statement)
-
-
-def _refuse_pooler(conn: Connection) -> None:
-    """Refuse what would leave our settings in a session that the pooler gives to others."""
-    ((pid,),) = database.ask(conn, "SELECT pg_backend_pid()")
-    if pid != conn.info.backend_pid:
-        raise PreflightFailed(
-            "a transaction pooler is in the way of building indexes CONCURRENTLY",
-            hint="set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server itself",
-        )
 
 
 def _run_one(work: Work, conn: Connection, schema: str, statement: Statement) -> None:
@@ -105,15 +95,14 @@ def _assert_not_being_built(conn: Connection, schema: str, name: str) -> None:
 @contextmanager
 def _session(work: Work) -> Iterator[Connection]:
     """Give a connection in autocommit, past a transaction pooler if there is a way."""
-    direct = work.store.sql.direct_host is not None
-    conn = database.connect(work.store, work.interrupt, patience=10, direct=True) if direct else work.conn
-    _refuse_pooler(conn)
-    try:
-        with (
-            database.translated(work.store, work.interrupt),
-            database.session(conn, _NO_LIMITS, name=work.lock.worker),
-        ):
-            yield conn
-    finally:
-        if direct:
-            conn.close()
+    store = pooler.past(work.conn, work.store)
+    with ExitStack() as stack:
+        conn = work.conn
+        if work.store.has_direct:
+            conn = stack.enter_context(closing(database.connect(store, work.interrupt, patience=10)))
+        stack.enter_context(database.translated(store, work.interrupt))
+        if not pooler.keeps_session(conn, store, work.interrupt):  # our settings would stay with another client
+            found, remedy = pooler.in_the_way("building indexes CONCURRENTLY")
+            raise PreflightFailed(found, hint=remedy)
+        stack.enter_context(database.session(conn, _NO_LIMITS, name=work.lock.worker))
+        yield conn

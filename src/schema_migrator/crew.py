@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from schema_migrator import database, logs
-from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, gravest
+import psycopg
+
+from schema_migrator import database, logs, pooler
+from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, StatementTimeout, gravest
 from schema_migrator.workers import side_by_side
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MOST = 4
+_CANCEL_SECONDS = 0.2
 _AFFORDS = "SELECT least(current_setting('max_parallel_workers')::int, current_setting('max_worker_processes')::int)"
 
 
@@ -32,6 +36,8 @@ class Crew:
     conns: tuple[Connection, ...]
     pace: Pace
     failed: threading.Event = field(default_factory=threading.Event)
+    busy: set[Connection] = field(default_factory=set)
+    cancelled: set[Connection] = field(default_factory=set)
 
     def beat(self) -> logs.Beat:
         """Return when to say how far it is."""
@@ -71,11 +77,30 @@ class Crew:
 
     def _guarded(self, conn: Connection, job: Callable[[Connection], None]) -> None:
         try:
-            with database.translated(self.work.store, self.work.interrupt):
+            with database.translated(self.work.store, self.work.interrupt), self._busy(conn):
                 job(conn)
+        except StatementTimeout:
+            if conn not in self.cancelled:  # else another member's failure is the one to tell
+                raise
+
+    @contextmanager
+    def _busy(self, conn: Connection) -> Iterator[None]:
+        """Count a member as at work; when it fails, end what the others have begun: an index can take hours."""
+        self.busy.add(conn)
+        try:
+            yield
         except BaseException:
+            self.busy.discard(conn)
             self.failed.set()
+            while self.busy:
+                for other in tuple(self.busy):
+                    self.cancelled.add(other)
+                    with suppress(psycopg.Error):  # it may have ended by itself
+                        other.cancel_safe(timeout=3)
+                time.sleep(_CANCEL_SECONDS)
             raise
+        finally:
+            self.busy.discard(conn)
 
     @contextmanager
     def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:
@@ -97,7 +122,7 @@ def gathered(work: Work) -> Iterator[tuple[Connection, ...]]:
     wanted = max(1, min(_MOST, most))
     with ExitStack() as stack:
         conns = list(_opened(work, stack, wanted))
-        if not conns and work.store.sql.direct_host is not None:
+        if not conns and work.store.has_direct:
             conns.append(_connect(work, stack, patience=work.settings.run.wait_timeout))
         logs.logger().info("online.connections", opened=len(conns), wanted=wanted)
         yield tuple(conns) or (work.conn,)
@@ -111,7 +136,7 @@ def _opened(work: Work, stack: ExitStack, wanted: int) -> Iterator[Connection]:
 
 
 def _connect(work: Work, stack: ExitStack, patience: float = 0) -> Connection:
-    direct = work.store.sql.direct_host is not None
-    conn = database.connect(work.store, work.interrupt, patience=patience, direct=direct)
+    conn = database.connect(pooler.past(work.conn, work.store), work.interrupt, patience=patience)
     stack.callback(conn.close)
+    database.ask(conn, "SELECT")  # the role's idle_session_timeout may end it before its first work
     return conn

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import RowFactory, tuple_row
 
 from schema_migrator import logs
-from schema_migrator.connection import Connection, connect, refusal
+from schema_migrator.connection import Connection, connect
 from schema_migrator.errors import (
     CommitUnconfirmed,
     ConnectionLost,
@@ -25,6 +25,7 @@ from schema_migrator.errors import (
     TableLockTimeout,
 )
 from schema_migrator.parameters import APPLICATION, PROGRAM
+from schema_migrator.refusals import refusal
 from schema_migrator.session_settings import LOOK, OUR_PATH, ROLES_OWN, SAFE_PATH, SETTINGS, Limits, settings
 from schema_migrator.statements import point_at
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from schema_migrator import sizes
+from schema_migrator import hosts, sizes
 from schema_migrator.source import Store
 
 PREFIX = "SCHEMA_MIGRATOR_"
@@ -220,10 +220,16 @@ class SqlSettings(_Given):
     uri: SecretStr | None = Field(
         None, description="host, port, role, password and database in one: postgresql://user:password@host/database"
     )
-    host: str | None = Field(None, description="server's name or address; several, separated by commas")
-    port: int | None = Field(None, ge=1, le=65535, description="server's port")
+    host: Annotated[str | None, BeforeValidator(hosts.bare)] = Field(
+        None, description="server's name or address, or a socket's folder; several, separated by commas"
+    )
+    port: Annotated[str | None, BeforeValidator(hosts.ports)] = Field(
+        None, description="server's port; for several hosts one for all, or one for each, separated by commas"
+    )
     user: str | None = Field(None, description="role")
-    password: SecretStr | None = Field(None, description="password, any characters")
+    password: SecretStr | None = Field(
+        None, description="password, any characters; a flag shows it to everybody on the machine"
+    )
     password_file: Path | None = Field(None, description="file that holds the password")
     password_command: str | None = Field(
         None, description="command that prints the password (run without a shell at every connection)"
@@ -231,9 +237,13 @@ class SqlSettings(_Given):
     database: str | None = Field(None, description="database's name; temporal and temporal_visibility unless said")
     connect_attributes: str | None = Field(
         None,
+        repr=False,
         description="more connection parameters, as a query string (search_path=temporal&sslmode=require)",
     )
-    tls: bool | None = Field(None, description="use TLS; unset: as libpq decides (PGSSLMODE)")
+    tls: bool | None = Field(
+        None,
+        description="use TLS and check the server's certificate (recommended); unset: as libpq decides (PGSSLMODE)",
+    )
     tls_ca_file: Path | None = Field(None, description="certificates of the authorities to trust")
     tls_cert_file: Path | None = Field(None, description="client certificate")
     tls_key_file: Path | None = Field(None, description="client certificate's key")
@@ -244,10 +254,12 @@ class SqlSettings(_Given):
     plugin: Literal["postgres12", "postgres12_pgx"] | None = Field(
         None, description="the vendor's name of the kind of database"
     )
-    direct_host: str | None = Field(
+    direct_host: Annotated[str | None, BeforeValidator(hosts.bare)] = Field(
         None, description="server's address past a transaction pooler, for CREATE INDEX CONCURRENTLY"
     )
-    direct_port: int | None = Field(None, ge=1, le=65535, description="server's port past a transaction pooler")
+    direct_port: Annotated[str | None, BeforeValidator(hosts.ports)] = Field(
+        None, description="server's port past a transaction pooler"
+    )
 
     def over(self, broad: Self) -> Self:
         """Return these settings, with the broad ones where nothing is set here.

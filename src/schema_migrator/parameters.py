@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import pwd
 import socket
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
-from schema_migrator import __version__, chart
+from schema_migrator import __version__, attributes, chart, checks
 from schema_migrator.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ PROGRAM: LiteralString = "schema-migrator/"
 """What the application_name of every session of this program begins with, whatever its version."""
 APPLICATION = f"{PROGRAM}{__version__}"
 _LONGEST_NAME = 63  # bytes, NAMEDATALEN - 1
-# Attributes that the vendor's drivers (lib/pq, pgx) take and that mean nothing to libpq.
-_DRIVER_ONLY = frozenset({"binary_parameters", "default_query_exec_mode", "statement_cache_capacity"})
 # Where distributions keep the authorities that they trust; psycopg's own OpenSSL looks at none of these.
 _AUTHORITIES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -47,26 +46,58 @@ def session_name(part: str = "") -> str:
     return f"{name} in {pod[-room:]}" if pod and room > 0 else name
 
 
-def parameters(settings: StoreSettings, *, direct: bool = False) -> dict[str, Any]:
+def parameters(settings: StoreSettings) -> dict[str, Any]:
     """Return libpq's parameters. Raises SettingsError, or OperationalError where a name leads nowhere."""
     given = settings.sql
-    host = (given.direct_host if direct else None) or given.host
-    port = (given.direct_port if direct else None) or given.port
+    _assert_one_address(settings)
     found = {
-        "host": host,
-        "port": port,
+        "host": given.host,
+        "port": given.port,
         "user": given.user,
         "password": settings.password(),
         "dbname": settings.database,
         "application_name": session_name(),
         **ALIVE,
-        **_tls(settings, host),
+        **_tls(settings),
         **_attributes(settings),
         "client_encoding": "utf8",
     }
     known = {name: value for name, value in found.items() if value is not None}
     _assert_role(settings, known)
     return known
+
+
+def is_local(settings: StoreSettings) -> bool:
+    """Whether the server is reached without a network: by a socket, or at this machine's own address."""
+    hosts = os.environ.get("PGHOSTADDR") or settings.sql.host or os.environ.get("PGHOST") or "/"
+    return all(map(_is_own, hosts.split(",")))
+
+
+def _is_own(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip()).is_loopback
+    except ValueError:
+        return host.strip() in ("", "localhost") or host.strip().startswith(("/", "@"))
+
+
+def may_go_without_tls(settings: StoreSettings) -> bool:
+    """Whether a server that says it has no TLS gets the password all the same, and nobody has decided so."""
+    said = settings.attributes
+    if settings.sql.tls is not None or {"service", "require_auth"} & said.keys():
+        return False
+    if {"PGSERVICE", "PGREQUIREAUTH"} & os.environ.keys():
+        return False
+    return checks.sslmode(said) in ("prefer", "allow")
+
+
+def _assert_one_address(settings: StoreSettings) -> None:
+    """Refuse PGHOSTADDR beside a host of ours: libpq would go there, and every message would name the host."""
+    if settings.sql.host and os.environ.get("PGHOSTADDR"):
+        raise SettingsError(
+            f"PGHOSTADDR is set beside SQL_HOST={settings.sql.host}, and libpq would connect to PGHOSTADDR",
+            hint="unset PGHOSTADDR; for another name in the certificate set SQL_TLS_SERVER_NAME",
+            store=settings.store,
+        )
 
 
 def _assert_role(settings: StoreSettings, known: Mapping[str, Any]) -> None:
@@ -83,7 +114,7 @@ def _assert_role(settings: StoreSettings, known: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _tls(settings: StoreSettings, host: str | None) -> dict[str, str]:
+def _tls(settings: StoreSettings) -> dict[str, str]:
     """Map the vendor's TLS settings to libpq's (postgresql.org/docs/current/libpq-ssl.html)."""
     given = settings.sql
     if given.tls is None:
@@ -96,7 +127,7 @@ def _tls(settings: StoreSettings, host: str | None) -> dict[str, str]:
     found = {"sslmode": mode, "sslcert": given.tls_cert_file, "sslkey": given.tls_key_file}
     if mode != "require":
         found["sslrootcert"] = given.tls_ca_file or _authorities()
-    place = host or os.environ.get("PGHOST")
+    place = given.host or os.environ.get("PGHOST")
     if given.tls_server_name and place and not place.startswith("/"):
         found |= _addressed(given, place)
     return {name: str(value) for name, value in found.items() if value is not None}
@@ -121,9 +152,14 @@ def _authorities() -> str:
 
 
 def _addressed(given: SqlSettings, hosts: str) -> dict[str, str]:
-    """Go to the hosts' addresses, and expect the other name in their certificates."""
-    addresses = [address for host in hosts.split(",") for address in _resolve(host.strip())]
-    return {"host": ",".join([str(given.tls_server_name)] * len(addresses)), "hostaddr": ",".join(addresses)}
+    """Go to the hosts' addresses, each at its host's port, and expect the other name in their certificates."""
+    resolved = [_resolve(host.strip()) for host in hosts.split(",")]
+    addresses = [address for found in resolved for address in found]
+    place = {"host": ",".join([str(given.tls_server_name)] * len(addresses)), "hostaddr": ",".join(addresses)}
+    ports = (given.port or os.environ.get("PGPORT") or "").split(",")
+    if len(ports) == 1:
+        return place
+    return place | {"port": ",".join(port for port, found in zip(ports, resolved, strict=False) for _ in found)}
 
 
 def _resolve(host: str) -> list[str]:
@@ -135,15 +171,26 @@ def _resolve(host: str) -> list[str]:
 
 
 def _attributes(settings: StoreSettings) -> dict[str, str]:
-    """Split the vendor's connect attributes into libpq's parameters and server settings.
-
-    `search_path` is left out: it is set in each transaction, since poolers refuse it at the start.
-    """
+    """Split the vendor's connect attributes into libpq's parameters and server settings (attributes.REGISTER)."""
     known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
-    given = {n: v for n, v in settings.attributes.items() if n not in _DRIVER_ONLY and n != "search_path"}
+    given = {n: v for n, v in settings.attributes.items() if n not in attributes.LEFT_OUT}
     found = {name: value for name, value in given.items() if name in known}
+    _assert_files(settings, found)
     extra = [f"-c {_escaped(name)}={_escaped(value)}" for name, value in given.items() if name not in known]
-    return found | ({"options": " ".join([*extra, found.get("options", "")]).strip()} if extra else {})
+    options = [*extra, found.get("options") or (os.environ.get("PGOPTIONS", "") if extra else "")]
+    return found | ({"options": " ".join(options).strip()} if extra else {})
+
+
+def _assert_files(settings: StoreSettings, found: Mapping[str, str]) -> None:
+    """Refuse a missing file: libpq takes some of them for empty, a list of revoked certificates too."""
+    for name in attributes.FILES:
+        path = found.get(name)
+        if path and path != "system" and not os.access(path, os.R_OK):
+            raise SettingsError(
+                f'the connect attribute {name} is "{path}", which cannot be read',
+                hint="mount it, or correct its path",
+                store=settings.store,
+            )
 
 
 def _escaped(value: str) -> str:

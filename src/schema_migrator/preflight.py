@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import database, dependents, logs
+from schema_migrator import database, dependents, logs, pooler
 from schema_migrator.errors import HarmfulDrift, PreflightFailed, RefusedError, RewriteBlocked
 from schema_migrator.owners import UNSEEN
 from schema_migrator.owners import quoted as _quoted
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from schema_migrator.plan import Plan
     from schema_migrator.settings import StoreSettings
     from schema_migrator.state import Facts, Sight
+    from schema_migrator.workers import Interrupt
 
 OLDEST_SERVER = 120000
 """server_version_num of the oldest PostgreSQL that the vendor's folder v12 is written for."""
@@ -57,9 +58,7 @@ class ExtensionRights:
     superuser: bool
 
 
-def check(
-    conn: Connection, plan: Plan, sight: Sight, settings: StoreSettings, *, verify: bool, also: Sequence[Problem] = ()
-) -> None:
+def check(conn: Connection, plan: Plan, sight: Sight, *, verify: bool, also: Sequence[Problem] = ()) -> None:
     """Raise PreflightFailed naming everything that would stop a plan, and for an empty one what Temporal lacks.
 
     `verify`: the run ends with a rehearsal, which needs a right of its own; `also`: what blocks an online rewrite.
@@ -69,8 +68,7 @@ def check(
     if plan.empty and not facts.keyless:
         return
     rights = _extension_rights(conn) if _needs_btree_gin(plan) and not facts.btree_gin else None
-    pooled = conn.info.backend_pid != facts.pid and settings.sql.direct_host is None
-    found = [*problems(plan, facts, rights, pooled=pooled, whose=sight.whose), *dependents.find(conn, plan), *also]
+    found = [*problems(plan, facts, rights, whose=sight.whose), *dependents.find(conn, plan), *also]
     rehearsed = verify and not plan.together  # an installation is read back instead
     if rehearsed and (plan.steps or plan.setup or plan.adopt) and not facts.may_create_schema:
         problem = _no_scratch_schema(facts, plan.database)
@@ -95,23 +93,22 @@ def _kind(plan: Plan, facts: Facts, found: Sequence[Problem], blockers: Sequence
     return HarmfulDrift if all(one in drift for one in found) else PreflightFailed
 
 
-def problems(
-    plan: Plan, facts: Facts, rights: ExtensionRights | None, *, pooled: bool, whose: Whose = UNSEEN
-) -> tuple[Problem, ...]:
+def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, whose: Whose = UNSEEN) -> tuple[Problem, ...]:
     """Return everything that would stop the plan."""
     found = [] if plan.empty else [*_server(facts), *_schema(plan, facts, whose), *_ownership(facts)]
     found += [*plan.problems, *_keys(plan, facts), *_taken(plan, whose)]
     if rights is not None:
         found += _extension(plan, facts, rights)
-    if pooled and (plan.by_tool or any(step.concurrently or step.online for step in plan.steps)):
-        what = "the vendor's tool" if plan.by_tool else "CREATE INDEX CONCURRENTLY and VACUUM"
-        found.append(
-            Problem(
-                found=f"a transaction pooler is in the way of {what}",
-                remedy="set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server itself",
-            )
-        )
     return tuple(found)
+
+
+def session(conn: Connection, plan: Plan, settings: StoreSettings, interrupt: Interrupt) -> list[Problem]:
+    """Try the way on which a plan keeps a session, if it needs one: past a pooler, or through one in session mode."""
+    if not plan.by_tool and not any(step.concurrently or step.online for step in plan.steps):
+        return []
+    what = "the vendor's tool" if plan.by_tool else "CREATE INDEX CONCURRENTLY and VACUUM"
+    found = pooler.problem(conn, settings, interrupt, what)
+    return [Problem(found=found[0], remedy=found[1])] if found else []
 
 
 def cannot_rehearse(facts: Facts, database: str) -> Problem:

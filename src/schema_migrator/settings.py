@@ -8,26 +8,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from schema_migrator import chart, passwords, uris
+from schema_migrator import chart, checks, hosts, passwords, uris
 from schema_migrator.errors import SettingsError
 from schema_migrator.flags import all_options, client_options, flag_of, read_environment, run_options, scope_of
 from schema_migrator.options import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings
 from schema_migrator.source import Store
 from schema_migrator.variables import refuse_unknown, service_link
 
-_TLS_FILES = ("tls_ca_file", "tls_cert_file", "tls_key_file", "tls_server_name")
-# Connect attributes that a setting of its own gives.
-_OWN_SETTING = {"host": "HOST", "hostaddr": "HOST", "port": "PORT", "user": "USER"} | {
-    "password": "PASSWORD",
-    "dbname": "DATABASE",
-}
 # What pydantic finds wrong with a value, by its names of errors, as what we expected instead.
 _EXPECTED = {
     "literal_error": "{expected}",
@@ -48,12 +42,16 @@ _M = TypeVar("_M", bound=BaseSettings)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """One store: where it is and which version it is to reach."""
+    """One store: where it is and which version it is to reach.
+
+    `exposed`: the flag that shows the password to everybody on the machine; empty for none.
+    """
 
     store: Store
     database: str
     target_version: str | None
     sql: SqlSettings
+    exposed: str = ""
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -68,10 +66,26 @@ class StoreSettings:
     @property
     def address(self) -> str:
         """Where the database is, for people; never a secret."""
+        host = self.sql.host or os.environ.get("PGHOSTADDR") or os.environ.get("PGHOST")
+        return self.at(hosts.bracketed(host) if host else "the default host", self.sql.port or os.environ.get("PGPORT"))
+
+    def at(self, host: str, port: str | None) -> str:
+        """Return the address for people with another host and port, such as the one of several that answered."""
         user = f"{self.user}@" if self.user else ""
-        host = self.sql.host or os.environ.get("PGHOST") or "the default host"
-        port = self.sql.port or os.environ.get("PGPORT")
         return f"{user}{host}{f':{port}' if port else ''}/{self.database}"
+
+    @property
+    def has_direct(self) -> bool:
+        """Whether there is a way past a pooler."""
+        return self.sql.direct_host is not None or self.sql.direct_port is not None
+
+    def direct(self, database: str) -> StoreSettings:
+        """Return the same store past a pooler, where the database may bear another name; itself if there is no way."""
+        if not self.has_direct:
+            return self
+        host, port = self.sql.direct_host or self.sql.host, self.sql.direct_port or self.sql.port
+        place = {"host": host, "port": port, "direct_host": None, "direct_port": None}
+        return replace(self, database=database, sql=self.sql.model_copy(update=place))
 
     def password(self) -> str | None:
         """Return the password, asked for anew each time. Raises SettingsError."""
@@ -162,8 +176,8 @@ def _read_sql(scope: str, given: Mapping[str, Any], environ: Mapping[str, str]) 
     values = variables | flags
     _refuse_two_passwords([variable for variable, name in names.items() if name in PASSWORDS & values.keys()])
     found = _validated(SqlSettings, names, uris.spread(values, f"{scope}URI", PASSWORDS), given)
-    _check_place(found, scope)
-    _check_attributes(found, scope)
+    checks.check_place(found, scope)
+    checks.check_attributes(found, scope)
     return found
 
 
@@ -171,10 +185,23 @@ def _read_store(
     store: Store, run: RunSettings, broad: SqlSettings, given: Mapping[str, Any], environ: Mapping[str, str]
 ) -> StoreSettings:
     sql = _read_sql(scope_of(store), given, environ).over(broad)
-    _check_tls(sql, store)
+    checks.check_ports(sql, store)
+    checks.check_tls(sql, store)
     fallback = "temporal" if store is Store.DEFAULT else "temporal_visibility"
     wanted = run.default_target_version if store is Store.DEFAULT else run.visibility_target_version
-    return StoreSettings(store=store, database=sql.database or fallback, target_version=wanted, sql=sql)
+    return StoreSettings(
+        store=store,
+        database=sql.database or fallback,
+        target_version=wanted,
+        sql=sql,
+        exposed=_exposed(scope_of(store), given) if sql.password else "",
+    )
+
+
+def _exposed(scope: str, given: Mapping[str, Any]) -> str:
+    """Return the flag that gave the password; empty where a variable did, or nothing."""
+    names = (f"{place}{name}" for place in (scope, "SQL_") for name in ("PASSWORD", "URI"))
+    return next((flag_of(name) for name in names if name in given), "")
 
 
 def _chosen(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,68 +211,6 @@ def _chosen(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, An
 def _refuse_two_passwords(variables: list[str]) -> None:
     if len(variables) > 1:
         raise SettingsError(f"{' and '.join(variables)} are both set, expected one of them", hint="unset the others")
-
-
-def _check_place(sql: SqlSettings, scope: str) -> None:
-    hosts = {"HOST": sql.host, "DIRECT_HOST": sql.direct_host}
-    for name, value in (hosts | {"USER": sql.user, "DATABASE": sql.database}).items():
-        if value and "://" in value:  # it may hold a password, so it is not shown
-            raise SettingsError(
-                f"{scope}{name} is a URL, expected a name",
-                hint=f"set {scope}HOST, {scope}PORT, {scope}USER, {scope}PASSWORD and {scope}DATABASE one by one",
-            )
-        if value and name in hosts and re.fullmatch(r"[^:/,]+:\d+", value):
-            raise SettingsError(
-                f'{scope}{name} is "{value}", expected a name or address alone',
-                hint=f"set the port in {scope}{name.replace('HOST', 'PORT')}",
-            )
-
-
-def _check_attributes(sql: SqlSettings, scope: str) -> None:
-    """Refuse connect attributes that are no query string or say again what a setting says."""
-    name = f"{scope}CONNECT_ATTRIBUTES"
-    if sql.connect_attributes is None:
-        return
-    try:
-        pairs = parse_qsl(sql.connect_attributes, keep_blank_values=True, strict_parsing=True)
-    except ValueError:
-        raise SettingsError(f"{name} is no query string", hint="expected name=value pairs joined by &") from None
-    names = [key for key, _ in pairs]
-    doubled = next((key for key in names if names.count(key) > 1), None)
-    if doubled:
-        raise SettingsError(f'{name} gives "{doubled}" twice', hint="give it once")
-    owned = next((key for key in names if key in _OWN_SETTING), None)
-    if owned:
-        raise SettingsError(
-            f'{name} gives "{owned}", which has a setting of its own', hint=f"set {scope}{_OWN_SETTING[owned]}"
-        )
-
-
-def _check_tls(sql: SqlSettings, store: Store) -> None:
-    given = [f"SQL_{name.upper()}" for name in _TLS_FILES if getattr(sql, name) is not None]
-    if given and sql.tls is None:
-        raise SettingsError(
-            f"{given[0]} is set, but SQL_TLS is not",
-            hint="set SQL_TLS=true to use it, or SQL_TLS=false to do without TLS",
-            store=store,
-        )
-    if (sql.tls_cert_file is None) != (sql.tls_key_file is None):
-        raise SettingsError(
-            "only one of SQL_TLS_CERT_FILE and SQL_TLS_KEY_FILE is set, expected both or none",
-            hint="set the other one too",
-            store=store,
-        )
-    attribute = next((key for key in _attribute_names(sql) if key.startswith("ssl")), None)
-    if attribute and sql.tls is not None:
-        raise SettingsError(
-            f'SQL_CONNECT_ATTRIBUTES gives "{attribute}" beside SQL_TLS, expected only one to decide about TLS',
-            hint="unset one of them",
-            store=store,
-        )
-
-
-def _attribute_names(sql: SqlSettings) -> list[str]:
-    return [key for key, _ in parse_qsl(sql.connect_attributes or "", keep_blank_values=True)]
 
 
 def _refuse_shared_database(stores: tuple[StoreSettings, ...]) -> None:
@@ -283,7 +248,7 @@ def _explain(first: Any, variable: str, given: Mapping[str, Any]) -> SettingsErr
     name = flag_of(variable) if variable in given else variable
     context = {key: str(text).removesuffix(".0").replace("'", "") for key, text in first.get("ctx", {}).items()}
     expected = _EXPECTED.get(first["type"], first["msg"]).format(**context)
-    hidden = re.search("PASSWORD|API_KEY", variable) or not isinstance(value, str) or "://" in value
+    hidden = re.search("PASSWORD|API_KEY", variable) or not isinstance(value, str) or "://" in value or "@" in value
     shown = value if hidden or len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
     found = f"{name} cannot be used" if hidden else f'{name} is "{shown}"'
     return SettingsError(f"{found}, expected {expected}")

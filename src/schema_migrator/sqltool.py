@@ -23,7 +23,7 @@ from urllib.parse import quote_plus, urlencode
 import psycopg
 from psycopg import sql
 
-from schema_migrator import database, execute, fenced, handover, logs, state
+from schema_migrator import database, execute, fenced, handover, logs, pooler, state
 from schema_migrator.errors import NotAsRehearsed, SettingsError, ToolFailed
 from schema_migrator.execute import Outcome
 from schema_migrator.source import UNVERSIONED, load_release
@@ -248,7 +248,7 @@ def _environment(work: Work, plan: Plan) -> dict[str, str]:
         "SQL_PORT": str(port),
         "SQL_USER": info.user,
         "SQL_PASSWORD": work.store.password() or info.password,
-        "SQL_DATABASE": plan.database,
+        "SQL_DATABASE": pooler.past(work.conn, work.store).database,
         "SQL_CONNECT_ATTRIBUTES": urlencode(_attributes(work, plan)),
         **_tls(work.conn),
     }

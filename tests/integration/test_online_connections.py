@@ -1,17 +1,26 @@
 """An online rewrite on a server that lets in few connections, or ends those that are silent."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from types import SimpleNamespace
 
 import pytest
 from psycopg import sql
 
 import rewriting
-from engine import Engine
+from engine import Connection, Engine
 from executions import TABLE
 from migrations import picture
 from rewriting import Origin, events
 from running import await_event, finish
-from stores import fresh
+from schema_migrator import database, lock
+from schema_migrator.crew import Crew
+from schema_migrator.errors import StatementFailed
+from schema_migrator.settings import read
+from schema_migrator.source import Store, load_release
+from schema_migrator.work import Work
+from schema_migrator.workers import Interrupt
+from stores import READ_BY_US, Databases, fresh
 
 ROWS = 300
 
@@ -68,3 +77,29 @@ def test_sessions_that_are_idle(origin: Origin) -> None:
             admin.execute(sql.SQL("ALTER ROLE {} RESET idle_session_timeout").format(user))
     assert done.code == 0, done.stderr
     assert picture(origin.databases, database).schema == origin.expected.schema
+
+
+def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, databases: Databases) -> None:
+    """A full disk ends an index build that others would go on with for hours; the failure itself is told."""
+    for name, value in databases.env().items():
+        if READ_BY_US.match(name):
+            monkeypatch.setenv(name, value)
+    settings, interrupt, ended = read({}), Interrupt(), []
+    store = settings.store(Store.VISIBILITY)
+    with ExitStack() as stack:
+        conns = tuple(stack.enter_context(closing(database.connect(store, interrupt, patience=10))) for _ in range(3))
+        held = stack.enter_context(lock.hold(store, interrupt, run="crew", patience=10, wait=10, heartbeat=10))
+        release = load_release(settings.run.sources, settings.run.temporal_version)
+        work = Work(conn=conns[0], release=release, settings=settings, store=store, lock=held, interrupt=interrupt)
+        crew = Crew(work=work, conns=conns, pace=SimpleNamespace(keep=lambda _: None))  # type: ignore[arg-type]
+
+        def job(conn: Connection) -> None:
+            if conn is conns[1]:
+                conn.execute("SELECT pg_sleep(0.5)")
+                conn.execute("SELECT 1 / 0")
+            conn.execute("SELECT pg_sleep(3600)")
+            ended.append(conn)
+
+        with pytest.raises(StatementFailed, match="division by zero"):
+            crew.each(job)
+    assert ended == []

@@ -140,7 +140,7 @@ def test_too_few_connections(refusals: Refusals, databases: Databases) -> None:
         (
             f"error: default: the database at {address(databases, 'default')} was not there after 1 s: "
             f'too many connections for role "{databases.user}"; '
-            "raise that limit, or close other connections: a store takes two"
+            "raise that limit, or close other connections: a run takes two for each store"
         )
     ]
 
@@ -176,7 +176,7 @@ def test_mistaken_attributes(refusals: Refusals, databases: Databases, attribute
     assert found == [
         (
             f"error: default: the connection parameters for {address(databases, 'default')} are refused: {reason}; "
-            "correct SQL_CONNECT_ATTRIBUTES, or libpq's own variables (PG...)"
+            "correct SQL_CONNECT_ATTRIBUTES, the query of SQL_URI, or libpq's own variables (PG...)"
         )
     ]
 

@@ -1,7 +1,7 @@
 import psycopg
 import pytest
 
-from schema_migrator.connection import Refusal, refusal
+from schema_migrator.refusals import Refusal, refusal
 
 AT = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
 
@@ -27,8 +27,23 @@ AT = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
             'password authentication failed for user "u"',
         ),
         (f"{AT}FATAL:  SASL authentication failed", Refusal.REJECTED, "SASL authentication failed"),
-        (f'{AT}FATAL:  role "u" does not exist', Refusal.REJECTED, 'role "u" does not exist'),
-        (f"{AT}FATAL:  no such user: u", Refusal.REJECTED, "no such user: u"),
+        (f'{AT}FATAL:  role "u" does not exist', Refusal.NO_ROLE, 'role "u" does not exist'),
+        (f"{AT}FATAL:  no such user: u", Refusal.NO_ROLE, "no such user: u"),
+        (
+            f'{AT}FATAL:  Peer authentication failed for user "u"',
+            Refusal.FORBIDDEN,
+            'Peer authentication failed for user "u"',
+        ),
+        (
+            f'{AT}FATAL:  pg_hba.conf rejects connection for host "10.0.0.2", user "u", database "t", no encryption',
+            Refusal.FORBIDDEN,
+            'pg_hba.conf rejects connection for host "10.0.0.2", user "u", database "t", no encryption',
+        ),
+        (
+            f'{AT}FATAL:  database "t" is not currently accepting connections',
+            Refusal.FORBIDDEN,
+            'database "t" is not currently accepting connections',
+        ),
         (f"{AT}fe_sendauth: no password supplied", Refusal.NO_PASSWORD, "fe_sendauth: no password supplied"),
         (
             f'{AT}FATAL:  no pg_hba.conf entry for host "10.0.0.2", user "u", database "t", SSL encryption',

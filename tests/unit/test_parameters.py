@@ -11,11 +11,12 @@ from schema_migrator.parameters import parameters
 from schema_migrator.settings import read
 
 
-def given(patch: pytest.MonkeyPatch, variables: dict[str, str], *, direct: bool = False) -> dict[str, Any]:
+def given(patch: pytest.MonkeyPatch, variables: dict[str, str], direct: str = "") -> dict[str, Any]:
     """Return the parameters of the default store that do not stay the same."""
     for name, value in variables.items():
         patch.setenv(name, value)
-    found = parameters(read({}).stores[0], direct=direct)
+    store = read({}).stores[0]
+    found = parameters(store.direct(direct) if direct else store)
     constant = ("application_name", "client_encoding", "dbname", "tcp_user_timeout")
     return {name: value for name, value in found.items() if name not in constant and "keepalives" not in name}
 
@@ -40,23 +41,41 @@ def test_refuses_a_user_without_a_name(clean: pytest.MonkeyPatch) -> None:
 
 
 def test_goes_past_a_pooler(clean: pytest.MonkeyPatch) -> None:
-    """The direct connection has another host and port, and all else the same."""
+    """The direct connection has another host and port, the server's name of the database, and all else the same."""
     variables = {"SQL_HOST": "pooler", "SQL_PORT": "6432", "SQL_USER": "u", "SQL_PASSWORD": "p"}
     common = {"user": "u", "password": "p"}
-    assert given(clean, variables, direct=True) == {"host": "pooler", "port": 6432, **common}
+    assert given(clean, variables, "there") == {"host": "pooler", "port": "6432", **common}
     direct = {"SQL_DIRECT_HOST": "db", "SQL_DIRECT_PORT": "5432"}
-    assert given(clean, direct, direct=True) == {"host": "db", "port": 5432, **common}
-    assert given(clean, {}) == {"host": "pooler", "port": 6432, **common}
+    assert given(clean, direct, "there") == {"host": "db", "port": "5432", **common}
+    assert given(clean, {}) == {"host": "pooler", "port": "6432", **common}
+    assert read({}).stores[0].direct("there").address == "u@db:5432/there"
+    clean.delenv("SQL_DIRECT_HOST")
+    assert given(clean, {}, "there") == {"host": "pooler", "port": "5432", **common}
 
 
 def test_splits_connect_attributes(clean: pytest.MonkeyPatch) -> None:
-    """Libpq's go to libpq, others to the server, the vendor's drivers' own and search_path nowhere."""
+    """Libpq's go to libpq, others to the server beside PGOPTIONS, the vendor's drivers' own and search_path nowhere."""
     text = "connect_timeout=5&work_mem=1%20MB&search_path=a&binary_parameters=yes&options=-c%20x%3D1&client_encoding=x"
     assert given(clean, {"SQL_CONNECT_ATTRIBUTES": text}) == {
         "connect_timeout": "5",
         "options": r"-c work_mem=1\ MB -c x=1",
     }
     assert parameters(read({}).stores[0])["client_encoding"] == "utf8"
+    both = {"SQL_CONNECT_ATTRIBUTES": "work_mem=1MB", "PGOPTIONS": "-c role=r"}
+    assert given(clean, both) == {"options": "-c work_mem=1MB -c role=r"}
+
+
+def test_refuses_another_address_beside_the_host(clean: pytest.MonkeyPatch) -> None:
+    """Libpq would go to PGHOSTADDR while every message names SQL_HOST; without SQL_HOST it is the address."""
+    with pytest.raises(SettingsError) as refusal:
+        given(clean, {"SQL_HOST": "db", "PGHOSTADDR": "10.0.0.1"})
+    assert str(refusal.value) == (
+        "default: PGHOSTADDR is set beside SQL_HOST=db, and libpq would connect to PGHOSTADDR; "
+        "unset PGHOSTADDR; for another name in the certificate set SQL_TLS_SERVER_NAME"
+    )
+    clean.delenv("SQL_HOST")
+    assert given(clean, {}) == {}
+    assert read({}).stores[0].address == "10.0.0.1/temporal"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +148,10 @@ def resolve(host: str, *_: object, **__: object) -> list[Any]:
         ({"SQL_HOST": "a"}, {"host": "name", "hostaddr": "10.0.0.1"}),
         ({"SQL_HOST": "a, b"}, {"host": "name,name,name", "hostaddr": "10.0.0.1,10.0.0.2,fd00::2"}),
         ({"PGHOST": "a"}, {"host": "name", "hostaddr": "10.0.0.1"}),
+        (
+            {"SQL_HOST": "b,a", "SQL_PORT": "1,2"},
+            {"host": "name,name,name", "hostaddr": "10.0.0.2,fd00::2,10.0.0.1", "port": "1,1,2"},
+        ),
         ({"SQL_HOST": "/run"}, {"host": "/run"}),
         ({}, {}),
     ],
@@ -137,7 +160,7 @@ def test_expects_another_name(clean: pytest.MonkeyPatch, variables: dict[str, st
     """With SQL_TLS_SERVER_NAME the host only says where to go; a socket has no certificate."""
     clean.setattr(socket, "getaddrinfo", resolve)
     found = given(clean, {"SQL_TLS": "true", "SQL_TLS_SERVER_NAME": "name"} | variables)
-    assert {name: value for name, value in found.items() if name.startswith("host")} == expected
+    assert {name: value for name, value in found.items() if name in ("host", "hostaddr", "port")} == expected
 
 
 def test_waits_for_a_name_that_leads_nowhere(clean: pytest.MonkeyPatch) -> None:

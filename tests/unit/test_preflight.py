@@ -25,7 +25,7 @@ NO_GIN = ("the server does not offer the extension btree_gin", "install PostgreS
 
 def found(rights: ExtensionRights | None = None, **changes: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - Facts
     """Return the problems of a fresh install."""
-    made = problems(planned(Absent()), facts(**changes), rights, pooled=False)
+    made = problems(planned(Absent()), facts(**changes), rights)
     return [(problem.found, problem.remedy) for problem in made]
 
 
@@ -124,11 +124,6 @@ def test_names_are_quoted() -> None:
     """SQL of a remedy runs as it stands, whatever the names are like."""
     ((_, remedy),) = found(may_create_table=False, schema='my "schema"', role='ro"le')
     assert 'ON SCHEMA "my ""schema""" TO "ro""le";' in remedy
-
-
-def test_a_pooler_matters_only_for_concurrently() -> None:
-    """A plan without CONCURRENTLY statements goes through a transaction pooler."""
-    assert problems(planned(Absent()), facts(), None, pooled=True) == ()
 
 
 def test_rehearsing_takes_a_right() -> None:

@@ -72,7 +72,7 @@ def test_every_option_has_flag_variable_and_meaning() -> None:
     meanings = {option.variable: option.meaning for option in options}
     assert meanings["SCHEMA_MIGRATOR_OUTPUT"] == "form of the results on standard output (text, json)"
     assert meanings["SQL_PLUGIN"] == "the vendor's name of the kind of database (postgres12, postgres12_pgx)"
-    assert meanings["SQL_PORT"] == "server's port"
+    assert meanings["SQL_PORT"] == "server's port; for several hosts one for all, or one for each, separated by commas"
     flags = {option.variable: option.flag for option in options}
     assert flags["SCHEMA_MIGRATOR_LOCK_TIMEOUT"] == "--lock-timeout"
     assert flags["SCHEMA_MIGRATOR_STORES"] == "--store"
@@ -164,6 +164,33 @@ def test_names_the_flag_that_is_wrong(clean: pytest.MonkeyPatch) -> None:
             'SQL_HOST is "db:5432", expected a name or address alone; set the port in SQL_PORT',
         ),
         (
+            "SQL_HOST",
+            "[::1]:5432",
+            'SQL_HOST is "[::1]:5432", expected a name or address alone; set the port in SQL_PORT',
+        ),
+        (
+            "SQL_HOST",
+            "a:1,b:2",
+            'SQL_HOST is "a:1,b:2", expected a name or address alone; set the port in SQL_PORT',
+        ),
+        (
+            "SQL_HOST",
+            "me:s3cret@db",
+            (
+                "SQL_HOST is a URL, expected a name; set SQL_HOST, SQL_PORT, SQL_USER, SQL_PASSWORD and SQL_DATABASE"
+                " one by one"
+            ),
+        ),
+        ("SQL_PORT", "me:s3cret@db:5432", "SQL_PORT cannot be used, expected a whole number"),
+        (
+            "SQL_PORT",
+            "1,2",
+            (
+                "default: SQL_PORT has 2 ports for 1 host(s), expected one for all or one for each; "
+                "correct SQL_HOST or SQL_PORT"
+            ),
+        ),
+        (
             "SQL_DIRECT_HOST",
             "db:5432",
             'SQL_DIRECT_HOST is "db:5432", expected a name or address alone; set the port in SQL_DIRECT_PORT',
@@ -175,10 +202,40 @@ def test_refuses_places_of_another_form(clean: pytest.MonkeyPatch, name: str, va
     assert refused(clean, {name: value}) == sentence
 
 
-@pytest.mark.parametrize("host", ["::1", "fe80::1", "/var/run/postgresql", "a,b", "db.example"])
+@pytest.mark.parametrize("host", ["::1", "fe80::1", "/var/run/postgresql", "@abstract", "a,b", "db.example"])
 def test_takes_hosts_of_every_form(clean: pytest.MonkeyPatch, host: str) -> None:
     """IPv6 addresses, socket folders and several hosts are hosts."""
     assert given(clean, {"SQL_HOST": host}).stores[0].sql.host == host
+
+
+@pytest.mark.parametrize(
+    ("host", "bare", "address"),
+    [
+        ("[::1]", "::1", "[::1]:5433"),
+        ("[fe80::1%eth0]", "fe80::1%eth0", "[fe80::1%eth0]:5433"),
+        ("db,[::1]", "db,::1", "db,[::1]:5433"),
+    ],
+)
+def test_takes_brackets_off(clean: pytest.MonkeyPatch, host: str, bare: str, address: str) -> None:
+    """The vendor's tool wants brackets around IPv6 addresses, and so does an address with a port."""
+    found = given(clean, {"SQL_HOST": host, "SQL_DIRECT_HOST": host, "SQL_PORT": "5433"}).stores[0]
+    assert (found.sql.host, found.sql.direct_host, found.address) == (bare, bare, f"{address}/temporal")
+
+
+def test_takes_a_port_for_each_host(clean: pytest.MonkeyPatch) -> None:
+    """As libpq does; direct ports go with direct hosts."""
+    several = {"SQL_HOST": "a,b", "SQL_PORT": "1, 2", "SQL_DIRECT_HOST": "c,d", "SQL_DIRECT_PORT": "3,4"}
+    sql = given(clean, several).stores[0].sql
+    assert (sql.port, sql.direct_port) == ("1,2", "3,4")
+
+
+def test_knows_a_password_from_a_flag(clean: pytest.MonkeyPatch) -> None:
+    """A flag shows it to everybody who can read the process table; a variable does not."""
+    assert given(clean, {"SQL_PASSWORD": "p", "SQL_URI": "postgresql://u@h"}).stores[0].exposed == ""
+    assert given(clean, {}, SQL_PASSWORD="p").stores[0].exposed == "--sql-password"
+    assert given(clean, {"SQL_PASSWORD": ""}, SQL_URI="postgresql://u@h").stores[0].exposed == ""
+    found = given(clean, {}, VISIBILITY_SQL_URI="postgresql://u:p@h")
+    assert [one.exposed for one in found.stores] == ["", "--visibility-sql-uri"]
 
 
 def test_refuses_one_database_name_for_both(clean: pytest.MonkeyPatch) -> None:
@@ -223,7 +280,15 @@ def test_connect_attributes(clean: pytest.MonkeyPatch, text: str, attributes: di
         ("a=1&a=2", 'gives "a" twice; give it once'),
         ("password=s3cret", 'gives "password", which has a setting of its own; set SQL_PASSWORD'),
         ("dbname=other", 'gives "dbname", which has a setting of its own; set SQL_DATABASE'),
-        ("hostaddr=::1", 'gives "hostaddr", which has a setting of its own; set SQL_HOST'),
+        (
+            "hostaddr=::1",
+            (
+                'gives "hostaddr", which is not taken; '
+                "set SQL_HOST to the address, and SQL_TLS_SERVER_NAME to the name in the server's certificate"
+            ),
+        ),
+        ("postgresql://u:s3cret@h/d?x=1", "is no query string; expected name=value pairs joined by &"),
+        ("work_mem=1%00", "is no query string; expected name=value pairs joined by &"),
     ],
 )
 def test_refuses_connect_attributes(clean: pytest.MonkeyPatch, text: str, reason: str) -> None:
@@ -248,8 +313,40 @@ def test_refuses_connect_attributes(clean: pytest.MonkeyPatch, text: str, reason
         (
             {"SQL_TLS": "true", "SQL_CONNECT_ATTRIBUTES": "sslmode=disable"},
             (
-                'SQL_CONNECT_ATTRIBUTES gives "sslmode" beside SQL_TLS, expected only one to decide about TLS; '
+                'the connect attributes give "sslmode" beside SQL_TLS, expected only one to decide about TLS; '
                 "unset one of them"
+            ),
+        ),
+        (
+            {"SQL_TLS_DISABLE_HOST_VERIFICATION": "true"},
+            (
+                "SQL_TLS_DISABLE_HOST_VERIFICATION is set, but SQL_TLS is not; "
+                "set SQL_TLS=true to use it, or SQL_TLS=false to do without TLS"
+            ),
+        ),
+        (
+            {"SQL_TLS": "false", "SQL_CONNECT_ATTRIBUTES": "ssl_min_protocol_version=TLSv1.3"},
+            (
+                'the connect attributes give "ssl_min_protocol_version" beside SQL_TLS, '
+                "expected only one to decide about TLS; unset one of them"
+            ),
+        ),
+        (
+            {"SQL_CONNECT_ATTRIBUTES": "sslrootcert=ca.pem"},
+            (
+                'the connect attributes give "sslrootcert", but a server that offers no TLS is taken as well; '
+                "add sslmode=verify-full, or set SQL_TLS=true in place of the attributes"
+            ),
+        ),
+        (
+            {
+                "SQL_TLS": "true",
+                "SQL_TLS_DISABLE_HOST_VERIFICATION": "true",
+                "SQL_CONNECT_ATTRIBUTES": "sslcrl=crl.pem",
+            },
+            (
+                'the connect attributes give "sslcrl", but no certificate is checked without an authority; '
+                "set SQL_TLS_CA_FILE"
             ),
         ),
     ],

@@ -38,17 +38,75 @@ def test_is_beaten_by_what_is_said_one_by_one(clean: pytest.MonkeyPatch) -> None
         "host=db user=app",
         "http://db/app",
         "postgresql://app:p%@db/app",
-        "postgresql://db/app?nix=1",
+        "postgresql://temporal:/a/b@db:5432/temporal",
+        "postgresql://temporal:12/secret@db/temporal",
+        "postgresql://temporal:12?/secret=b@db/temporal",
+        "postgresql://temporal:12345678",
+        "postgresql://db/app?user=u&password=a&b=c",
+        "postgresql://db/app?password=a&password=b",
+        "postgresql://db/app?pass/word=b",
+        "postgresql://db/a/b",
+        "postgresql://db:a/b",
+        "postgresql://u:%00@db/b",
+        "postgresql://u:\udcff@db/b",
     ],
 )
 def test_what_is_none_is_refused(clean: pytest.MonkeyPatch, uri: str) -> None:
-    """Anything else is refused, and not shown."""
+    """Anything else is refused, and not shown: a password that is not escaped runs on into host, port or database."""
     clean.setenv("DEFAULT_SQL_URI", uri)
     with pytest.raises(SettingsError) as caught:
         read({})
     assert str(caught.value) == (
-        "DEFAULT_SQL_URI is no connection URI; expected postgresql://user:password@host:5432/database"
+        "DEFAULT_SQL_URI is no connection URI, or its password is not escaped; "
+        "expected postgresql://user:password@host:5432/database; in user and password"
+        " escape / as %2F, @ as %40, : as %3A, ? as %3F, # as %23 and % as %25"
     )
+
+
+def test_takes_what_libpq_takes(clean: pytest.MonkeyPatch) -> None:
+    """Several hosts, each with its port or without one, IPv6, a socket, a login in the query, and no login at all."""
+    places = {
+        "postgresql://u:p:w#x@a:1,b,[::1]:3/d": "u@a,b,[::1]:1,5432,3/d",
+        "postgresql://%2Fvar%2Frun/d?user=u": "u@/var/run:5432/d",
+        "postgresql:///d?host=/srv&port=5433": "/srv:5433/d",
+        "postgres://u:p%2Fw@[::1]": "u@[::1]:5432/temporal",
+    }
+    for uri, address in places.items():
+        clean.setenv("DEFAULT_SQL_URI", uri)
+        assert read({}).store(Store.DEFAULT).address == address
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("pgbouncer=true", 'gives "pgbouncer", which is no connection parameter of libpq\'s; take it out of the URI; '),
+        ("connect_timeout=5&connect_timeout=6", 'gives "connect_timeout" twice; give it once'),
+        ("replication=database", 'gives "replication", which is not taken; a replication connection takes no '),
+        ("hostaddr=::1", 'gives "hostaddr", which is not taken; set SQL_HOST to the address, and '),
+    ],
+)
+def test_names_the_parameter_that_is_not_taken(clean: pytest.MonkeyPatch, query: str, sentence: str) -> None:
+    """Of a URI that gives no secret there, a parameter's name is shown."""
+    clean.setenv("DEFAULT_SQL_URI", f"postgresql://u:p@h/d?{query}")
+    with pytest.raises(SettingsError) as caught:
+        read({})
+    assert str(caught.value).startswith(f"DEFAULT_SQL_URI {sentence}")
+
+
+def test_parameters_join_the_attributes(clean: pytest.MonkeyPatch) -> None:
+    """What the URI says of TLS stays beside other attributes; of a parameter that both give, the attribute counts."""
+    clean.setenv("DEFAULT_SQL_URI", "postgresql://h/d?sslmode=verify-full&search_path=uri&binary_parameters=yes")
+    assert read({}).store(Store.DEFAULT).attributes == {
+        "sslmode": "verify-full",
+        "search_path": "uri",
+        "binary_parameters": "yes",
+    }
+    clean.setenv("DEFAULT_SQL_CONNECT_ATTRIBUTES", "search_path=mine")
+    assert read({}).store(Store.DEFAULT).attributes == {
+        "sslmode": "verify-full",
+        "search_path": "mine",
+        "binary_parameters": "yes",
+    }
 
 
 def test_one_database_for_both_stores(clean: pytest.MonkeyPatch) -> None:
