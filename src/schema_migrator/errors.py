@@ -11,6 +11,7 @@ MigratorError
 │   ├── ConnectionLost
 │   ├── SchemaBehind
 │   ├── FrontendUnavailable
+│   ├── CommitUnconfirmed
 │   ├── TableLockTimeout
 │   ├── ServerBusy
 │   ├── TableChanged
