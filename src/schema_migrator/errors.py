@@ -11,6 +11,7 @@ MigratorError             3   no code of its own
 │   ├── ConnectionLost
 │   ├── SchemaBehind
 │   ├── FrontendUnavailable
+│   ├── CommitUnconfirmed
 │   ├── TableLockTimeout
 │   ├── ServerBusy
 │   ├── TableChanged

@@ -124,7 +124,7 @@ def test_no_such_role(databases: Databases) -> None:
         ],
     )
     done = status(databases, PGOPTIONS="-c role=nobody_there", SCHEMA_MIGRATOR_WAIT_TIMEOUT="0")
-    assert done.code == 3
+    assert done.code == 10
     assert 'has no role "nobody_there"; correct the role in the connect attributes, in PGOPTIONS, or' in done.stderr
 
 
