@@ -21,7 +21,20 @@ FIXED = {
 ODD = (
     *("", " ", "0", "-1", "1e308", "nan", "9" * 5000, "1." + "9" * 5000, "true", "json", "text", "*", "${HOST}", "\n"),
     *("default", "visibility", "default,visibility", "1.19", "v1.0", "/dev/zero", "/dev/null", "/", "/proc/self/mem"),
-    *("tcp://10.0.0.1:5432", "[::1]", "::1", "a,b", "a:1,b:2", "\udcff", "é" * 70, "a" * 300, "256MB", "off", "1e9GB"),
+    *(
+        "tcp://10.0.0.1:5432",
+        "[::1]",
+        "::1",
+        "a,b",
+        "a:1,b:2",
+        "\udcff",
+        "é" * 70,
+        "connect_timeout=5",
+        "a" * 300,
+        "256MB",
+        "off",
+        "1e9GB",
+    ),
     *("sslmode=require", "a=b&a=c", "&", "host=x", "%", "%zz=1", "options=-c%20x", "x" * 5000),
 )
 LETTERS = st.characters(blacklist_characters="\0", blacklist_categories=("Cs",))

@@ -115,7 +115,7 @@ def test_no_such_role(databases: Databases) -> None:
         place = {"SQL_HOST": server.host, "SQL_PORT": str(server.port), "SQL_USER": "nobody_here"}
         done = status(databases, **place, SCHEMA_MIGRATOR_WAIT_TIMEOUT="0")
     assert (done.code, errors(done)) == (
-        3,
+        10,
         [
             (
                 f"error: default: the server at nobody_here@127.0.0.1:{server.port}/{databases.default} has no role "

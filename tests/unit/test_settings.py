@@ -384,4 +384,4 @@ def test_lower_case_is_not_read(clean: pytest.MonkeyPatch) -> None:
 def test_long_values_are_cut(clean: pytest.MonkeyPatch) -> None:
     """A value that fills a screen does not fill the message."""
     said = refused(clean, {"SQL_PORT": "1" * 5000})
-    assert said == f'SQL_PORT is "{"1" * 100}...", expected a whole number'
+    assert said == f'SQL_PORT is "{"1" * 100}...", expected at most 65535'
