@@ -53,7 +53,7 @@ class _Queue:
     def look(self, retry: tenacity.RetryCallState) -> None:
         """Say who holds them, before the next try."""
         self._ask()
-        shown = {**self.told, "tables": list(self.tables)} if self.told else {}
+        shown = {**self.told, "tables": list(self.tables)} if self.told else {}  # a look may read any of a store's
         logs.logger().info("table.busy", **shown, attempt=retry.attempt_number, held_by=list(self.holders))
 
     def next(self) -> float | None:

@@ -102,7 +102,8 @@ class Settings:
 def read(flags: Mapping[str, Any]) -> Settings:
     """Read flags (by their variables' names) and the environment. Raises SettingsError."""
     given = _set(flags)
-    refuse_unknown(_set(os.environ), frozenset({chart.VARIABLE, *(one.variable for one in all_options())}), PREFIX)
+    known = frozenset({chart.VARIABLE, *(option.variable for option in all_options())})
+    refuse_unknown(_set(os.environ), known, PREFIX)
     chart.assert_secrets(os.environ)
     environ = _set(_environment())
     run = _read_run(given, environ)

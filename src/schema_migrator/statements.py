@@ -31,6 +31,7 @@ _CHANGES_ROWS = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|CALL|PE
 _CREATE_INDEX = re.compile(
     rf"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?(?!ON\b){_NAME}", re.IGNORECASE
 )
+_DROP_TABLE = re.compile(rf"\bDROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 _CREATE_TABLE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 
 
@@ -112,6 +113,12 @@ def split(sql: str, file: str) -> tuple[Statement, ...]:
 def created_tables(sql: str) -> frozenset[str]:
     """Names of the tables that a file's text creates; enough to tell the two stores apart."""
     return frozenset(_named(found) for found in _CREATE_TABLE.finditer(_code(sql)))
+
+
+@cache
+def dropped_tables(sql: str) -> frozenset[str]:
+    """Names of the tables that a statement drops, the first one of each DROP TABLE."""
+    return frozenset(_named(found) for found in _DROP_TABLE.finditer(_code(sql)))
 
 
 @cache
