@@ -116,13 +116,16 @@ class Application:
 
 def hooks(operation: Manifest) -> dict[str, str]:
     """Return the hook Jobs of an operation, each with how it ended; a preflight that succeeded is left out."""
-    found = (operation.get("syncResult") or {}).get("resources") or []
-    ends = {one["name"]: one["hookPhase"] for one in found if one.get("hookType") and one["kind"] == "Job"}
+    ends = {job["name"]: job["hookPhase"] for job in _hook_jobs(operation)}
     return {name: end for name, end in ends.items() if not (name.endswith("-preflight") and end == "Succeeded")}
 
 
 def messages(operation: Manifest) -> str:
     """Return what Argo CD shows of an operation: its own message, and what it says of each hook Job."""
+    said = [str(job.get("message", "")) for job in _hook_jobs(operation)]
+    return "; ".join([str(operation.get("message", "")), *said])
+
+
+def _hook_jobs(operation: Manifest) -> list[Manifest]:
     found = (operation.get("syncResult") or {}).get("resources") or []
-    hooks = [str(one.get("message", "")) for one in found if one.get("hookType") and one["kind"] == "Job"]
-    return "; ".join([str(operation.get("message", "")), *hooks])
+    return [resource for resource in found if resource.get("hookType") and resource["kind"] == "Job"]

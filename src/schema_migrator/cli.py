@@ -91,17 +91,16 @@ def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
 
 def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
     from schema_migrator import commands, report, status_report  # noqa: PLC0415
-    from schema_migrator.state import At  # noqa: PLC0415
 
     found = commands.status(settings, interrupt)
     as_json = settings.run.output == "json"
     text = report.to_json(map(status_report.status_json, found)) if as_json else status_report.status_text(found)
-    short = [one for one in found if isinstance(one.state, At) and one.target <= one.state.version < one.needed]
-    if short and arguments["check"]:
+    too_old = [status for status in found if status.too_old_for_servers]
+    if too_old and arguments["check"]:
         say(text)
-        lacking = " and ".join(f"the {one.store} store needs {one.needed}" for one in short)
+        lacking = " and ".join(f"the {status.store} store needs {status.needed}" for status in too_old)
         raise NotAtTarget(
-            f"{lacking} for servers of release {short[0].release}, which do not start on the target that is set",
+            f"{lacking} for servers of release {too_old[0].release}, which do not start on the target that is set",
             hint="unset the target version, or raise it, and run schema-migrator migrate",
         )
     return _checked(text, [one.store for one in found if not one.up_to_date], arguments)

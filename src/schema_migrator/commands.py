@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator import (
     autocommit,
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from schema_migrator.verify import Verdict
     from schema_migrator.workers import Interrupt
 
+_Found = TypeVar("_Found")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
@@ -83,7 +85,7 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
     sqltool.check(settings.run)
     with tasks(settings, interrupt, changing=True) as those:
         sights = looks(those)
-        checked = each(those, lambda task: _steadily_planned(task, sights[task.store.store]))
+        checked = each(those, lambda task: _planned(task, sights[task.store.store]))
         if settings.run.on_drift == "fail":
             each(those, lambda task: drift.weigh(task, checked[task.store.store][0]))
         each(those, lambda task: weigh_locks(task, *checked[task.store.store]))
@@ -149,23 +151,20 @@ def _abandon(task: Task, sight: Sight) -> Removal:
     return Removal(store=task.store.store, database=task.store.database, removed=removed)
 
 
-def _steadily_planned(task: Task, sight: Sight) -> tuple[Examination, Plan]:
-    plan = partial(checked_plan, task)
+def _steadily(
+    task: Task, sight: Sight, decide: Callable[[Task, Sight], _Found], doubted: Callable[[_Found], bool]
+) -> _Found:
+    """Decide from a sight of a store that others may lock, or move on, meanwhile."""
+    return patiently(task, lambda: examine.steadily(task.place, sight, partial(decide, task), doubted))
 
-    def look() -> tuple[Examination, Plan]:
-        return examine.steadily(task.place, sight, plan, doubted=lambda made: not examine.at_rest(made[0].state))
 
-    return patiently(task, look)
+def _planned(task: Task, sight: Sight) -> tuple[Examination, Plan]:
+    return _steadily(task, sight, checked_plan, lambda planned: not examine.at_rest(planned[0].state))
 
 
 def _status(task: Task, sight: Sight) -> StoreStatus:
     """Look closer; what seems half done may only be on its way from one version to another."""
-    closer = partial(store_status.look, task)
-
-    def look() -> StoreStatus:
-        return examine.steadily(task.place, sight, closer, doubted=lambda found: not examine.at_rest(found.state))
-
-    return patiently(task, look)
+    return _steadily(task, sight, store_status.look, lambda status: not examine.at_rest(status.state))
 
 
 def _refuse_unseen(task: Task, sight: Sight) -> None:
@@ -183,18 +182,13 @@ def _refuse_unseen(task: Task, sight: Sight) -> None:
 
 
 def _foresee(task: Task, sight: Sight) -> Foresight:
-    found, made = _steadily_planned(task, sight)
+    found, made = _planned(task, sight)
     drift.weigh(task, found)
     return foresee(task, found, made)
 
 
 def _verify(task: Task, sight: Sight) -> Verdict:
-    compare = partial(_compared, task)
-
-    def look() -> Verdict:
-        return examine.steadily(task.place, sight, compare, doubted=lambda verdict: not verdict.equal)
-
-    return patiently(task, look)
+    return _steadily(task, sight, _compared, lambda verdict: not verdict.equal)
 
 
 def _compared(task: Task, sight: Sight) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
@@ -138,11 +138,12 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
     What is set lasts as long as the transaction, so that a pooler's next client sees nothing of it.
     """
     try:
-        with _confirmed(conn, limits) as bound, batch(conn, schema or "") as sent:
+        confirmed = _confirmed(conn, limits.commit) if limits.commit else nullcontext()
+        with confirmed as bound, batch(conn, schema or "") as sent:
             conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             configure(conn, limits, name)
             yield sent
-            if limits.commit:
+            if bound:
                 bound.start()
             conn.execute("COMMIT")
     except BaseException as error:
@@ -154,13 +155,13 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
 
 
 @contextmanager
-def _confirmed(conn: Connection, limits: Limits) -> Iterator[threading.Timer]:
+def _confirmed(conn: Connection, seconds: float) -> Iterator[threading.Timer]:
     """Raise CommitUnconfirmed where the block's commit gave up waiting for a synchronous standby.
 
     It is done on this server then, which PostgreSQL says in a warning alone (source: syncrep.c). No timeout of the
     server's ends that wait; what the block is given, and starts, does.
     """
-    bound = threading.Timer(limits.commit, _give_up, [conn])
+    bound = threading.Timer(seconds, _give_up, [conn])
     bound.daemon = True
     warnings: list[str] = []
 
@@ -175,7 +176,7 @@ def _confirmed(conn: Connection, limits: Limits) -> Iterator[threading.Timer]:
         bound.cancel()
         conn.remove_notice_handler(note)
     if warnings and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-        logs.logger().warning("commit.unconfirmed", reason=warnings[-1], limit=limits.commit)
+        logs.logger().warning("commit.unconfirmed", reason=warnings[-1], limit=seconds)
         raise CommitUnconfirmed(
             "the server has committed, but no synchronous standby has confirmed that: it may be lost if this server is",
             hint="see pg_stat_replication and synchronous_standby_names; then run it again: it carries on from there",

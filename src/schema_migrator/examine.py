@@ -85,11 +85,7 @@ def look(place: Place) -> Sight:
 
 
 def steadily(
-    place: Place,
-    sight: Sight,
-    decide: Callable[[Sight], _Found],
-    *,
-    doubted: Callable[[_Found], bool] = lambda _: False,
+    place: Place, sight: Sight, decide: Callable[[Sight], _Found], doubted: Callable[[_Found], bool]
 ) -> _Found:
     """Return what is decided from a sight, from a newer one if the store has moved on since.
 
@@ -123,7 +119,7 @@ def _moved(before: Sight, now: Sight) -> bool:
     """Whether the store's rows, tables, indexes or leftovers have changed; behind a pooler the session may."""
 
     def shown(sight: Sight) -> tuple[object, ...]:
-        return sight.rows, replace(sight.facts, pid=0), [one.name for one in sight.whose.leftovers]
+        return sight.rows, replace(sight.facts, pid=0), [leftover.name for leftover in sight.whose.leftovers]
 
     return shown(before) != shown(now)
 

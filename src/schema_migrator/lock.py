@@ -197,8 +197,7 @@ def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt
             raise LockHeld(
                 f'sessions that an earlier run seems to have left in "{settings.database}" still work after'
                 f" {spent:.0f} s: {', '.join(map(_named, orphans))}",
-                hint="wait for their end, or end them as their role or a superuser: "
-                + " ".join(_ending(one) for one in orphans),
+                hint="wait for their end, or end them as their role or a superuser: " + " ".join(map(_ending, orphans)),
             )
         if spent > _ORPHAN_SECONDS:
             _end(conn, [one for one in orphans if one["kin"]], tell=due)

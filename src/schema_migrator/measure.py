@@ -122,8 +122,8 @@ def look_ahead(
         return estimate.without_trials(plan, found, "")
     started = time.monotonic()
     try:
-        those = [size for size in sizes if size.table in wanted]
-        rows, trials, left_out = _measure(conn, source, plan, knowledge.live, those, interrupt)
+        large = [size for size in sizes if size.table in wanted]
+        rows, trials, left_out = _measure(conn, source, plan, knowledge.live, large, interrupt)
     except (psycopg.Error, MigratorError) as error:
         interrupt.check()
         return estimate.without_trials(plan, found, _reason(error))

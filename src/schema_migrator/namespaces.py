@@ -72,7 +72,7 @@ def ensure(
         there = await frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
         done, errors = await _each(there, those, update=update)
         if settings.run.on_drift == "fail":
-            errors += [_differing(one) for one in done if one.differences and not one.updated]
+            errors += [_differing(outcome) for outcome in done if outcome.differences and not outcome.updated]
         gone = any(isinstance(error, FrontendUnavailable) for error in errors)
         errors += await _missing(there, check) if check and not gone else []
         if errors:
@@ -83,7 +83,9 @@ def ensure(
 
 
 def _differing(outcome: Outcome) -> NamespaceRefused:
-    listed = ", ".join(f'{one.field} is "{one.found}", expected "{one.wanted}"' for one in outcome.differences)
+    listed = ", ".join(
+        f'{setting.field} is "{setting.found}", expected "{setting.wanted}"' for setting in outcome.differences
+    )
     return NamespaceRefused(
         f'namespace "{outcome.name}" differs from what is wanted: {listed}',
         hint="correct what is wanted, or let it be changed: --update",

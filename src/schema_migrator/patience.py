@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MARGIN_SECONDS = 1.0
+_AUTOVACUUM = "an autovacuum that does not give way prevents wraparound: let it end"
 # Databases that are copies of one another have tables of the same oid. An autovacuum worker is nobody's session, and
 # all else that a plain role sees of it is that it vacuums or analyzes something.
 _HOLDERS = """
@@ -52,7 +53,7 @@ class _Queue:
     def look(self, retry: tenacity.RetryCallState) -> None:
         """Say who holds them, before the next try."""
         self._ask()
-        shown = {**self.told, "tables": list(self.tables)} if self.told else {}
+        shown = {**self.told, "tables": list(self.tables)} if self.told else {}  # a look may read any of a store's
         logs.logger().info("table.busy", **shown, attempt=retry.attempt_number, held_by=list(self.holders))
 
     def next(self) -> float | None:
@@ -83,9 +84,6 @@ class _Queue:
         if workers:
             self.seconds = max(workers.values()) / 1000 + _MARGIN_SECONDS
             self.asked |= workers.keys()
-
-
-_AUTOVACUUM = "an autovacuum that does not give way prevents wraparound: let it end"
 
 
 def retried(

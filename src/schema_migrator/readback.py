@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from schema_migrator import examine, logs
 from schema_migrator.errors import NotAsRehearsed
 from schema_migrator.source import Store
 from schema_migrator.state import At
-from schema_migrator.statements import created_tables
+from schema_migrator.statements import created_tables, dropped_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from schema_migrator.examine import Examination, Live, Place
     from schema_migrator.plan import Plan
     from schema_migrator.source import Source
-
-_DROP_TABLE = re.compile(r"^\s*DROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?(\w+)\s*$", re.IGNORECASE)
 
 
 def assert_installed(place: Place, plan: Plan) -> None:
@@ -53,8 +50,7 @@ def standing_tables(source: Source, target: Version) -> frozenset[str]:
         if step.version <= target:
             for statement in step.statements:
                 tables |= created_tables(statement.text)
-                dropped = _DROP_TABLE.match(statement.text)
-                tables -= {dropped[1].lower()} if dropped else set()
+                tables -= dropped_tables(statement.text)
     return frozenset(tables)
 
 

@@ -100,21 +100,21 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
     """
     conn, query = crew.conns[0], statement(live, columns)
     patience = crew.work.settings.run.wait_timeout
-    round_, rounds = _MANY, 0
+    batch, rounds = _MANY, 0
     fewest, since, beat = None, time.monotonic(), crew.beat()
     while True:
         crew.work.interrupt.check()
         crew.pace.keep(conn)
         with crew.transaction(conn, live.schema):
             conn.execute("SET LOCAL synchronous_commit = off")
-            _replay(conn, live, query, round_)
-            few, left = _few(conn, live, LITTLE), backlog(conn, live)
+            _replay(conn, live, query, batch)
+            few, left = _few(conn, live, LITTLE), _backlog(conn, live)
         if few:
             return
         rounds += 1
         if rounds % _ROUNDS == 0:
             _vacuum(crew, conn, live)
-        round_ = min(_MOST, max(_MANY, left // 10))
+        batch = min(_MOST, max(_MANY, left // 10))
         if fewest is None or left < fewest:
             fewest, since = left, time.monotonic()
         if beat.due():
@@ -139,7 +139,7 @@ def assert_little(conn: Connection, live: Live) -> None:
         )
 
 
-def backlog(conn: Connection, live: Live) -> int:
+def _backlog(conn: Connection, live: Live) -> int:
     """Return about how many log entries wait: from the oldest to the newest, in a time that does not grow with them."""
     query = "SELECT coalesce(max(schema_migrator_turn) - min(schema_migrator_turn) + 1, 0) FROM {}.log"
     with database.planner(conn, seqscan="off"):

@@ -118,7 +118,8 @@ def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None) -
     """Read flags (by their variables' names) and variables, the environment's unless given. Raises SettingsError."""
     variables = os.environ if variables is None else variables
     given = _set(flags)
-    refuse_unknown(_set(variables), frozenset({chart.VARIABLE, *(one.variable for one in all_options())}), PREFIX)
+    known = frozenset({chart.VARIABLE, *(option.variable for option in all_options())})
+    refuse_unknown(_set(variables), known, PREFIX)
     chart.assert_secrets(variables)
     environ = _set(_environment(variables))
     run = _read_run(given, environ)

@@ -58,8 +58,12 @@ SELECT chosen.name AS schema,
     GROUP BY 1 HAVING bool_or(c.relname = ANY (%(known)s))
       AND bool_or(c.relname IN ('schema_version', 'executions_visibility'))) AS elsewhere,
   ARRAY(SELECT i.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-    WHERE i.relnamespace = n.oid AND regexp_replace(i.relname, '_cc(new|old)[0-9]*$', '') = ANY (%(indexes)s)
-      AND NOT x.indisvalid ORDER BY 1) AS invalid,
+    WHERE i.relnamespace = n.oid AND NOT x.indisvalid AND (i.relname = ANY (%(indexes)s)
+      OR regexp_replace(i.relname, '_cc(new|old)[0-9]*$', '') = ANY (%(indexes)s) AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation' AND l.relation = x.indrelid
+          AND l.mode = 'ShareUpdateExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())))
+    ORDER BY 1) AS invalid,
   ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
     WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND c.relname = ANY (%(known)s)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisprimary)
@@ -75,7 +79,8 @@ class Facts:
 
     `server`: server_version_num; `identity`: the same for connections to the same database of the same server;
     `elsewhere`: other schemas where the store seems to be; `invalid`: indexes of the files that an interrupted CREATE
-    or REINDEX CONCURRENTLY has left; `keyless`: tables of the store's names without a primary key.
+    or REINDEX CONCURRENTLY has left, not what a running REINDEX has beside one, which locks the table; `keyless`:
+    tables of the store's names without a primary key.
     """
 
     schema: str | None

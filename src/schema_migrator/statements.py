@@ -38,6 +38,7 @@ _LEAVES = re.compile(
       | LOAD )\b""",
     re.VERBOSE | re.IGNORECASE,
 )
+_DROP_TABLE = re.compile(rf"\bDROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 _CREATE_TABLE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 
 
@@ -119,6 +120,12 @@ def split(sql: str, file: str) -> tuple[Statement, ...]:
 def created_tables(sql: str) -> frozenset[str]:
     """Names of the tables that a file's text creates; enough to tell the two stores apart."""
     return frozenset(_named(found) for found in _CREATE_TABLE.finditer(_code(sql)))
+
+
+@cache
+def dropped_tables(sql: str) -> frozenset[str]:
+    """Names of the tables that a statement drops, the first one of each DROP TABLE."""
+    return frozenset(_named(found) for found in _DROP_TABLE.finditer(_code(sql)))
 
 
 @cache

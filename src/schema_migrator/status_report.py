@@ -106,7 +106,7 @@ def _where(found: StoreStatus, version: Version) -> str:
     if found.invalid:
         what, them = ("index", "it") if len(found.invalid) == 1 else ("indexes", "them")
         return f"at target, {len(found.invalid)} invalid {what}: migrate rebuilds {them}"
-    if version < found.needed:
+    if found.too_old_for_servers:
         return f"at target, but servers of release {found.release} need {found.needed} and do not start"
     return "ahead of the target: nothing" if version > found.target else "at target: nothing"
 

@@ -44,6 +44,11 @@ class StoreStatus:
     elsewhere: str = ""
 
     @property
+    def too_old_for_servers(self) -> bool:
+        """Whether the store has reached its target, and servers of the release do not start on it all the same."""
+        return isinstance(self.state, At) and self.target <= self.state.version < self.needed
+
+    @property
     def up_to_date(self) -> bool:
         """Whether the store is at its target and at what servers need, or above, and no index is known to be wrong."""
         reached = isinstance(self.state, At) and self.state.version >= max(self.target, self.needed)

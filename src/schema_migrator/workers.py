@@ -83,13 +83,14 @@ class Interrupt:
     @contextmanager
     def awaiting(self) -> Iterator[None]:
         """Let a signal that comes while the main thread waits in the block for others be theirs to see."""
-        main, before = threading.current_thread() is threading.main_thread(), self._awaits
-        self._awaits = main or before
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._awaits = True
         try:
             yield
         finally:
-            if main:
-                self._awaits = before
+            self._awaits = False
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

@@ -218,7 +218,8 @@ def test_what_the_program_is_told_of_its_secrets() -> None:
 def test_databases_are_created_before(suffix: str, there: bool) -> None:  # noqa: FBT001
     """By the same image, in the first pod that connects to them; only where that is asked for."""
     spec = pod(render("everything"), suffix)
-    made = [one["args"] for one in spec.get("initContainers", []) if one["name"] == "create-database"]
+    containers = spec.get("initContainers", [])
+    made = [container["args"] for container in containers if container["name"] == "create-database"]
     assert made == ([["create-database"]] if there else [])
     assert "initContainers" not in pod(render("minimal"))
 

@@ -146,4 +146,6 @@ def test_a_broken_connection_is_a_problem(databases: Databases, rows: str) -> No
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [databases.server_user]
         )
         time.sleep(0.3)
-    assert [problem.split(":")[0] for problem in load.writers[0].problems] == ["AdminShutdown"]
+    # Whether the server's last words arrive before the connection's end is a matter of moments.
+    (problem,) = load.writers[0].problems
+    assert problem.split(":")[0] in ("AdminShutdown", "OperationalError")

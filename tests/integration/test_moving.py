@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from engine import Connection
 from running import run_cli
 from schema_migrator import examine
-from schema_migrator.state import At
+from schema_migrator.state import At, Sight
 from states import Site, site
 from stores import Databases
 
@@ -28,12 +29,12 @@ def test_another_run_between_two_looks(
     store = site(databases, "visibility").install(behind)
     looked, real = [], examine.read_live
 
-    def read_live(*arguments: object) -> examine.Live:
+    def read_live(conn: Connection, sight: Sight) -> examine.Live:
         if not looked:
             other = run_cli(databases.env() | store.variables, "migrate", "--rewrite", "in-place")
             assert other.code == 0, other.stderr
         looked.append(True)
-        return real(*arguments)  # type: ignore[arg-type]  # passed on
+        return real(conn, sight)
 
     monkeypatch.setattr(examine, "read_live", read_live)
     assert COMMANDS[command](store)

@@ -187,6 +187,14 @@ def test_a_reader_without_a_snapshot_holds_nothing_up(origin: Origin) -> None:
         assert one(reader, COUNT) == ROWS
 
 
+def unfinished(origin: Origin) -> str:
+    """Return a copy where a run was killed as all was copied."""
+    database = origin.copy()
+    with origin.held(database) as held:
+        held.kill()
+    return database
+
+
 MEDDLING = {
     "truncated": f"TRUNCATE {TABLE}",
     "a column more": f"ALTER TABLE {TABLE} ADD COLUMN own int",
@@ -233,9 +241,7 @@ def meddled_with(origin: Origin, database: str, statement: str) -> tuple[str, ob
 
 def test_a_table_that_is_emptied_before_the_comparison(origin: Origin) -> None:
     """That is no error of the copy: all that is ours goes, the table stays empty, and another run succeeds."""
-    database = origin.copy()
-    with origin.held(database) as held:
-        held.kill()
+    database = unfinished(origin)
     with origin.databases.connect(database) as owner, origin.databases.connect(database) as other:
         (schema,) = names(owner, SCHEMAS)
         other.execute("BEGIN")  # what keeps the new table from being vacuumed, which comes before
@@ -300,9 +306,7 @@ def test_nobody_else_reaches_what_is_ours(origin: Origin) -> None:
 
 def test_what_is_left_of_a_store_that_is_not_seen(origin: Origin) -> None:
     """Without a right to the store's schema nothing is removed, and that is said."""
-    database = origin.copy()
-    with origin.held(database) as held:
-        held.kill()
+    database = unfinished(origin)
     with origin.databases.admin(database) as admin:
         (schema,) = names(admin, SCHEMAS)
         ended = run_cli(
@@ -422,9 +426,7 @@ def test_a_version_that_moves_meanwhile(origin: Origin) -> None:
 
 def test_a_killed_run_is_carried_on(origin: Origin) -> None:
     """What was copied is kept, status tells of it, writes meanwhile count, and the next run only does the rest."""
-    database = origin.copy()
-    with origin.held(database) as held:
-        held.kill()
+    database = unfinished(origin)
     with origin.databases.connect_server(database) as server:
         server.execute(A_WRITE.encode())
         server.execute(A_DELETE.encode())
@@ -500,9 +502,7 @@ def test_an_unfinished_one_is_abandoned(origin: Origin) -> None:
 
 def test_what_somebody_put_beside_ours_is_not_removed(origin: Origin) -> None:
     """A table of somebody else's in our schema keeps all of it: that is said, and nothing is dropped."""
-    database = origin.copy()
-    with origin.held(database) as held:
-        held.kill()
+    database = unfinished(origin)
     with origin.databases.connect(database) as owner:
         (schema,) = names(owner, SCHEMAS)
         owner.execute(f"CREATE TABLE {schema}.mine AS SELECT 1 AS n".encode())

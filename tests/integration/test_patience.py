@@ -5,12 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 import rewriting
-from engine import Engine
+from engine import Connection, Engine
 from executions import TABLE, fill
 from rewriting import Origin, events
 from running import await_event, finish, run_cli, start_cli
 from schema_migrator import replay
+from schema_migrator.crew import Crew
 from schema_migrator.embedded import private_server
+from schema_migrator.shadow import Live
+from schema_migrator.state import At
 from states import site
 from stores import Databases, fresh
 
@@ -123,7 +126,9 @@ def test_a_standby_that_does_not_confirm() -> None:
         assert "no synchronous standby has confirmed that" in ended.stderr.splitlines()[-1]
         waits = [event.get("waits_for") for event in events(ended) if event["event"] == "statement.running"]
         assert "a synchronous standby, to confirm the commit" in waits
-        assert str(store.status().state.version) == "1.13"  # type: ignore[union-attr]  # at rest
+        state = store.status().state
+        assert isinstance(state, At)
+        assert str(state.version) == "1.13"
         assert run_cli(env, "migrate").code == 0
 
 
@@ -137,9 +142,9 @@ def test_a_long_log_is_drained_in_rounds(origin: Origin, monkeypatch: pytest.Mon
         owner.execute(f"UPDATE {TABLE} SET task_queue = 'two'".encode())
     vacuumed, vacuum = [], replay._vacuum
 
-    def counted(*given: object) -> None:
-        vacuumed.append(given)
-        vacuum(*given)  # type: ignore[arg-type]  # passed on
+    def counted(crew: Crew, conn: Connection, live: Live) -> None:
+        vacuumed.append(live)
+        vacuum(crew, conn, live)
 
     monkeypatch.setattr(replay, "_vacuum", counted)
     for name, value in {"_MANY": 20, "_MOST": 20, "_ROUNDS": 5}.items():

@@ -242,7 +242,7 @@ def test_without_the_right_to_create_schemas(databases: Databases, poor: Site) -
         assert poor.migrate(DEFAULT_TARGET_VERSION="1.7").verdict is None
     with poor.connect() as owner:
         ((tables,),) = owner.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchall()
-    read = [(one["version"], one["tables"]) for one in events if one["event"] == "schema.read_back"]
+    read = [(event["version"], event["tables"]) for event in events if event["event"] == "schema.read_back"]
     assert read == [("1.7", tables - 2)]  # without the two that record versions
     refusal = poor.refused()
     assert isinstance(refusal, PreflightFailed)

@@ -1,7 +1,7 @@
 """Every statement of ours runs under our own settings, whatever the role, the database or the server has set."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -9,7 +9,7 @@ from psycopg import sql
 
 from executions import TABLE, fill
 from schema_migrator import commands, connection, state
-from schema_migrator.settings import StoreSettings
+from schema_migrator.settings import Settings, StoreSettings
 from schema_migrator.workers import Interrupt
 from states import files, site
 from stores import Databases
@@ -125,8 +125,15 @@ def test_every_statement(databases: Databases, role: dict[str, str], watched: Wa
     with databases.admin(store.name) as admin:
         fill(admin, ROWS)
     settings = store.given(SCHEMA_MIGRATOR_MAX_LOCK_SECONDS="600").settings()
-    for command in (commands.status, commands.show_plan, commands.migrate, commands.verify, commands.abandon):
-        command(settings, Interrupt())  # type: ignore[operator]  # they differ in what they return
+    run: tuple[Callable[[Settings, Interrupt], object], ...] = (
+        commands.status,
+        commands.show_plan,
+        commands.migrate,
+        commands.verify,
+        commands.abandon,
+    )
+    for command in run:
+        command(settings, Interrupt())
     vendors = squeezed("".join(file.text for step in files("visibility").steps for file in step.files))
     assert watched.connections > 5
     assert len(watched.plans) > 100
