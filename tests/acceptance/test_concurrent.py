@@ -8,7 +8,7 @@ import pytest
 
 from gate import ADVISORY, HELD, OURS, await_none, await_one, gate, pids
 from migrations import NEWEST, STORES, References, migrate_by_vendor, newest, picture, run_here
-from running import Completed, finish, run_cli, start_cli, started
+from running import Completed, await_event, finish, run_cli, start_cli, started
 from schema_migrator.lock import KEY
 from schema_migrator.plan import SMALL_TABLE_BYTES
 from stores import Databases
@@ -19,7 +19,6 @@ PHASE = "waiting for old snapshots"
 A_TABLE = "CREATE TABLE cluster_membership"
 AN_INDEX = "by_temporal_int_01"
 INVALID = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
-WAITING = f"{OURS} AND query LIKE '%FROM pg_locks l%'"
 BUILDING = f"{OURS} AND pid IN (SELECT pid FROM pg_stat_progress_create_index WHERE phase = '{PHASE}')"
 SIZE = "SELECT pg_total_relation_size('executions_visibility')"
 
@@ -136,10 +135,12 @@ def test_a_signal_leaves_an_upgrade_to_the_next_run(in_use: Databases, reference
 def test_a_signal_ends_the_wait_for_another_run(databases: Databases) -> None:
     """Who waits for the lock hears signals too."""
     env = only(databases, "default")
-    with databases.admin(databases.default) as admin, databases.connect("default") as holder:
+    with databases.connect("default") as holder, started(env) as process:
         holder.execute(f"SELECT pg_advisory_lock({KEY})")
-        ended, seconds = stop(env, lambda: await_one(lambda: pids(admin, WAITING)), signal.SIGTERM)
-    assert (ended.code, seconds < 5) == (143, True), ended
+        await_event(process, "lock.waiting")
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process, 5)
+    assert ended.code == 143, ended
 
 
 def test_a_killed_installation_leaves_nothing_in_the_way(databases: Databases, references: References) -> None:
