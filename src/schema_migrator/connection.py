@@ -16,6 +16,7 @@ import tenacity
 from schema_migrator import logs
 from schema_migrator.errors import SettingsError
 from schema_migrator.parameters import is_local, may_go_without_tls, parameters
+from schema_migrator.pipelines import PipelineConnection
 from schema_migrator.refusals import Refusal, explain, mistaken, place_of, refusal
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class _Patience:
 def _connect_once(settings: StoreSettings, limit: _Patience) -> Connection:
     given = parameters(settings)
     own = given.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or None
-    conn = psycopg.connect(
+    conn = PipelineConnection.connect(
         **given | {"connect_timeout": limit.attempt_seconds(own)}, autocommit=True, prepare_threshold=None
     )
     conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
@@ -21,26 +21,51 @@ if TYPE_CHECKING:
     from schema_migrator.shadow import Live
     from schema_migrator.work import Work
 
-_ALIVE = f"SELECT l.pid, l.virtualxid, coalesce(a.application_name, '') {ALIVE}"
+# A client that is stopped under the lock keeps it for so long; one at work sends its next statement in milliseconds.
+_LEFT_ALONE: LiteralString = "SET LOCAL idle_in_transaction_session_timeout = '3s'"
+# A transaction may import the snapshot of an older one, and sees no more than that. It can do so while the other lives
+# (PostgreSQL: "Snapshot Synchronization Functions"), so whoever may have done it is known by the time of its end.
+_ALIVE = f"""
+SELECT l.pid, l.virtualxid, coalesce(a.application_name, ''), age(a.backend_xmin) > age(%s::xid) {ALIVE}
+"""
+_NEXT: LiteralString = "SELECT mod(pg_snapshot_xmax(pg_current_snapshot())::text::numeric, 4294967296)::text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readers:
-    """The transactions that were open when the last row had been copied, by pid and virtual id."""
+    """The transactions that were open when the last row had been copied, by pid and virtual id, and the next xid."""
 
     found: frozenset[tuple[int, str]]
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reader:
+    """A transaction of somebody else; `older`: its snapshot may be from before that next xid."""
+
+    transaction: tuple[int, str]
+    name: str
+    older: bool
 
 
 def readers(conn: Connection) -> Readers:
     """Return whose snapshots may be older than the shadow's rows; to those it would look empty."""
-    return Readers(found=frozenset((pid, transaction) for pid, transaction, _ in _alive(conn)))
+    ((number,),) = database.ask(conn, _NEXT)
+    return Readers(found=frozenset(one.transaction for one in _alive(conn, number)), next=number)
 
 
 def await_readers(work: Work, live: Live, old: Readers) -> None:
     """Wait until they have ended. Raises TableLockTimeout at the deadline, naming them."""
     started, beat = time.monotonic(), logs.Beat(seconds=work.settings.run.heartbeat)
-    while left := [(pid, name) for pid, transaction, name in _alive(work.conn) if (pid, transaction) in old.found]:
-        named = ", ".join(f"pid {pid} ({name or 'unnamed'})" for pid, name in left)
+    watched, may_import = set(old.found), True
+    while True:
+        alive = _alive(work.conn, old.next)
+        if may_import:
+            watched |= {one.transaction for one in alive if one.older}
+        may_import = any(one.transaction in old.found for one in alive)
+        named = ", ".join(one.name for one in alive if one.transaction in watched)
+        if not named:
+            return
         if time.monotonic() - started > work.settings.run.wait_timeout:
             raise TableLockTimeout(
                 f'transactions are older than the copied rows of "{live.table}" and would not see them: {named}',
@@ -51,8 +76,11 @@ def await_readers(work: Work, live: Live, old: Readers) -> None:
         work.interrupt.sleep(0.2)
 
 
-def _alive(conn: Connection) -> list[tuple[int, str, str]]:
-    return database.ask(conn, _ALIVE)
+def _alive(conn: Connection, number: str) -> list[_Reader]:
+    return [
+        _Reader(transaction=(pid, transaction), name=f"pid {pid} ({name or 'unnamed'})", older=bool(older))
+        for pid, transaction, name, older in database.ask(conn, _ALIVE, [number])
+    ]
 
 
 def swap(
@@ -69,6 +97,7 @@ def swap(
         fenced.transaction(work, plan, steps[-1].step.version, steps[0]) as sent,
     ):
         conn = work.conn
+        conn.execute(_LEFT_ALONE)
         conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(live.schema, live.table)))
         conn.execute("SELECT 1").fetchone()  # nothing that was sent before is waited for until then
         started = time.monotonic()

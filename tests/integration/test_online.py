@@ -176,6 +176,27 @@ def test_a_reader_with_an_old_snapshot_is_waited_for(origin: Origin) -> None:
     assert_at_target(origin, database)
 
 
+def test_a_reader_who_imports_an_old_snapshot_is_waited_for(origin: Origin) -> None:
+    """Its transaction is young, and sees as little as the one that exported the snapshot."""
+    database = origin.copy()
+    with origin.databases.connect(database) as old, origin.databases.connect(database) as young:
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        ((snapshot,),) = old.execute("SELECT pg_export_snapshot()").fetchall()
+        process = origin.migrate(database, *rewriting.ONLINE, SCHEMA_MIGRATOR_HEARTBEAT="1")
+        await_event(process, "online.waiting")
+        young.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        young.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'".encode())
+        old.execute("COMMIT")
+        waiting = await_event(process, "online.waiting")
+        while f"pid {old.info.backend_pid} " in waiting["for_old_snapshots_of"]:
+            waiting = await_event(process, "online.waiting")
+        assert waiting["for_old_snapshots_of"] == f"pid {young.info.backend_pid} (unnamed)"
+        assert one(young, COUNT) == ROWS
+        young.execute("COMMIT")
+        ended = finish(process)
+    assert ended.code == 0, ended.stderr
+
+
 def test_a_reader_without_a_snapshot_holds_nothing_up(origin: Origin) -> None:
     """A transaction that is only open, as a pool leaves them, would see the rows: nobody waits for it."""
     database = origin.copy()
