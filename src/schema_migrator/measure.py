@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import class_row
 
 from schema_migrator import database, estimate, snapshot
+from schema_migrator.calls import CALLED, Call, created
 from schema_migrator.errors import MigratorError
 from schema_migrator.outlook import Cost, Holder, Outlook, TableSize, Trial
 from schema_migrator.rehearsal import assert_harmless, scratch_schema
@@ -22,7 +24,7 @@ from schema_migrator.source import UNVERSIONED
 if TYPE_CHECKING:
     from schema_migrator.database import Batch, Connection
     from schema_migrator.plan import Knowledge, Plan, PlannedStep
-    from schema_migrator.snapshot import Snapshot
+    from schema_migrator.snapshot import Key, Snapshot
     from schema_migrator.source import Source
     from schema_migrator.workers import Interrupt
 
@@ -186,7 +188,20 @@ def _prepare(bench: _Bench, source: Source) -> None:
     live, made = bench.live.validated().objects, snapshot.take(bench.conn, bench.sent.schema).objects
     for key in sorted(live.keys() ^ made.keys()):
         if key.kind == "index" and key.parent in bench.rows:
-            _adapt_index(bench, key.name, live.get(key))
+            if _is_safe(bench, key, sorted(created(source))):
+                _adapt_index(bench, key.name, live.get(key))
+            else:
+                bench.left_out.append(key.name)
+
+
+def _is_safe(bench: _Bench, index: Key, vendors: list[str]) -> bool:
+    """Return whether no function of somebody else's would run as a superuser for an index."""
+    values = {"schema": bench.plan.schema, "indexes": [index.name], "checks": [], "gone": [], "vendors": vendors}
+    place = sql.Identifier(bench.plan.schema, index.parent).as_string(bench.conn)
+    ((oid,),) = bench.conn.execute("SELECT to_regclass(%s)::oid", [place]).fetchall()
+    with bench.conn.cursor(row_factory=class_row(Call)) as cursor:
+        calls = cursor.execute(CALLED, {**values, "table": oid}).fetchall()
+    return not any(one.endangered for one in calls if one.what == f'index "{index.name}"')
 
 
 def _adapt_index(bench: _Bench, name: str, definition: str | None) -> None:

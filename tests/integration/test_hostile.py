@@ -106,3 +106,52 @@ def test_the_traps_work(planted: Planted) -> None:
         query = "SELECT rolsuper FROM pg_roles WHERE rolname = %s"
         assert admin.execute(query, [planted.planter]).fetchone() == (True,)
         admin.execute(sql.SQL("ALTER ROLE {} NOSUPERUSER").format(sql.Identifier(planted.planter)))
+
+
+MEASURED = 3000
+"""Rows of which `plan` tries the steps."""
+OWNERS_CODE = """
+CREATE SCHEMA own;
+CREATE SEQUENCE own.seen;
+CREATE FUNCTION own.look() RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog AS $$
+BEGIN
+  IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    PERFORM nextval('own.seen');
+  END IF;
+END $$;
+CREATE FUNCTION own.same(given text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS $$
+BEGIN
+  PERFORM own.look();
+  RETURN given;
+END $$;
+CREATE DOMAIN own.text AS text CHECK (own.same(VALUE) = VALUE);
+"""
+CALLERS = {
+    "index": 'CREATE INDEX own ON executions_visibility (own.same(workflow_id)) -- index "own"',
+    "column": "ALTER TABLE executions_visibility ADD own text GENERATED ALWAYS AS (own.same(workflow_id)) STORED"
+    ' -- column "own"',
+    "check": "ALTER TABLE executions_visibility ADD CONSTRAINT own CHECK (own.same(workflow_id) <> '')"
+    ' -- check "own"',
+    "domain": 'ALTER TABLE executions_visibility ADD own own.text -- the type of column "own"',
+}
+
+
+@pytest.mark.parametrize("kind", list(CALLERS))
+def test_the_owners_code_does_not_run_as_a_superuser(server: Engine, kind: str) -> None:
+    """`plan` leaves it out, and an online rewrite that would call it is refused: which part, which function."""
+    with fresh(server) as databases:
+        database = site(databases, "visibility").install("1.9").name
+        with databases.connect(database) as owner:
+            owner.execute(FILL.replace("60)", f"{MEASURED})").encode())
+            owner.execute(OWNERS_CODE.encode())
+            statement, named = CALLERS[kind].split(" -- ")
+            owner.execute(statement.encode())
+        own = {"SQL_USER": server.user, "SQL_PASSWORD": server.password, "SCHEMA_MIGRATOR_STORES": "visibility"}
+        env = databases.env() | own | {"VISIBILITY_SQL_DATABASE": database}
+        assert run_cli(env, "plan").code == 0
+        done = run_cli(env, "migrate", "--rewrite", "online")
+        assert done.code == 31, done.stderr
+        role = databases.user
+        assert f'{named} calls own.same(text) of the role "{role}", which would run as the superuser' in done.stderr
+        with databases.admin(database) as admin:
+            assert admin.execute("SELECT is_called FROM own.seen").fetchone() == (False,)
