@@ -4,6 +4,8 @@ import os
 import signal
 from types import FrameType
 
+from schema_migrator.stop_signals import handled
+
 
 def main() -> None:
     """Run schema-migrator and exit."""
@@ -23,7 +25,7 @@ def dropin() -> None:
 
 def _end_on_signals() -> None:
     """Handle them: process 1 of a container ignores what it does not handle."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in handled():
         signal.signal(number, _end)
 
 

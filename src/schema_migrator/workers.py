@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from schema_migrator import passwords
 from schema_migrator.errors import MigratorError, Stopped, combine
+from schema_migrator.stop_signals import handled
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,11 +26,10 @@ T = TypeVar("T")
 
 _GRACE_SECONDS = 2.0  # then the process ends, and with it its connections and what they have not committed
 _CANCEL_SECONDS = 1.5
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupt:
-    """Set by SIGTERM or SIGINT: ends every wait, cancels every running statement.
+    """Set by SIGTERM, SIGINT or SIGHUP: ends every wait, cancels every running statement.
 
     While the main thread waits for others these are asked to end. What it does alone, such as reading settings, is
     broken off at once: a file may be a pipe that nobody writes to, and a password command may hang.
@@ -94,7 +94,7 @@ class Interrupt:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Let SIGTERM and SIGINT set this while the block runs; PID 1 would not hear them otherwise."""
+        """Let SIGTERM, SIGINT and SIGHUP set this while the block runs; PID 1 would not hear them otherwise."""
 
         def handle(number: int, _frame: FrameType | None) -> None:
             first = not self.event.is_set()
@@ -102,7 +102,7 @@ class Interrupt:
             if first and not self._awaits:
                 raise Stopped(number)
 
-        before = {number: signal.signal(number, handle) for number in _SIGNALS}
+        before = {number: signal.signal(number, handle) for number in handled()}
         try:
             yield
         finally:

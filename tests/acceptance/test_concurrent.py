@@ -106,7 +106,7 @@ ENDING = 5.0
 """Seconds that a server's process may take to end after its client."""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_undoes_an_installation(databases: Databases, references: References, number: int, code: int) -> None:
     """A signal during a statement ends it at once, and nothing of the installation or the lock remains."""
     empty, env = picture(databases, "default"), only(databases, "default")

@@ -154,6 +154,16 @@ def test_the_pod_is_restricted() -> None:
     ]
 
 
+def test_what_no_retry_cures_ends_the_job_whichever_container_meets_it() -> None:
+    """The one that creates the databases comes first, and knows most of these causes first."""
+    manifests = render("minimal", "--set", "createDatabase=true")
+    for suffix in ("", "-preflight"):
+        job, spec = one(manifests, "Job", suffix), pod(manifests, suffix)
+        named = [rule["onExitCodes"] for rule in job["spec"]["podFailurePolicy"]["rules"][1:]]
+        names = [container["name"] for container in [*spec["containers"], *spec["initContainers"]]]
+        assert [(rule["containerName"], rule["values"]) for rule in named] == [(name, list(HOPELESS)) for name in names]
+
+
 def test_a_preflight() -> None:
     """The migration's pod, before it and for a short while; it waits for the databases alone."""
     manifests = render("minimal", "--set", "preflight.activeDeadlineSeconds=60,preflight.waitTimeout=30")

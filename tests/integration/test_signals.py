@@ -1,6 +1,7 @@
 """SIGTERM in every phase: exit code 143, nothing of ours works on, and the next run carries on."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -87,6 +88,23 @@ def test_a_pipe_that_nobody_writes_to(origin: Origin, tmp_path: Path, record_pro
     process = start_cli(without_password(origin) | {"SQL_PASSWORD_FILE": str(pipe)}, "status")
     idle(process)
     stopped(process, record_property)
+
+
+NOHUP = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execvp(sys.executable, sys.argv[1:])"
+
+
+def test_what_is_ignored_stays_ignored(origin: Origin, tmp_path: Path) -> None:
+    """As of nohup: a terminal that closes ends nothing."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    env = without_password(origin) | {"SQL_PASSWORD_FILE": str(pipe), "SCHEMA_MIGRATOR_STORES": "visibility"}
+    command = [sys.executable, "-c", NOHUP, sys.executable, "-m", "schema_migrator.start", "status"]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    idle(process)
+    process.send_signal(signal.SIGHUP)
+    pipe.write_text(origin.databases.env()["SQL_PASSWORD"])
+    ended = finish(process)
+    assert ended.code == 0, ended.stderr
 
 
 def test_a_password_command_that_hangs(origin: Origin, tmp_path: Path, record_property: Callable[..., None]) -> None:

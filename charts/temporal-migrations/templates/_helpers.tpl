@@ -288,7 +288,7 @@ securityContext: {{- toYaml $root.Values.podSecurityContext | nindent 2 }}
 {{ $field }}: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
-{{- $creates := and $root.Values.createDatabase (has .command (list "migrate" "preflight")) }}
+{{- $creates := include "temporal-migrations.creates" . }}
 {{- if or $creates $root.Values.extraInitContainers }}
 initContainers:
   {{- with $root.Values.extraInitContainers }}
@@ -358,6 +358,11 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
+{{- /* Whether a Job's pod creates the databases first. */}}
+{{- define "temporal-migrations.creates" -}}
+{{- if and .root.Values.createDatabase (has .command (list "migrate" "preflight")) }}true{{ end }}
+{{- end }}
+
 {{- /* A Job's spec; `command` is also its container's name, which the failure policy needs. */}}
 {{- define "temporal-migrations.jobSpec" -}}
 {{- $root := .root -}}
@@ -370,11 +375,13 @@ podFailurePolicy:
   rules:
     - action: Ignore
       onPodConditions: [{ type: DisruptionTarget, status: "True" }]
+    {{- range $name := ternary (list .command) (list .command "create-database") (include "temporal-migrations.creates" . | empty) }}
     - action: FailJob
       onExitCodes:
-        containerName: {{ .command }}
+        containerName: {{ $name }}
         operator: In
         values: [2, 3, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32, 33, 34, 40, 41, 42, 70]
+    {{- end }}
 template:
   metadata:
     labels:
