@@ -32,12 +32,13 @@ def announce(settings: Settings, command: str) -> None:
 def _store(store: StoreSettings, release: Release | None) -> dict[str, Any]:
     """Return where a store is and its target; its schema is null where the role's search_path decides."""
     target = release.source(store.store).target(store.target_version) if release else store.target_version
+    port = str(store.sql.port or "")  # a list where there are several hosts
     return {
         "store": str(store.store),
         "target": None if target is None else str(target),
         "database": store.database,
         "host": store.sql.host,
-        "port": store.sql.port,
+        "port": int(port) if port.isdecimal() else port or None,
         "role": store.user or None,
         "schema": store.attributes.get("search_path"),
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator.errors import Damaged, NotAsRehearsed
+from schema_migrator.errors import Damaged, RewriteBlocked
 from schema_migrator.shadow import listed, places
 
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ def miscounted(live: Live, here: int, there: int) -> Damaged:
 
 
 def assert_nothing_hidden(conn: Connection) -> None:
-    """Raise NotAsRehearsed where a setting of this session hides damaged rows or pages instead of failing."""
+    """Raise RewriteBlocked where a setting of this session hides damaged rows or pages instead of failing."""
     found = [name for (name,) in conn.execute(_ON, [list(_HIDING)]).fetchall()]
     if found:
-        raise NotAsRehearsed(
+        raise RewriteBlocked(
             f"{', '.join(found)} = on for this role hides damaged rows, expected off, so no table is rewritten online",
             hint="ALTER SYSTEM, ALTER DATABASE or ALTER ROLE ... RESET it; see pg_settings and pg_db_role_setting",
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 from psycopg import sql
+from structlog.testing import capture_logs
 
 import rewriting
 from engine import Engine
@@ -13,7 +14,7 @@ from older_servers import PINNED, older
 from rewriting import SCHEMAS, Origin
 from schema_migrator import indexes, online, plans, replay, swap
 from schema_migrator.dress import Dress
-from schema_migrator.errors import Damaged, MigratorError, NotAsRehearsed, TableChanged
+from schema_migrator.errors import Damaged, MigratorError, NotAsRehearsed, RewriteBlocked, TableChanged
 from schema_migrator.shadow import Live
 from states import Site, site
 from stores import fresh
@@ -279,15 +280,23 @@ def test_a_setting_that_hides_damage(origin: Origin, name: str) -> None:
     """Where damaged rows would be passed over with a warning, nothing is begun."""
     found = sick(origin)
     found.damage(f'ALTER DATABASE "{found.site.name}" SET {name} = on')
-    assert f"{name} = on for this role hides damaged rows, expected off" in found.refused()
+    refusal = found.site.refused()
+    assert isinstance(refusal, RewriteBlocked), refusal
+    assert f"{name} = on for this role hides damaged rows, expected off" in refusal.message
 
 
 def test_a_setting_that_hides_damage_and_comes_meanwhile(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked for in the transaction of the proof."""
+    """It is looked for in the transaction of the proof; the copy is kept until it is off."""
     found = sick(origin)
     on = f'ALTER DATABASE "{found.site.name}" SET zero_damaged_pages = on'
     meanwhile(monkeypatch, online.crew, "gathered", lambda: found.damage(on))
-    assert "zero_damaged_pages = on" in str(found.error())
+    with pytest.raises(RewriteBlocked, match="zero_damaged_pages = on"):
+        found.site.migrate()
+    monkeypatch.undo()
+    found.damage(f'ALTER DATABASE "{found.site.name}" RESET zero_damaged_pages')
+    with capture_logs() as logs:
+        found.site.migrate()
+    assert "online.resumed" in [event["event"] for event in logs]
 
 
 def test_a_plan_that_takes_an_index(origin: Origin) -> None:

@@ -12,7 +12,7 @@ from engine import Connection, Engine
 from executions import TABLE, fill
 from rewriting import SCHEMAS, Origin, events
 from schema_migrator import fits
-from schema_migrator.errors import DoesNotFit, MigratorError, PreflightFailed, StatementFailed
+from schema_migrator.errors import DoesNotFit, MigratorError, PreflightFailed, RewriteBlocked, StatementFailed
 from states import Site, site
 from stores import fresh
 
@@ -109,7 +109,7 @@ def test_a_row_that_does_not_fit_is_named(origin: Origin) -> None:
             found = refused(where, owner)
             assert isinstance(found, DoesNotFit), found
             assert (found.exit_code, str(found)) == (
-                3,
+                33,
                 (
                     f'visibility: a row of "{TABLE}" does not fit the column "{attribute.lower()}", which 1.14 adds: '
                     f"{reason} (the row: namespace_id '{namespace}', run_id '{run}'); "
@@ -208,7 +208,7 @@ def test_without_temporary_tables_nothing_is_checked_and_that_is_said(origin: Or
 
 def lines(found: MigratorError) -> list[str]:
     """Return what stands against the copy and the remedies."""
-    assert isinstance(found, PreflightFailed), found
+    assert isinstance(found, RewriteBlocked), found
     assert found.message == f'"{TABLE}" cannot be rewritten online as it is, and nothing was changed'
     return [line.strip(" -") for line in found.detail.splitlines()]
 
