@@ -86,6 +86,11 @@ _HINTS = {
     "53200": "lower maintenance_work_mem or work_mem for the role, or give the server more memory",
 }
 """What to do about the SQLSTATE of a statement that failed."""
+_SHARED_MEMORY = "dsm_impl.c"
+_ENLARGE = (
+    "enlarge /dev/shm on the server (docker run --shm-size; in Kubernetes a volume with medium: Memory), or let it do"
+    ' without: ALTER ROLE "{role}" SET max_parallel_maintenance_workers = 0; then run this again'
+)
 
 
 class Batch:
@@ -296,6 +301,11 @@ def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
         text += f" (in {running[1]})"
     if (not state and isinstance(error, psycopg.OperationalError)) or state.startswith(_LOST):
         return ConnectionLost(f"the connection to {settings.address} broke: {text}", hint="run it again")
+    if error.diag.source_file == _SHARED_MEMORY:  # PostgreSQL calls that a full disk
+        return StatementFailed(
+            f"the shared memory of the server at {settings.address} is too small: {text}",
+            hint=_ENLARGE.format(role=settings.user),
+        )
     if _raced(error):
         return TableLockTimeout(f"another session made the same object at the same moment: {text}", hint="run it again")
     if state in _MEANINGS:

@@ -276,6 +276,7 @@ def _drain(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> N
 def _vacuum(those: Crew, live: Live) -> None:
     conn, limits = those.conns[0], database.Limits(table_lock=0, statement=0)
     with database.session(conn, limits, name=those.work.lock.worker):
+        conn.execute("SET max_parallel_maintenance_workers = 0")  # a container's /dev/shm may not hold what they share
         conn.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(live.ours, ROWS)))
 
 

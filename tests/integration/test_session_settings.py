@@ -81,8 +81,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Listen to every connection that the program opens."""
     found, real = Watched(), connection._connect_once
 
-    def connect(settings: StoreSettings, limit: connection._Patience, *, direct: bool) -> connection.Connection:
-        conn = real(settings, limit, direct=direct)
+    def connect(settings: StoreSettings, limit: connection._Patience) -> connection.Connection:
+        conn = real(settings, limit)
         found.connect(conn)
         return conn
 
@@ -144,3 +144,29 @@ def test_every_statement(databases: Databases, role: dict[str, str], watched: Wa
         if query not in state._ROLES_SCHEMA and squeezed(query) not in vendors:
             assert {name: found.get(name, "").replace('"', "") for name in OURS} == OURS, query
         assert not found.keys() - OURS.keys() - switched - COSTS, (query, found)
+
+
+# An index of the user's own whose function tells, as it is called by VACUUM (ANALYZE).
+TELLING = f"""
+CREATE SCHEMA own;
+CREATE SEQUENCE own.workers;
+CREATE FUNCTION own.tell(given text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS $$
+BEGIN
+  IF starts_with(current_query(), 'VACUUM (ANALYZE)') THEN
+    PERFORM setval('own.workers', 1 + current_setting('max_parallel_maintenance_workers')::int);
+  END IF;
+  RETURN given;
+END $$;
+CREATE INDEX own_tell ON {TABLE} (own.tell(workflow_id));
+"""
+
+
+def test_a_vacuum_of_ours_shares_no_memory(databases: Databases) -> None:
+    """Up to PostgreSQL 16 a parallel one needs as much shared memory as a container has in all, or more."""
+    store = site(databases, "visibility").install("1.9").given(SCHEMA_MIGRATOR_REWRITE="online")
+    with store.connect() as owner:
+        fill(owner, ROWS)
+        owner.execute(TELLING.encode())
+    store.migrate()
+    with store.connect() as owner:
+        assert owner.execute("SELECT last_value, is_called FROM own.workers").fetchone() == (1, True)

@@ -1,5 +1,8 @@
 """Errors of psycopg by their SQLSTATE, and what they mean."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import psycopg
 import pytest
 
@@ -40,3 +43,22 @@ def test_by_sqlstate(clean: pytest.MonkeyPatch, state: str, kind: type[MigratorE
     assert type(found) is kind
     assert "db/temporal" in found.message or kind is StatementTimeout or kind is TableLockTimeout
     assert "s3cret" not in str(found)
+
+
+class SharedMemoryIsFull(psycopg.errors.DiskFull):
+    """What a server says whose /dev/shm is too small, as PostgreSQL 15 said it."""
+
+    @property
+    def diag(self) -> psycopg.errors.Diagnostic:
+        """Return where it was raised."""
+        where = {"message_primary": "could not resize shared memory segment", "source_file": "dsm_impl.c"}
+        return cast("psycopg.errors.Diagnostic", SimpleNamespace(**where, context=None))
+
+
+def test_shared_memory_is_no_disk(clean: pytest.MonkeyPatch) -> None:
+    """The server calls it a full disk; a rewrite that meets it is kept, and the remedy is another one."""
+    clean.setenv("SQL_USER", "owner")
+    found = database.explain(SharedMemoryIsFull(), settings.read({}).store(Store.DEFAULT))
+    assert type(found) is StatementFailed
+    assert "shared memory" in found.message
+    assert 'ALTER ROLE "owner" SET max_parallel_maintenance_workers = 0' in found.hint
