@@ -10,6 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from kubernetes.client import ApiException
+from kubernetes.config import ConfigException
+from kubernetes.dynamic.exceptions import ResourceNotFoundError
+from urllib3.exceptions import HTTPError
 
 from argocd import Application
 from cluster import Cluster, connect
@@ -31,6 +35,24 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep what is measured, where it is wanted, in the process that sees all of it."""
     if (place := config.getoption("--results")) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(place=Path(place), versions=versions))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Say in one line what is missing, rather than once for each test."""
+    if not hasattr(session.config, "workerinput") and (missing := _missing()):
+        pytest.exit(missing, returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+def _missing() -> str:
+    """Return what these tests lack; empty where they can run."""
+    try:
+        found = connect()
+        found.client.resources.get(kind="Application", api_version="argoproj.io/v1alpha1")
+    except ResourceNotFoundError:
+        return "the cluster of the current kubeconfig has no Argo CD, expected one for these tests"
+    except (ConfigException, HTTPError, ApiException) as error:
+        return f"no cluster answers, expected that of the current kubeconfig: {error}"
+    return ""
 
 
 def versions() -> dict[str, str]:

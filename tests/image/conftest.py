@@ -1,18 +1,60 @@
 """A PostgreSQL container, and what runs the image beside it."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 
 import docker  # type: ignore[import-untyped]
 import pytest
+from docker.errors import APIError, ImageNotFound  # type: ignore[import-untyped]
 from testcontainers.community.postgres import PostgresContainer
+from testcontainers.core.config import testcontainers_config
 
-from containers import SERVER, Image
+from containers import IMAGE, SERVER, Image
 from engine import Engine
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Say in one line what is missing, rather than once for each test."""
+    if not hasattr(session.config, "workerinput") and (missing := _missing()):
+        pytest.exit(missing, returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+def _missing() -> str:
+    """Return what these tests lack; empty where they can run."""
+    command = shutil.which("docker")
+    if command is None:
+        return "there is no docker command, expected Docker for these tests"
+    asked = subprocess.run([command, "version"], capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        return f"no Docker daemon answers, expected one for these tests: {asked.stderr.strip()}"
+    try:
+        with closing(docker.from_env()) as client:
+            if not _has(client, IMAGE):
+                return f'there is no image "{IMAGE}", expected the one under test: make image'
+            if not _has(client, SERVER):
+                client.images.pull(SERVER)
+    except APIError as error:
+        return (
+            f'the image "{SERVER}" is not here and cannot be fetched: {error};'
+            " name another PostgreSQL in SCHEMA_MIGRATOR_TEST_IMAGE"
+        )
+    return ""
+
+
+def _has(client: docker.DockerClient, name: str) -> bool:
+    try:
+        client.images.get(name)
+    except ImageNotFound:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresContainer]:
-    """Start the server's container; without a Docker daemon this fails."""
+    """Start the server's container, without testcontainers' own, which not every registry has: this one is removed."""
+    testcontainers_config.ryuk_disabled = True
     with PostgresContainer(SERVER, username="postgres", password="postgres") as started:
         yield started
 
