@@ -82,8 +82,9 @@ def checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tuple
     )
     if made != checked:
         rehearsed = not run.no_verify or run.rewrite == "online"
-        also = [*preflight.session(task.place.conn, made, task.store, task.interrupt), *_in_place(task, found, made)]
-        preflight.check(task.place.conn, made, sight, verify=rehearsed, also=also)
+        way = preflight.session(task.place.conn, made, task.store, task.interrupt)
+        blockers = _in_place(task, found, made)
+        preflight.check(task.place.conn, made, sight, verify=rehearsed, way=way, blockers=blockers)
     return found, made
 
 

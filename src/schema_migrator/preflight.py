@@ -58,24 +58,33 @@ class ExtensionRights:
     superuser: bool
 
 
-def check(conn: Connection, plan: Plan, sight: Sight, *, verify: bool, also: Sequence[Problem] = ()) -> None:
+def check(
+    conn: Connection,
+    plan: Plan,
+    sight: Sight,
+    *,
+    verify: bool,
+    way: Sequence[Problem] = (),
+    blockers: Sequence[Problem] = (),
+) -> None:
     """Raise PreflightFailed naming everything that would stop a plan, and for an empty one what Temporal lacks.
 
-    `verify`: the run ends with a rehearsal, which needs a right of its own; `also`: what blocks an online rewrite.
+    `verify`: the run ends with a rehearsal, which needs a right of its own; `way`: what is wrong with the way to the
+    server; `blockers`: what blocks an online rewrite.
     Raises RewriteBlocked or HarmfulDrift where all problems are of that kind.
     """
     facts = sight.facts
     if plan.empty and not facts.keyless:
         return
     rights = _extension_rights(conn) if _needs_btree_gin(plan) and not facts.btree_gin else None
-    found = [*problems(plan, facts, rights, whose=sight.whose), *dependents.find(conn, plan), *also]
+    found = [*problems(plan, facts, rights, whose=sight.whose), *dependents.find(conn, plan), *way, *blockers]
     rehearsed = verify and not plan.together  # an installation is read back instead
     if rehearsed and (plan.steps or plan.setup or plan.adopt) and not facts.may_create_schema:
         problem = _no_scratch_schema(facts, plan.database)
         remedy = f"{problem.remedy} or go without proof and without online rewrites: --no-verify"
         found.append(replace(problem, remedy=remedy))
     if found:
-        raise _kind(plan, facts, found, also)(
+        raise _kind(plan, facts, found, blockers)(
             f'role "{facts.role}" cannot migrate database "{plan.database}"',
             hint="problems, and how to fix each:",
             detail="\n".join(f"  - {problem.found}\n    {problem.remedy}" for problem in found),

@@ -42,10 +42,10 @@ class Secured:
         done = self.status(host, **changes)
         assert done.code == 0, done.stderr
 
-    def refused(self, host: str = "localhost", **changes: str) -> str:
-        """Return the sentence; assert that nothing was waited for."""
+    def refused(self, host: str = "localhost", code: int = 11, **changes: str) -> str:
+        """Return the sentence; assert the exit code, and that nothing was waited for."""
         done = self.status(host, **changes)
-        assert done.code == 11, done.stderr
+        assert done.code == code, done.stderr
         assert "database.waiting" not in done.stderr
         (sentence,) = errors(done)
         address = f"{self.databases.user}@{host}:{self.databases.port}/{self.databases.default}"
@@ -165,7 +165,7 @@ def test_libpqs_own_settings(secured: Secured, files: Files) -> None:
 
 def test_tls_switched_off(secured: Secured) -> None:
     """A server that wants TLS says so, and the setting that helps is named."""
-    assert secured.refused(SQL_TLS="false") == (
+    assert secured.refused(code=12, SQL_TLS="false") == (
         f"the server does not let us in at ADDRESS: {REFUSED}; allow it in the server's pg_hba.conf or set SQL_TLS=true"
     )
 
