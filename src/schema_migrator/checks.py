@@ -21,8 +21,8 @@ def check_place(sql: SqlSettings, scope: str) -> None:
     """Refuse a URL or a login where a name is expected, and a port after a host. Raises SettingsError."""
     hosts = {"HOST": sql.host, "DIRECT_HOST": sql.direct_host}
     for name, value in (hosts | {"USER": sql.user, "DATABASE": sql.database}).items():
-        # It may hold a password, so it is not shown. An @ begins an abstract socket's name; some roles have one.
-        login = "@" in re.sub(r"(^|,)\s*@", "", value or "") if name in hosts else re.search("[:/].*@", value or "")
+        # It may hold a password, so it is not shown. Some roles have an @.
+        login = _has_login(value or "") if name in hosts else re.search("[:/].*@", value or "")
         if value and ("://" in value or login):
             raise SettingsError(
                 f"{scope}{name} is a URL, expected a name",
@@ -30,9 +30,14 @@ def check_place(sql: SqlSettings, scope: str) -> None:
             )
         if value and name in hosts and re.search(r"(^|,)(\[[^],]*\]|[^]:/,]+):\d*(,|$)", value):
             raise SettingsError(
-                f'{scope}{name} is "{value}", expected a name or address alone',
+                f"{scope}{name} has a port, expected a name or address alone",
                 hint=f"set the port in {scope}{name.replace('HOST', 'PORT')}",
             )
+
+
+def _has_login(hosts: str) -> bool:
+    """Return whether there is an @ other than that which an abstract socket's name begins with, one or several."""
+    return "@" in hosts and not all(re.fullmatch(r"\s*@[^@]*", host) for host in hosts.split(","))
 
 
 def check_ports(sql: SqlSettings, store: Store) -> None:

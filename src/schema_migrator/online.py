@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
             live = _begin(work, conns, plan, online, steps)
             those = _crew(work, conns, online, live)
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
-            with _named_rows(those, live, online):
+            with _explained(those, live, online):
                 old = _fill(those, live, online, columns)
                 _settle(work, those, live, online, columns, old)
                 locked = _swap(those, plan, online, steps, live, columns)
@@ -227,11 +227,13 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
 
 
 @contextmanager
-def _named_rows(those: Crew, live: Live, online: Online) -> Iterator[None]:
-    """Look for the row where PostgreSQL refuses a value that was written after the rows had been checked."""
+def _explained(those: Crew, live: Live, online: Online) -> Iterator[None]:
+    """Look for what is behind a refused statement: a table altered in the meantime, or a value that does not fit."""
     try:
         yield
     except StatementFailed as error:
+        with suppress(psycopg.Error), those.transaction(those.conns[0], live.schema):
+            swap.assert_untouched(those.conns[0], live, _shape(online))
         if fits.of_values(error.__cause__):
             fits.check(replace(those, failed=threading.Event()), live, online, begun=True)
         raise

@@ -245,6 +245,18 @@ def test_a_table_that_changes_meanwhile_is_left_as_it_is(origin: Origin, meddlin
         assert one(owner, COUNT) == left
 
 
+@pytest.mark.parametrize("change", ["DROP COLUMN own", "RENAME COLUMN own TO other", "ALTER COLUMN own TYPE bigint"])
+def test_a_column_that_goes_meanwhile(origin: Origin, change: str) -> None:
+    """A statement of ours that meets this is refused by PostgreSQL; what is said is what is behind that."""
+    database = origin.copy()
+    with origin.databases.connect(database) as owner:
+        owner.execute(f"ALTER TABLE {TABLE} ADD COLUMN own int DEFAULT 1".encode())
+        said, _ = meddled_with(origin, database, f"ALTER TABLE {TABLE} {change}")
+        assert f'the table "{TABLE}" was truncated or altered while it was rewritten' in said
+        assert origin.run(database).code == 0
+        assert one(owner, COUNT) == ROWS
+
+
 def meddled_with(origin: Origin, database: str, statement: str) -> tuple[str, object]:
     """Let the owner change the table before a run swaps it; return the run's last words, and how many rows there were.
 

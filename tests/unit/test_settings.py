@@ -161,17 +161,25 @@ def test_names_the_flag_that_is_wrong(clean: pytest.MonkeyPatch) -> None:
         (
             "SQL_HOST",
             "db:5432",
-            'SQL_HOST is "db:5432", expected a name or address alone; set the port in SQL_PORT',
+            "SQL_HOST has a port, expected a name or address alone; set the port in SQL_PORT",
         ),
         (
             "SQL_HOST",
             "[::1]:5432",
-            'SQL_HOST is "[::1]:5432", expected a name or address alone; set the port in SQL_PORT',
+            "SQL_HOST has a port, expected a name or address alone; set the port in SQL_PORT",
         ),
         (
             "SQL_HOST",
             "a:1,b:2",
-            'SQL_HOST is "a:1,b:2", expected a name or address alone; set the port in SQL_PORT',
+            "SQL_HOST has a port, expected a name or address alone; set the port in SQL_PORT",
+        ),
+        (
+            "SQL_HOST",
+            "me:s3,h:cret,@db",
+            (
+                "SQL_HOST is a URL, expected a name; set SQL_HOST, SQL_PORT, SQL_USER, SQL_PASSWORD and SQL_DATABASE"
+                " one by one"
+            ),
         ),
         (
             "SQL_HOST",
@@ -193,7 +201,7 @@ def test_names_the_flag_that_is_wrong(clean: pytest.MonkeyPatch) -> None:
         (
             "SQL_DIRECT_HOST",
             "db:5432",
-            'SQL_DIRECT_HOST is "db:5432", expected a name or address alone; set the port in SQL_DIRECT_PORT',
+            "SQL_DIRECT_HOST has a port, expected a name or address alone; set the port in SQL_DIRECT_PORT",
         ),
     ],
 )
