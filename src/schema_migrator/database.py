@@ -246,8 +246,13 @@ def blame(statement: Statement, error: psycopg.Error) -> Exception:
 
 @contextmanager
 def session(conn: Connection, limits: Limits, *, name: str) -> Iterator[None]:
-    """Run the block, outside any transaction, with our settings for the session; for CONCURRENTLY and VACUUM."""
+    """Run the block, outside any transaction, with our settings for the session; for CONCURRENTLY and VACUUM.
+
+    Their commits wait for no standby: nothing would bound that, and a standby that confirms the record of the step,
+    which comes later, has them too.
+    """
     configure(conn, limits, name, local=False)
+    conn.execute("SET synchronous_commit = local")
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Locks of others, autovacuum, races and a standby that does not answer: waited for, named, and never for ever."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -18,6 +19,7 @@ from states import site
 from stores import Databases, fresh
 
 ROWS = 300
+AN_INDEX = "by_temporal_change_version"
 LOCK = "LOCK TABLE schema_version IN ACCESS EXCLUSIVE MODE"
 COMMANDS = {
     "status": ("status",),
@@ -103,6 +105,38 @@ def test_an_autovacuum_gives_way() -> None:
     assert any("(autovacuum" in str(event["held_by"]) for event in busy), busy
 
 
+@contextmanager
+def unconfirmed(admin: Connection) -> Iterator[None]:
+    """Let commits wait for a standby that is not there."""
+    admin.execute("SET synchronous_commit = local")
+    try:
+        admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+        admin.execute("SELECT pg_reload_conf()")
+        while admin.execute("SHOW synchronous_standby_names").fetchone() != ("gone",):
+            pass
+        yield
+    finally:
+        admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        admin.execute("SELECT pg_reload_conf()")
+
+
+def test_what_runs_outside_a_transaction_waits_for_no_standby() -> None:
+    """No limit of the server's or of ours would end that wait; an index that is built again is no record."""
+    with (
+        private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
+        fresh(Engine(host=started.host, port=started.port, user=started.user, password=started.password)) as databases,
+    ):
+        site(databases, "visibility").install()
+        env = databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
+        invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+        with databases.admin(databases.visibility) as admin:
+            admin.execute(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{AN_INDEX}'::regclass".encode())
+            with unconfirmed(admin):
+                ended = run_cli(env, "migrate")
+            assert admin.execute(invalid).fetchone() == (0,)
+        assert ended.code == 0, ended.stderr
+
+
 def test_a_standby_that_does_not_confirm() -> None:
     """The commit is waited for as long as is set; then it is said that it is done here alone, and nothing goes on."""
     with (
@@ -111,17 +145,8 @@ def test_a_standby_that_does_not_confirm() -> None:
     ):
         store = site(databases, "visibility").install("1.12")
         env = databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
-        with databases.admin() as admin:
-            admin.execute("SET synchronous_commit = local")
-            try:
-                admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
-                admin.execute("SELECT pg_reload_conf()")
-                while admin.execute("SHOW synchronous_standby_names").fetchone() != ("gone",):
-                    pass
-                ended = run_cli(env | {"SCHEMA_MIGRATOR_HEARTBEAT": "0.5"}, "migrate")
-            finally:
-                admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
-                admin.execute("SELECT pg_reload_conf()")
+        with databases.admin() as admin, unconfirmed(admin):
+            ended = run_cli(env | {"SCHEMA_MIGRATOR_HEARTBEAT": "0.5"}, "migrate")
         assert ended.code == 1, ended.stderr
         assert "no synchronous standby has confirmed that" in ended.stderr.splitlines()[-1]
         waits = [event.get("waits_for") for event in events(ended) if event["event"] == "statement.running"]
