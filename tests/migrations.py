@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 from unittest.mock import patch
 
-from schema_migrator import cli
-from schema_migrator.source import Release, Store, load_release
+from schema_migrator.cli import cli
+from schema_migrator.releases.source import Release, Store, load_release
 from stores import RELEASES, Databases, bookkeeping, dump
 from vendor_tool import VendorTool
 

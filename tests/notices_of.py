@@ -1,7 +1,7 @@
 """What a status tells of a store's owners, by kind, with the SQL that mends it."""
 
-from schema_migrator import notices
-from schema_migrator.store_status import StoreStatus
+from schema_migrator.commands.store_status import StoreStatus
+from schema_migrator.planning import notices
 
 
 def events(found: StoreStatus) -> dict[str, str]:

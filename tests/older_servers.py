@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine import Engine
-from schema_migrator.embedded import private_server
+from schema_migrator.demo.embedded import private_server
 
 PINNED = {
     "13": "13.23.0-beta.16",

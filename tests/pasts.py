@@ -6,12 +6,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from schema_migrator.rehearsal import Rehearsal
-from schema_migrator.resume import Evidence
-from schema_migrator.seed import Seed
-from schema_migrator.snapshot import Key, Snapshot
-from schema_migrator.source import UNVERSIONED, Source, Step
-from schema_migrator.state import At, Sight, VersionRow
+from schema_migrator.catalog.seed import Seed
+from schema_migrator.catalog.snapshot import Key, Snapshot
+from schema_migrator.catalog.state import At, Sight, VersionRow
+from schema_migrator.diagnosis.rehearsal import Rehearsal
+from schema_migrator.diagnosis.resume import Evidence
+from schema_migrator.releases.source import UNVERSIONED, Source, Step
 from values import HEALTHY
 
 STORES = ("default", "visibility")

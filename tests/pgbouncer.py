@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from schema_migrator.embedded import give
+from schema_migrator.demo.embedded import give
 from stores import Databases
 
 HOST = "127.0.0.1"

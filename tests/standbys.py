@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from engine import Connection, Engine
-from schema_migrator.embedded import Server, private_server, start, stop_if_running
+from schema_migrator.demo.embedded import Server, private_server, start, stop_if_running
 
 MEGABYTE = 1024 * 1024
 _ADDRESS = "host={} port={} user={} password={} application_name={}"

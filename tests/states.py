@@ -13,17 +13,19 @@ import pytest
 from packaging.version import Version
 
 from engine import Connection
-from schema_migrator import commands, records, settings
-from schema_migrator.commands import Migration
-from schema_migrator.database import Batch
-from schema_migrator.embedded import wheel_bindir
+from schema_migrator.commands import commands
+from schema_migrator.commands.commands import Migration
+from schema_migrator.commands.foresight import Foresight
+from schema_migrator.commands.store_status import StoreStatus
+from schema_migrator.config import settings
+from schema_migrator.config.settings import Settings
+from schema_migrator.demo.embedded import wheel_bindir
+from schema_migrator.diagnosis.verify import Verdict
 from schema_migrator.errors import MigratorError
-from schema_migrator.foresight import Foresight
-from schema_migrator.plan import Plan
-from schema_migrator.settings import Settings
-from schema_migrator.source import UNVERSIONED, Source, Store, load_release
-from schema_migrator.store_status import StoreStatus
-from schema_migrator.verify import Verdict
+from schema_migrator.planning.plan import Plan
+from schema_migrator.postgres.database import Batch
+from schema_migrator.releases.source import UNVERSIONED, Source, Store, load_release
+from schema_migrator.runs import records
 from schema_migrator.workers import Interrupt
 from stores import RELEASES, Databases
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from psycopg import sql
 
 from engine import Connection, Engine
-from schema_migrator.embedded import wheel_bindir
+from schema_migrator.demo.embedded import wheel_bindir
 
 RELEASES = Path(__file__).resolve().parent.parent / "releases"
 AWKWARD = """p@ss w%rd/#+'"\\"""

@@ -13,8 +13,10 @@ from psycopg import sql
 
 from migrations import Picture, References, latest, picture, versions
 from proxy import Options, Proxy
-from schema_migrator import commands, logs, settings
-from schema_migrator.commands import Migration
+from schema_migrator import logs
+from schema_migrator.commands import commands
+from schema_migrator.commands.commands import Migration
+from schema_migrator.config import settings
 from schema_migrator.errors import MigratorError, NotAsRehearsed
 from schema_migrator.workers import Interrupt
 from stores import Databases, bookkeeping, unique

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from load import Traffic
 from rewriting import ONLINE, Origin, events
 from running import Completed, finish
-from schema_migrator.embedded import Server
+from schema_migrator.demo.embedded import Server
 from sweep import drop
 
 PAUSE = 0.5

@@ -5,9 +5,9 @@ from typing import Any
 
 from packaging.version import Version
 
-from schema_migrator import plan
-from schema_migrator.source import Release, Store, load_release
-from schema_migrator.state import Absent, At, Facts, Sight, State
+from schema_migrator.catalog.state import Absent, At, Facts, Sight, State
+from schema_migrator.planning import plan
+from schema_migrator.releases.source import Release, Store, load_release
 from stores import RELEASES
 
 HEALTHY = Facts(

@@ -23,7 +23,7 @@ import install_page
 from engine import Engine
 from install_page import INSTALL, JOBS, NOTHING, PROVE, Case, Pair, Result, Sample
 from proxy import Options, Proxy
-from schema_migrator.embedded import private_server
+from schema_migrator.demo.embedded import private_server
 from stores import RELEASES, Databases, fresh
 from vendor_tool import FOLDERS, VendorTool, binary
 
@@ -33,7 +33,7 @@ ROOT = RELEASES.parent
 OURS = Path(sys.executable).with_name("schema-migrator")
 IMPORTS = """
 import gc, rich.table, structlog
-import schema_migrator.cli, schema_migrator.commands, schema_migrator.report
+import schema_migrator.cli.cli, schema_migrator.commands.commands, schema_migrator.reports.report
 gc.freeze()
 """
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}

@@ -19,7 +19,7 @@ from load import Load, Traffic, Waits
 from migrations import NEWEST
 from rewrite_page import VENDOR, Figures, Run
 from rewriting import Origin
-from schema_migrator.embedded import private_server
+from schema_migrator.demo.embedded import private_server
 from stores import RELEASES, fresh
 from sweep import drop
 from vendor_tool import FOLDERS, VendorTool, binary

@@ -1,6 +1,6 @@
 """Write the generated parts of the documents; --check only compares.
 
-README.md has the tables of settings and exit codes and the text of --help, CONTRIBUTING.md the list of modules, the
+README.md has the tables of settings and exit codes and the text of --help, CONTRIBUTING.md the list of rooms, the
 chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs, docs/connecting.md that of libpq's
 parameters.
 """
@@ -18,13 +18,14 @@ from pathlib import Path
 
 import yaml
 
-from schema_migrator.attributes import REGISTER as ATTRIBUTES
-from schema_migrator.catalog_register import REGISTER, Fate
-from schema_migrator.cli import parser
+from schema_migrator.catalog.catalog_register import REGISTER, Fate
+from schema_migrator.cli.cli import parser
+from schema_migrator.config.attributes import REGISTER as ATTRIBUTES
+from schema_migrator.config.flags import Option, client_options, run_options, sql_options
 from schema_migrator.exit_codes import CODES
-from schema_migrator.flags import Option, client_options, run_options, sql_options
 
 ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "schema_migrator"
 CHART = ROOT / "charts" / "temporal-migrations"
 
 
@@ -82,19 +83,24 @@ def exit_codes() -> str:
     return "\n".join(["| code | name | meaning | a retry helps |", "| --- | --- | --- | --- |", *rows])
 
 
-def modules() -> str:
-    """Return the modules in the order of their layers, each with the first line of its docstring."""
+def rooms() -> str:
+    """Return the rooms in the order of their layers, each with the first line of its docstring and its modules."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    (contract,) = project["tool"]["importlinter"]["contracts"]
-    names = [name.strip().rpartition(".")[2] for layer in reversed(contract["layers"]) for name in layer.split("|")]
-    rows = [f"| `{name}` | {first_line(name)} |" for name in names]
-    return "\n".join(["| module | what it does |", "| --- | --- |", *rows])
+    contract = project["tool"]["importlinter"]["contracts"][0]
+    names = [name.strip() for layer in reversed(contract["layers"]) for name in layer.split("|")]
+    rows = [f"| `{name}` | {first_line(SOURCE / name)} | {contents(SOURCE / name)} |" for name in names]
+    return "\n".join(["| room | what is in it | modules |", "| --- | --- | --- |", *rows])
 
 
-def first_line(module: str) -> str:
-    """Return the first line of a module's docstring, without its full stop."""
-    tree = ast.parse((ROOT / "src" / "schema_migrator" / f"{module}.py").read_text(encoding="utf-8"))
-    return escaped((ast.get_docstring(tree) or "").partition("\n")[0].removesuffix("."))
+def first_line(place: Path) -> str:
+    """Return the first line of the docstring of a package or module."""
+    path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    return escaped((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0])
+
+
+def contents(place: Path) -> str:
+    """Return the names of a package's modules."""
+    return ", ".join(f"`{path.stem}`" for path in sorted(place.glob("[a-z]*.py")))
 
 
 def chart_values() -> str:
@@ -145,7 +151,7 @@ def connect_attributes() -> str:
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"settings": settings, "help": help_text, "exit-codes": exit_codes},
-    "CONTRIBUTING.md": {"modules": modules},
+    "CONTRIBUTING.md": {"modules": rooms},
     "docs/kubernetes.md": {"exit-codes": exit_codes},
     "docs/catalogs.md": {"register": register},
     "docs/connecting.md": {"attributes": connect_attributes},

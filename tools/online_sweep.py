@@ -18,7 +18,7 @@ from typing import Any
 
 import rewriting
 from engine import Engine
-from schema_migrator.embedded import private_server
+from schema_migrator.demo.embedded import private_server
 from stores import RELEASES, fresh
 from sweep_online import SAFE, Outcome, sweep
 from sweep_page import table

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from schema_migrator import chart
+from schema_migrator.config import chart
 
 if TYPE_CHECKING:
     import structlog

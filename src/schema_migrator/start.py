@@ -10,7 +10,7 @@ from schema_migrator.stop_signals import handled
 def main() -> None:
     """Run schema-migrator and exit."""
     _end_on_signals()
-    from schema_migrator import cli  # noqa: PLC0415 - takes some tenths of a second
+    from schema_migrator.cli import cli  # noqa: PLC0415 - takes some tenths of a second
 
     cli.main()
 
@@ -18,7 +18,7 @@ def main() -> None:
 def dropin() -> None:
     """Run temporal-sql-tool and exit."""
     _end_on_signals()
-    from schema_migrator import dropin  # noqa: PLC0415 - takes some tenths of a second
+    from schema_migrator.cli import dropin  # noqa: PLC0415 - takes some tenths of a second
 
     dropin.main()
 

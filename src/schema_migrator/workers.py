@@ -12,7 +12,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from schema_migrator import passwords
+from schema_migrator.config import passwords
 from schema_migrator.errors import MigratorError, Stopped, combine
 from schema_migrator.stop_signals import handled
 

@@ -6,8 +6,8 @@ import pytest
 
 from engine import Connection, Engine
 from older_servers import PINNED, older
-from schema_migrator import blockers
-from schema_migrator.catalog_register import REGISTER, Fate
+from schema_migrator.catalog import blockers
+from schema_migrator.catalog.catalog_register import REGISTER, Fate
 
 THERE = """
 SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid

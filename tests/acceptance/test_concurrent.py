@@ -9,8 +9,8 @@ import pytest
 from gate import ADVISORY, HELD, OURS, await_none, await_one, gate, pids
 from migrations import NEWEST, STORES, References, migrate_by_vendor, newest, picture, run_here
 from running import Completed, await_event, finish, run_cli, start_cli, started
-from schema_migrator.lock import KEY
-from schema_migrator.plan import SMALL_TABLE_BYTES
+from schema_migrator.planning.plan import SMALL_TABLE_BYTES
+from schema_migrator.runs.lock import KEY
 from stores import Databases
 from traffic import Writer, fill, fill_large
 

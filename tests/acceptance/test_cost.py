@@ -11,7 +11,7 @@ from memory import peak
 from migrations import STORES
 from proxy import Options, Proxy
 from running import COMMAND
-from schema_migrator import rehearsal
+from schema_migrator.diagnosis import rehearsal
 from states import files
 from stores import Databases
 

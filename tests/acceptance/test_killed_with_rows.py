@@ -13,7 +13,7 @@ from migrations import latest, picture
 from proxy import Options, Proxy
 from rows import contents, fill
 from schema_migrator.errors import ConnectionLost
-from schema_migrator.plan import SMALL_TABLE_BYTES
+from schema_migrator.planning.plan import SMALL_TABLE_BYTES
 from stores import Databases
 from sweep import KINDS, copy, differences, migrate
 from traffic import fill_large

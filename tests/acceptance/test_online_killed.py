@@ -9,7 +9,7 @@ from psycopg import sql
 import rewriting
 from engine import Engine
 from rewriting import SCHEMAS, Origin
-from schema_migrator.embedded import Server, private_server
+from schema_migrator.demo.embedded import Server, private_server
 from stores import fresh
 from sweep_online import KILLS, SAFE, kill, length
 

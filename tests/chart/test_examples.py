@@ -13,8 +13,8 @@ import examples
 from charts import one
 from crds import UnknownKindError, validate
 from helm import CHART, Manifest, rendered
-from schema_migrator import cli
-from schema_migrator.settings import read
+from schema_migrator.cli import cli
+from schema_migrator.config.settings import read
 from stores import RELEASES
 
 pytestmark = pytest.mark.chart

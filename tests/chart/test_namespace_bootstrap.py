@@ -7,11 +7,11 @@ import pytest
 
 from charts import one, pod, refusal, render, set_json, trigger
 from helm import Manifest
-from schema_migrator import chart
-from schema_migrator.credentials import Credentials, credentials
+from schema_migrator.config import chart
+from schema_migrator.config.settings import read, read_client
 from schema_migrator.exit_codes import HOPELESS
-from schema_migrator.settings import read, read_client
-from schema_migrator.wanted import Wanted, wanted
+from schema_migrator.temporal.credentials import Credentials, credentials
+from schema_migrator.temporal.wanted import Wanted, wanted
 
 WAVE = "argocd.argoproj.io/sync-wave"
 ON = ("--set", "namespaceBootstrap.enabled=true")

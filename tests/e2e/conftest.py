@@ -22,7 +22,7 @@ from gitrepo import repository
 from helm import CHART, helm
 from installation import Installation, namespace
 from results import Recorder
-from schema_migrator.embedded import private_server
+from schema_migrator.demo.embedded import private_server
 from stores import Databases
 
 

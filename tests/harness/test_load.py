@@ -11,7 +11,7 @@ from engine import Connection, Engine
 from executions import PAGE, fill
 from load import Load, Traffic, wrong_page
 from migrations import migrate_by_vendor
-from schema_migrator.embedded import Server, private_server
+from schema_migrator.demo.embedded import Server, private_server
 from stores import Databases, fresh
 
 ROWS = 2000

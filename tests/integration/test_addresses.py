@@ -11,7 +11,7 @@ from engine import Engine
 from refusing import errors
 from relay import relay
 from running import Completed, run_cli
-from schema_migrator.embedded import private_server
+from schema_migrator.demo.embedded import private_server
 from stores import Databases
 
 

@@ -13,12 +13,12 @@ import pytest
 import trustme
 
 from engine import Engine
-from schema_migrator import database
-from schema_migrator.attributes import NAMES, REGISTER, Attribute, Fate
+from schema_migrator.config.attributes import NAMES, REGISTER, Attribute, Fate
+from schema_migrator.config.options import SqlSettings
+from schema_migrator.config.settings import read
 from schema_migrator.errors import MigratorError, SettingsError, TlsRejected
-from schema_migrator.options import SqlSettings
-from schema_migrator.parameters import APPLICATION
-from schema_migrator.settings import read
+from schema_migrator.postgres import database
+from schema_migrator.postgres.parameters import APPLICATION
 from schema_migrator.workers import Interrupt
 from stores import READ_BY_US, Databases, fresh
 from tls import TlsFront

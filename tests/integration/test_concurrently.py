@@ -3,10 +3,11 @@
 import pytest
 
 from engine import Connection
-from schema_migrator import autocommit, plan
 from schema_migrator.errors import StatementFailed
-from schema_migrator.statements import Statement
-from schema_migrator.work import Work
+from schema_migrator.execution import autocommit
+from schema_migrator.planning import plan
+from schema_migrator.releases.statements import Statement
+from schema_migrator.runs.work import Work
 from states import Site, site
 from stores import Databases
 

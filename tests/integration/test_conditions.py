@@ -15,14 +15,15 @@ import rewriting
 from engine import Connection, Engine
 from rewriting import SCHEMAS, Origin, events
 from running import await_event, finish, run_cli
-from schema_migrator import conditions, disk, pace, sessions, swap
-from schema_migrator.conditions import Found
-from schema_migrator.disk import Free, Need
-from schema_migrator.embedded import give_tree, private_server
+from schema_migrator.config.options import RunSettings
+from schema_migrator.demo.embedded import give_tree, private_server
 from schema_migrator.errors import MigratorError, NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
-from schema_migrator.options import RunSettings
-from schema_migrator.plan import Online
-from schema_migrator.replicas import Replica, Replicas
+from schema_migrator.online import conditions, disk, pace, swap
+from schema_migrator.online.conditions import Found
+from schema_migrator.online.disk import Free, Need
+from schema_migrator.online.replicas import Replica, Replicas
+from schema_migrator.planning.plan import Online
+from schema_migrator.postgres import sessions
 from states import Site, site
 from stores import Databases, fresh
 

@@ -7,7 +7,7 @@ import pytest
 
 from refusing import Refusals, errors
 from running import run_cli
-from schema_migrator.embedded import Server, private_server
+from schema_migrator.demo.embedded import Server, private_server
 
 
 @pytest.fixture(scope="module")

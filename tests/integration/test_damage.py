@@ -12,10 +12,10 @@ from engine import Engine
 from executions import TABLE
 from older_servers import PINNED, older
 from rewriting import SCHEMAS, Origin
-from schema_migrator import indexes, online, plans, replay, swap
-from schema_migrator.dress import Dress
 from schema_migrator.errors import Damaged, MigratorError, NotAsRehearsed, RewriteBlocked, TableChanged
-from schema_migrator.shadow import Live
+from schema_migrator.online import indexes, online, plans, replay, swap
+from schema_migrator.online.dress import Dress
+from schema_migrator.online.shadow import Live
 from states import Site, site
 from stores import fresh
 

@@ -8,10 +8,10 @@ import pytest
 
 from engine import Connection
 from running import finish, start_cli
-from schema_migrator import conditions, swap
+from schema_migrator.commands.foresight import Foresight
 from schema_migrator.errors import LockTooLong, MigratorError, VersionMoved
-from schema_migrator.foresight import Foresight
-from schema_migrator.measure import BOUND_SECONDS
+from schema_migrator.estimation.measure import BOUND_SECONDS
+from schema_migrator.online import conditions, swap
 from states import Site, site
 from stores import Databases
 

@@ -11,8 +11,8 @@ import rewriting
 from engine import Connection, Engine
 from executions import TABLE, fill
 from rewriting import SCHEMAS, Origin, events
-from schema_migrator import fits
 from schema_migrator.errors import DoesNotFit, MigratorError, PreflightFailed, RewriteBlocked, StatementFailed
+from schema_migrator.online import fits
 from states import Site, site
 from stores import fresh
 

@@ -342,7 +342,7 @@ def test_without_the_client_library() -> None:
     """Its absence is told, with how to install it."""
     script = (
         "import sys; sys.modules['temporalio'] = None; sys.argv[0] = 'schema-migrator'\n"
-        "from schema_migrator import cli; cli.main()"
+        "from schema_migrator.cli import cli; cli.main()"
     )
     command = [COMMAND[0], "-c", script, "wait", "--for", "frontend"]
     env = environment(TEMPORAL_ADDRESS="127.0.0.1:1")
@@ -356,7 +356,8 @@ def test_without_the_client_library() -> None:
 def test_nothing_loads_it_needlessly() -> None:
     """Every other command does without the client library, which is slow to load."""
     script = (
-        "import sys; from schema_migrator import cli, commands, report, wait, namespaces\n"
+        "import sys; from schema_migrator.cli import cli; from schema_migrator.commands import commands, wait\n"
+        "from schema_migrator.reports import report; from schema_migrator.temporal import namespaces\n"
         "print([name for name in sys.modules if re.match('temporalio|google', name)])"
     )
     done = subprocess.run([sys.executable, "-c", f"import re; {script}"], capture_output=True, text=True, check=True)

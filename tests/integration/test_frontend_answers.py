@@ -12,9 +12,9 @@ import pytest
 from frontends import Answer, between, environment
 from refusing import Clock, errors
 from running import Completed, run_cli
-from schema_migrator import namespaces
+from schema_migrator.config.settings import read, read_client
 from schema_migrator.errors import MigratorError, exit_code
-from schema_migrator.settings import read, read_client
+from schema_migrator.temporal import namespaces
 from schema_migrator.workers import Interrupt
 from stores import unique
 

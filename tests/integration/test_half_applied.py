@@ -6,7 +6,7 @@ import pytest
 from packaging.version import Version
 
 from migrations import run_here
-from schema_migrator.state import At, Between
+from schema_migrator.catalog.state import At, Between
 from states import site
 from stores import Databases, dump
 

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from running import run_cli
-from schema_migrator.embedded import wheel_bindir
+from schema_migrator.demo.embedded import wheel_bindir
 from stores import Databases
 
 CLUSTER = "INSERT INTO namespaces VALUES (54321, '\\x01', 'ameide', 7, '\\x02', 'Proto3', false)"

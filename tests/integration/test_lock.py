@@ -11,9 +11,11 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from schema_migrator import __version__, lock, sqltool
+from schema_migrator import __version__
 from schema_migrator.errors import LockHeld, LockLost
-from schema_migrator.source import Store
+from schema_migrator.execution import sqltool
+from schema_migrator.releases.source import Store
+from schema_migrator.runs import lock
 from schema_migrator.workers import Interrupt
 from states import Site, site
 from stores import Databases

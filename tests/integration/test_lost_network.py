@@ -12,8 +12,8 @@ from unittest.mock import patch
 import pytest
 
 from engine import Connection
-from schema_migrator import database
-from schema_migrator.settings import read
+from schema_migrator.config.settings import read
+from schema_migrator.postgres import database
 from schema_migrator.workers import Interrupt
 from stores import Databases
 

@@ -5,8 +5,8 @@ from packaging.version import Version
 from psycopg import sql
 
 from migrations import run_here
+from schema_migrator.catalog.state import At, Unrecorded
 from schema_migrator.errors import PreflightFailed, TableLockTimeout, UnknownState
-from schema_migrator.state import At, Unrecorded
 from states import Site, site
 from stores import Databases, bookkeeping
 

@@ -7,8 +7,8 @@ import pytest
 
 from engine import Connection
 from running import run_cli
-from schema_migrator import examine
-from schema_migrator.state import At, Sight
+from schema_migrator.catalog.state import At, Sight
+from schema_migrator.diagnosis import examine
 from states import Site, site
 from stores import Databases
 

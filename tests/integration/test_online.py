@@ -14,7 +14,7 @@ from executions import TABLE
 from migrations import picture
 from rewriting import SCHEMAS, Origin, events
 from running import await_event, finish, run_cli
-from schema_migrator import damage
+from schema_migrator.online import damage
 from states import files
 from stores import Databases, fresh
 from sweep import copy, differences

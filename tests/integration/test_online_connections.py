@@ -13,12 +13,13 @@ from executions import TABLE
 from migrations import picture
 from rewriting import Origin, events
 from running import await_event, finish
-from schema_migrator import database, lock
-from schema_migrator.crew import Crew
+from schema_migrator.config.settings import read
 from schema_migrator.errors import StatementFailed
-from schema_migrator.settings import read
-from schema_migrator.source import Store, load_release
-from schema_migrator.work import Work
+from schema_migrator.online.crew import Crew
+from schema_migrator.postgres import database
+from schema_migrator.releases.source import Store, load_release
+from schema_migrator.runs import lock
+from schema_migrator.runs.work import Work
 from schema_migrator.workers import Interrupt
 from stores import READ_BY_US, Databases, fresh
 

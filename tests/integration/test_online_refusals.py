@@ -14,8 +14,10 @@ from executions import TABLE, written
 from refusing import errors
 from rewriting import Origin
 from running import run_cli
-from schema_migrator import in_place, plan, sqltool, tables
 from schema_migrator.errors import RewriteBlocked
+from schema_migrator.estimation import in_place
+from schema_migrator.execution import sqltool
+from schema_migrator.planning import plan, tables
 from states import Site, site
 from stores import Databases, fresh
 

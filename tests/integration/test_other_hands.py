@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from engine import Connection
 from running import await_event, finish, started
-from schema_migrator import preflight
 from schema_migrator.errors import NotAsRehearsed, StatementTimeout, TableLockTimeout, VersionMoved
+from schema_migrator.planning import preflight
 from states import Site, site
 from stores import Databases
 

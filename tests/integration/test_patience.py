@@ -10,11 +10,11 @@ from engine import Connection, Engine
 from executions import TABLE, fill
 from rewriting import Origin, events
 from running import await_event, finish, run_cli, start_cli
-from schema_migrator import replay
-from schema_migrator.crew import Crew
-from schema_migrator.embedded import private_server
-from schema_migrator.shadow import Live
-from schema_migrator.state import At
+from schema_migrator.catalog.state import At
+from schema_migrator.demo.embedded import private_server
+from schema_migrator.online import replay
+from schema_migrator.online.crew import Crew
+from schema_migrator.online.shadow import Live
 from states import site
 from stores import Databases, fresh
 

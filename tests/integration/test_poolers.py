@@ -14,9 +14,9 @@ from pgbouncer import pooled
 from refusing import errors
 from rewriting import Origin
 from running import run_cli
-from schema_migrator import database, pooler
-from schema_migrator.settings import StoreSettings, read
-from schema_migrator.source import Store
+from schema_migrator.config.settings import StoreSettings, read
+from schema_migrator.postgres import database, pooler
+from schema_migrator.releases.source import Store
 from schema_migrator.workers import Interrupt
 from stores import READ_BY_US, Databases, fresh
 

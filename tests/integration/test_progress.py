@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from executions import fill
 from rows import fill_table
-from schema_migrator import copying
 from schema_migrator.errors import TableLockTimeout
+from schema_migrator.online import copying
 from states import Site, site
 from stores import Databases
 from sweep import copy

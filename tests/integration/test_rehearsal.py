@@ -14,11 +14,12 @@ from structlog.testing import capture_logs
 from engine import Connection
 from refusing import errors
 from running import finish, start_cli
-from schema_migrator import database, rehearsal
-from schema_migrator.database import Batch
+from schema_migrator.catalog.state import At
+from schema_migrator.diagnosis import rehearsal
 from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFailed, StatementFailed, StatementTimeout
-from schema_migrator.source import Source, SqlFile
-from schema_migrator.state import At
+from schema_migrator.postgres import database
+from schema_migrator.postgres.database import Batch
+from schema_migrator.releases.source import Source, SqlFile
 from schema_migrator.workers import Interrupt
 from states import Site, files, site
 from stores import Databases

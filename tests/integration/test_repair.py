@@ -13,11 +13,11 @@ from psycopg import sql
 import rows
 from destruction import destroying
 from engine import Connection
-from schema_migrator import snapshot
-from schema_migrator.embedded import wheel_bindir
-from schema_migrator.repair import KEPT, repair
-from schema_migrator.snapshot import Change, Snapshot
-from schema_migrator.verify import Verdict
+from schema_migrator.catalog import snapshot
+from schema_migrator.catalog.snapshot import Change, Snapshot
+from schema_migrator.demo.embedded import wheel_bindir
+from schema_migrator.diagnosis.repair import KEPT, repair
+from schema_migrator.diagnosis.verify import Verdict
 from states import Site, site
 from stores import Databases
 

@@ -132,10 +132,10 @@ def test_passwords_from_flags(leak: Leak) -> None:
 def test_tracebacks(databases: Databases) -> None:
     """A fault of the program itself, which ends in a traceback, shows no password either."""
     connect = (
-        "import psycopg; from schema_migrator import parameters, settings\n"
+        "import psycopg; from schema_migrator.config import settings; from schema_migrator.postgres import parameters\n"
         "psycopg.connect(**parameters.parameters(settings.read({}).stores[0]) | {'host': 'no.such.invalid'})"
     )
-    show = "from schema_migrator import settings\nraise KeyError(settings.read({}))"
+    show = "from schema_migrator.config import settings\nraise KeyError(settings.read({}))"
     for code in (connect, show):
         secret = secrets.token_hex(8)
         written = run_python(databases.env() | {"SQL_PASSWORD": secret}, code)

@@ -8,8 +8,10 @@ import pytest
 from psycopg import sql
 
 from executions import TABLE, fill
-from schema_migrator import commands, connection, state
-from schema_migrator.settings import Settings, StoreSettings
+from schema_migrator.catalog import state
+from schema_migrator.commands import commands
+from schema_migrator.config.settings import Settings, StoreSettings
+from schema_migrator.postgres import connection
 from schema_migrator.workers import Interrupt
 from states import files, site
 from stores import Databases

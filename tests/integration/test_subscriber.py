@@ -10,7 +10,7 @@ import pytest
 from engine import Connection, Engine
 from executions import TABLE, fill
 from running import Completed, run_cli
-from schema_migrator.embedded import private_server
+from schema_migrator.demo.embedded import private_server
 from states import NEWEST, site
 from stores import Databases, fresh
 

@@ -11,7 +11,7 @@ import rewriting
 from engine import Connection, Engine
 from executions import TABLE
 from rewriting import SCHEMAS
-from schema_migrator import commands
+from schema_migrator.commands import commands
 from schema_migrator.errors import PreflightFailed, RefusedError
 from schema_migrator.workers import Interrupt
 from states import Site, site
@@ -277,7 +277,7 @@ def test_an_unfinished_rewrite_that_has_lost_its_comment(
 
 def test_the_words_for_it(unfinished: Unfinished) -> None:
     """Status says in a line what stands, how large the log is, and what ends it."""
-    from schema_migrator import status_report  # noqa: PLC0415 - the one test of text here
+    from schema_migrator.reports import status_report  # noqa: PLC0415 - the one test of text here
 
     where = unfinished.site()
     with where.connect() as owner:

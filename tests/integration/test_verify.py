@@ -6,11 +6,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from migrations import run_here
+from schema_migrator.catalog.snapshot import Change
+from schema_migrator.catalog.state import At
+from schema_migrator.diagnosis.repair import KEPT, repair
+from schema_migrator.diagnosis.verify import Verdict
 from schema_migrator.errors import NotAsRehearsed, UnknownState
-from schema_migrator.repair import KEPT, repair
-from schema_migrator.snapshot import Change
-from schema_migrator.state import At
-from schema_migrator.verify import Verdict
 from states import site
 from stores import Databases
 

@@ -12,9 +12,11 @@ from executions import TABLE
 from migrations import picture
 from rewriting import SCHEMAS, Origin, events
 from running import Completed, finish
-from schema_migrator import blockers, likeness, plan, tables
-from schema_migrator.catalog_register import REGISTER
+from schema_migrator.catalog import blockers
+from schema_migrator.catalog.catalog_register import REGISTER
 from schema_migrator.errors import RewriteBlocked
+from schema_migrator.online import likeness
+from schema_migrator.planning import plan, tables
 from states import site
 from stores import Databases, fresh
 from sweep import copy, differences

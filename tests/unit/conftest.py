@@ -5,7 +5,7 @@ import pytest
 
 from engine import Engine
 from pasts import STORES, Past
-from schema_migrator import rehearsal
+from schema_migrator.diagnosis import rehearsal
 from states import files
 from stores import READ_BY_US, fresh
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pasts import quickly
-from schema_migrator.copying import Range, ranges
+from schema_migrator.online.copying import Range, ranges
 
 LETTERS = "abcd"
 

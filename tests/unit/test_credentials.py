@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from schema_migrator.credentials import credentials
+from schema_migrator.config.settings import read_client
 from schema_migrator.errors import SettingsError
-from schema_migrator.settings import read_client
+from schema_migrator.temporal.credentials import credentials
 
 pytestmark = pytest.mark.usefixtures("clean")
 EXAMPLE = "such as temporal-frontend:7233"

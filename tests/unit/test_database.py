@@ -6,7 +6,7 @@ from typing import cast
 import psycopg
 import pytest
 
-from schema_migrator import database, settings
+from schema_migrator.config import settings
 from schema_migrator.errors import (
     ConnectionLost,
     MigratorError,
@@ -15,7 +15,8 @@ from schema_migrator.errors import (
     StatementTimeout,
     TableLockTimeout,
 )
-from schema_migrator.source import Store
+from schema_migrator.postgres import database
+from schema_migrator.releases.source import Store
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from schema_migrator import cli, endings, errors, logs, program
+from schema_migrator import errors, logs
+from schema_migrator.cli import cli, endings, program
 from schema_migrator.errors import MigratorError, RetryableError, SeveralErrors, Stopped
 from schema_migrator.exit_codes import BUG, CODES, HOPELESS
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from schema_migrator import chart, logs, parameters
+from schema_migrator import logs
+from schema_migrator.config import chart
+from schema_migrator.config.flags import all_options
+from schema_migrator.config.settings import read
 from schema_migrator.errors import SettingsError
-from schema_migrator.flags import all_options
-from schema_migrator.settings import read
+from schema_migrator.postgres import parameters
 
 VALUES = Path(__file__).resolve().parents[2] / "charts" / "temporal-migrations" / "values.yaml"
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from schema_migrator.likeness import Part, differences
-from schema_migrator.reshape import Shape
-from schema_migrator.snapshot import Key, Snapshot
+from schema_migrator.catalog.snapshot import Key, Snapshot
+from schema_migrator.online.likeness import Part, differences
+from schema_migrator.planning.reshape import Shape
 
 TABLE = "orders"
 SHAPE = Shape(

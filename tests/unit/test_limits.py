@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema_migrator.session_settings import milliseconds
+from schema_migrator.postgres.session_settings import milliseconds
 
 
 @pytest.mark.parametrize(

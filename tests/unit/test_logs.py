@@ -11,7 +11,7 @@ import structlog
 from packaging.version import Version
 
 from schema_migrator import logs
-from schema_migrator.source import Store
+from schema_migrator.releases.source import Store
 
 
 @pytest.fixture

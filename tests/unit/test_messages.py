@@ -7,7 +7,7 @@ import pytest
 
 import schema_migrator
 from messages import sentences
-from schema_migrator import cli, dropin_flags
+from schema_migrator.cli import cli, dropin_flags
 
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "messages"
 COMMANDS = ("", "migrate", "plan", "status", "verify", "wait", "releases", "create-database", "namespaces", "demo")

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from pasts import STORES, Past, quickly
-from schema_migrator import resume
-from schema_migrator.seed import Seed
-from schema_migrator.snapshot import Key, Snapshot, changed
-from schema_migrator.source import Step
-from schema_migrator.state import Between, Unknown
+from schema_migrator.catalog.seed import Seed
+from schema_migrator.catalog.snapshot import Key, Snapshot, changed
+from schema_migrator.catalog.state import Between, Unknown
+from schema_migrator.diagnosis import resume
+from schema_migrator.releases.source import Step
 
 
 @quickly

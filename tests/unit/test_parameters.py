@@ -5,10 +5,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from schema_migrator import parameters as module
+from schema_migrator.config.settings import read
 from schema_migrator.errors import SettingsError
-from schema_migrator.parameters import parameters
-from schema_migrator.settings import read
+from schema_migrator.postgres import parameters as module
+from schema_migrator.postgres.parameters import parameters
 
 
 def given(patch: pytest.MonkeyPatch, variables: dict[str, str], direct: str = "") -> dict[str, Any]:

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from schema_migrator import passwords
+from schema_migrator.config import passwords
+from schema_migrator.config.settings import read
 from schema_migrator.errors import SettingsError
-from schema_migrator.settings import read
 from stores import AWKWARD
 
 pytestmark = pytest.mark.usefixtures("clean")

@@ -1,10 +1,10 @@
 import pytest
 from packaging.version import Version
 
+from schema_migrator.catalog.state import Absent, Between, State, Unknown, Unrecorded
 from schema_migrator.errors import UnknownState
-from schema_migrator.plan import Wishes
-from schema_migrator.source import Store
-from schema_migrator.state import Absent, Between, State, Unknown, Unrecorded
+from schema_migrator.planning.plan import Wishes
+from schema_migrator.releases.source import Store
 from values import at, planned, release
 
 ALL = [f"1.{minor}" for minor in range(10)]

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from pasts import STORES, Past, extras, quickly
-from schema_migrator import columns, prediction
-from schema_migrator.snapshot import Key, Snapshot
+from schema_migrator.catalog import columns
+from schema_migrator.catalog.snapshot import Key, Snapshot
+from schema_migrator.diagnosis import prediction
 
 TABLE = "executions_visibility"
 

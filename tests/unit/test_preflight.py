@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from schema_migrator.preflight import ExtensionRights, cannot_rehearse, problems
-from schema_migrator.state import Absent
+from schema_migrator.catalog.state import Absent
+from schema_migrator.planning.preflight import ExtensionRights, cannot_rehearse, problems
 from values import facts, planned
 
 PUBLIC = (

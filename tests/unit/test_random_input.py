@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from random_input import JSON, KEYS, MANIFEST, MANY, SECRET, SQL, TEXT, assignments, flags, uris
-from schema_migrator import cli
+from schema_migrator.cli import cli
+from schema_migrator.config.flags import flag_of
 from schema_migrator.exit_codes import BUG, CODES
-from schema_migrator.flags import flag_of
-from schema_migrator.source import load_release
+from schema_migrator.releases.source import load_release
 from stores import RELEASES
 
 KNOWN = {code.number for code in CODES} - {BUG}
@@ -82,9 +82,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         raise socket.gaierror(-2, "Name or service not known")
 
     with (
-        patch("psycopg.connect", nobody),
+        patch("schema_migrator.postgres.pipelines.PipelineConnection.connect", nobody),
         patch("socket.getaddrinfo", nowhere),
-        patch("schema_migrator.cli.parser", cache(cli.parser)),  # 30 ms each
+        patch("schema_migrator.cli.cli.parser", cache(cli.parser)),  # 30 ms each
     ):
         yield Ground(root=root)
 

@@ -11,14 +11,14 @@ from packaging.version import Version
 from destruction import destroying, statements
 from engine import Engine
 from pasts import STORES, extras, quickly
-from schema_migrator import rehearsal
-from schema_migrator.examine import Examination, Live
-from schema_migrator.rehearsal import Rehearsal
-from schema_migrator.repair import repair
-from schema_migrator.seed import Seed
-from schema_migrator.snapshot import Change, Key, Snapshot
-from schema_migrator.source import Source, carried
-from schema_migrator.verify import Verdict, compared, judge
+from schema_migrator.catalog.seed import Seed
+from schema_migrator.catalog.snapshot import Change, Key, Snapshot
+from schema_migrator.diagnosis import rehearsal
+from schema_migrator.diagnosis.examine import Examination, Live
+from schema_migrator.diagnosis.rehearsal import Rehearsal
+from schema_migrator.diagnosis.repair import repair
+from schema_migrator.diagnosis.verify import Verdict, compared, judge
+from schema_migrator.releases.source import Source, carried
 from states import files
 from stores import RELEASES, fresh
 from values import at, sight

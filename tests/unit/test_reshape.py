@@ -6,9 +6,9 @@ import pytest
 from packaging.version import Version
 
 from pasts import Past
-from schema_migrator import reshape
-from schema_migrator.reshape import Shape, Stretch
-from schema_migrator.snapshot import Key, Snapshot
+from schema_migrator.catalog.snapshot import Key, Snapshot
+from schema_migrator.planning import reshape
+from schema_migrator.planning.reshape import Shape, Stretch
 
 TABLE = "executions_visibility"
 ALL = [f"1.{minor}" for minor in range(15)]

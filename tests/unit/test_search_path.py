@@ -1,6 +1,6 @@
 import pytest
 
-from schema_migrator.owners import search_path
+from schema_migrator.catalog.owners import search_path
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
+from schema_migrator.config.flags import all_options
+from schema_migrator.config.settings import Settings, read
 from schema_migrator.errors import SettingsError
-from schema_migrator.flags import all_options
-from schema_migrator.settings import Settings, read
-from schema_migrator.source import Store
+from schema_migrator.releases.source import Store
 
 pytestmark = pytest.mark.usefixtures("clean")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema_migrator import settings, sizes
+from schema_migrator.config import settings, sizes
 from schema_migrator.errors import SettingsError
 
 READ = {"256MB": 256 << 20, "1.5 GB": 3 << 29, "4096": 4096, "1kb": 1024, "2TB": 2 << 40, "7B": 7}

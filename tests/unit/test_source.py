@@ -9,7 +9,7 @@ import pytest
 from packaging.version import Version
 
 from schema_migrator.errors import SourceError, TargetError
-from schema_migrator.source import Store, carried, load, load_release, parse_version
+from schema_migrator.releases.source import Store, carried, load, load_release, parse_version
 from stores import RELEASES
 
 AGAIN = "; fetch the release's files again"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema_migrator.sqltool import Line, parse
+from schema_migrator.execution.sqltool import Line, parse
 
 WRITTEN = {
     (

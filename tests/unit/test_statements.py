@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema_migrator.statements import Statement, created_tables, point_at, split
+from schema_migrator.releases.statements import Statement, created_tables, point_at, split
 from stores import RELEASES
 
 # Statements and files of each release's default and visibility store.

@@ -1,8 +1,8 @@
 import pytest
 
+from schema_migrator.config.settings import read
 from schema_migrator.errors import SettingsError
-from schema_migrator.settings import read
-from schema_migrator.source import Store
+from schema_migrator.releases.source import Store
 
 URI = "postgresql://app:p%40ss%20w@db-rw.ns:5433/app?sslmode=require&connect_timeout=5"
 pytestmark = pytest.mark.usefixtures("clean")

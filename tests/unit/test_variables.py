@@ -1,9 +1,9 @@
 import pytest
 
+from schema_migrator.config.flags import all_options
+from schema_migrator.config.options import PREFIX
+from schema_migrator.config.variables import refuse_unknown, service_link
 from schema_migrator.errors import SettingsError
-from schema_migrator.flags import all_options
-from schema_migrator.options import PREFIX
-from schema_migrator.variables import refuse_unknown, service_link
 
 KNOWN = frozenset(option.variable for option in all_options())
 

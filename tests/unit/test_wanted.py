@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from schema_migrator.config.settings import read_client
 from schema_migrator.errors import SettingsError
-from schema_migrator.namespaces import duration
-from schema_migrator.search_attributes import surplus_columns
-from schema_migrator.settings import read_client
-from schema_migrator.wanted import wanted
+from schema_migrator.temporal.namespaces import duration
+from schema_migrator.temporal.search_attributes import surplus_columns
+from schema_migrator.temporal.wanted import wanted
 
 pytestmark = pytest.mark.usefixtures("clean")
 VARIABLE = "SCHEMA_MIGRATOR_NAMESPACES"

@@ -1,0 +1,1 @@
+"""What PostgreSQL's catalogs say of a store: facts, snapshots, owners, leftovers. No judgement on it."""

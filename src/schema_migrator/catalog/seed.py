@@ -1,0 +1,60 @@
+"""The one row that a step inserts, the seed of `namespace_metadata` (default store, 1.0), and signs of use.
+
+After it, a retry of the vendor's tool fails for ever on a duplicate key. It is never deleted here: a
+row equal to the vendor's counts as inserted, and one that differs has been counted up by a cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from schema_migrator.catalog.snapshot import Key
+
+if TYPE_CHECKING:
+    from schema_migrator.catalog.snapshot import Snapshot
+    from schema_migrator.postgres.database import Connection
+
+PARTITION = 54321
+VERSION = 1
+_HERE = f"SELECT FROM namespace_metadata WHERE partition_id = {PARTITION}"
+REPAIR = (
+    "INSERT INTO namespace_metadata (partition_id, notification_version)"
+    f" SELECT {PARTITION}, {VERSION} WHERE NOT EXISTS ({_HERE});"
+)
+KEY = Key("row", "namespace_metadata", f"partition_id {PARTITION}")
+
+_CLUSTERS = ("namespaces", "executions_visibility")
+"""Tables that only a running cluster writes to."""
+_ROW = "SELECT notification_version FROM {} WHERE partition_id = {}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """The row's notification_version, None without the row; `filled`: a table in which a cluster has left rows."""
+
+    version: int | None
+    filled: str | None = None
+
+    @property
+    def used(self) -> str | None:
+        """What tells that a cluster has used the store; None where nothing does."""
+        if self.version not in (None, VERSION):
+            return f"the seed row of namespace_metadata is at notification_version {self.version}, expected {VERSION}"
+        return f"{self.filled} has rows" if self.filled else None
+
+
+def read(conn: Connection, schema: str, live: Snapshot, *, installing: bool) -> Seed:
+    """Read the row, and while nothing is installed look for a cluster's rows, where the tables are there already."""
+    filled = (table for table in _CLUSTERS if installing and table in live.tables and _has_rows(conn, schema, table))
+    place = sql.Identifier(schema, "namespace_metadata")
+    query = sql.SQL(_ROW).format(place, PARTITION)
+    row = conn.execute(query).fetchone() if "namespace_metadata" in live.tables else None
+    return Seed(version=row[0] if row else None, filled=next(filled, None))
+
+
+def _has_rows(conn: Connection, schema: str, table: str) -> bool:
+    row = conn.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(schema, table))).fetchone()
+    return bool(row and row[0])

@@ -1,0 +1,47 @@
+"""Statements that look a table up by its name alone find that of their own schema, beside others of that name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from schema_migrator.postgres.database import Connection
+    from schema_migrator.releases.statements import Statement
+
+_LOOKS_UP = re.compile(r"(?<![.\w])pg_class\b", re.IGNORECASE)
+_OTHERS = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relname = ANY (%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> %s)
+"""
+# What is temporary is found before pg_catalog, unless the search_path says otherwise (PostgreSQL: search_path).
+_VIEW = """
+CREATE TEMPORARY VIEW pg_class AS SELECT * FROM pg_catalog.pg_class c
+WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = {})
+"""
+
+
+def looks_up(statements: Iterable[Statement]) -> bool:
+    """Return whether one of the statements looks tables up in pg_class."""
+    return any(_LOOKS_UP.search(statement.text) for statement in statements)
+
+
+@contextmanager
+def shielded(
+    conn: Connection, schema: str, tables: Collection[str], statements: Collection[Statement]
+) -> Iterator[None]:
+    """Let the block's statements, in an open transaction, see in pg_class nothing but their own schema.
+
+    Only where a table of one of the names is in another schema too. Takes TEMPORARY on the database.
+    """
+    row = conn.execute(_OTHERS, [sorted(tables), schema]).fetchone() if looks_up(statements) else None
+    if row is None or not row[0]:
+        yield
+        return
+    conn.execute(sql.SQL(_VIEW).format(sql.Literal(schema)))
+    yield
+    conn.execute("DROP VIEW pg_temp.pg_class")

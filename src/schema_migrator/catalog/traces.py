@@ -1,0 +1,254 @@
+"""The traces of an online rewrite: schemas that are ours by owner, name and comment, and nothing else.
+
+Nothing there bears a vendor's table name: the files look tables up by their names alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, LiteralString
+
+from psycopg import Cursor, sql
+from psycopg.rows import class_row
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from schema_migrator.postgres.database import Connection
+
+TRIGGER = "schema_migrator_log"
+ROWS = "schema_migrator_shadow"
+"""The name under which the new table stands until the swap."""
+ONLINE, RETIRED = "schema_migrator_online_", "schema_migrator_retired_"
+REHEARSAL = "schema_migrator_rehearsal_"
+"""Prefixes of our schemas' names."""
+OUR_TRIGGER: LiteralString = """g.tgname = 'schema_migrator_log' AND EXISTS (
+  SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespace
+  JOIN pg_catalog.pg_class w ON w.oid = g.tgrelid
+  WHERE p.oid = g.tgfoid AND p.proname = 'log' AND s.nspowner IN (
+    w.relowner, (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)))"""
+"""Whether `pg_trigger g` is the trigger of an online rewrite: anybody can give a trigger its name, not its owner."""
+STORE: LiteralString = """
+me AS (SELECT r.oid, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
+store AS (
+  SELECT c.oid, c.relname::text AS name, c.relowner, c.relacl
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p')
+    AND c.relname = ANY (%(known)s::text[] || ARRAY['schema_version', 'schema_update_history'])
+), heir AS (
+  SELECT s.relowner AS oid FROM store s
+  GROUP BY 1 ORDER BY count(*) DESC, bool_or(s.name = 'schema_version') DESC, 1 LIMIT 1
+)
+"""
+"""Our role, the store's tables, and the role that owns most of them; for a WITH."""
+
+# What is another's is neither read nor measured: a comment may hold anything, and a lock may never end.
+_FOUND: LiteralString = rf"""
+WITH {STORE}, watch AS (
+  SELECT p.pronamespace AS oid, min(s.name) AS name FROM pg_catalog.pg_trigger g JOIN store s ON s.oid = g.tgrelid
+  JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid WHERE g.tgname = 'schema_migrator_log' GROUP BY 1
+), looks AS (
+  SELECT n.oid, n.nspname::text AS name, pg_catalog.pg_get_userbyid(n.nspowner)::text AS owner,
+    n.nspowner IN (SELECT oid FROM me UNION ALL SELECT oid FROM heir) AS trusted,
+    w.name AS watched, substring(n.nspname::text from '^schema_migrator_(?:online|retired)_([0-9]+)$') AS number
+  FROM pg_catalog.pg_namespace n LEFT JOIN watch w ON w.oid = n.oid
+)
+SELECT l.name, l.oid::bigint AS oid, l.owner, l.trusted, coalesce(l.watched, '') AS watched,
+  l.number IS NOT NULL AS named,
+  coalesce((SELECT s.name FROM store s WHERE s.oid::text = l.number), '') AS numbered,
+  EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid::text = l.number AND n.nspname <> %(schema)s) AS elsewhere,
+  CASE WHEN l.trusted THEN left(pg_catalog.obj_description(l.oid, 'pg_namespace'), 4000) END AS says,
+  EXISTS (SELECT FROM pg_catalog.pg_class c
+    WHERE c.relnamespace = l.oid AND c.relname = 'schema_migrator_shadow') AS filled,
+  EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = l.oid AND c.relname = l.name) AS replaced,
+  2 = (SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relnamespace = l.oid AND c.relkind = 'r'
+    AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
+      AND (c.relname, a.attname) IN (('log', 'schema_migrator_turn'), ('batches', 'upto')))) AS laid_out,
+  CASE WHEN l.trusted THEN (SELECT pg_catalog.pg_total_relation_size(c.oid) FROM pg_catalog.pg_class c
+    WHERE c.relnamespace = l.oid AND c.relname = 'log' AND c.relkind = 'r') END AS log_bytes
+FROM looks l WHERE l.number IS NOT NULL OR l.watched IS NOT NULL
+  OR l.name ~ '^schema_migrator_rehearsal_[0-9a-f]{{16}}$' ORDER BY l.name
+"""  # noqa: S608 - constants
+
+
+_OF_OURS = """
+SELECT nspname::text FROM pg_catalog.pg_namespace
+WHERE nspname ~ '^schema_migrator_(online|retired)_[0-9]+$' AND pg_has_role(nspowner, 'USAGE') ORDER BY 1
+"""
+
+
+def of_ours(conn: Connection) -> tuple[str, ...]:
+    """Return the schemas with names of ours that our role owns, whatever store they are of; in a transaction."""
+    return tuple(name for (name,) in conn.execute(_OF_OURS).fetchall())
+
+
+class Comment(BaseModel):
+    """What the comment of a schema of ours says, as JSON. One of another format is not ours to judge."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    format: Literal[1]
+    by: Literal["temporal-schema-migrator"]
+    store_schema: str = Field(alias="schema")
+    table: str
+    target: str
+    fingerprint: str
+    kept: bool
+
+    def written(self) -> str:
+        """Return the text."""
+        return self.model_dump_json(by_alias=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """A schema of ours: an unfinished rewrite, or the table that a finished one has replaced.
+
+    `schema`, `table`: the live one (empty where nothing tells). `kept`: it is to stay; `finished`: the tables have been
+    swapped; `fingerprint`: see shadow.Live. `lost`: its comment is gone, so that nobody can carry on with it.
+    `watching`: its trigger is on the live table, and has logged `log_bytes`.
+    """
+
+    name: str
+    oid: int
+    schema: str
+    table: str
+    target: str
+    fingerprint: str
+    kept: bool
+    finished: bool
+    lost: bool = False
+    watching: bool = False
+    log_bytes: int = field(default=0, compare=False)
+
+    @property
+    def retired(self) -> bool:
+        """Whether it holds the table that was replaced."""
+        return self.finished and self.name.startswith(RETIRED)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is a rewrite whose tables have not been swapped."""
+        return not self.finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stranger:
+    """A schema that looks like ours and is not, and `why`; nothing in it is ever touched.
+
+    `watched`: the store's table that a trigger of it is on. `wanted`: the one whose online rewrite needs that name.
+    """
+
+    name: str
+    owner: str
+    why: str
+    watched: str = ""
+    wanted: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traces:
+    """What online rewrites of a store have left, and what only looks like that."""
+
+    leftovers: tuple[Leftover, ...] = ()
+    strangers: tuple[Stranger, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A schema as the catalogs show it; `says` and `log_bytes` only where its owner is ours."""
+
+    name: str
+    oid: int
+    owner: str
+    trusted: bool
+    watched: str
+    named: bool
+    numbered: str
+    elsewhere: bool
+    says: str | None
+    filled: bool
+    replaced: bool
+    laid_out: bool
+    log_bytes: int | None
+
+
+def find(conn: Connection, schema: str, known: Collection[str]) -> Traces:
+    """Return what online rewrites have left for a store's tables, which are the `known` ones of a schema."""
+    return judged(ask(conn, schema, known).fetchall(), schema)
+
+
+def ask(conn: Connection, schema: str, known: Collection[str]) -> Cursor[Look]:
+    """Ask what online rewrites have left, in a transaction; see `judged`."""
+    return conn.cursor(row_factory=class_row(Look)).execute(_FOUND, {"schema": schema, "known": sorted(known)})
+
+
+def judged(looks: Iterable[Look], schema: str) -> Traces:
+    """Return what is ours of what looks so, for the tables of a schema."""
+    found = [one for one in (_judge(look, schema) for look in looks) if one is not None]
+    return Traces(
+        leftovers=tuple(one for one in found if isinstance(one, Leftover)),
+        strangers=tuple(one for one in found if isinstance(one, Stranger)),
+    )
+
+
+def _judge(look: Look, schema: str) -> Leftover | Stranger | None:
+    """Return what a schema is; None where it is of another store in this database."""
+    if not look.trusted:
+        others = look.elsewhere and not look.watched
+        return None if others else _stranger(look, f'it belongs to "{look.owner}"')
+    says = _parsed(look.says)
+    if says and look.named and says.store_schema == schema:
+        return _leftover(look, schema, says, lost=False)
+    if not look.watched and (says or (look.elsewhere and not look.replaced)):
+        return None
+    why = _why_not(look, says)
+    return _stranger(look, why) if why else _leftover(look, schema, says, lost=True)
+
+
+def _why_not(look: Look, says: Comment | None) -> str:
+    """Return why a schema of an owner of ours is not ours; empty where it is, though its comment is gone."""
+    if look.name.startswith(REHEARSAL) and not look.watched:
+        return "it is left of a rehearsal whose files have committed it: look into it, then drop it"
+    if look.says and not says:
+        return "its comment is none that this version of schema-migrator writes"
+    if look.laid_out or (look.replaced and look.name.startswith(RETIRED)):
+        return ""
+    return "it has no comment, and does not hold what an online rewrite makes"
+
+
+def _parsed(comment: str | None) -> Comment | None:
+    try:
+        return Comment.model_validate_json(comment or "")
+    except ValidationError:
+        return None
+
+
+def _leftover(look: Look, schema: str, says: Comment | None, *, lost: bool) -> Leftover:
+    retired = look.name.startswith(RETIRED) and not look.laid_out
+    return Leftover(
+        name=look.name,
+        oid=look.oid,
+        schema=schema,
+        table=says.table if says else look.watched or look.numbered,
+        target=says.target if says else "",
+        fingerprint=says.fingerprint if says and not lost else "",
+        kept=says.kept if says and not lost else retired,  # a table with rows goes only where somebody asks for it
+        finished=retired or not look.filled,
+        lost=lost,
+        watching=bool(look.watched),
+        log_bytes=look.log_bytes or 0,
+    )
+
+
+def _stranger(look: Look, why: str) -> Stranger:
+    return Stranger(name=look.name, owner=look.owner, why=why, watched=look.watched, wanted=look.numbered)
+
+
+def copied(conn: Connection, found: Leftover) -> int:
+    """Return how many rows an unfinished rewrite has copied."""
+    query = sql.SQL("SELECT coalesce(sum(rows), 0) FROM {}.batches").format(sql.Identifier(found.name))
+    row = conn.execute(query).fetchone()
+    return int(row[0]) if row else 0

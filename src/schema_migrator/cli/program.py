@@ -1,0 +1,114 @@
+"""How a command line begins and ends: refused flags, results, errors, exit codes; the one place that exits."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from schema_migrator import logs
+from schema_migrator.cli import endings
+from schema_migrator.cli.endings import printable
+from schema_migrator.errors import MigratorError, ResultLost, SettingsError
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses like everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise SettingsError; where a command should stand may stand what was meant as a password."""
+        said = "there is no such command" if "invalid choice" in message else message
+        raise SettingsError(said, hint=f"see {self.prog} --help")
+
+
+def parse(parser: Parser, argv: Sequence[str]) -> dict[str, Any]:
+    """Return the flags by name. Raises SettingsError, which names unknown flags but not their values."""
+    found, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        said = f"there is no flag {flags[0]}" if flags else "there is an argument that belongs to no flag"
+        raise SettingsError(said, hint=f"see {parser.prog} {found.command} --help")
+    return vars(found)
+
+
+def run(
+    argv: Sequence[str], parse: Callable[[Sequence[str]], dict[str, Any]], output: Callable[[dict[str, Any]], str]
+) -> int:
+    """Parse, do, print; return the exit code."""
+    arguments: dict[str, Any] = {}
+    started = time.monotonic()
+    try:
+        arguments = parse(argv)
+        say(output(arguments))
+    except SystemExit as end:  # argparse has shown the help, or the version
+        return int(end.code or 0)
+    except Exception as error:  # noqa: BLE001 - what is no error of ours is told as a fault of ours
+        return _failed(error, argv, arguments, started)
+    _log_end(0, started)
+    return 0
+
+
+def _failed(error: Exception, argv: Sequence[str], arguments: dict[str, Any], started: float) -> int:
+    """Say why; as JSON the last event comes after that, and else before: the reason is what people look for."""
+    code, as_json = endings.code(error), endings.wants_json(argv, arguments)
+    if as_json and not logs.configured():
+        logs.configure("info", terminal=False)
+    if not as_json:
+        _log_end(code, started)
+    if isinstance(error, MigratorError):
+        endings.fail(error, arguments, as_json=as_json)
+    else:
+        endings.blame_ourselves(error, arguments, as_json=as_json)
+    if as_json:
+        _log_end(code, started)
+    return code
+
+
+def _log_end(code: int, started: float) -> None:
+    if logs.configured():
+        logs.edge("run.ended", exit_code=code, seconds=round(time.monotonic() - started, 3))
+
+
+def open_streams() -> None:
+    """Give closed standard streams a place: else a connection to the server could take the number of one."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
+
+
+def leave(code: int) -> NoReturn:
+    """Exit, without Python's own end: it searches for cycles for 60 ms, and threads of temporalio's abort in it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def say(text: str) -> None:
+    """Print a result; a reader that has left, such as `head`, changes neither what is done nor the exit code.
+
+    Raises ResultLost where it cannot be written otherwise, to a full disk for one.
+    """
+    encoding = (
+        getattr(sys.stdout, "encoding", None) or "utf-8"
+    )  # a locale may lack letters of a name, or a table's lines
+    try:
+        print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # what is still in its buffer has to go somewhere
+        raise ResultLost(
+            f"the result could not be written to standard output ({error.strerror}), and what was done stays done",
+            hint="make room there, then run it again",
+        ) from error

@@ -1,0 +1,308 @@
+"""The commands: each a column of calls named for the stages."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from schema_migrator import logs
+from schema_migrator.catalog import traces
+from schema_migrator.catalog.owners import UNSEEN
+from schema_migrator.catalog.state import Absent, At
+from schema_migrator.commands import drift, store_status
+from schema_migrator.commands.foresight import (
+    Foresight,
+    cannot_rehearse,
+    checked_plan,
+    foresee,
+    weigh_locks,
+    weigh_sight,
+    with_forecast,
+)
+from schema_migrator.commands.tasks import Task, each, looks, patiently, tasks
+from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.verify import compared, judge
+from schema_migrator.errors import PreflightFailed, UnknownState
+from schema_migrator.execution import autocommit, execute, sqltool
+from schema_migrator.online import online
+from schema_migrator.planning import notices
+from schema_migrator.postgres import database
+from schema_migrator.releases.source import UNVERSIONED, Release, Store, carried, load_release, release_with
+from schema_migrator.runs import lock, readback
+from schema_migrator.runs.work import Work
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from schema_migrator.catalog.owners import Whose
+    from schema_migrator.catalog.state import Sight
+    from schema_migrator.catalog.traces import Leftover
+    from schema_migrator.commands.store_status import StoreStatus
+    from schema_migrator.config.settings import Settings
+    from schema_migrator.diagnosis.examine import Examination
+    from schema_migrator.diagnosis.verify import Verdict
+    from schema_migrator.execution.execute import Outcome
+    from schema_migrator.planning.plan import Plan
+    from schema_migrator.workers import Interrupt
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """What a run did to one store, the indexes that it rebuilt, and the proof of it where one was asked for."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...] = ()
+    seconds: float = 0.0
+    verdict: Verdict | None = None
+    rebuilt: tuple[str, ...] = ()
+    whose: Whose = UNSEEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What online rewrites had left in a store, and is gone."""
+
+    store: Store
+    database: str
+    removed: tuple[Leftover, ...]
+
+
+def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
+    """Bring every store to its target; all are looked at before the first is touched."""
+    sqltool.check(settings.run)
+    with tasks(settings, interrupt, changing=True) as those:
+        sights = looks(those)
+        checked = each(those, lambda task: _planned(task, sights[task.store.store]))
+        if settings.run.on_drift == "fail":
+            each(those, lambda task: drift.weigh(task, checked[task.store.store][0]))
+        each(those, lambda task: weigh_locks(task, *checked[task.store.store]))
+        each(those, lambda task: weigh_sight(task, checked[task.store.store][1]))
+        return tuple(each(those, lambda task: _migrate(task, *checked[task.store.store])).values())
+
+
+def abandon(settings: Settings, interrupt: Interrupt) -> tuple[Removal, ...]:
+    """Remove what online rewrites have left, also what was to be kept."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return tuple(each(those, lambda task: _abandon(task, sights[task.store.store])).values())
+
+
+def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[Foresight, ...]:
+    """Return what `migrate` would do, and what that takes; nothing is changed."""
+    with tasks(settings, interrupt, changing=True) as those:
+        sights = looks(those)
+        return tuple(each(those, lambda task: _foresee(task, sights[task.store.store])).values())
+
+
+def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
+    """Return where every store is."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return tuple(each(those, lambda task: _status(task, sights[task.store.store])).values())
+
+
+def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
+    """Compare every store with the rehearsal of its version: the recorded one, or a higher target asked for."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return tuple(each(those, lambda task: _verify(task, sights[task.store.store])).values())
+
+
+def set_up(settings: Settings, interrupt: Interrupt) -> bool:
+    """Write version 0.0 into stores that are empty, as the vendor's setup-schema does; return whether any was."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return any(each(those, lambda task: _set_up(task, sights[task.store.store])).values())
+
+
+def describe(settings: Settings, interrupt: Interrupt) -> dict[Store, Version | None]:
+    """Return what is recorded, and no more than that."""
+    with tasks(settings, interrupt) as those:
+        return {store: sight.recorded for store, sight in looks(those).items()}
+
+
+def releases(settings: Settings) -> tuple[Release, ...]:
+    """Return the releases whose files are there."""
+    return tuple(load_release(settings.run.sources, name) for name in carried(settings.run.sources))
+
+
+def _abandon(task: Task, sight: Sight) -> Removal:
+    schema = sight.facts.schema or ""
+    removed: tuple[Leftover, ...] = ()
+    if sight.whose.leftovers:
+        with _working(task) as work:
+            removed = online.abandon(work, schema, kept=True)
+    if not removed:
+        notices.refuse_unsettled(sight.whose.strangers)
+        _refuse_unseen(task, sight)
+    return Removal(store=task.store.store, database=task.store.database, removed=removed)
+
+
+def _steadily(
+    task: Task, sight: Sight, decide: Callable[[Task, Sight], _Found], doubted: Callable[[_Found], bool]
+) -> _Found:
+    """Decide from a sight of a store that others may lock, or move on, meanwhile."""
+    return patiently(task, lambda: examine.steadily(task.place, sight, partial(decide, task), doubted))
+
+
+def _planned(task: Task, sight: Sight) -> tuple[Examination, Plan]:
+    return _steadily(task, sight, checked_plan, lambda planned: not examine.at_rest(planned[0].state))
+
+
+def _status(task: Task, sight: Sight) -> StoreStatus:
+    """Look closer; what seems half done may only be on its way from one version to another."""
+    return _steadily(task, sight, store_status.look, lambda status: not examine.at_rest(status.state))
+
+
+def _refuse_unseen(task: Task, sight: Sight) -> None:
+    """Raise PreflightFailed where no store is to be seen, but something that a rewrite has left."""
+    if sight.facts.versioned:
+        return
+    with database.transaction(task.place.conn, None, database.LOOK, name=database.APPLICATION):
+        left = traces.of_ours(task.place.conn)
+    if left:
+        raise PreflightFailed(
+            f'the role "{sight.facts.role}" finds no tables of the store, but what a rewrite has left: '
+            f"{', '.join(left)}",
+            hint="GRANT USAGE on the store's schema to it, or name the schema: search_path in SQL_CONNECT_ATTRIBUTES",
+        )
+
+
+def _foresee(task: Task, sight: Sight) -> Foresight:
+    found, made = _planned(task, sight)
+    drift.weigh(task, found)
+    return foresee(task, found, made)
+
+
+def _verify(task: Task, sight: Sight) -> Verdict:
+    return _steadily(task, sight, _compared, lambda verdict: not verdict.equal)
+
+
+def _compared(task: Task, sight: Sight) -> Verdict:
+    version = compared(sight.recorded, task.target, asked=task.store.target_version is not None)
+    if version is None:
+        raise UnknownState(
+            f'database "{task.store.database}" has no recorded version to compare with',
+            hint=f"run schema-migrator migrate, or name a version: --{task.store.store}-target-version",
+        )
+    task = _holding(task, version)
+    if not sight.facts.may_rehearse:
+        raise cannot_rehearse(task, sight)
+    found = examine.in_full(task.place, sight, version)
+    if isinstance(found.state, At) and found.state.release and version == found.state.version:
+        release = load_release(task.settings.run.sources, found.state.release)
+        return _compared(replace(task, place=replace(task.place, release=release)), sight)
+    return replace(_judge(task, found, version), whose=sight.whose)
+
+
+def _holding(task: Task, version: Version) -> Task:
+    """Return the task with a release that has a version: after a rollback the given one does not have the newer one."""
+    if version in task.place.source.versions:
+        return task
+    sources = task.settings.run.sources
+    release = release_with(sources, task.store.store, version)
+    if release is None:
+        raise UnknownState(
+            f'version {version} is recorded for "{task.store.database}", and no release whose files are here has it '
+            f"({', '.join(carried(sources))})",
+            hint="take a newer schema-migrator, or its image, that has the files of the release which made it",
+        )
+    return replace(task, place=replace(task.place, release=release))
+
+
+def _set_up(task: Task, sight: Sight) -> bool:
+    if not isinstance(sight.state, Absent):
+        return False
+    empty = replace(task, target=UNVERSIONED)
+    return bool(_migrate(empty, *checked_plan(empty, sight)).plan.setup)
+
+
+def _judge(task: Task, found: Examination, version: Version) -> Verdict:
+    return judge(task.store.database, task.place.source, found, version, task.target)
+
+
+def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
+    """Do the work under the lock, from a new look: another run may have done it while we waited."""
+    started = time.monotonic()
+    if first.empty and all(one.kept for one in first.leftovers):
+        _log_nothing_to_do(first)
+        _tell(seen.sight.whose)
+        return Migration(plan=first, whose=seen.sight.whose)
+    run = task.settings.run
+    with _working(task) as work:
+        found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
+        named = drift.weigh(task, found)
+        online.clear(work, made)
+        rebuilt = _rebuild_invalid(work, made)
+        if rebuilt:
+            found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place)))
+        weigh_locks(task, found, made, first)
+        made = with_forecast(task, found, made)
+        outcomes = (sqltool if made.by_tool else execute).run(work, made)
+        proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
+        verdict = patiently(task, partial(_prove, task, found, made)) if proven else None
+    if verdict is not None:
+        drift.report(task, verdict, named)
+    seconds = time.monotonic() - started
+    whose = found.sight.whose if made.together else patiently(task, lambda: examine.look(task.place)).whose
+    _tell(whose)
+    return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose)
+
+
+def _tell(whose: Whose) -> None:
+    for one in notices.standing(whose):
+        logs.logger().warning(one.event, found=one.found, remedy=one.remedy)
+
+
+@contextmanager
+def _working(task: Task) -> Iterator[Work]:
+    """Hold the advisory lock, and give what a run works with."""
+    run, name = task.settings.run, secrets.token_hex(4)
+    times = {"patience": run.lock_timeout, "wait": run.wait_timeout, "heartbeat": run.heartbeat}
+    held = lock.hold(task.store, task.interrupt, run=name, **times)
+    with held as mine:
+        yield _work(task, mine)
+
+
+def _rebuild_invalid(work: Work, made: Plan) -> tuple[str, ...]:
+    """Rebuild the vendor's indexes that are invalid, and drop what interrupted rebuilds left; return their names."""
+    if made.rebuild:
+        again = [name for name in made.rebuild if name not in made.dropped]
+        autocommit.rebuild_indexes(work, made.schema, again, made.dropped)
+    return made.rebuild
+
+
+def _prove(task: Task, found: Examination, made: Plan) -> Verdict | None:
+    """Compare what is there now with the rehearsal of the target, or read an installation back; None: no comparison."""
+    if made.together and not found.facts.may_rehearse:
+        readback.assert_installed(task.place, made)
+        return None
+    version = made.version if made.ahead and made.version else made.target
+    return _judge(task, examine.again(task.place, found, version), version)
+
+
+def _work(task: Task, held: lock.Lock) -> Work:
+    return Work(
+        conn=task.place.conn,
+        release=task.place.release,
+        settings=task.settings,
+        store=task.store,
+        lock=held,
+        interrupt=task.interrupt,
+    )
+
+
+def _log_nothing_to_do(found: Plan) -> None:
+    log = logs.logger()
+    version, target = str(found.version), str(found.target)
+    if found.ahead:
+        log.warning("schema.ahead", version=version, target=target, action="nothing: servers ask for at least theirs")
+    else:
+        log.info("schema.at_target", version=version)

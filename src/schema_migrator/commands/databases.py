@@ -1,0 +1,138 @@
+"""The stores' databases themselves: created where they are missing, dropped where that is asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from schema_migrator import logs
+from schema_migrator.errors import (
+    MigratorError,
+    PasswordRejected,
+    PreflightFailed,
+    RetryableError,
+    ServerBusy,
+    SettingsError,
+    UnknownState,
+    gravest,
+)
+from schema_migrator.postgres import database
+from schema_migrator.workers import Interrupt, side_by_side
+
+if TYPE_CHECKING:
+    from schema_migrator.config.settings import Settings, StoreSettings
+    from schema_migrator.postgres.database import Connection
+    from schema_migrator.releases.source import Store
+
+
+_USUAL = ("postgres", "defaultdb", "template1")
+"""Databases that servers have from the start; DigitalOcean's and Aiven's have the second one."""
+_LONGEST = 63  # bytes of a name; PostgreSQL cuts what is longer
+_PATTERN = re.compile(r"[*?$<>{}\x00-\x1f\x7f]")
+_PAUSE_SECONDS = 1.0
+
+
+def create(settings: Settings, interrupt: Interrupt, *, through: str | None) -> dict[Store, bool]:
+    """Create the stores' databases where they are missing; return which were made.
+
+    Connected to the database `through`, or to the first of the usual ones that lets us in. One after the other: two
+    sessions in template1 would be in each other's way. Raises SettingsError for a name that nobody can have meant.
+    """
+    for wanted in settings.stores:
+        _assert_meant(wanted)
+    made: dict[Store, bool] = {}
+    for one in settings.stores:
+        made |= side_by_side((one.store,), interrupt, lambda store: _create(settings, store, interrupt, through))
+    return made
+
+
+def _assert_meant(wanted: StoreSettings) -> None:
+    """Refuse a pattern, an unfilled template and what PostgreSQL would cut: no database has such a name on purpose."""
+    name = wanted.database
+    if not _PATTERN.search(name) and any(map(str.isalnum, name)) and len(name.encode()) <= _LONGEST:
+        return
+    raise SettingsError(
+        f"the database's name is {json.dumps(name[: _LONGEST + 1], ensure_ascii=False)}, expected a name with letters"
+        f" or digits, without any of *?$<>{{}}, of at most {_LONGEST} bytes",
+        hint=f"set {wanted.store.upper()}_SQL_DATABASE",
+        store=wanted.store,
+    )
+
+
+def _connected(settings: Settings, wanted: StoreSettings, interrupt: Interrupt, through: str | None) -> Connection:
+    """Connect to the database that is named, or to the first of the usual ones that lets us in."""
+    if through is not None:
+        return database.connect(replace(wanted, database=through), interrupt, patience=settings.run.wait_timeout)
+    deadline = time.monotonic() + settings.run.wait_timeout
+    while True:
+        failed: list[MigratorError] = []
+        for name in _USUAL:
+            try:
+                return database.connect(replace(wanted, database=name), interrupt, patience=0)
+            except PasswordRejected:  # a new one may be on its way, which takes some seconds
+                return database.connect(replace(wanted, database=name), interrupt, patience=settings.run.wait_timeout)
+            except (RetryableError, PreflightFailed) as error:  # it is not there, or not for us
+                failed.append(error)
+        first = gravest(failed)
+        if time.monotonic() >= deadline or not isinstance(first, RetryableError):
+            raise _refused(first, settings)
+        logs.logger().warning("database.waiting", database=wanted.address, reason=first.message)
+        interrupt.sleep(_PAUSE_SECONDS)
+
+
+def _refused(error: MigratorError, settings: Settings) -> MigratorError:
+    """Return the error of the first usual database, with the wait in its words and what else there is to do."""
+    error.message = error.message.replace("not there after 0 s", f"not there after {settings.run.wait_timeout:g} s")
+    if " does not exist" in error.message or isinstance(error, PreflightFailed):
+        error.hint = f"tried {', '.join(_USUAL)}: name a database that lets you in, --through NAME"
+    return error
+
+
+def drop(settings: Settings, interrupt: Interrupt, *, through: str | None) -> None:
+    """Drop the stores' databases. Raises UnknownState where one is not there or somebody is connected to it."""
+    for wanted in settings.stores:
+        conn = _connected(settings, wanted, interrupt, through)
+        with database.translated(wanted, interrupt), conn:
+            try:
+                conn.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(wanted.database)))
+            except psycopg.errors.InvalidCatalogName as error:
+                raise UnknownState(f'database "{wanted.database}" is not there', store=wanted.store) from error
+            except psycopg.errors.ObjectInUse as error:
+                raise UnknownState(
+                    f'database "{wanted.database}" was not dropped: {error.diag.message_detail}',
+                    hint="stop the servers that use it",
+                    store=wanted.store,
+                ) from error
+
+
+def _create(settings: Settings, store: Store, interrupt: Interrupt, through: str | None) -> bool:
+    wanted = settings.store(store)
+    conn = _connected(settings, wanted, interrupt, through)
+    with database.translated(wanted, interrupt), conn:
+        if database.ask(conn, "SELECT FROM pg_database WHERE datname = %s", [wanted.database]):
+            return False
+        try:
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(wanted.database)))
+        except psycopg.errors.DuplicateDatabase:
+            return False
+        except psycopg.errors.UniqueViolation:  # two of us at the same moment: the other one made it
+            return False
+        except psycopg.errors.ObjectInUse as error:
+            raise ServerBusy(
+                f'the database "{wanted.database}" was not created: {error.diag.message_primary}',
+                hint="run it again when nobody is connected to the template",
+                store=store,
+            ) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise PreflightFailed(
+                f'role "{wanted.user}" may not create the database "{wanted.database}"',
+                hint=f'as a superuser run: ALTER ROLE "{wanted.user}" CREATEDB; or create the database yourself',
+                store=store,
+            ) from error
+    return True

@@ -1,0 +1,96 @@
+"""Where a store is, as `status` shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from schema_migrator import logs
+from schema_migrator.catalog import traces
+from schema_migrator.catalog.owners import UNSEEN
+from schema_migrator.catalog.state import At
+from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.verify import unlisted
+from schema_migrator.errors import PreflightFailed, StatementFailed
+from schema_migrator.planning import notices
+from schema_migrator.postgres import database
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from schema_migrator.catalog.owners import Whose
+    from schema_migrator.catalog.state import Sight, State
+    from schema_migrator.commands.tasks import Task
+    from schema_migrator.releases.source import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatus:
+    """Where a store is, and where it is to be; servers of the `release` need `needed`, which may be above the target.
+
+    `unlisted`: see verify.Verdict; an unfinished online rewrite has `copied` rows; `invalid` and `keyless`: see
+    state.Facts; `elsewhere`: schemas where tables of the store are too, where nothing says which is meant.
+    """
+
+    store: Store
+    database: str
+    target: Version
+    needed: Version
+    release: str
+    state: State
+    unlisted: tuple[Version, ...] = ()
+    whose: Whose = UNSEEN
+    copied: int = 0
+    invalid: tuple[str, ...] = ()
+    keyless: tuple[str, ...] = ()
+    elsewhere: str = ""
+
+    @property
+    def too_old_for_servers(self) -> bool:
+        """Whether the store has reached its target, and servers of the release do not start on it all the same."""
+        return isinstance(self.state, At) and self.target <= self.state.version < self.needed
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the store is at its target and at what servers need, or above, and no index is known to be wrong."""
+        reached = isinstance(self.state, At) and self.state.version >= max(self.target, self.needed)
+        return reached and not self.invalid and not self.keyless
+
+
+def look(task: Task, sight: Sight) -> StoreStatus:
+    """Return a store's status, after the first look at it."""
+    found = _examined(task, sight)
+    listed = examine.read_history(task.place.conn, sight)
+    reached = found.state.version if isinstance(found.state, At) else None
+    return StoreStatus(
+        store=task.store.store,
+        database=task.store.database,
+        target=task.target,
+        needed=task.needed,
+        release=task.place.release.version,
+        state=found.state,
+        unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
+        whose=sight.whose,
+        copied=_copied(task, sight),
+        invalid=() if reached is None or reached > task.target else tuple(sight.facts.invalid),
+        keyless=() if reached is None else tuple(sight.facts.keyless),
+        elsewhere=notices.elsewhere(sight),
+    )
+
+
+def _examined(task: Task, sight: Sight) -> examine.Examination:
+    """Examine closely; if the server refuses what a rehearsal makes, as in a freeze of DDL, the version row tells."""
+    try:
+        return examine.examine(task.place, sight, task.target)
+    except (psycopg.errors.RaiseException, StatementFailed, PreflightFailed) as error:
+        reason = error.diag.message_primary if isinstance(error, psycopg.Error) else error.message
+        logs.logger().warning("rehearsal.refused", reason=reason, shown="what is recorded, without a comparison")
+        return examine.Examination(sight=sight)
+
+
+def _copied(task: Task, sight: Sight) -> int:
+    """Return how many rows unfinished rewrites have copied."""
+    with database.transaction(task.place.conn, None, database.LOOK, name=database.APPLICATION):
+        return sum(traces.copied(task.place.conn, one) for one in sight.whose.leftovers if one.unfinished)

@@ -1,0 +1,200 @@
+"""Waiting for what a server, a job or a client needs: the databases, their schemas, Temporal's frontend."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import tenacity
+
+from schema_migrator import logs
+from schema_migrator.catalog import owners
+from schema_migrator.catalog.state import Absent, At, Unknown
+from schema_migrator.commands.tasks import looks, tasks
+from schema_migrator.errors import (
+    MigratorError,
+    RetryableError,
+    SchemaBehind,
+    SettingsError,
+    SeveralErrors,
+    combine,
+    exit_code,
+)
+from schema_migrator.planning import notices
+from schema_migrator.postgres import database
+from schema_migrator.temporal import frontend
+from schema_migrator.temporal.credentials import credentials
+from schema_migrator.workers import side_by_side
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from packaging.version import Version
+
+    from schema_migrator.catalog.owners import Whose
+    from schema_migrator.catalog.state import Sight
+    from schema_migrator.commands.tasks import Task
+    from schema_migrator.config.options import ClientSettings
+    from schema_migrator.config.settings import Settings
+    from schema_migrator.releases.source import Store
+    from schema_migrator.workers import Interrupt
+
+_LINE_EVERY_SECONDS = 15.0
+
+
+class Aim(StrEnum):
+    """What can be waited for."""
+
+    DATABASE = "database"
+    SCHEMA = "schema"
+    FRONTEND = "frontend"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Something that is there: a database that lets us in, or a schema with its version, or the frontend."""
+
+    aim: Aim
+    place: str
+    store: Store | None = None
+    version: Version | None = None
+    target: Version | None = None
+
+
+def aims(words: Iterable[str]) -> tuple[Aim, ...]:
+    """Return what the words name, each of them one or several separated by commas. Raises SettingsError."""
+    names = [name.strip() for word in words for name in word.split(",") if name.strip()]
+    strange = next((name for name in names if name not in tuple(Aim)), None)
+    if strange is not None or not names:
+        found = f'--for is "{strange or ""}"'
+        raise SettingsError(f"{found}, expected one or more of {', '.join(Aim)}")
+    return tuple(aim for aim in Aim if aim in names)
+
+
+def wait(settings: Settings, client: ClientSettings, interrupt: Interrupt, aims: tuple[Aim, ...]) -> tuple[Ready, ...]:
+    """Return when all is there, or raise what speaks against it; all share one deadline.
+
+    Raises DatabaseUnavailable, SchemaBehind or FrontendUnavailable at the deadline, and at once what no waiting
+    cures.
+    """
+    began = time.monotonic()
+    shown = credentials(client) if Aim.FRONTEND in aims else None
+    found: tuple[Ready, ...] = ()
+    if Aim.DATABASE in aims:
+        found += _databases(settings, interrupt, began)
+    if Aim.SCHEMA in aims:
+        found += _schemas(settings, interrupt, began)
+    if shown is not None:
+        reached = frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
+        found += (Ready(aim=Aim.FRONTEND, place=frontend.run(reached, interrupt).address),)
+    return found
+
+
+def _databases(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
+    patience = settings.run.wait_timeout
+
+    def reach(store: Store) -> Ready:
+        wanted = settings.store(store)
+        database.connect(wanted, interrupt, patience=patience, began=began).close()
+        return Ready(aim=Aim.DATABASE, store=store, place=wanted.address)
+
+    return tuple(side_by_side(tuple(one.store for one in settings.stores), interrupt, reach).values())
+
+
+def _schemas(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
+    """Look again and again, each time on new connections: a server that fails over leaves old ones behind."""
+    deadline = began + settings.run.wait_timeout
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_worth_waiting),
+        stop=lambda _: time.monotonic() >= deadline or interrupt.event.is_set(),
+        wait=tenacity.wait_exponential(multiplier=0.2, max=2) + tenacity.wait_random(0, 0.3),
+        sleep=tenacity.sleep_using_event(interrupt.event),
+        before_sleep=_now_and_then(),
+        reraise=True,
+    )
+    try:
+        return retrying(lambda: _look_once(settings, interrupt, began))
+    except MigratorError:
+        interrupt.check()
+        raise
+
+
+def _look_once(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
+    with tasks(settings, interrupt, began=began) as those:
+        sights = looks(those, seconds=0)  # it is looked again anyway
+    behind = [one for one in (_behind(task, sights[store]) for store, task in those.items()) if one]
+    if behind:
+        raise combine(behind)
+    return tuple(_ready(task, sights[store]) for store, task in those.items())
+
+
+def _behind(task: Task, sight: Sight) -> MigratorError | None:
+    """Return what is missing, None where a server would start: it asks for at least its version."""
+    state = sight.state
+    if isinstance(state, At) and state.version >= task.needed:
+        return _unreadable(task, sight.whose)
+    found = "no version is recorded" if sight.recorded is None else f"version {sight.recorded} is recorded"
+    if isinstance(state, Absent) and (places := notices.elsewhere(sight)):
+        found += f' in the schema "{sight.facts.schema}", but tables of the store are in the schema {places}'
+    return SchemaBehind(
+        f"the schema at {task.store.address} is not at {task.needed} or above: "
+        f"{state.reason if isinstance(state, Unknown) else found}",
+        hint=f"waited {task.settings.run.wait_timeout:g} s for schema-migrator migrate to be run{_pinned(task)}",
+        store=task.store.store,
+    )
+
+
+def _pinned(task: Task) -> str:
+    """Say that a migration to the target would not be enough."""
+    if task.target == task.needed:
+        return ""
+    return (
+        f"; {task.store.store.upper()}_TARGET_VERSION is {task.target}, below what servers of release"
+        f" {task.place.release.version} need"
+    )
+
+
+def _unreadable(task: Task, whose: Whose) -> MigratorError | None:
+    """Return what the role that waits, a server's mostly, may not read; a server would fail on it."""
+    if not whose.unreadable:
+        return None
+    (grant,) = owners.grants(whose.schema, [(whose.role, "SELECT", whose.unreadable)])
+    return SchemaBehind(
+        f'the role "{whose.role}" may not read {len(whose.unreadable)} tables of the schema at {task.store.address}: '
+        f"{', '.join(whose.unreadable)}",
+        hint=f"waited {task.settings.run.wait_timeout:g} s for their owner to run, with the rights to write that a"
+        f" server needs too: {grant}",
+        store=task.store.store,
+    )
+
+
+def _ready(task: Task, sight: Sight) -> Ready:
+    return Ready(
+        aim=Aim.SCHEMA,
+        store=task.store.store,
+        place=task.store.address,
+        version=sight.recorded,
+        target=task.needed,
+    )
+
+
+def _is_worth_waiting(error: BaseException) -> bool:
+    return isinstance(error, MigratorError) and exit_code(error) == RetryableError.exit_code
+
+
+def _now_and_then() -> Callable[[tenacity.RetryCallState], None]:
+    """Return what logs a reason when it changes, and else every fifteen seconds."""
+    said: list[tuple[str, float]] = [("", 0.0)]
+
+    def log(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        parts = error.parts if isinstance(error, SeveralErrors) else (error,)
+        reason = "; ".join(part.message for part in parts if isinstance(part, MigratorError))
+        now = time.monotonic()
+        if reason != said[0][0] or now - said[0][1] >= _LINE_EVERY_SECONDS:
+            said[0] = reason, now
+            logs.logger().warning("schema.waiting", seconds=round(state.seconds_since_start or 0), reason=reason)
+
+    return log

@@ -1,0 +1,91 @@
+"""The options as people see them: each with its variable, its flag, its default and its meaning.
+
+Variable `SCHEMA_MIGRATOR_X_Y` is flag `--x-y`, and the vendor's `SQL_X` is `--sql-x`, each of the latter
+also with `DEFAULT_` or `VISIBILITY_` before it for one store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
+
+from schema_migrator.config.options import PREFIX, ClientSettings, RunSettings, SqlSettings
+from schema_migrator.releases.source import Store
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from pydantic_settings import BaseSettings
+
+
+REPEATED = {"STORES": "--store", "IGNORE_REPLICAS": "--ignore-replica"}
+"""Flags that may be given several times, in the singular, by the names of their variables."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """A flag and its variable, as people see them."""
+
+    variable: str
+    flag: str
+    field: FieldInfo
+
+    @property
+    def meaning(self) -> str:
+        """What it is for, and the values that it takes where they are few."""
+        kinds = (self.field.annotation, *get_args(self.field.annotation))
+        choices = next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+        choices = () if int in kinds else choices
+        return f"{self.field.description} ({', '.join(choices)})" if choices else str(self.field.description)
+
+    @property
+    def default(self) -> str:
+        """The value that counts where nothing is set; empty for none."""
+        value = self.field.default
+        if isinstance(value, tuple):
+            return ",".join(value)
+        return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def run_options() -> tuple[Option, ...]:
+    """Every option of RunSettings."""
+    return _named(RunSettings)
+
+
+def sql_options(prefix: str = "SQL_") -> tuple[Option, ...]:
+    """Every option of SqlSettings under one of the prefixes SQL_, DEFAULT_SQL_ and VISIBILITY_SQL_."""
+    named = ((prefix + name.upper(), field) for name, field in SqlSettings.model_fields.items())
+    return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
+
+
+def client_options() -> tuple[Option, ...]:
+    """Every option of ClientSettings."""
+    return _named(ClientSettings)
+
+
+def _named(kind: type[BaseSettings]) -> tuple[Option, ...]:
+    named = ((str(field.validation_alias), field) for field in kind.model_fields.values())
+    return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
+
+
+def all_options() -> tuple[Option, ...]:
+    """Every option there is."""
+    scopes = ("SQL_", *(scope_of(store) for store in Store))
+    return (*run_options(), *client_options(), *(option for scope in scopes for option in sql_options(scope)))
+
+
+def scope_of(store: Store) -> str:
+    """Return the prefix of a store's own connection settings."""
+    return f"{store.upper()}_SQL_"
+
+
+def flag_of(variable: str) -> str:
+    """Return the flag that sets what a variable sets."""
+    name = variable.removeprefix(PREFIX)
+    return REPEATED.get(name, "--" + name.lower().replace("_", "-"))
+
+
+def read_environment(kind: type[BaseSettings], environ: Mapping[str, str], prefix: str = "") -> dict[str, str]:
+    """Return what an environment sets, by the variables' names; empty means unset."""
+    names = [str(field.validation_alias or prefix + name.upper()) for name, field in kind.model_fields.items()]
+    return {name: environ[name] for name in names if environ.get(name)}

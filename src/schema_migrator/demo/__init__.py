@@ -1,0 +1,1 @@
+"""A PostgreSQL of its own and the scenario that `demo` plays on it."""

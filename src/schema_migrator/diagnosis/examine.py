@@ -1,0 +1,226 @@
+"""A full look at a store: its rows, and where there is something to decide, snapshots and a rehearsal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from psycopg import sql
+
+from schema_migrator.catalog import owners, seed, snapshot, state
+from schema_migrator.catalog.state import Absent, At, Unknown, Unrecorded
+from schema_migrator.diagnosis import rehearsal, resume
+from schema_migrator.errors import RefusedError, WrongStore
+from schema_migrator.postgres import database
+from schema_migrator.releases.source import UNVERSIONED, carried, load_release, parse_version
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from packaging.version import Version
+
+    from schema_migrator.catalog.seed import Seed
+    from schema_migrator.catalog.snapshot import Snapshot
+    from schema_migrator.catalog.state import Facts, Sight, State
+    from schema_migrator.config.settings import StoreSettings
+    from schema_migrator.diagnosis.rehearsal import Rehearsal
+    from schema_migrator.postgres.database import Connection
+    from schema_migrator.releases.source import Release, Source, Step
+
+_Found = TypeVar("_Found")
+_LOOKS = 5
+_HISTORY = sql.SQL("SELECT new_version FROM {} WHERE version_partition = 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a store is looked for. `path`: search_path, if it is given; `sources`: the folder of all releases."""
+
+    conn: Connection
+    store: StoreSettings
+    release: Release
+    sources: Path
+    path: tuple[str, ...]
+
+    @property
+    def source(self) -> Source:
+        """The store's steps."""
+        return self.release.source(self.store.store)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What is there: the schema as it is, the seed row, and the versions that the history records."""
+
+    snapshot: Snapshot
+    seed: Seed
+    history: frozenset[Version]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What a full look found; without `live` and `rehearsal` the version row alone was enough."""
+
+    sight: Sight
+    live: Live | None = None
+    rehearsal: Rehearsal | None = None
+
+    @property
+    def state(self) -> State:
+        """The store's state."""
+        return self.sight.state
+
+    @property
+    def facts(self) -> Facts:
+        """What the catalogs say of the database."""
+        return self.sight.facts
+
+
+def look(place: Place) -> Sight:
+    """Read the version row and a few facts; some round trips."""
+    with database.transaction(place.conn, None, database.LOOK, name=database.APPLICATION):
+        found = state.look(place.conn, place.release, place.store, place.path)
+        schema = found.facts.schema or ""
+        asked = owners.ask(place.conn, schema, place.source.tables)
+    return replace(found, whose=owners.look(asked, schema, place.path))
+
+
+def steadily(
+    place: Place, sight: Sight, decide: Callable[[Sight], _Found], doubted: Callable[[_Found], bool]
+) -> _Found:
+    """Return what is decided from a sight, from a newer one if the store has moved on since.
+
+    What is decided also reads what the sight has not, so while another run or tool is at work the two can be of
+    different moments. `doubted`: what, like a refusal, is checked for that. A store that does not come to rest is
+    decided on as it is.
+    """
+    for _ in range(_LOOKS):
+        try:
+            found = decide(sight)
+        except RefusedError:
+            now = look(place)
+            if not _moved(sight, now):
+                raise
+        else:
+            if not doubted(found):
+                return found
+            now = look(place)
+            if not _moved(sight, now):
+                return found
+        sight = now
+    return decide(sight)
+
+
+def at_rest(state: State) -> bool:
+    """Whether nothing of a step is to be seen: any other state may be one on the way from a version to the next."""
+    return isinstance(state, Absent | At)
+
+
+def _moved(before: Sight, now: Sight) -> bool:
+    """Whether the store's rows, tables, indexes or leftovers have changed; behind a pooler the session may."""
+
+    def shown(sight: Sight) -> tuple[object, ...]:
+        return sight.rows, replace(sight.facts, pid=0), [leftover.name for leftover in sight.whose.leftovers]
+
+    return shown(before) != shown(now)
+
+
+def examine(place: Place, sight: Sight, target: Version) -> Examination:
+    """Return the state, found by snapshot where the row does not settle it."""
+    if not sight.facts.may_rehearse:
+        return Examination(sight=sight)
+    if not settled(sight, target):
+        return in_full(place, sight, target)
+    return Examination(sight=sight)
+
+
+def in_full(place: Place, sight: Sight, target: Version) -> Examination:
+    """Rehearse and compare, whatever the version row says. Needs CREATE on the database.
+
+    Raises WrongStore where all tables of the store's names are somebody else's.
+    """
+    live = read_live(place.conn, sight)
+    steps = resume.pending(place.source, sight.recorded or UNVERSIONED, target)
+    rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
+    if not _refinable(sight):
+        return Examination(sight=sight, live=live, rehearsal=rehearsed)
+    if sight.recorded in (None, UNVERSIONED):
+        _refuse_strangers(place, live.snapshot, rehearsed)
+    evidence = resume.Evidence(
+        source=place.source,
+        sight=sight,
+        live=live.snapshot.validated(),
+        seed=live.seed,
+        rehearsal=rehearsed,
+        history=live.history,
+    )
+    found = resume.find(evidence, _other_rehearsals(place))
+    if isinstance(found, Unrecorded) and found.version < (sight.recorded or UNVERSIONED):
+        steps = resume.pending(place.source, found.version, target)
+        rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
+    return Examination(sight=replace(sight, state=found), live=live, rehearsal=rehearsed)
+
+
+def _refuse_strangers(place: Place, live: Snapshot, rehearsed: Rehearsal) -> None:
+    strange = resume.strangers(rehearsed, live)
+    if strange and place.source.tables & live.tables == {*strange}:
+        raise WrongStore(
+            f'database "{place.store.database}" holds tables of the same name that are not Temporal\'s:'
+            f" {', '.join(strange)}",
+            hint="give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES",
+        )
+
+
+def again(place: Place, before: Examination, version: Version) -> Examination:
+    """Look at the schema again; what was rehearsed is not rehearsed twice."""
+    sight = look(place)
+    rehearsed = before.rehearsal or rehearsal.rehearse(place.conn, place.source, only=version)
+    return Examination(sight=sight, live=read_live(place.conn, sight), rehearsal=rehearsed)
+
+
+def settled(sight: Sight, target: Version) -> bool:
+    """Whether the version row alone says all there is to know: an empty store, or one at its target or above."""
+    match sight.state:
+        case state.Absent():
+            return True
+        case At(version=version):
+            return version == UNVERSIONED or version >= target
+        case _:
+            return not _refinable(sight)
+
+
+def _refinable(sight: Sight) -> bool:
+    """Whether a snapshot can say more: not where the row is unreadable, or recorded tables are gone."""
+    return not isinstance(sight.state, Unknown) or sight.state.refinable
+
+
+def read_live(conn: Connection, sight: Sight) -> Live:
+    """Read the snapshot, the seed row and the history of a schema that exists."""
+    schema = sight.facts.schema or ""
+    with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
+        taken = snapshot.take(conn, schema)
+        found = seed.read(conn, schema, taken, installing=sight.recorded in (None, UNVERSIONED))
+    return Live(snapshot=taken, seed=found, history=read_history(conn, sight))
+
+
+def read_history(conn: Connection, sight: Sight) -> frozenset[Version]:
+    """Return the versions that schema_update_history lists."""
+    if "schema_update_history" not in sight.facts.tables:
+        return frozenset()
+    rows = database.ask(conn, _HISTORY.format(sql.Identifier(sight.facts.schema or "", "schema_update_history")))
+    versions = (parse_version(new or "") for (new,) in rows)
+    return frozenset(version for version in versions if version)
+
+
+def _other_rehearsals(place: Place) -> Iterator[Rehearsal]:
+    """Rehearse the releases whose files make something that this one's do not."""
+    ours = {_made_by(step) for step in place.source.steps}
+    for name in carried(place.sources):
+        other = load_release(place.sources, name).source(place.store.store)
+        if any(_made_by(step) not in ours for step in other.steps):
+            yield rehearsal.rehearse(place.conn, other)
+
+
+def _made_by(step: Step) -> tuple[Version, tuple[str, ...]]:
+    return step.version, tuple(statement.text for statement in step.statements)

@@ -1,0 +1,242 @@
+"""What pending steps make of a schema as it is, hand-made changes included, and what would make one fail.
+
+Pure functions. A step is never run on a guess: whatever would stop it half way is found before the first one runs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from schema_migrator.catalog import columns
+from schema_migrator.catalog.snapshot import Key, Snapshot, changed, table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from packaging.version import Version
+
+    from schema_migrator.diagnosis.rehearsal import Rehearsal
+    from schema_migrator.releases.source import Step
+    from schema_migrator.releases.statements import Statement
+
+_RERUNS = re.compile(r"\bIF\s+(NOT\s+)?EXISTS\b", re.IGNORECASE)
+REPAIR = "repair it first: schema-migrator verify shows the SQL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something that would stop a plan, and what to do about it, a line each."""
+
+    found: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What a step is compared with before it runs and before it is committed.
+
+    `touched` are the objects that the step changes, not the order of columns, which no step can put right;
+    `start` and `end` are what is there of them before and after: what the rehearsal changed, on what was there.
+    `dropped` are tables and columns that go, and what depends on them and is not among the `known` objects would
+    go unseen; `created` is new, `retyped` are columns that get another type.
+    """
+
+    touched: frozenset[Key]
+    start: Snapshot
+    end: Snapshot
+    dropped: frozenset[Key]
+    known: frozenset[Key]
+    created: frozenset[Key] = frozenset()
+    retyped: frozenset[Key] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """The step to a version as it will run on what is there; `start` and `end` are whole snapshots.
+
+    `remaining` are the indexes of the statements to run: one whose effect is there already is left out.
+    """
+
+    version: Version
+    remaining: tuple[int, ...]
+    start: Snapshot
+    end: Snapshot
+    proof: Proof
+    problems: tuple[Problem, ...]
+
+
+def predict(
+    rehearsal: Rehearsal, steps: Sequence[Step], live: Snapshot, remaining: Sequence[int] | None = None
+) -> tuple[Predicted, ...]:
+    """Return how each of the steps, one after another, will run from a live schema.
+
+    `remaining`: the indexes of the first step's statements that are to run, all unless said. The steps have been
+    rehearsed closely.
+    """
+    found: list[Predicted] = []
+    current = live.validated().unordered()
+    for step in steps:
+        rest = range(len(step.statements)) if remaining is None or found else remaining
+        found.append(_predict(rehearsal, step, rest, current))
+        current = found[-1].end
+    return tuple(found)
+
+
+def _predict(rehearsal: Rehearsal, step: Step, remaining: Iterable[int], start: Snapshot) -> Predicted:
+    taken = [one.unordered() for one in rehearsal.within[step.version]]
+    current, kept = start, list[int]()
+    problems: list[Problem] = []
+    created: set[Key] = set()
+    retyped: set[Key] = set()
+    for index in remaining:
+        statement, before, after = step.statements[index], taken[index], taken[index + 1]
+        effect = changed(before, after)
+        if effect and not _RERUNS.search(statement.text) and _done(effect, current, after):
+            continue
+        kept.append(index)
+        problems += _problems(f"step {step.version}", statement, before, after, current)
+        created |= effect - before.objects.keys()
+        kept_columns = [
+            key for key in effect if key.kind == "column" and key in before.objects and key in after.objects
+        ]
+        retyped |= {key for key in kept_columns if columns.retyped(before.objects[key], after.objects[key])}
+        current = _applied(current, before, after)
+    touched = frozenset().union(*(changed(one, other) for one, other in pairwise(taken)))
+    proof = Proof(
+        touched=touched,
+        start=start.only(touched),
+        end=current.only(touched),
+        dropped=rehearsal.dropped(step.version),
+        known=rehearsal.known,
+        created=frozenset(created - start.objects.keys()),
+        retyped=frozenset(retyped),
+    )
+    return Predicted(
+        version=step.version,
+        remaining=tuple(kept),
+        start=start,
+        end=current,
+        proof=proof,
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def _done(effect: Collection[Key], current: Snapshot, after: Snapshot) -> bool:
+    return all(current.objects.get(key) == after.objects.get(key) for key in effect)
+
+
+def _applied(current: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
+    """Return the schema as a statement leaves it: what it does not change of an object stays as it is."""
+    effect = changed(before, after)
+    gone = effect - after.objects.keys()
+    objects = {key: text for key, text in current.objects.items() if key not in gone and not hangs_on(key, text, gone)}
+    for key in effect & after.objects.keys():
+        old, new, here = before.objects.get(key), after.objects[key], objects.get(key)
+        merged = key.kind == "column" and old is not None and here is not None
+        objects[key] = columns.altered(old or "", new, here or "") if merged else new
+    return Snapshot(objects)
+
+
+def hangs_on(key: Key, definition: str, gone: Iterable[Key]) -> bool:
+    """Whether an index or a constraint goes with the columns and tables that are gone."""
+    there = [one for one in gone if one.kind == "table" and one.name == key.parent]
+    columns = [one.name for one in gone if one.kind == "column" and one.parent == key.parent]
+    mentioned = key.kind in ("index", "constraint") and any(_mentions(definition, name) for name in columns)
+    return bool(there) or mentioned
+
+
+def _mentions(definition: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", definition) is not None
+
+
+def _problems(
+    step: str, statement: Statement, before: Snapshot, after: Snapshot, current: Snapshot
+) -> Iterator[Problem]:
+    """Say why a statement would fail on the current schema, or end otherwise than it was rehearsed."""
+    effect, reruns = changed(before, after), bool(_RERUNS.search(statement.text))
+    gone = frozenset(key for key in effect if key not in after.objects)
+    for key in sorted(effect):
+        old, new, here = before.objects.get(key), after.objects.get(key), current.objects.get(key)
+        table = Key("table", "", table_of(key) or "")
+        if table != key and table in before.objects and "PARTITIONED" in current.objects.get(table, ""):
+            yield Problem(found=f"{step} changes the {table}, which was made a partitioned one", remedy=REPAIR)
+        if old is None and here is not None and not (reruns and here == new):
+            yield Problem(found=f"{step} creates the {key}, which is there already", remedy="rename it, or drop it")
+        if new is None and here is None and not reruns and not _goes_along(key, old or "", gone):
+            yield Problem(found=f"{step} drops the {key}, which is not there", remedy=REPAIR)
+        if old is not None and new is not None and not _alterable(key, old, new, here):
+            found = f"is {here}, expected {old}" if here is not None else "is not there"
+            yield Problem(found=f"{step} changes the {key}, which {found}", remedy=REPAIR)
+        if new is not None:
+            yield from _lacking(step, key, new, before, current)
+    for key, text in sorted(current.objects.items()):
+        if key in before.objects and key in after.objects and hangs_on(key, text, gone):
+            yield Problem(found=f"{step} drops a column that the {key}, changed by hand, uses", remedy=REPAIR)
+
+
+def _goes_along(key: Key, old: str, gone: Collection[Key]) -> bool:
+    """Whether an object is dropped with its table or its column, and not by its own name."""
+    return Key("table", "", key.parent) in gone or (key.kind != "column" and hangs_on(key, old, gone))
+
+
+def _alterable(key: Key, old: str, new: str, here: str | None) -> bool:
+    """Whether a change that was rehearsed does the same to an object as it is."""
+    if here is None or key.kind != "column":
+        return here in (old, new)
+    return not columns.unalterable(old, new, here)
+
+
+def _lacking(step: str, key: Key, new: str, before: Snapshot, current: Snapshot) -> Iterator[Problem]:
+    """Name the columns, functions and extensions that a new definition needs and that are not as they were."""
+    if key.kind == "column":
+        new = columns.parts(new).value
+    elif key.kind not in ("index", "constraint"):
+        return
+    for need, expected in sorted(before.objects.items()):
+        found, needed = current.objects.get(need), False
+        if need.kind == "column":
+            needed = need.parent == key.parent and not columns.same_use(expected, found) and _mentions(new, need.name)
+        elif need.kind == "function":
+            needed = f"{_bare(need.name)}(" in new and not _same_call(need, expected, current)
+        elif need.kind == "extension":
+            needed = found is None and key.kind == "index" and " USING gin " in new
+        if needed:
+            how = "is not there" if found is None else "was changed by hand"
+            yield Problem(found=f"{step} makes the {key}, which needs the {need}: that {how}", remedy=REPAIR)
+
+
+def _same_call(key: Key, expected: str, current: Snapshot) -> bool:
+    """Whether a function can still be called from an index or a column, and no other one is called instead."""
+    found = current.objects.get(key)
+    twins = [one for one in current.objects if one.kind == "function" and _bare(one.name) == _bare(key.name)]
+    head = expected.partition(" LANGUAGE ")[0]
+    return found is not None and len(twins) == 1 and found.startswith(f"{head} ") and " IMMUTABLE " in found
+
+
+def _bare(function: str) -> str:
+    return function.partition("(")[0]
+
+
+def undrifted(taken: Sequence[Snapshot], live: Snapshot) -> Snapshot:
+    """Return the live schema with everything that no statement of a step changes as it was rehearsed.
+
+    `taken` are the snapshots around the step's statements. What remains tells how far the step has come.
+    """
+    keys = frozenset().union(*(changed(one, other) for one, other in pairwise(taken))) & live.objects.keys()
+    found = {key: _stands_for([one.objects.get(key) for one in taken], key, live.objects[key]) for key in keys}
+    return Snapshot({**live.objects, **found})
+
+
+def _stands_for(rehearsed: Sequence[str | None], key: Key, found: str) -> str:
+    """Return the rehearsed definition that an object counts as, itself where it is none of them."""
+    texts = [text for text in rehearsed if text is not None]
+    if found in texts or key.kind == "order":
+        return found
+    if key.kind == "table":
+        return texts[0] if "PARTITIONED" not in found else found
+    if rehearsed[0] is not None and rehearsed[-1] is None and len(set(texts)) == 1:
+        return texts[0]  # it goes, whatever it is like
+    return columns.stands_for(texts, found) if key.kind == "column" else found

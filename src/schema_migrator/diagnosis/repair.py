@@ -1,0 +1,258 @@
+"""The SQL that repairs one change, for a person to run: it loses no value, and it is done whole or not at all.
+
+What somebody has put in the place of a vendor's object is kept under another name. What only a person can decide is a
+comment.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schema_migrator.catalog import seed
+
+if TYPE_CHECKING:
+    from schema_migrator.catalog.snapshot import Change, Key
+
+KEPT = "_before_repair"
+"""What the name of an object that a repair keeps ends with."""
+
+_INVALID = " /* INVALID */"
+_NAME_LENGTH = 63
+_LOCK_TIMEOUT = "5s"
+_COLUMN = re.compile(
+    r"(?P<type>.+?)(?: COLLATE (?P<collation>\S+))?(?P<not_null> NOT NULL)?(?: DEFAULT (?P<default>.+?))?"
+    r"(?P<generated> GENERATED .+?)?(?P<uses> /\*.*)?",
+    re.DOTALL,
+)
+_TEXT = re.compile(r"text|character varying(?:\((?P<length>\d+)\))?")
+_PADDED = re.compile(r"character\(\d+\)")
+_COMPUTED = "look whether stored columns keep values that the function computed as it was before"
+_FROM_ONE = "the sequence begins at 1; if its column has higher values, move it on by setval before anybody writes"
+_ANOTHER = {"order": "the columns stand in another order, which only a new table would change"}
+_INTEGERS = ("smallint", "integer", "bigint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """What repairs a change: `statements` that run as one, or one `alone`, which refuses a transaction.
+
+    `notes` are for a person to decide.
+    """
+
+    statements: tuple[str, ...] = ()
+    alone: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def repair(change: Change, schema: str) -> tuple[str, ...]:
+    """Return the pieces of the SQL that makes what is missing or different in a schema as expected; one a line.
+
+    All statements of a change are one DO block, which is atomic however it is sent: psql's ON_ERROR_ROLLBACK
+    commits the rest of a BEGIN block. It names the schema, and gives up where it does not get a lock soon.
+    """
+    made = _made(change, schema)
+    pieces = [*_block(made.statements, schema)] if made.statements else [made.alone] if made.alone else []
+    # A name or a default can hold line ends, after which a comment would be SQL.
+    return (*pieces, *("-- " + " ".join(note.split()) for note in made.notes))
+
+
+def _block(statements: tuple[str, ...], schema: str) -> tuple[str, ...]:
+    setting = f"SET LOCAL search_path = {_identifier(schema)}, pg_temp; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}';"
+    tag = "repair"
+    while f"${tag}$" in "".join([setting, *statements]):
+        tag += "_"
+    return f"DO ${tag}$ BEGIN {setting}", *statements, f"END ${tag}$;"
+
+
+def _made(change: Change, schema: str) -> Repair:
+    if change.expected is None:
+        return _look(f"no part of this version; if nothing needs it: {_drop(change.key)}")
+    if change.key.kind == "row":
+        return Repair(statements=(seed.REPAIR,))
+    if change.found is None:
+        return _create(change, schema)
+    if change.found == change.expected + _INVALID:
+        return Repair(alone=f"REINDEX INDEX CONCURRENTLY {_identifier(schema)}.{_quoted(change.key.name)};")
+    return _alter(change, change.expected, change.found)
+
+
+def _look(note: str) -> Repair:
+    return Repair(notes=(f"look first: {note}",))
+
+
+def _create(change: Change, schema: str) -> Repair:
+    """Return what makes a missing object; an index that no row can contradict holds up no writer."""
+    kind, parent, name = change.key
+    index, found = f"INDEX {_quoted(name)} ON ", change.expected or ""
+    if kind == "index" and found.startswith(f"CREATE {index}{_quoted(parent)} "):
+        rest = found.removeprefix(f"CREATE {index}")
+        return Repair(alone=f"CREATE INDEX CONCURRENTLY {_quoted(name)} ON {_identifier(schema)}.{rest};")
+    statements = _creating(change)
+    if not statements:
+        return _look(f"create {change.key} as the vendor's files do")
+    return Repair(statements=statements, notes=(_FROM_ONE,) if kind == "sequence" else ())
+
+
+def _creating(change: Change) -> tuple[str, ...]:
+    kind, parent, name = change.key
+    table, quoted = _quoted(parent), _quoted(name)
+    if kind == "table":
+        columns = (f"{_quoted(one.key.name)} {one.expected}" for one in change.parts if one.key.kind == "column")
+        others = (_creating(one) for one in change.parts if one.key.kind != "column")
+        return f"CREATE TABLE {quoted} ({', '.join(columns)});", *(text for texts in others for text in texts)
+    ways = {
+        "index": f"{change.expected};",
+        "column": f"ALTER TABLE {table} ADD COLUMN {quoted} {change.expected};",
+        "constraint": f"ALTER TABLE {table} ADD CONSTRAINT {quoted} {change.expected};",
+        "function": f"CREATE OR REPLACE FUNCTION {name} {change.expected};",
+        "sequence": f"CREATE SEQUENCE {quoted};",
+        "extension": f"CREATE EXTENSION {quoted};",
+    }
+    return (ways[kind],) if kind in ways else ()
+
+
+def _drop(key: Key) -> str:
+    match key.kind:
+        case "column" | "constraint":
+            return f"ALTER TABLE {_quoted(key.parent)} DROP {key.kind.upper()} {_quoted(key.name)};"
+        case "trigger" | "policy":
+            return f"DROP {key.kind.upper()} {_quoted(key.name)} ON {_quoted(key.parent)};"
+        case "function":
+            return f"DROP FUNCTION {key.name};"
+        case _:
+            return f"DROP {key.kind.upper()} {_quoted(key.name)};"
+
+
+def _alter(change: Change, expected: str, found: str) -> Repair:
+    match change.key.kind:
+        case "column":
+            return _alter_column(change, expected, found)
+        case "constraint":
+            return _alter_constraint(change, expected, found)
+        case "table":
+            return _alter_table(change, expected, found)
+        case "index":
+            return _replace_index(change)
+        case "function":
+            return Repair(statements=_creating(change), notes=(_COMPUTED,))
+        case _:
+            return _look(_ANOTHER.get(change.key.kind, f"make {change.key} as the vendor's files do"))
+
+
+def _replace_index(change: Change) -> Repair:
+    name, kept = _quoted(change.key.name), _kept(change.key.name)
+    rename = f"ALTER INDEX {name} RENAME TO {kept};"
+    return Repair(statements=(rename, *_creating(change)), notes=(_afterwards(kept, f"DROP INDEX {kept};"),))
+
+
+def _alter_constraint(change: Change, expected: str, found: str) -> Repair:
+    table, name, kept = _quoted(change.key.parent), _quoted(change.key.name), _kept(change.key.name)
+    drop, create = _drop(change.key), " ".join(_creating(change))
+    if found == f"{expected} NOT VALID":
+        return Repair(statements=(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name};",))
+    if expected.startswith("PRIMARY KEY") and found.startswith("PRIMARY KEY"):
+        return _look(f"a table has one primary key, and others may refer to this one: {drop} {create}")
+    rename = f"ALTER TABLE {table} RENAME CONSTRAINT {name} TO {kept};"
+    note = _afterwards(kept, f"ALTER TABLE {table} DROP CONSTRAINT {kept};")
+    return Repair(statements=(rename, create), notes=(note,))
+
+
+def _alter_table(change: Change, expected: str, found: str) -> Repair:
+    table, words = _quoted(change.key.name), found.replace("ROW LEVEL SECURITY", "RLS").split()
+    if expected or not {"UNLOGGED", "RLS", "FORCE"}.issuperset(words):
+        return _look("the table is of another kind, which only a new table would change")
+    opens = f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY;"
+    secured = f"look first: without row level security every role that has a grant sees and changes all rows: {opens}"
+    return Repair(
+        statements=(f"ALTER TABLE {table} SET LOGGED;",) if "UNLOGGED" in words else (),
+        notes=(secured,) if "RLS" in words else (),
+    )
+
+
+def _alter_column(change: Change, expected: str, found: str) -> Repair:
+    """Change a column in its place; only a computed one is made again, beside the one that is there."""
+    wanted, actual = _COLUMN.fullmatch(expected), _COLUMN.fullmatch(found)
+    if wanted is None or actual is None or not _stored(wanted):
+        return _look(f"the column has to be: {expected}")
+    using = _conversion(_quoted(change.key.name), actual, wanted)
+    if wanted["generated"] and (wanted["generated"] != actual["generated"] or actual["uses"] or using is None):
+        return _replace_column(change)
+    statements = _altering(change, wanted, actual, _as_utc(change, actual) if using is None else using)
+    if using is None or not statements or not _stored(actual):
+        return _look(f"a value may not survive this: {' '.join(statements)}")
+    return Repair(statements=statements)
+
+
+def _stored(column: re.Match[str]) -> bool:
+    """Whether all values of a column are in the table: it is no identity, which has a sequence, and not virtual."""
+    return column["generated"] is None or column["generated"].endswith(" STORED")
+
+
+def _altering(change: Change, wanted: re.Match[str], actual: re.Match[str], using: str) -> tuple[str, ...]:
+    table, column = _quoted(change.key.parent), f"ALTER COLUMN {_quoted(change.key.name)}"
+    plain = actual["generated"] and not wanted["generated"]
+    what = "EXPRESSION" if _stored(actual) else "IDENTITY"
+    first = (f"ALTER TABLE {table} {column} DROP {what};",) if plain else ()
+    parts = []
+    if wanted["type"] != actual["type"] or wanted["collation"] != actual["collation"]:
+        collation = f" COLLATE {wanted['collation']}" if wanted["collation"] else ""
+        parts.append(f"{column} TYPE {wanted['type']}{collation}{'' if wanted['generated'] else using}")
+    if wanted["default"] != actual["default"] or (wanted["default"] and actual["uses"]):
+        parts.append(f"{column} SET DEFAULT {wanted['default']}" if wanted["default"] else f"{column} DROP DEFAULT")
+    if wanted["not_null"] != actual["not_null"]:
+        parts.append(f"{column} {'SET' if wanted['not_null'] else 'DROP'} NOT NULL")
+    return (*first, f"ALTER TABLE {table} {', '.join(parts)};") if parts else first
+
+
+def _conversion(column: str, actual: re.Match[str], wanted: re.Match[str]) -> str | None:
+    """Return the USING, if one is needed, with which each value stays as it is or the statement fails; None: no way.
+
+    The cast of ALTER TABLE to a shorter varchar fails, except for values that only blanks make too long: it cuts them.
+    """
+    before, after = actual["type"], wanted["type"]
+    old, new = _TEXT.fullmatch(before), _TEXT.fullmatch(after)
+    if before == after or {before, after} <= {*_INTEGERS} or (_PADDED.fullmatch(before) and _PADDED.fullmatch(after)):
+        return ""
+    if not old or not new:
+        return None
+    if new["length"] is None or (old["length"] and int(old["length"]) <= int(new["length"])):
+        return ""
+    long = f"pg_catalog.char_length({column}) OPERATOR(pg_catalog.>) {new['length']}"
+    return f" USING CASE WHEN {long} THEN {column} OPERATOR(pg_catalog.||) '!' ELSE {column} END"
+
+
+def _as_utc(change: Change, actual: re.Match[str]) -> str:
+    """Return the USING for a time that was given a time zone: Temporal's are UTC, the session may have another one."""
+    zoned = actual["type"].endswith("with time zone")
+    return f" USING {_quoted(change.key.name)} AT TIME ZONE 'UTC'" if zoned else ""
+
+
+def _replace_column(change: Change) -> Repair:
+    """Make a computed column, with its indexes, beside the one that is there.
+
+    With a column that is dropped go indexes and constraints of the user's own, and values, where it is a plain one.
+    """
+    table, name, kept = _quoted(change.key.parent), _quoted(change.key.name), _kept(change.key.name)
+    aside = (f"ALTER INDEX IF EXISTS {_quoted(one.key.name)} RENAME TO {_kept(one.key.name)};" for one in change.parts)
+    indexes = (text for one in change.parts for text in _creating(one))
+    statements = (f"ALTER TABLE {table} RENAME COLUMN {name} TO {kept};", *aside, *_creating(change), *indexes)
+    note = _afterwards(kept, f"ALTER TABLE {table} DROP COLUMN {kept};")
+    return Repair(statements=statements, notes=(note,))
+
+
+def _afterwards(kept: str, drop: str) -> str:
+    return f"what was there is now {kept}; look whether anything needs it, if nothing does: {drop}"
+
+
+def _kept(name: str) -> str:
+    return _quoted(name[: _NAME_LENGTH - len(KEPT)] + KEPT)
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[a-z_][a-z0-9_$]*", name) else _identifier(name)
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

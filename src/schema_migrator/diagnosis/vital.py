@@ -1,0 +1,64 @@
+"""What Temporal cannot work without: tables, columns, and the keys that its upserts name. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from schema_migrator.diagnosis.prediction import REPAIR, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from packaging.version import Version
+
+    from schema_migrator.catalog.snapshot import Key, Snapshot
+    from schema_migrator.diagnosis.prediction import Predicted
+    from schema_migrator.diagnosis.rehearsal import Rehearsal
+
+_KEY = re.compile(r"(?P<kind>PRIMARY KEY|UNIQUE) \((?P<columns>.*?)\)(?P<rest>.*)", re.DOTALL)
+
+
+def problems(rehearsal: Rehearsal, live: Snapshot, steps: Sequence[Predicted], reached: Version) -> tuple[Problem, ...]:
+    """Return what would make a step fail half way, else what Temporal will lack when all of them have run."""
+    found = [problem for one in steps for problem in one.problems]
+    expected = rehearsal.after.get(reached)
+    return tuple(found) or (lacking(expected, steps[-1].end if steps else live) if expected else ())
+
+
+def lacking(expected: Snapshot, reached: Snapshot) -> tuple[Problem, ...]:
+    """Return what Temporal cannot work without and will still lack: tables, columns, primary keys, what is unique.
+
+    `expected` is the version's schema, `reached` what the steps make of what is there.
+    """
+    lost = expected.tables - reached.tables
+    gone = [
+        (key, text)
+        for key, text in sorted(expected.objects.items())
+        if key.parent not in lost and _vital(key, text) and not _there(key, text, reached)
+    ]
+    return tuple(Problem(found=_lack(key, text, reached), remedy=REPAIR) for key, text in gone)
+
+
+def _vital(key: Key, text: str) -> bool:
+    return key.kind in ("table", "column") or (key.kind == "constraint" and _KEY.match(text) is not None)
+
+
+def _there(key: Key, text: str, reached: Snapshot) -> bool:
+    """Whether an object is there; a key counts under any name, and with its columns in any order."""
+    if key.kind != "constraint":
+        return key in reached.objects
+    keys = (one for one in reached.objects.items() if (one[0].kind, one[0].parent) == (key.kind, key.parent))
+    return any(_unique(found) == _unique(text) for _, found in keys)
+
+
+def _unique(text: str) -> tuple[str, frozenset[str], str] | None:
+    found = _KEY.match(text)
+    return (found["kind"], frozenset(found["columns"].split(", ")), found["rest"]) if found else None
+
+
+def _lack(key: Key, text: str, reached: Snapshot) -> str:
+    found = reached.objects.get(key)
+    if found is not None:
+        return f"the {key} is {found}, expected {text}, and Temporal cannot work without it"
+    return f"the {key} is missing{f', {text},' if key.kind == 'constraint' else ''} and Temporal cannot work without it"

@@ -1,0 +1,75 @@
+"""Large tables that steps could only rewrite in place, under their locks: refused unless that is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schema_migrator.diagnosis.prediction import Problem
+from schema_migrator.planning.plan import ONLINE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from schema_migrator.estimation.outlook import Outlook
+    from schema_migrator.planning.plan import Plan, PlannedStep
+    from schema_migrator.planning.tables import Table
+
+_ASK = "or take --rewrite in-place"
+
+
+def blocked(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Return the tables that would be rewritten in place although nobody asked for it, each with the reason."""
+    found = [(plan.online.table, reason) for reason in plan.online.hindrances] if plan.online else []
+    versions = plan.online.versions if plan.online else ()
+    apart = (step for step in plan.steps if step.step.version not in versions)
+    return (*found, *(pair for step in apart for pair in _beside(step)))
+
+
+def _beside(step: PlannedStep) -> list[tuple[str, str]]:
+    sizes = {lock.table: lock.size for lock in step.locks}
+    large = [table for table in step.rewrites if sizes[table] >= ONLINE_BYTES]
+    return [(table, f"step {step.step.version} rewrites it in a way that takes its lock") for table in large]
+
+
+def problems(plan: Plan, outlook: Outlook) -> list[Problem]:
+    """Return the refusals of a plan: what blocks the online rewrite, what to do, and what in place would cost."""
+    begun = {one.table for one in plan.leftovers if one.unfinished}
+    return [
+        Problem(
+            found=f'"{table}" cannot be rewritten online: {reason}',
+            remedy=f"remove that for the time of the rewrite, {_ASK}: {cost(plan, outlook, table)}"
+            + (_KEPT if table in begun else ""),
+        )
+        for table, reason in blocked(plan)
+    ]
+
+
+_KEPT = (
+    "; an unfinished copy is kept until then, and a trigger on the table logs changes: "
+    "schema-migrator migrate --abandon removes both"
+)
+
+
+def cost(plan: Plan, outlook: Outlook, table: str) -> str:
+    """Return how long the steps that rewrite a table in place would keep it locked."""
+    steps = [step.step.version for step in plan.steps if table in step.rewrites]
+    unknown = [outlook.unmeasured[version] for version in steps if version in outlook.unmeasured]
+    if unknown:
+        return f"for how long that would keep the table locked cannot be estimated ({unknown[0]})"
+    locked = [outlook.steps[version].locked for version in steps if version in outlook.steps]
+    likely, high = sum(one.likely for one in locked), sum(one.high for one in locked)
+    times = f" in {len(steps)} steps" if len(steps) > 1 else ""
+    return f"that would keep the table locked for about {likely:.0f} s, at worst {high:.0f} s{times}"
+
+
+def unrehearsed(plan: Plan, tables: Mapping[str, Table]) -> list[Problem]:
+    """Return the refusals where no rehearsal tells what the steps rewrite: one for each large table."""
+    large: Sequence[str] = [name for name, table in sorted(tables.items()) if table.size >= ONLINE_BYTES]
+    return [
+        Problem(
+            found=f'whether the steps would rewrite "{name}" ({tables[name].size >> 20} MB) in place, under its lock,'
+            " is unknown without a rehearsal",
+            remedy=f'run as the owner: GRANT CREATE ON DATABASE "{plan.database}" TO the role, {_ASK}',
+        )
+        for name in large
+    ]

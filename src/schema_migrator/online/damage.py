@@ -1,0 +1,122 @@
+"""What a damaged table or index looks like to an online rewrite, and the one refusal for it.
+
+A damaged index is the reason for most of this: a row that no entry leads to, two rows of one key, an entry that leads
+to another row. Such a table is left alone, by name: REINDEX is for a person to run.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
+
+from psycopg import sql
+
+from schema_migrator.errors import Damaged, RewriteBlocked
+from schema_migrator.online.shadow import listed, places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from schema_migrator.online.shadow import Live
+    from schema_migrator.postgres.database import Connection
+
+UNLED = "no entry of the primary key's index leads to a row of {}"
+DOUBLED = "two rows of {} have the same key"
+MISLED = "an entry of the primary key's index leads to another row of {}"
+GONE = "an index leads to a row of {} that was deleted"
+MISSING = "the copy lacks a row of {}"
+DIFFERS = "a row of the copy differs from the row of {}"
+SURPLUS = "the copy holds a row that is not in {}"
+
+_REINDEX = "check the table with amcheck (bt_index_check, verify_heapam), REINDEX it, then run this again"
+_DELETE = (
+    "delete the row that does not belong there by its ctid, check the table with amcheck (bt_index_check, "
+    "verify_heapam), REINDEX it, then run this again"
+)
+_SHOWN = 100  # characters of a key's value
+_PAGE = re.compile(r"\((\d+),\d+\)")
+# Each of them hides rows or passes wrong ones off as right, with no more than a warning.
+_HIDING = ("ignore_checksum_failure", "ignore_system_indexes", "zero_damaged_pages")
+_ON = "SELECT name FROM pg_catalog.pg_settings WHERE name = ANY (%s) AND setting = 'on' ORDER BY 1"
+# The places keep an index alone from answering; the fence keeps its order from being of any use.
+_TWINS: LiteralString = """
+SELECT {texts}, array_agg(l.schema_migrator_place::text ORDER BY l.schema_migrator_place::text)
+FROM (SELECT lying.ctid AS schema_migrator_place, {key} FROM {live} lying OFFSET 0) l
+GROUP BY {of_l} HAVING count(l.schema_migrator_place) > 1 LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What is wrong (one of the sentences above), the key as texts, and where the rows are, as ctids."""
+
+    what: str
+    key: tuple[str, ...]
+    places: tuple[str, ...] = ()
+
+
+def refusal(live: Live, fault: Fault) -> Damaged:
+    """Return the error that names the table, the key, the blocks, and what to do."""
+    names = zip(live.key_names, fault.key, strict=True)
+    key = ", ".join(f"{name} = {_shortened(value)}" for name, value in names)
+    what = fault.what.format(f'"{live.table}"')
+    return Damaged(
+        f"{what}, expected a sound table; it was not replaced and is as before: {key}{_where(fault.places)}",
+        hint=_DELETE if fault.what == DOUBLED else _REINDEX,
+    )
+
+
+def led_twice(live: Live, detail: str) -> Damaged:
+    """Return the error for a row that was copied twice, though the table has it once; `detail` names its key."""
+    return Damaged(
+        f'the primary key\'s index of "{live.table}" leads to one row twice, expected a sound table; '
+        f"it was not replaced and is as before: {detail}",
+        hint=_REINDEX,
+    )
+
+
+def miscounted(live: Live, here: int, there: int) -> Damaged:
+    """Return the error for a copy that has another number of rows than the table, without one that shows why."""
+    return Damaged(
+        f'the copy of "{live.table}" has {there} rows, expected {here}; the table was not replaced and is as before',
+        hint=_REINDEX,
+    )
+
+
+def assert_nothing_hidden(conn: Connection) -> None:
+    """Raise RewriteBlocked where a setting of this session hides damaged rows or pages instead of failing."""
+    found = [name for (name,) in conn.execute(_ON, [list(_HIDING)]).fetchall()]
+    if found:
+        raise RewriteBlocked(
+            f"{', '.join(found)} = on for this role hides damaged rows, expected off, so no table is rewritten online",
+            hint="ALTER SYSTEM, ALTER DATABASE or ALTER ROLE ... RESET it; see pg_settings and pg_db_role_setting",
+        )
+
+
+def twins(conn: Connection, live: Live) -> Fault | None:
+    """Return two rows of one key, read as they lie on the disk; slow."""
+    query = sql.SQL(_TWINS).format(**places(live), texts=texts(live, "l"), of_l=listed(live.key_names, "l"))
+    row = conn.execute(query).fetchone()
+    return Fault(what=DOUBLED, key=tuple(row[0]), places=tuple(row[1])) if row else None
+
+
+def texts(live: Live, of: LiteralString) -> sql.Composed:
+    """Return the key of an alias as an array of texts, for a statement."""
+    parts = [sql.SQL("{}.{}::text").format(sql.SQL(of), sql.Identifier(name)) for name in live.key_names]
+    return sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(parts))
+
+
+def _where(found: Sequence[str]) -> str:
+    if not found:
+        return ""
+    blocks = sorted({int(made[1]) for one in found if (made := _PAGE.fullmatch(one))})
+    return f" in block{'s' * (len(blocks) > 1)} {_listed(map(str, blocks))}, ctid {_listed(found)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(names)
+
+
+def _shortened(value: str) -> str:
+    return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}...")

@@ -1,0 +1,209 @@
+"""What is not the vendor's and depends on what a plan drops or changes, or already bears a name that it gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schema_migrator.diagnosis.prediction import Problem
+from schema_migrator.postgres import database
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from schema_migrator.catalog.snapshot import Key
+    from schema_migrator.diagnosis.prediction import Proof
+    from schema_migrator.planning.plan import Plan, PlannedStep
+    from schema_migrator.postgres.database import Connection
+
+# What DROP COLUMN and DROP TABLE take along without CASCADE (PostgreSQL: ALTER TABLE, DROP COLUMN).
+_DEPENDENTS = """
+WITH dropped AS (
+  SELECT t.oid, t.relname::text AS name, a.attnum, d.attname IS NULL AS whole
+  FROM unnest(%s::text[], %s::text[]) AS d(relname, attname)
+  JOIN pg_catalog.pg_class t ON t.relname = d.relname
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace AND n.nspname = %s
+  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = d.attname
+), hanging AS (
+  SELECT d.name, p.classid, p.objid, p.objsubid FROM dropped d JOIN pg_catalog.pg_depend p
+    ON p.refobjid = d.oid AND p.refclassid = 'pg_catalog.pg_class'::regclass
+  WHERE p.deptype = 'a' AND (d.whole OR p.refobjsubid = d.attnum)
+)
+SELECT 'index', h.name, i.relname::text FROM hanging h JOIN pg_catalog.pg_class i ON i.oid = h.objid
+WHERE h.classid = 'pg_catalog.pg_class'::regclass AND i.relkind = 'i'
+UNION SELECT 'constraint', h.name, c.conname::text FROM hanging h JOIN pg_catalog.pg_constraint c ON c.oid = h.objid
+WHERE h.classid = 'pg_catalog.pg_constraint'::regclass AND c.contype <> 'n'
+UNION SELECT 'statistics', h.name, s.stxname::text FROM hanging h
+JOIN pg_catalog.pg_statistic_ext s ON s.oid = h.objid WHERE h.classid = 'pg_catalog.pg_statistic_ext'::regclass
+UNION SELECT 'column', d.name, a.attname::text FROM dropped d
+JOIN pg_catalog.pg_attribute a ON a.attrelid = d.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE d.whole
+UNION SELECT 'column', h.name, a.attname::text FROM hanging h
+JOIN pg_catalog.pg_attribute a ON a.attrelid = h.objid AND a.attnum = h.objsubid AND NOT a.attisdropped
+WHERE h.classid = 'pg_catalog.pg_class'::regclass AND a.attgenerated <> ''
+UNION SELECT 'column', h.name, a.attname::text FROM hanging h JOIN pg_catalog.pg_attrdef f ON f.oid = h.objid
+JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+WHERE h.classid = 'pg_catalog.pg_attrdef'::regclass AND a.attgenerated <> ''
+UNION SELECT 'rule', h.name, r.rulename::text FROM hanging h JOIN pg_catalog.pg_rewrite r ON r.oid = h.objid
+WHERE h.classid = 'pg_catalog.pg_rewrite'::regclass
+UNION SELECT 'policy', h.name, p.polname::text FROM hanging h JOIN pg_catalog.pg_policy p ON p.oid = h.objid
+WHERE h.classid = 'pg_catalog.pg_policy'::regclass
+UNION SELECT 'trigger', h.name, g.tgname::text FROM hanging h JOIN pg_catalog.pg_trigger g ON g.oid = h.objid
+WHERE h.classid = 'pg_catalog.pg_trigger'::regclass AND NOT g.tgisinternal
+"""
+_DROPS = {
+    "index": "DROP INDEX {name};",
+    "column": "ALTER TABLE {table} DROP COLUMN {name};",
+    "constraint": "ALTER TABLE {table} DROP CONSTRAINT {name};",
+    "rule": "DROP RULE {name} ON {table};",
+    "policy": "DROP POLICY {name} ON {table};",
+    "statistics": "DROP STATISTICS {name};",
+    "trigger": "DROP TRIGGER {name} ON {table};",
+}
+# What PostgreSQL refuses to drop a table or a column for, or to give a column another type.
+_BLOCKERS = """
+WITH wanted AS (
+  SELECT t.oid, t.reltype, t.relname::text AS name, a.attnum, d.attname, d.goes
+  FROM unnest(%s::text[], %s::text[], %s::bool[]) AS d(relname, attname, goes)
+  JOIN pg_catalog.pg_class t ON t.relname = d.relname
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace AND n.nspname = %s
+  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = d.attname
+), hanging AS (
+  SELECT d.*, p.classid, p.objid, p.objsubid FROM wanted d JOIN pg_catalog.pg_depend p ON (
+      p.refclassid = 'pg_catalog.pg_class'::regclass AND p.refobjid = d.oid
+      AND (d.attname IS NULL OR p.refobjsubid = d.attnum))
+    OR (d.attname IS NULL AND p.refclassid = 'pg_catalog.pg_type'::regclass AND p.refobjid = d.reltype)
+  WHERE (d.goes AND p.deptype = 'n' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend o
+      WHERE o.classid = p.classid AND o.objid = p.objid AND o.refobjid = d.oid AND o.deptype IN ('a', 'i')))
+    OR (NOT d.goes AND (
+      p.classid = ANY ('{pg_rewrite,pg_policy,pg_trigger,pg_proc,pg_publication_rel}'::regclass[])
+      OR (p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = d.oid AND p.objsubid > 0)
+      OR EXISTS (SELECT FROM pg_catalog.pg_attrdef f WHERE p.classid = 'pg_catalog.pg_attrdef'::regclass
+        AND f.oid = p.objid AND (f.adrelid, f.adnum) <> (d.oid, d.attnum))))
+)
+SELECT DISTINCT h.name, h.attname, coalesce(
+    (SELECT pg_describe_object('pg_catalog.pg_class'::regclass, r.ev_class, 0) FROM pg_catalog.pg_rewrite r
+      WHERE h.classid = 'pg_catalog.pg_rewrite'::regclass AND r.oid = h.objid AND r.ev_class <> h.oid),
+    pg_describe_object(h.classid, h.objid, h.objsubid))
+FROM hanging h WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
+  WHERE h.classid = 'pg_catalog.pg_constraint'::regclass AND c.oid = h.objid AND c.conrelid = h.oid)
+ORDER BY 1, 2, 3
+"""
+# Tables, indexes, views, sequences and types share their names; a function of the name may be called instead.
+_TAKEN = """
+SELECT 'relation', c.relname::text, pg_describe_object('pg_catalog.pg_class'::regclass, c.oid, 0)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = ANY (%(relations)s)
+UNION ALL SELECT 'type', t.typname::text, pg_describe_object('pg_catalog.pg_type'::regclass, t.oid, 0)
+FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE n.nspname = %(schema)s AND t.typname = ANY (%(tables)s) AND t.typrelid = 0 AND t.typelem = 0
+UNION ALL SELECT 'function', p.proname::text, pg_describe_object('pg_catalog.pg_proc'::regclass, p.oid, 0)
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = %(schema)s AND p.proname = ANY (%(functions)s)
+ORDER BY 2, 1, 3
+"""
+
+
+# A column that a parent gets is added to its children too.
+_CHILDREN = """
+WITH RECURSIVE below AS (
+  SELECT i.inhrelid AS oid, t.relname AS top FROM pg_catalog.pg_inherits i
+  JOIN pg_catalog.pg_class t ON t.oid = i.inhparent
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace WHERE n.nspname = %s AND t.relname = ANY (%s)
+  UNION SELECT i.inhrelid, b.top FROM pg_catalog.pg_inherits i JOIN below b ON b.oid = i.inhparent
+)
+SELECT b.top::text, c.oid::regclass::text, NOT pg_has_role(c.relowner, 'USAGE'), ARRAY(
+  SELECT a.attname::text FROM pg_catalog.pg_attribute a JOIN unnest(%s::text[], %s::text[]) AS d(relname, attname)
+    ON d.relname = b.top AND d.attname = a.attname WHERE a.attrelid = c.oid AND NOT a.attisdropped ORDER BY 1)
+FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.oid WHERE c.relkind IN ('r', 'p', 'f') ORDER BY 1, 2
+"""
+
+
+def find(conn: Connection, plan: Plan) -> list[Problem]:
+    """Return what would go along unasked, or make a step fail. All is looked at before the first step runs."""
+    if plan.together:
+        return []
+    proofs = [(step, step.proof) for step in plan.steps if step.proof]
+    found = [problem for step, proof in proofs for problem in _going_along(conn, plan, step, proof)]
+    blocked = [problem for step, proof in proofs for problem in _blocked(conn, plan, step, proof)]
+    there = {key for _, proof in proofs for key in proof.start.objects if key not in proof.created}
+    taken = [problem for step, proof in proofs for problem in _taken(conn, plan, step, proof.created - there)]
+    below = [problem for step, proof in proofs for problem in _inheriting(conn, plan, step, proof)]
+    return [*found, *blocked, *taken, *below]
+
+
+def _going_along(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> list[Problem]:
+    """Find what would silently go with a column or a table."""
+    if not proof.dropped:
+        return []
+    dropped = sorted(proof.dropped)
+    tables = [key.parent or key.name for key in dropped]
+    columns = [key.name if key.parent else None for key in dropped]
+    rows = database.ask(conn, _DEPENDENTS, [tables, columns, plan.schema])
+    strange = {(kind, table, name) for kind, table, name in rows if (kind, table, name) not in proof.known}
+    return [
+        Problem(
+            found=f'step {step.step.version} drops what your {kind} "{name}" on "{table}" depends on',
+            remedy="if it may go, drop it yourself first: "
+            + _DROPS[kind].format(table=_quoted(table), name=_quoted(name)),
+        )
+        for kind, table, name in sorted(strange)
+    ]
+
+
+def _blocked(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> list[Problem]:
+    """Find what PostgreSQL would refuse a statement for."""
+    wanted = sorted([(key, True) for key in proof.dropped] + [(key, False) for key in proof.retyped])
+    if not wanted:
+        return []
+    tables = [key.parent or key.name for key, _ in wanted]
+    columns = [key.name if key.parent else None for key, _ in wanted]
+    rows = database.ask(conn, _BLOCKERS, [tables, columns, [goes for _, goes in wanted], plan.schema])
+    return [
+        Problem(
+            found=f"step {step.step.version} changes or drops {_place(table, column)}, which your {what} depends on",
+            remedy="drop it first, and create it again afterwards if it is still of use",
+        )
+        for table, column, what in rows
+    ]
+
+
+def _place(table: str, column: str | None) -> str:
+    return f'the column "{column}" of "{table}"' if column else f'the table "{table}"'
+
+
+def _taken(conn: Connection, plan: Plan, step: PlannedStep, created: Collection[Key]) -> list[Problem]:
+    """Find what already bears a name that a step gives to something new."""
+    functions = [key.name.partition("(")[0] for key in created if key.kind == "function"]
+    tables = [key.name for key in created if key.kind == "table"]
+    relations = [key.name for key in created if key.kind in ("table", "index", "constraint", "view", "sequence")]
+    if not relations and not functions:
+        return []
+    names = {"schema": plan.schema, "relations": relations, "tables": tables, "functions": functions}
+    return [
+        Problem(
+            found=f'step {step.step.version} creates "{name}", but your {what} has that name',
+            remedy="rename it, or drop it",
+        )
+        for _, name, what in database.ask(conn, _TAKEN, names)
+    ]
+
+
+def _inheriting(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> list[Problem]:
+    """Find the tables that inherit a change and cannot take it: somebody else's, or with a column of that name."""
+    tables = [lock.table for lock in step.locks]
+    added = sorted(key for key in proof.created if key.kind == "column" and key.parent in tables)
+    names = [key.parent for key in added], [key.name for key in added]
+    rows = database.ask(conn, _CHILDREN, [plan.schema, tables, *names]) if tables else []
+    begin = f"step {step.step.version} changes"
+    found = [(top, child, "which this role does not own") for top, child, foreign, _ in rows if foreign]
+    found += [(top, child, f'which has a column "{name}" of its own') for top, child, _, own in rows for name in own]
+    return [
+        Problem(
+            found=f'{begin} "{top}" and with it its child {child}, {why}',
+            remedy=f"take it out first: ALTER TABLE {child} NO INHERIT {_quoted(top)};",
+        )
+        for top, child, why in found
+    ]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,162 @@
+"""What a person should know about whose things are; nothing of it stops a run. Pure functions of values to text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schema_migrator.catalog.owners import grantee, grants, quoted
+from schema_migrator.catalog.traces import TRIGGER
+from schema_migrator.errors import NotOurs
+from schema_migrator.releases.source import UNVERSIONED
+from schema_migrator.releases.statements import created_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from schema_migrator.catalog.owners import Whose
+    from schema_migrator.catalog.state import Sight
+    from schema_migrator.catalog.traces import Stranger
+    from schema_migrator.planning.plan import Plan
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A fact about a store's owners: `event` names its kind, `remedy` is what to do about it, SQL mostly."""
+
+    event: str
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.found}: {self.remedy}"
+
+
+def standing(whose: Whose) -> tuple[Notice, ...]:
+    """Return what is so already."""
+    return (*_schema(whose), *_strangers(whose.strangers), *_strays(whose), *_lacking(whose))
+
+
+def ahead(plan: Plan, whose: Whose) -> tuple[Notice, ...]:
+    """Return what is so already, and what the tables that a plan makes will lack."""
+    texts = (statement.text for step in plan.steps for statement in step.statements)
+    new = sorted(frozenset().union(*map(created_tables, texts)))
+    if not new or plan.recorded in (None, UNVERSIONED):
+        return standing(whose)
+    return (*standing(whose), *_new_owner(plan, whose, new), *_new_rights(whose, new))
+
+
+def refuse_unsettled(found: tuple[Stranger, ...]) -> None:
+    """Raise NotOurs where a trigger is on a table of the store that looks like ours, and nothing of it is ours."""
+    for one in found:
+        if one.watched:
+            raise NotOurs(
+                f'a trigger "{TRIGGER}" on "{one.watched}" calls a function in the schema "{one.name}" of'
+                f' "{one.owner}", which is not ours: {one.why}',
+                hint="nothing was touched; let that role remove it, by migrate --abandon of the version that made it",
+            )
+
+
+def elsewhere(sight: Sight) -> str:
+    """Return the schemas where the store's tables are too; empty where search_path says which is meant."""
+    return "" if sight.whose.chosen else ", ".join(sight.facts.elsewhere)
+
+
+def _schema(whose: Whose) -> Iterator[Notice]:
+    schema = quoted(whose.schema)
+    if not whose.trusted:
+        yield Notice(
+            event="schema.owner",
+            found=f'the schema {schema} belongs to "{whose.schema_owner}", who can drop whatever is in it',
+            remedy=f"if that is not meant to be: ALTER SCHEMA {schema} OWNER TO {quoted(whose.role)};",
+        )
+    if whose.open_to:
+        names = ", ".join(f'"{role}"' if role else "everybody" for role in whose.open_to)
+        keep = "" if whose.makes_by_itself else f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {quoted(whose.role)}; "
+        roles = ", ".join(map(grantee, whose.open_to))
+        yield Notice(
+            event="schema.open",
+            found=f"{names} may create functions and operators in the schema {schema}, which the vendor's statements"
+            " would then run",
+            remedy=f"{keep}REVOKE CREATE ON SCHEMA {schema} FROM {roles};",
+        )
+
+
+def _strangers(found: tuple[Stranger, ...]) -> Iterator[Notice]:
+    for one in found[:_SHOWN]:
+        place = f'the schema "{one.name}" of "{one.owner}"'
+        said = f"{place} looks like ours, but {one.why}"
+        if one.watched:
+            said = f'a trigger "{TRIGGER}" is on "{one.watched}" and calls a function in {place}, but {one.why}'
+        yield Notice(event="schema.not_ours", found=said, remedy="it was left alone")
+    if len(found) > _SHOWN:
+        yield Notice(
+            event="schema.not_ours",
+            found=f"{len(found) - _SHOWN} more schemas look like ours and are not",
+            remedy="they were left alone",
+        )
+
+
+def _strays(whose: Whose) -> Iterator[Notice]:
+    if not whose.strays:
+        return
+    schema, heir = quoted(whose.schema), whose.strays[0].heir
+    names = ", ".join(f'{one.table} ("{one.owner}")' for one in whose.strays)
+    yield Notice(
+        event="tables.owners",
+        found=f'most tables of the store belong to "{heir}", but these do not: {names}',
+        remedy=" ".join(f"ALTER TABLE {schema}.{quoted(one.table)} OWNER TO {quoted(heir)};" for one in whose.strays),
+    )
+
+
+def _lacking(whose: Whose) -> Iterator[Notice]:
+    lacking: list[tuple[str, str, Collection[str]]] = [
+        (right.role, right.what, right.lacking) for right in whose.rights if right.lacking
+    ]
+    yield from _rights(whose, lacking, "has rights to most tables of the store, but not to all")
+
+
+def _new_owner(plan: Plan, whose: Whose, new: list[str]) -> Iterator[Notice]:
+    if not whose.heir or plan.heir:
+        return
+    schema, heir, role = quoted(whose.schema), quoted(whose.heir), quoted(whose.role)
+    yield Notice(
+        event="tables.owners",
+        found=f"the new tables {', '.join(new)} will belong to {role} and not to {heir}, as the other tables do, so"
+        f" that {heir} may not use them",
+        remedy=f"run it as {heir}, or let {role} give them away:"
+        f" GRANT CREATE ON SCHEMA {schema} TO {heir}; GRANT {heir} TO {role};",
+    )
+
+
+def _new_rights(whose: Whose, new: list[str]) -> Iterator[Notice]:
+    lacking: list[tuple[str, str, Collection[str]]] = [
+        (right.role, right.what, new) for right in whose.rights if not right.given
+    ]
+    yield from _rights(
+        whose, lacking, f"will have no right to the new tables {', '.join(new)}, as it has to the others"
+    )
+
+
+def _rights(whose: Whose, lacking: list[tuple[str, str, Collection[str]]], words: str) -> Iterator[Notice]:
+    for role in sorted({role for role, _, _ in lacking}):
+        remedy = " ".join(grants(whose.schema, [one for one in lacking if one[0] == role]))
+        who = "everybody (PUBLIC)" if role == "public" else f'the role "{role}"'
+        yield Notice(event="tables.rights", found=f"{who} {words}", remedy=remedy)
+
+
+def place_json(whose: Whose) -> dict[str, str | None]:
+    """Return in which schema a store is, and whose that is."""
+    return {"schema": whose.schema or None, "schema_owner": whose.schema_owner or None}
+
+
+def notices_json(found: Iterable[Notice]) -> list[dict[str, str]]:
+    """Return notices as JSON."""
+    return [{"event": one.event, "found": one.found, "remedy": one.remedy} for one in found]
+
+
+def place_text(whose: Whose) -> str:
+    """Return in which schema a store is, and whose that is, in words."""
+    return f'"{whose.schema}", which "{whose.schema_owner}" owns'

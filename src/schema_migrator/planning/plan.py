@@ -1,0 +1,298 @@
+"""What a run will do: a pure function of files, state and target to a frozen value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Literal, assert_never
+
+from packaging.version import Version
+
+from schema_migrator.catalog.state import Absent, At, Between, Unknown, Unrecorded
+from schema_migrator.diagnosis import prediction, vital
+from schema_migrator.errors import UnknownState
+from schema_migrator.planning import reshape
+from schema_migrator.releases.source import UNVERSIONED
+
+if TYPE_CHECKING:
+    from schema_migrator.catalog.snapshot import Snapshot
+    from schema_migrator.catalog.state import Sight, State
+    from schema_migrator.catalog.traces import Leftover
+    from schema_migrator.diagnosis.prediction import Predicted, Problem, Proof
+    from schema_migrator.diagnosis.rehearsal import Rehearsal
+    from schema_migrator.planning.reshape import Shape
+    from schema_migrator.planning.tables import Table
+    from schema_migrator.releases.source import Source, Step, Store
+    from schema_migrator.releases.statements import Statement
+
+_BESIDE = re.compile(r"_cc(new|old)\d*$")  # PostgreSQL's names, see REINDEX
+SMALL_TABLE_BYTES = 16 * 1024 * 1024
+"""Up to this size a table's indexes are built in the step's transaction, in well under a second."""
+
+ONLINE_BYTES = 64 * 1024 * 1024
+"""From this size on a table is rewritten online: about where a rewrite in place holds writers up for a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableLock:
+    """A lock that a step takes on a table of `size` bytes before its first statement."""
+
+    table: str
+    mode: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """One step with the statements that are to run, and the way they will.
+
+    `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction. `resumed`: an earlier
+    run or a person did a part of it; `online`: it is a part of the plan's online rewrite. Without a rehearsal there
+    are no locks to take first and there is no proof.
+    """
+
+    step: Step
+    previous: Version
+    statements: tuple[Statement, ...]
+    locks: tuple[TableLock, ...] = ()
+    rewrites: tuple[str, ...] = ()
+    concurrently: bool = False
+    resumed: bool = False
+    online: bool = False
+    proof: Proof | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Online:
+    """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
+
+    `declined` says why it is not to be: then there is no `shape`, and the steps run as they stand. `hindrances` say why
+    it cannot be, and preflight refuses them. `forecast`: its files' bytes by a trial.
+    """
+
+    table: str
+    size: int
+    rewrites: int
+    versions: tuple[Version, ...]
+    shape: Shape | None = None
+    declined: str = ""
+    hindrances: tuple[str, ...] = ()
+    forecast: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The steps from a state to a target; none when there is nothing to do.
+
+    `setup`: the version tables and the first version row are written before. `adopt`: the version that is recorded
+    first, because the tables are of it. `rebuild`: invalid indexes that are built again, or dropped,
+    first. `together`: all in one
+    transaction, since nobody uses the store yet. `by_tool`: the vendor's binary runs the steps that nobody began
+    before. `online`: the rewrite of a large table, or why it is not done online; `leftovers`: what earlier ones left.
+    `problems`: changes made by hand that would make a step fail half way, or leave Temporal without what it needs.
+    `heir`: the role that gets what the steps make.
+    """
+
+    store: Store
+    database: str
+    schema: str
+    state: State
+    target: Version
+    setup: bool
+    adopt: Step | None
+    together: bool
+    steps: tuple[PlannedStep, ...]
+    rebuild: tuple[str, ...] = ()
+    by_tool: bool = False
+    online: Online | None = None
+    leftovers: tuple[Leftover, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    heir: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.steps and not self.setup and not self.rebuild and self.adopt is None
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Those of the invalid indexes that an interrupted rebuild left beside the one that it was to replace."""
+        return tuple(name for name in self.rebuild if _BESIDE.search(name))
+
+    @property
+    def version(self) -> Version | None:
+        """The version that the plan starts from."""
+        return None if isinstance(self.state, Absent | Unknown) else self.state.version
+
+    @property
+    def recorded(self) -> Version | None:
+        """The version that the version row says, None without a row."""
+        return self.state.recorded if isinstance(self.state, Unrecorded | Unknown) else self.version
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the store is newer than the target."""
+        return self.version is not None and self.version > self.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What a rehearsal and a look at the tables add."""
+
+    rehearsal: Rehearsal
+    live: Snapshot
+    tables: Mapping[str, Table]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """To adopt the version that the tables are of; to let the vendor's binary run the steps; to rewrite tables so."""
+
+    adopt: bool = False
+    by_tool: bool = False
+    rewrite: Literal["online", "in-place"] | None = None
+
+
+def build(
+    source: Source,
+    sight: Sight,
+    target: Version,
+    *,
+    database: str,
+    wishes: Wishes = Wishes(),
+    knowledge: Knowledge | None = None,
+) -> Plan:
+    """Return the plan. Raises UnknownState where no plan can be made.
+
+    Without knowledge the steps carry no locks and no proof, and all tables count as small.
+    """
+    state = sight.state
+    _refuse(source, sight, target, database, adopt=wishes.adopt)
+    fresh = isinstance(state, Absent) or (isinstance(state, At) and state.version == UNVERSIONED)
+    start = UNVERSIONED if isinstance(state, Absent | Unknown) else state.version or UNVERSIONED
+    pending = [step for step in source.steps if start < step.version <= target]
+    known = None if fresh else knowledge
+    begun = state.remaining if isinstance(state, Between) else None
+    seen = prediction.predict(known.rehearsal, pending, known.live, begun) if known else ()
+    previous = [start, *(step.version for step in pending)]
+    steps = [_planned(*one, state, known) for one in zip_longest(pending, previous[:-1], seen)]
+    unrecorded = isinstance(state, Unrecorded)
+    online = _online(steps, state, known, wishes, seen)
+    apart = online.versions if online and online.shape else ()
+    return Plan(
+        store=source.store,
+        database=database,
+        schema=sight.facts.schema or "",
+        state=state,
+        target=target,
+        setup=sight.recorded is None and not unrecorded,
+        adopt=next(step for step in source.steps if step.version == start) if unrecorded else None,
+        together=fresh and not wishes.by_tool,
+        steps=tuple(replace(one, online=one.step.version in apart) for one in steps),
+        rebuild=() if fresh or start > target else tuple(sight.facts.invalid),
+        by_tool=wishes.by_tool,
+        online=online,
+        leftovers=sight.whose.leftovers,
+        problems=vital.problems(known.rehearsal, known.live, seen, previous[-1]) if known else (),
+        heir=sight.whose.heir if sight.whose.may_give else "",
+    )
+
+
+def _online(
+    steps: Sequence[PlannedStep],
+    state: State,
+    knowledge: Knowledge | None,
+    wishes: Wishes,
+    seen: Sequence[Predicted],
+) -> Online | None:
+    """Return the rewrite of a table among the pending steps that could be online."""
+    if knowledge is None or not steps:
+        return None
+    done = state.remaining[0] if isinstance(state, Between) and state.remaining else 0
+    found = reshape.stretch(knowledge.rehearsal, [one.step for one in steps], done)
+    table = knowledge.tables.get(found.table) if found else None
+    if found is None or table is None:
+        return None
+    # Applied out of order: no point in the step's rehearsal is where the table stands.
+    skipping = steps[0].resumed and len(steps[0].statements) != len(steps[0].step.statements) - done
+    strange = f"the state of step {steps[0].step.version}, half-applied out of order"
+    shape = strange if skipping else reshape.shape(knowledge.rehearsal, found, knowledge.live)
+    if not isinstance(shape, str):
+        those = [one for one in seen if one.version in {step.version for step in found.steps}]
+        start, end = those[0].start.only(shape.touched), those[-1].end.only(shape.touched)
+        shape = replace(shape, start=start, end=end)
+    declined = _declined(table.size, wishes.rewrite)
+    reasons = [*([shape] if isinstance(shape, str) else []), *(["the executor is sql-tool"] if wishes.by_tool else [])]
+    hindrances = () if declined else (*table.hindrances, *reasons)
+    return Online(
+        table=found.table,
+        size=table.size,
+        rewrites=found.rewrites,
+        versions=tuple(step.version for step in found.steps),
+        shape=None if isinstance(shape, str) or hindrances or declined else shape,
+        declined=declined,
+        hindrances=hindrances,
+    )
+
+
+def _declined(size: int, wish: Literal["online", "in-place"] | None) -> str:
+    if wish is None and size < ONLINE_BYTES:
+        return f"its {size >> 20} MB are less than {ONLINE_BYTES >> 20} MB"
+    return "in place is asked for" if wish == "in-place" else ""
+
+
+def _refuse(source: Source, sight: Sight, target: Version, database: str, *, adopt: bool) -> None:
+    state = sight.state
+    match state:
+        case Absent() | Between():
+            return
+        case At():
+            if state.min_compatible > target > UNVERSIONED:  # a set-up alone asks nothing of what is there
+                raise UnknownState(
+                    f'database "{database}" is at {state.version}, which works with servers from '
+                    f"{state.min_compatible} on, but the target is {target}",
+                    hint="set TEMPORAL_VERSION to the release that runs, or a newer one",
+                    store=source.store,
+                )
+        case Unrecorded():
+            if not (state.confirmed or adopt):
+                raise UnknownState(
+                    f'database "{database}" holds the tables of {state.version}, but {state.recorded or "no version"}'
+                    " is recorded for it",
+                    hint=f"if {state.version} is right, record it: schema-migrator migrate --adopt",
+                    store=source.store,
+                )
+        case Unknown():
+            raise UnknownState(f'database "{database}": {state.reason}', hint=state.hint, store=source.store)
+        case _:
+            assert_never(state)
+
+
+def _planned(
+    step: Step, previous: Version, seen: Predicted | None, state: State, knowledge: Knowledge | None
+) -> PlannedStep:
+    """Return a step as it will run."""
+    resumed = isinstance(state, Between) and state.step == step.version
+    if knowledge is None or seen is None:
+        indexes = state.remaining if isinstance(state, Between) and resumed else range(len(step.statements))
+        return PlannedStep(step=step, previous=previous, statements=tuple(step.statements[one] for one in indexes))
+    statements = tuple(step.statements[index] for index in seen.remaining)
+    rehearsal, tables = knowledge.rehearsal, knowledge.tables
+    locks = tuple(
+        TableLock(table=table, mode=mode, size=tables[table].size if table in tables else 0)
+        for table, mode in rehearsal.altered(step, previous).items()
+        if table in seen.start.tables
+    )
+    large = any(lock.size > SMALL_TABLE_BYTES for lock in locks)
+    return PlannedStep(
+        step=step,
+        previous=previous,
+        statements=statements,
+        locks=locks,
+        rewrites=tuple(sorted(rehearsal.rewrites(step.version).keys() & {lock.table for lock in locks})),
+        concurrently=large and any(statement.concurrent for statement in statements),
+        resumed=resumed or len(statements) < len(step.statements),
+        proof=seen.proof,
+    )

@@ -1,0 +1,255 @@
+"""What would stop a plan, found all at once before anything is changed, each with its remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from schema_migrator import logs
+from schema_migrator.catalog.owners import UNSEEN
+from schema_migrator.catalog.owners import quoted as _quoted
+from schema_migrator.catalog.shield import looks_up
+from schema_migrator.diagnosis.prediction import REPAIR, Problem
+from schema_migrator.errors import HarmfulDrift, PreflightFailed, RefusedError, RewriteBlocked
+from schema_migrator.planning import dependents
+from schema_migrator.postgres import database, pooler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schema_migrator.catalog.owners import Whose
+    from schema_migrator.catalog.state import Facts, Sight
+    from schema_migrator.config.settings import StoreSettings
+    from schema_migrator.planning.plan import Plan
+    from schema_migrator.postgres.database import Connection
+    from schema_migrator.workers import Interrupt
+
+OLDEST_SERVER = 120000
+"""server_version_num of the oldest PostgreSQL that the vendor's folder v12 is written for."""
+
+_LONG_SECONDS = 60
+_SHOWN = 3
+_EXTENSION = """
+SELECT e.name IS NOT NULL AS available, coalesce(v.trusted, false) AS trusted, r.rolsuper AS superuser
+FROM pg_catalog.pg_roles r
+LEFT JOIN pg_catalog.pg_available_extensions e ON e.name = 'btree_gin'
+LEFT JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version
+WHERE r.rolname = current_user
+"""
+_LONG_TRANSACTIONS = """
+SELECT pid, usename::text, coalesce(application_name, ''),
+  round(extract(epoch FROM clock_timestamp() - xact_start))::int
+FROM pg_catalog.pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+  AND xact_start < clock_timestamp() - make_interval(secs => %s)
+"""
+
+
+_READ_ONLY = Problem(
+    found="the server is read-only (a standby, or default_transaction_read_only is on)",
+    remedy="connect to the primary server",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionRights:
+    """Whether btree_gin can be created here by this role."""
+
+    available: bool
+    trusted: bool
+    superuser: bool
+
+
+def check(
+    conn: Connection,
+    plan: Plan,
+    sight: Sight,
+    *,
+    verify: bool,
+    way: Sequence[Problem] = (),
+    blockers: Sequence[Problem] = (),
+) -> None:
+    """Raise PreflightFailed naming everything that would stop a plan, and for an empty one what Temporal lacks.
+
+    `verify`: the run ends with a rehearsal, which needs a right of its own; `way`: what is wrong with the way to the
+    server; `blockers`: what blocks an online rewrite.
+    Raises RewriteBlocked or HarmfulDrift where all problems are of that kind.
+    """
+    facts = sight.facts
+    if plan.empty and not facts.keyless:
+        return
+    rights = _extension_rights(conn) if _needs_btree_gin(plan) and not facts.btree_gin else None
+    found = [*problems(plan, facts, rights, whose=sight.whose), *dependents.find(conn, plan), *way, *blockers]
+    rehearsed = verify and not plan.together  # an installation is read back instead
+    if rehearsed and (plan.steps or plan.setup or plan.adopt) and not facts.may_create_schema:
+        problem = _no_scratch_schema(facts, plan.database)
+        remedy = f"{problem.remedy} or go without proof and without online rewrites: --no-verify"
+        found.append(replace(problem, remedy=remedy))
+    if found:
+        raise _kind(plan, facts, found, blockers)(
+            f'role "{facts.role}" cannot migrate database "{plan.database}"',
+            hint="problems, and how to fix each:",
+            detail="\n".join(f"  - {problem.found}\n    {problem.remedy}" for problem in found),
+            store=plan.store,
+        )
+    if not plan.together:
+        _warn_of_long_transactions(conn)
+
+
+def _kind(plan: Plan, facts: Facts, found: Sequence[Problem], blockers: Sequence[Problem]) -> type[RefusedError]:
+    """Return the error for several problems: of one cause, or PreflightFailed."""
+    if all(one in blockers for one in found):
+        return RewriteBlocked
+    drift = [*plan.problems, *_keys(plan, facts)]
+    return HarmfulDrift if all(one in drift for one in found) else PreflightFailed
+
+
+def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, whose: Whose = UNSEEN) -> tuple[Problem, ...]:
+    """Return everything that would stop the plan."""
+    found = [] if plan.empty else [*_server(facts), *_schema(plan, facts, whose), *_ownership(facts)]
+    found += [*plan.problems, *_keys(plan, facts), *_taken(plan, whose)]
+    if rights is not None:
+        found += _extension(plan, facts, rights)
+    return tuple(found)
+
+
+def session(conn: Connection, plan: Plan, settings: StoreSettings, interrupt: Interrupt) -> list[Problem]:
+    """Try the way on which a plan keeps a session, if it needs one: past a pooler, or through one in session mode."""
+    if not plan.by_tool and not any(step.concurrently or step.online for step in plan.steps):
+        return []
+    what = "the vendor's tool" if plan.by_tool else "CREATE INDEX CONCURRENTLY and VACUUM"
+    found = pooler.problem(conn, settings, interrupt, what)
+    return [Problem(found=found[0], remedy=found[1])] if found else []
+
+
+def cannot_rehearse(facts: Facts, database: str) -> Problem:
+    """Return why no scratch schema can be made."""
+    return _READ_ONLY if facts.read_only else _no_scratch_schema(facts, database)
+
+
+def _no_scratch_schema(facts: Facts, database: str) -> Problem:
+    return Problem(
+        found=f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{database}")',
+        remedy=f"as its owner run: GRANT CREATE ON DATABASE {_quoted(database)} TO {_quoted(facts.role)};",
+    )
+
+
+def _keys(plan: Plan, facts: Facts) -> list[Problem]:
+    """Name the tables without a primary key, as an interrupted pg_restore leaves them."""
+    said = " ".join(problem.found for problem in plan.problems)
+    return [
+        Problem(found=f'the table "{name}" has no primary key, and Temporal cannot work without it', remedy=REPAIR)
+        for name in facts.keyless
+        if f"the constraint {name}." not in said
+    ]
+
+
+def _server(facts: Facts) -> list[Problem]:
+    found = []
+    if facts.server < OLDEST_SERVER:
+        found.append(Problem(found=f"the server is PostgreSQL {facts.server // 10000}", remedy="12 or newer is needed"))
+    return [*found, _READ_ONLY] if facts.read_only else found
+
+
+def _schema(plan: Plan, facts: Facts, whose: Whose) -> list[Problem]:
+    if not facts.schema_exists:
+        named = f'the schema "{facts.schema}"' if facts.schema else "no schema of the search_path"
+        wanted = f"CREATE SCHEMA {_quoted(facts.schema)};" if facts.schema else "set search_path in its settings"
+        return [Problem(found=f"{named} {'does not exist' if facts.schema else 'exists'}", remedy=wanted)]
+    found = []
+    if not facts.may_create_table:
+        found.append(
+            Problem(
+                found=f'it may not create tables in the schema "{facts.schema}", which "{facts.schema_owner}" owns'
+                " (since PostgreSQL 15 not everybody may)",
+                remedy=f"as its owner run: GRANT USAGE, CREATE ON SCHEMA {_quoted(facts.schema or '')}"
+                f" TO {_quoted(facts.role)};"
+                f" in a CloudNativePG Database: schemas: [{{name: {facts.schema}, owner: {facts.role}}}]",
+            )
+        )
+    if facts.elsewhere and not whose.chosen:
+        found.append(
+            Problem(
+                found=f"tables of the {plan.store} store are also in the schema {', '.join(facts.elsewhere)}",
+                remedy="name the right schema by search_path in SQL_CONNECT_ATTRIBUTES",
+            )
+        )
+    if facts.elsewhere and plan.by_tool and looks_up(one for step in plan.steps for one in step.statements):
+        found.append(
+            Problem(
+                found=f"the vendor's tool looks {plan.store} tables up by their names alone, and the schema"
+                f" {', '.join(facts.elsewhere)} has them too",
+                remedy="take the executor native",
+            )
+        )
+    if (plan.setup or plan.together) and not whose.named and not whose.trusted:
+        found.append(
+            Problem(
+                found=f'search_path leads to the schema "{facts.schema}" only by "$user" or by default, and it belongs'
+                f' to "{whose.schema_owner}", who could drop or read whatever is installed there',
+                remedy="name the schema that is meant by search_path in SQL_CONNECT_ATTRIBUTES: search_path=public",
+            )
+        )
+    return found
+
+
+def _taken(plan: Plan, whose: Whose) -> list[Problem]:
+    """Find schemas of others that bear the names which an online rewrite needs."""
+    if plan.online is None or plan.online.shape is None:
+        return []
+    return [
+        Problem(
+            found=f'the online rewrite of "{plan.online.table}" needs the name of the schema "{one.name}", which'
+            f" is there already and not ours: {one.why}",
+            remedy=f'let "{one.owner}" rename or drop it: ALTER SCHEMA {_quoted(one.name)} RENAME TO ...;'
+            " or take --rewrite in-place",
+        )
+        for one in whose.strangers
+        if one.wanted == plan.online.table
+    ]
+
+
+def _ownership(facts: Facts) -> list[Problem]:
+    if not facts.foreign_tables:
+        return []
+    shown = ", ".join(facts.foreign_tables[:_SHOWN]) + (", ..." if len(facts.foreign_tables) > _SHOWN else "")
+    count = "one table" if len(facts.foreign_tables) == 1 else f"{len(facts.foreign_tables)} tables"
+    return [
+        Problem(
+            found=f"it does not own {count} of the schema: {shown}",
+            remedy=f"run as the owner, or make it a member: GRANT <owner> TO {_quoted(facts.role)};",
+        )
+    ]
+
+
+def _extension(plan: Plan, facts: Facts, rights: ExtensionRights) -> list[Problem]:
+    if not rights.available:
+        return [
+            Problem(
+                found="the server does not offer the extension btree_gin",
+                remedy="install PostgreSQL's contrib modules on the server",
+            )
+        ]
+    if rights.superuser or (rights.trusted and facts.may_create_schema):
+        return []
+    return [
+        Problem(
+            found="it may not create the extension btree_gin (that takes CREATE on the database)",
+            remedy=f'as a superuser in "{plan.database}" run: CREATE EXTENSION btree_gin;'
+            " in a CloudNativePG Database: extensions: [{name: btree_gin}]",
+        )
+    ]
+
+
+def _needs_btree_gin(plan: Plan) -> bool:
+    return any("btree_gin" in statement.text for step in plan.steps for statement in step.statements)
+
+
+def _extension_rights(conn: Connection) -> ExtensionRights:
+    ((available, trusted, superuser),) = database.ask(conn, _EXTENSION)
+    return ExtensionRights(available=available, trusted=trusted, superuser=superuser)
+
+
+def _warn_of_long_transactions(conn: Connection) -> None:
+    for pid, role, application, seconds in database.ask(conn, _LONG_TRANSACTIONS, [_LONG_SECONDS]):
+        logs.logger().warning("transaction.long", pid=pid, role=role, application=application, seconds=seconds)

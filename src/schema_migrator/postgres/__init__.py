@@ -1,0 +1,1 @@
+"""The only room that talks to libpq: parameters, connecting with patience, transactions, what errors mean."""

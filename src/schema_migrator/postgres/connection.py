@@ -1,0 +1,184 @@
+"""The only place that connects: patience, and what a refusal means."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import tenacity
+
+from schema_migrator import logs
+from schema_migrator.errors import SettingsError
+from schema_migrator.postgres.parameters import is_local, may_go_without_tls, parameters
+from schema_migrator.postgres.pipelines import PipelineConnection
+from schema_migrator.postgres.refusals import Refusal, explain, mistaken, place_of, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from schema_migrator.config.settings import StoreSettings
+    from schema_migrator.workers import Interrupt
+
+Connection = psycopg.Connection[Any]
+
+_PASSWORD_PATIENCE_SECONDS = 8.0  # a Secret may reach the server a little later than us
+_CONNECT_SECONDS = 10
+_SILENT_SECONDS = 5.0
+
+
+def connect(
+    settings: StoreSettings, interrupt: Interrupt, *, patience: float, began: float | None = None
+) -> Connection:
+    """Connect, waiting up to `patience` seconds for a database that is not there yet.
+
+    The connection is in autocommit. `began` is when the waiting began (time.monotonic), if it was not now. Raises
+    DatabaseUnavailable at the deadline, PasswordRejected, PreflightFailed, TlsRejected or SettingsError.
+    """
+    _warn(settings)
+    limit = _Patience(patience, time.monotonic() if began is None else began)
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(psycopg.OperationalError),
+        stop=lambda state: limit.left(state) <= 0 or interrupt.event.is_set(),
+        wait=limit.wait,
+        sleep=tenacity.sleep_using_event(interrupt.event),
+        before_sleep=_log_waiting(settings),
+        reraise=True,
+    )
+    try:
+        conn = retrying(lambda: _connect_once(settings, limit))
+    except psycopg.OperationalError as error:
+        interrupt.check()
+        raise explain(error, settings, patience) from error
+    except psycopg.ProgrammingError as error:  # libpq refuses a parameter before it connects
+        raise mistaken(str(error).strip(), settings) from error
+    except UnicodeError as error:  # Python does so with a name that the resolver's encoding has no place for
+        raise SettingsError(
+            f"the host in {settings.address} is no host's name", hint="correct SQL_HOST", store=settings.store
+        ) from error
+    interrupt.watch(conn)
+    return conn
+
+
+_warned: set[tuple[str, str]] = set()
+
+
+def _warn(settings: StoreSettings) -> None:
+    """Say once a run what lets others have the password."""
+    host = settings.sql.host or os.environ.get("PGHOST") or ""
+    if may_go_without_tls(settings) and not is_local(settings) and ("tls", host) not in _warned:
+        _warned.add(("tls", host))
+        logs.logger().warning(
+            "tls.optional",
+            database=settings.address,
+            reason="SQL_TLS is not set, so a server that says it has no TLS gets the password all the same",
+            hint="set SQL_TLS=true, or SQL_TLS=false if the network is trusted",
+        )
+    if settings.exposed and ("flag", settings.exposed) not in _warned:
+        _warned.add(("flag", settings.exposed))
+        logs.logger().warning(
+            "password.exposed",
+            flag=settings.exposed,
+            reason="everybody on this machine can read a flag in the process table",
+            hint="set SQL_PASSWORD, SQL_PASSWORD_FILE or SQL_PASSWORD_COMMAND",
+        )
+
+
+class _SignsOfLife:
+    """Says something now and then on every connection that has nothing to do: proxies end the silent ones.
+
+    Safe beside the threads that use them: psycopg holds a connection's lock whenever it uses it, and a transaction or
+    a pipeline that is open shows in its status.
+    """
+
+    def __init__(self) -> None:
+        self._conns: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, conn: Connection) -> None:
+        """Keep a connection alive until it is closed."""
+        with self._lock:
+            self._conns.add(conn)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="signs of life", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_SILENT_SECONDS)
+            with self._lock:
+                conns = list(self._conns)
+            for conn in conns:
+                if conn.lock.acquire(blocking=False):
+                    try:
+                        _ping(conn.pgconn)
+                    finally:
+                        conn.lock.release()
+
+
+def _ping(pgconn: psycopg.pq.abc.PGconn) -> None:
+    """Send an empty query unless the connection is in use."""
+    idle = pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    if idle and pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF:
+        with suppress(psycopg.Error):  # whoever uses the connection next is told
+            pgconn.exec_(b"")
+
+
+_ALIVE = _SignsOfLife()
+
+
+class _Patience:
+    """How long to go on: until the deadline for what may come up yet, briefly for a rejected password."""
+
+    def __init__(self, seconds: float, began: float) -> None:
+        self.deadline = began + seconds
+        self.backoff = tenacity.wait_exponential(multiplier=0.2, max=5) + tenacity.wait_random(0, 1)
+        self.rejected_until = math.inf
+
+    def left(self, state: tenacity.RetryCallState) -> float:
+        kind, _ = refusal(state.outcome.exception() if state.outcome else None)
+        now = time.monotonic()
+        if kind in (Refusal.REJECTED, Refusal.NO_ROLE):
+            self.rejected_until = min(self.rejected_until, now + _PASSWORD_PATIENCE_SECONDS)
+            return min(self.deadline, self.rejected_until) - now
+        return self.deadline - now if kind is Refusal.ABSENT else 0.0
+
+    def wait(self, state: tenacity.RetryCallState) -> float:
+        return max(0.0, min(self.backoff(state), self.left(state)))
+
+    def attempt_seconds(self, own: str | None) -> int:
+        """Return how long one attempt may take: what connect_timeout says, if it says anything, up to the deadline."""
+        left = max(2, math.ceil(self.deadline - time.monotonic()))
+        if own is None:
+            return min(_CONNECT_SECONDS, left)
+        try:
+            return min(int(own), left) if int(own) > 0 else left
+        except ValueError:
+            text = f'invalid integer value "{own}" for connection option "connect_timeout"'
+            raise psycopg.ProgrammingError(text) from None
+
+
+def _connect_once(settings: StoreSettings, limit: _Patience) -> Connection:
+    given = parameters(settings)
+    own = given.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or None
+    conn = PipelineConnection.connect(
+        **given | {"connect_timeout": limit.attempt_seconds(own)}, autocommit=True, prepare_threshold=None
+    )
+    conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    _ALIVE.watch(conn)
+    return conn
+
+
+def _log_waiting(settings: StoreSettings) -> Callable[[tenacity.RetryCallState], None]:
+    def log(state: tenacity.RetryCallState) -> None:
+        error = (state.outcome.exception() if state.outcome else None) or psycopg.OperationalError()
+        spent, place = round(state.seconds_since_start or 0), place_of(error, settings)
+        logs.logger().warning("database.waiting", database=place, seconds=spent, reason=refusal(error)[1])
+
+    return log

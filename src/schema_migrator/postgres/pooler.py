@@ -1,0 +1,140 @@
+"""Poolers: the way past one, and whether one keeps a client's session.
+
+A pooler gives each client a cancel key of its own, so `backend_pid` differs from `pg_backend_pid()` in every mode. In
+transaction mode it gives a client's session to others between transactions, in session mode to nobody.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from schema_migrator.errors import MigratorError, RefusedError
+from schema_migrator.postgres import database
+
+if TYPE_CHECKING:
+    from schema_migrator.config.settings import StoreSettings
+    from schema_migrator.postgres.database import Connection
+    from schema_migrator.workers import Interrupt
+
+_WITNESSES = 3
+_MOST = 16
+_LOOKS = 4
+_SECONDS = 5.0
+_POLL = 0.5
+_PATIENCE = 10.0
+_TAKE = b"BEGIN; SET LOCAL search_path = pg_catalog, pg_temp; "
+_DATABASE = "SELECT current_database()::text"
+_SAME = """
+SELECT extract(epoch FROM pg_postmaster_start_time())::text, d.oid
+FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+"""
+_SESSION = "SELECT pg_backend_pid()"
+# The address is the pooler's: several may share a name, and each of them has sessions of its own.
+_WITNESS = """
+SELECT pg_backend_pid(), coalesce(host(inet_client_addr()), ''),
+  extract(epoch FROM a.backend_start), extract(epoch FROM clock_timestamp())
+FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_backend_pid()
+"""
+
+
+def past(conn: Connection, settings: StoreSettings) -> StoreSettings:
+    """Return the settings that lead past a pooler to the database that `conn` is in, by the server's name for it."""
+    if not settings.has_direct:
+        return settings
+    ((name,),) = database.ask(conn, _DATABASE)
+    return settings.direct(name)
+
+
+def in_the_way(what: str) -> tuple[str, str]:
+    """Return the problem of a transaction pooler, and its remedy."""
+    return (
+        f"a transaction pooler is in the way of {what}",
+        "set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server itself",
+    )
+
+
+def problem(conn: Connection, settings: StoreSettings, interrupt: Interrupt, what: str) -> tuple[str, str] | None:
+    """Try the way that keeps a session; return what is wrong with it, and the remedy.
+
+    Raises DatabaseUnavailable where the way past the pooler does not answer.
+    """
+    if not settings.has_direct:
+        return None if keeps_session(conn, settings, interrupt) else in_the_way(what)
+    store = past(conn, settings)
+    try:
+        with (
+            database.translated(store, interrupt),
+            closing(database.connect(store, interrupt, patience=_PATIENCE)) as direct,
+        ):
+            if database.ask(direct, _SAME) != database.ask(conn, _SAME):
+                return (
+                    f"SQL_DIRECT_HOST leads to another server than SQL_HOST: {store.address}",
+                    "set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server behind the pooler",
+                )
+            return None if keeps_session(direct, store, interrupt) else in_the_way(what)
+    except RefusedError as error:
+        return f"the way past the pooler fails: {error.message}", error.hint
+
+
+def keeps_session(conn: Connection, settings: StoreSettings, interrupt: Interrupt) -> bool:
+    """Whether a connection has a session of the server to itself; where nobody can tell, it has not.
+
+    A pooler in transaction mode never opens a session while one is free. So further clients take sessions until they
+    either get ours (transaction mode), or three of them, through the same pooler, get sessions that were just opened
+    for them, while ours stayed the same.
+    """
+    if conn.info.backend_pid == _pid(conn):
+        return True
+    try:
+        return _keeps(conn, settings, interrupt)
+    except (psycopg.Error, MigratorError):
+        interrupt.check()
+        return False
+
+
+def _keeps(conn: Connection, settings: StoreSettings, interrupt: Interrupt) -> bool:
+    ((mine, place, _, began),) = database.ask(conn, _WITNESS)
+    witnesses = 0
+    with ExitStack() as stack:
+        for _ in range(_MOST):
+            other = stack.enter_context(closing(database.connect(settings, interrupt, patience=0)))
+            pid, through, opened, _ = _taken(other, interrupt)
+            if pid == mine or any(_pid(conn) != mine for _ in range(_LOOKS)):
+                return False
+            witnesses += through == place and opened > began
+            if witnesses == _WITNESSES:
+                return True
+    return False
+
+
+def _pid(conn: Connection) -> int:
+    ((pid,),) = database.ask(conn, _SESSION)
+    return int(pid)
+
+
+def _taken(other: Connection, interrupt: Interrupt) -> tuple[int, str, float, float]:
+    """Let a connection take a session until it is closed.
+
+    A full pooler lets it wait for minutes and heeds no cancel request meanwhile, so nothing here blocks.
+    """
+    pgconn, deadline = other.pgconn, time.monotonic() + _SECONDS
+    pgconn.send_query(_TAKE + _WITNESS.encode())
+    pgconn.flush()
+    while pgconn.is_busy():
+        interrupt.check()
+        if time.monotonic() > deadline:
+            raise psycopg.OperationalError("the pooler has no session left")
+        if select.select([pgconn.socket], [], [], _POLL)[0]:
+            pgconn.consume_input()
+    found = None
+    while (result := pgconn.get_result()) is not None:
+        found = result
+    if found is None or found.status != psycopg.pq.ExecStatus.TUPLES_OK:
+        raise psycopg.OperationalError("a session did not say which one it is")
+    pid, place, opened, now = (found.get_value(0, column) or b"" for column in range(4))
+    return int(pid), place.decode(), float(opened), float(now)

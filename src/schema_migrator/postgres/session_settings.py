@@ -1,0 +1,96 @@
+"""What every transaction and session of ours sets first, whatever a role, a database or a server has set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
+
+from psycopg import sql
+
+from schema_migrator.postgres.parameters import ALIVE
+
+if TYPE_CHECKING:
+    from schema_migrator.postgres.connection import Connection
+
+# Our statements find what PostgreSQL itself defines and nothing else (CVE-2018-1058): an operator or function with
+# exact argument types, in any other schema of the path, would win over the one that was meant.
+OUR_PATH = "pg_catalog, pg_temp"
+SAFE_PATH: LiteralString = "SET LOCAL search_path = pg_catalog, pg_temp"
+# A client that vanished without a word loses its locks within a minute; in a pipeline no transaction counts as idle.
+_ALIVE = {f"tcp_{name.removeprefix('tcp_')}": str(value) for name, value in ALIVE.items()}
+SETTINGS = {
+    "idle_session_timeout": "0",  # PostgreSQL 14: a connection waits while others work
+    "idle_in_transaction_session_timeout": "60s",  # a lost client's locks end
+    "client_connection_check_interval": "5s",  # PostgreSQL 14: a lost client's statement ends
+    "transaction_timeout": "0",  # PostgreSQL 17
+    **_ALIVE,
+    "jit": "off",  # a catalog query takes milliseconds, and compiling it takes seconds
+    "max_parallel_workers_per_gather": "0",
+    "plan_cache_mode": "auto",
+    "constraint_exclusion": "partition",
+    "from_collapse_limit": "8",
+    "join_collapse_limit": "8",
+    "cursor_tuple_fraction": "0.1",
+    "row_security": "off",  # rows that a policy hides are an error, not an answer
+    "restrict_nonsystem_relation_kind": "",  # a rehearsal reads a view of its own
+    "default_tablespace": "",
+    "default_table_access_method": "heap",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "array_nulls": "on",
+    "bytea_output": "hex",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "gin_fuzzy_search_limit": "0",
+}
+"""What a role, a database or a server may have set, and would change what our statements do or cost.
+
+Every planner switch (enable_...) goes back to PostgreSQL's own default beside these.
+"""
+ROLES_OWN = ("default_tablespace", "default_table_access_method")  # say where the vendor's statements create tables
+_MOST_MS = 2**31 - 1
+_SET: LiteralString = r"""
+SELECT set_config(s.name, coalesce(v.value, s.boot_val),
+  {local} AND NOT (s.name = 'idle_session_timeout' AND pg_backend_pid() = {own}))
+FROM pg_settings s LEFT JOIN unnest({names}::text[], {values}::text[]) AS v(name, value) ON s.name = v.name
+WHERE v.name IS NOT NULL OR s.name LIKE 'enable\_%'
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Timeouts of a transaction in seconds; 0 means none. `commit`: for a synchronous standby to confirm it."""
+
+    table_lock: float
+    statement: float
+    commit: float = 0
+
+
+LOOK = Limits(table_lock=1, statement=60)
+"""Limits of a look at a database."""
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a timeout as PostgreSQL takes it: 0 is none, and nothing else may become that."""
+    return f"{min(max(1, round(min(seconds, _MOST_MS) * 1000)), _MOST_MS) if seconds else 0}ms"
+
+
+def settings(conn: Connection, limits: Limits, name: str, *, local: bool = True) -> sql.Composed:
+    """Return the query that sets all but the search_path, which has to be ours before it.
+
+    `idle_session_timeout` ends a session between transactions, so it is set for the session, except where a pooler
+    would hand that session to its next client.
+    """
+    values = SETTINGS | {
+        "lock_timeout": milliseconds(limits.table_lock),
+        "statement_timeout": milliseconds(limits.statement),
+        "application_name": name,
+    }
+    return sql.SQL(_SET).format(
+        names=sql.Literal(list(values)),
+        values=sql.Literal(list(values.values())),
+        local=sql.Literal(local),
+        own=sql.Literal(conn.info.backend_pid),
+    )

@@ -1,0 +1,257 @@
+"""The vendor's files: releases on disk to steps.
+
+A release lies at `<root>/<server version>/postgresql/v12/{temporal,visibility}/versioned/vX.Y/`, each
+version with a `manifest.json` and its SQL files (layout of go.temporal.io/server, folder `schema`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain
+from pathlib import Path
+
+from packaging.version import Version
+
+from schema_migrator.errors import SourceError, TargetError
+from schema_migrator.releases import manifests
+from schema_migrator.releases.manifests import FETCH_AGAIN, NUMBERS, parse_version, read, shortened
+from schema_migrator.releases.statements import Statement, created_indexes, created_tables, leaves_transaction, split
+
+_STEP_FOLDER = re.compile(rf"v{NUMBERS}")
+__all__ = [
+    "UNVERSIONED",
+    "Release",
+    "Source",
+    "SqlFile",
+    "Step",
+    "Store",
+    "carried",
+    "load",
+    "load_release",
+    "parse_version",
+    "release_with",
+]
+
+UNVERSIONED = Version("0.0")
+
+
+class Store(StrEnum):
+    """One of Temporal's two schemas."""
+
+    DEFAULT = "default"
+    VISIBILITY = "visibility"
+
+    @property
+    def folder(self) -> str:
+        """The vendor's name of the store's folder."""
+        return "temporal" if self is Store.DEFAULT else "visibility"
+
+    @property
+    def other(self) -> Store:
+        """The store that this one is taken for when two databases are swapped."""
+        return Store.VISIBILITY if self is Store.DEFAULT else Store.DEFAULT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlFile:
+    """A file of a step: its name for people (`visibility/v1.2/advanced_visibility.sql`) and its text."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What leads to one version. `md5` is the manifest's, as the vendor's tool records it."""
+
+    version: Version
+    min_compatible: Version
+    description: str
+    md5: str
+    files: tuple[SqlFile, ...]
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """The statements in the manifest's order; none for a step that the vendor has emptied."""
+        return tuple(chain.from_iterable(split(file.text, file.name) for file in self.files))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """All steps of one store in one release, lowest version first; `folder` is the `versioned` one."""
+
+    store: Store
+    release: str
+    folder: Path
+    steps: tuple[Step, ...]
+
+    @property
+    def latest(self) -> Version:
+        """The version that the release's server expects."""
+        return self.steps[-1].version
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """Every version that the release knows, lowest first."""
+        return tuple(step.version for step in self.steps)
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Names of all tables that some step creates."""
+        texts = (file.text for step in self.steps for file in step.files)
+        return frozenset(chain.from_iterable(created_tables(text) for text in texts))
+
+    @property
+    def indexes(self) -> frozenset[str]:
+        """Names of all indexes that some step creates, but for those of constraints."""
+        texts = (file.text for step in self.steps for file in step.files)
+        return frozenset(chain.from_iterable(created_indexes(text) for text in texts))
+
+    def target(self, wanted: str | None) -> Version:
+        """Return the version to migrate to: the wanted one, else the latest.
+
+        Raises TargetError for what is no version or not one of the release.
+        """
+        if wanted is None:
+            return self.latest
+        version = parse_version(wanted)
+        if version is None:
+            raise TargetError(
+                f'the {self.store} target version is "{shortened(wanted)}", expected a version such as "{self.latest}"',
+                hint=f"give one of {self._known()}",
+            )
+        # The release's own spelling is what gets recorded: 1 and 1.0 are equal, their texts are not.
+        found = next((known for known in self.versions if known == version), None)
+        if found is None:
+            raise TargetError(
+                f"the {self.store} target version is {version}, which release {self.release} does not have",
+                hint=f"give one of {self._known()}, or another TEMPORAL_VERSION",
+            )
+        return found
+
+    def _known(self) -> str:
+        return ", ".join(str(version) for version in self.versions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The files of one server version."""
+
+    version: str
+    default: Source
+    visibility: Source
+
+    def source(self, store: Store) -> Source:
+        """Return the store's steps."""
+        return self.default if store is Store.DEFAULT else self.visibility
+
+
+def carried(root: Path) -> tuple[str, ...]:
+    """Names of the releases under a folder, lowest first. Raises SourceError if there are none."""
+    hint = "set SCHEMA_MIGRATOR_SOURCES to the folder that holds one folder a server version"
+    try:
+        names = [path.name for path in root.iterdir() if path.is_dir() and parse_version(path.name)]
+    except OSError as error:
+        raise SourceError(f'the folder of releases "{root}" cannot be read ({error.strerror})', hint=hint) from error
+    if not names:
+        raise SourceError(f'the folder of releases "{root}" holds no release', hint=hint)
+    return tuple(sorted(names, key=Version))
+
+
+def release_with(root: Path, store: Store, version: Version) -> Release | None:
+    """Return the newest release under a folder that has a version of a store, None where none has."""
+    found = (load_release(root, name) for name in reversed(carried(root)))
+    return next((release for release in found if version in release.source(store).versions), None)
+
+
+def load_release(root: Path, wanted: str | None) -> Release:
+    """Read the files of exactly the wanted server version.
+
+    Raises SourceError if it is not named, not carried, or broken.
+    """
+    names = carried(root)
+    hint = f"set TEMPORAL_VERSION to one of {', '.join(names)}"
+    if wanted is None:
+        raise SourceError("the server's version is not given", hint=hint)
+    name = next((name for name in names if name.removeprefix("v") == wanted.removeprefix("v")), None)
+    if name is None:
+        raise SourceError(f'release "{shortened(wanted)}" is not carried in "{root}"', hint=hint)
+    base = root / name / "postgresql" / "v12"
+    default, visibility = (
+        load(base / store.folder / "versioned", store=store, release=name.removeprefix("v")) for store in Store
+    )
+    return Release(version=name.removeprefix("v"), default=default, visibility=visibility)
+
+
+def load(folder: Path, *, store: Store, release: str) -> Source:
+    """Read one store's `versioned` folder. Raises SourceError naming the file that is wrong."""
+    try:
+        if not folder.is_dir():
+            raise SourceError(f'release {release} has no folder "{folder}"', hint=FETCH_AGAIN)
+        folders = [path for path in folder.iterdir() if _STEP_FOLDER.fullmatch(path.name) and path.is_dir()]
+    except OSError as error:
+        raise SourceError(f'"{folder}" cannot be read ({error.strerror})', hint=FETCH_AGAIN) from error
+    steps = sorted((_read_step(path, store) for path in folders), key=lambda step: step.version)
+    if not steps:
+        raise SourceError(f'"{folder}" holds no version folder, expected v1.0, v1.1 and so on', hint=FETCH_AGAIN)
+    _check_complete(folder, [step.version for step in steps])
+    return Source(store=store, release=release, folder=folder, steps=tuple(steps))
+
+
+def _check_complete(folder: Path, versions: list[Version]) -> None:
+    for before, after in zip([None, *versions], versions, strict=False):
+        expected = _successors(before)
+        if after not in expected:
+            raise SourceError(
+                f'"{folder}" goes from {before or "nothing"} to {after}, expected v{expected[0]} in between',
+                hint=FETCH_AGAIN,
+            )
+
+
+def _successors(version: Version | None) -> tuple[Version, ...]:
+    if version is None:
+        return (Version("1.0"),)
+    return Version(f"{version.major}.{version.minor + 1}"), Version(f"{version.major + 1}.0")
+
+
+def _read_step(folder: Path, store: Store) -> Step:
+    path = folder / "manifest.json"
+    found = manifests.load(path)
+    if found.version != Version(folder.name):
+        raise SourceError(
+            f'"{path}" has CurrVersion {found.version}, expected {folder.name[1:]} as its folder says', hint=FETCH_AGAIN
+        )
+    return Step(
+        version=found.version,
+        min_compatible=found.min_compatible,
+        description=found.description,
+        md5=found.md5,
+        files=tuple(_read_sql(folder, store, name) for name in found.files),
+    )
+
+
+def _read_sql(folder: Path, store: Store, name: str) -> SqlFile:
+    path = folder / name
+    try:
+        text = read(path).decode()
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f'"{path}" is no UTF-8 text: {error.reason} at byte {error.start}', hint=FETCH_AGAIN
+        ) from error
+    if "\0" in text:  # libpq would end the statement there, and say nothing
+        raise SourceError(f'"{path}" holds a zero byte, expected SQL text', hint=FETCH_AGAIN)
+    return SqlFile(name=_checked(f"{store}/{folder.name}/{name}", text), text=text)
+
+
+def _checked(name: str, text: str) -> str:
+    """Return the file's name for people. Raises SourceError for what would end the transaction of its step."""
+    found = leaves_transaction(text)
+    if found is not None:
+        line, words = found
+        raise SourceError(
+            f"{name}:{line} has {words}, which reaches beyond the transaction that the step runs in",
+            hint="take it out: each step runs in one transaction, and the settings are schema-migrator's",
+        )
+    return name

@@ -1,0 +1,298 @@
+"""A plan and its outlook as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from schema_migrator.estimation.estimate import CONCURRENT_FACTOR, held_up_by
+from schema_migrator.estimation.outlook import BRIEF
+from schema_migrator.planning.notices import notices_json, place_json, place_text
+from schema_migrator.planning.plan import ONLINE_BYTES
+from schema_migrator.reports.conditions_report import checks_json, checks_text
+from schema_migrator.reports.report import recorded_version, size_text, state_name, table
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from schema_migrator.catalog.traces import Leftover
+    from schema_migrator.commands.foresight import Begun, Foresight
+    from schema_migrator.estimation.outlook import Holder, Outlook, Span, StepEstimate, TableSize
+    from schema_migrator.planning.plan import Online, Plan, PlannedStep
+
+_MINUTE = 60
+_LONG_SECONDS = 600
+_TENTHS_BELOW = 10
+_NOWHERE = "-"
+
+
+def plan_json(seen: Foresight) -> dict[str, Any]:
+    """Return a plan as JSON; seconds are numbers, `estimate` is null where `not_estimated` says why."""
+    found, outlook = seen.plan, seen.outlook
+    return {
+        "store": str(found.store),
+        "database": found.database,
+        **place_json(seen.whose),
+        "state": state_name(found.state),
+        "version": recorded_version(found.state),
+        "target": str(found.target),
+        "up_to_date": found.empty,
+        "executor": "sql-tool" if found.by_tool else "native",
+        "one_transaction": found.together,
+        "adopts": str(found.adopt.version) if found.adopt else None,
+        "refusal": seen.refusal or None,
+        "steps": [_step(step, outlook) for step in found.steps],
+        "online": _online(found.online, seen) if found.online else None,
+        "unfinished": [_begun_json(one) for one in seen.begun],
+        "kept": [one.name for one in found.leftovers if one.kept],
+        "tables": [_size_json(one) for one in outlook.sizes],
+        "measured": _measured(outlook) if outlook.sampled else None,
+        "held_up_by": [_holder_json(one) for one in held_up_by(found, outlook)],
+        "notices": notices_json(seen.notices),
+    }
+
+
+def _step(step: PlannedStep, outlook: Outlook) -> dict[str, Any]:
+    version = step.step.version
+    return {
+        "version": str(version),
+        "description": step.step.description,
+        "statements": [statement.text for statement in step.statements],
+        "locks": [{"table": lock.table, "mode": lock.mode, "bytes": lock.size} for lock in step.locks],
+        "rewrites": list(step.rewrites),
+        "concurrently": step.concurrently,
+        "online": step.online,
+        "resumed": step.resumed,
+        "estimate": _estimate_json(outlook.steps.get(version)),
+        "not_estimated": outlook.unmeasured.get(version),
+    }
+
+
+def _estimate_json(found: StepEstimate | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "seconds": _span_json(found.seconds),
+        "lock_seconds": _span_json(found.locked),
+        "disk_bytes": found.disk,
+    }
+
+
+def _span_json(span: Span) -> dict[str, float]:
+    return {"likely": round(span.likely, 2), "low": round(span.low, 2), "high": round(span.high, 2)}
+
+
+def _online(found: Online, seen: Foresight) -> dict[str, Any]:
+    return {
+        "table": found.table,
+        "bytes": found.size,
+        "from_bytes": ONLINE_BYTES,
+        "versions": [str(version) for version in found.versions],
+        "instead_of_rewrites": found.rewrites,
+        "will_be": found.shape is not None,
+        "declined": found.declined or None,
+        "hindrances": list(found.hindrances),
+        "cannot_begin_now": seen.obstacle or None,
+        "checks": checks_json(found, *seen.found) if seen.found else None,
+        "estimate": _estimate_json(seen.outlook.online),
+    }
+
+
+def _begun_json(one: Begun) -> dict[str, Any]:
+    left = one.leftover
+    return {
+        "schema": left.name,
+        "table": left.table,
+        "target": left.target or None,
+        "rows_copied": one.copied,
+        "carried_on_with": one.continues,
+    }
+
+
+def _size_json(size: TableSize) -> dict[str, Any]:
+    return {
+        "table": size.table,
+        "rows": size.rows,
+        "heap_bytes": size.heap,
+        "toast_bytes": size.toast,
+        "index_bytes": size.indexes,
+    }
+
+
+def _measured(outlook: Outlook) -> dict[str, Any]:
+    return {
+        "rows": dict(outlook.sampled),
+        "seconds": round(outlook.spent, 2),
+        "without_indexes": list(outlook.left_out),
+    }
+
+
+def _holder_json(one: Holder) -> dict[str, Any]:
+    return {
+        "table": one.table,
+        "lock": one.mode,
+        "pid": one.pid,
+        "prepared": one.who if one.pid is None else None,
+        "application": one.who if one.pid is not None else None,
+        "seconds": None if one.seconds is None else round(one.seconds),
+    }
+
+
+def _rebuilding(found: Plan) -> str:
+    again = [name for name in found.rebuild if name not in found.dropped]
+    parts = [f"builds {', '.join(again)} again"] if again else []
+    return " and ".join([*parts, *([f"drops {', '.join(found.dropped)}"] if found.dropped else [])])
+
+
+def plan_text(seen: Foresight) -> str:
+    """Return a plan as a heading, a table of its steps, and what there is to know about them."""
+    found, outlook = seen.plan, seen.outlook
+    where = f", schema {place_text(seen.whose)}" if seen.whose.schema_owner else ""
+    heading = f'{found.store} store, database "{found.database}"{where}: '
+    told = [str(one) for one in seen.notices]
+    if found.empty:
+        return "\n".join([heading + f"at {found.version}, nothing to do", *told])
+    if found.rebuild:
+        heading += _rebuilding(found) + (", then " if found.adopt or found.steps else "")
+    if found.adopt:
+        heading += f"records {found.adopt.version}" + (", then " if found.steps else "")
+    if not found.steps:
+        return "\n".join([heading, *told])
+    alone = "each step by temporal-sql-tool" if found.by_tool else "one transaction a step"
+    heading += f"{found.version or 'nothing'} to {found.target}, "
+    heading += "in one transaction" if found.together else alone
+    return "\n".join([heading, _steps(found, outlook), *_notes(seen), *told])
+
+
+def _steps(found: Plan, outlook: Outlook) -> str:
+    if found.together:
+        rows = [(str(one.step.version), _kinds(one), one.step.description) for one in found.steps]
+        return table(("version", "statements", "what the vendor says"), rows)
+    heads = ("version", "what the vendor says", "statements", "locks and rewrites", "locked for", "takes", "disk")
+    return table(heads, [_row(one, outlook) for one in found.steps])
+
+
+def _row(step: PlannedStep, outlook: Outlook) -> tuple[str, ...]:
+    version = step.step.version
+    return (str(version), step.step.description, _kinds(step), _locks(step), *_cost(step, outlook))
+
+
+def _cost(step: PlannedStep, outlook: Outlook) -> tuple[str, str, str]:
+    found = outlook.steps.get(step.step.version)
+    if step.online or found is None:
+        word = "see online" if step.online else "unknown"
+        return word, word, word
+    if not step.locks:
+        return _NOWHERE, _span(found.seconds), _NOWHERE
+    return _span(found.locked), _span(found.seconds), size_text(found.disk) if found.disk else _NOWHERE
+
+
+def _kinds(step: PlannedStep) -> str:
+    counts = Counter(" ".join(statement.text.split()[:2]).upper() for statement in step.statements)
+    return "\n".join(f"{count} {kind}" for kind, count in counts.items()) or _NOWHERE
+
+
+def _locks(step: PlannedStep) -> str:
+    if step.online:
+        return "none: written online"
+    parts = [f"{lock.mode} {lock.table}" for lock in step.locks]
+    parts += [f"rewrites {name}" for name in step.rewrites]
+    parts += ["indexes CONCURRENTLY"] if step.concurrently else []
+    return "\n".join(parts + (["resumed"] if step.resumed else [])) or _NOWHERE
+
+
+def _notes(seen: Foresight) -> list[str]:
+    """Return what the table's numbers rest on, and what could make them wrong."""
+    found, outlook = seen.plan, seen.outlook
+    notes = [
+        f"{one.table}: {'rows that nobody has counted' if one.rows is None else f'about {one.rows} rows'}"
+        f" in {size_text(one.heap)}, long values {size_text(one.toast)},"
+        f" indexes {size_text(one.indexes)}"
+        for one in outlook.sizes
+    ]
+    notes += _online_notes(seen)
+    notes += [f"no estimate for {version}: {reason}" for version, reason in _reasons(outlook)]
+    notes += _honesty(outlook) if outlook.sampled else []
+    notes += [f"held up by {_holder(one)}" for one in held_up_by(found, outlook)]
+    return notes + ([f"migrate refuses: {seen.refusal}"] if seen.refusal else [])
+
+
+def _reasons(outlook: Outlook) -> list[tuple[str, str]]:
+    """Return each reason once, with its versions."""
+    reasons: dict[str, list[Version]] = {}
+    for version, reason in outlook.unmeasured.items():
+        reasons.setdefault(reason, []).append(version)
+    return [(", ".join(map(str, versions)), reason) for reason, versions in reasons.items()]
+
+
+def _online_notes(seen: Foresight) -> list[str]:
+    found = seen.plan.online
+    notes = [] if found is None else [_why_not(found) if found.shape is None else _how(found, seen)]
+    notes += checks_text(found, *seen.found) if found is not None and seen.found else []
+    notes += [f"it cannot begin just now: {seen.obstacle}"] if seen.obstacle else []
+    return notes + [_left(one) for one in seen.begun] + [_kept(one) for one in seen.plan.leftovers if one.kept]
+
+
+def _steps_of(found: Online) -> str:
+    first, last = found.versions[0], found.versions[-1]
+    return f"step {first}" if first == last else f"steps {first} to {last}"
+
+
+def _why_not(found: Online) -> str:
+    times = "once" if found.rewrites == 1 else f"{found.rewrites} times"
+    reason = found.declined or "; ".join(found.hindrances)
+    return f"not online: for {_steps_of(found)} {found.table} is written anew {times} under its lock: {reason}"
+
+
+def _how(found: Online, seen: Foresight) -> str:
+    cost = seen.outlook.online
+    taken = f"it takes {_span(cost.seconds)} and {size_text(cost.disk)} of disk" if cost else "see below"
+    instead = "" if found.rewrites == 1 else f", once instead of {found.rewrites} times"
+    return (
+        f"online: for {_steps_of(found)} {found.table} ({size_text(found.size)}) is written anew beside the one in use"
+        f"{instead}; {taken}; only the swap locks it, for {_span(BRIEF)}"
+    )
+
+
+def _left(one: Begun) -> str:
+    what, left = "carries on with it" if one.continues else "removes it", one.leftover
+    target = "whose comment is gone" if left.lost else f"to {left.target}"
+    return (
+        f"unfinished: an online rewrite of {left.table or 'a table'} {target}, {one.copied} rows copied: migrate {what}"
+    )
+
+
+def _kept(one: Leftover) -> str:
+    return f'kept: the old {one.table} in the schema "{one.name}": migrate --abandon removes it'
+
+
+def _honesty(outlook: Outlook) -> list[str]:
+    copied = " and ".join(f"{count} rows of {name}" for name, count in outlook.sampled.items())
+    measured = f"measured in {outlook.spent:.1f} s on copies of {copied}, which are gone, and carried on to all rows;"
+    unmeasured = "a busier server, waiting for others and WAL are not in it"
+    counted = f"an index built CONCURRENTLY counts as {CONCURRENT_FACTOR:g}, an online rewrite as one in place"
+    notes = [f"{measured} in brackets: between what the truth may lie", f"{unmeasured}; {counted}"]
+    return notes + ([f"not measured: your {', '.join(outlook.left_out)}"] if outlook.left_out else [])
+
+
+def _holder(one: Holder) -> str:
+    who = f'the prepared transaction "{one.who}"' if one.pid is None else f"pid {one.pid} ({one.who or 'unnamed'})"
+    age = "for a time that this role may not see" if one.seconds is None else f"for {one.seconds:.0f} s"
+    return f"{who}, {age}: {one.mode} on {one.table}"
+
+
+def _span(span: Span) -> str:
+    if span == BRIEF:
+        return "under 1 s"
+    if span.likely >= _LONG_SECONDS:
+        return _about(span, "min", 1 / _MINUTE)
+    return _about(span, "s", 1)
+
+
+def _about(span: Span, unit: str, factor: float) -> str:
+    likely, low, high = (_short(count * factor) for count in (span.likely, span.low, span.high))
+    return f"{likely} {unit}" if low == high else f"{likely} {unit} ({low} to {high})"
+
+
+def _short(count: float) -> str:
+    return f"{count:.1f}" if count < _TENTHS_BELOW else f"{count:.0f}"

@@ -1,0 +1,223 @@
+"""Results to text for people and JSON for programs; every function takes values and returns text."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any, assert_never
+
+from schema_migrator.catalog.state import Absent, At, Between, Unknown, Unrecorded
+from schema_migrator.diagnosis.repair import repair
+from schema_migrator.planning import notices
+from schema_migrator.planning.notices import notices_json, place_json, place_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from schema_migrator.catalog.snapshot import Change
+    from schema_migrator.catalog.state import State
+    from schema_migrator.commands.commands import Migration, Removal
+    from schema_migrator.diagnosis.verify import Verdict
+    from schema_migrator.releases.source import Release
+
+_WIDTH = 140
+_KILO = 1024
+
+
+def to_json(stores: Iterable[dict[str, Any]]) -> str:
+    """Return the document that every command prints with `--output json`."""
+    return json.dumps({"stores": list(stores)}, indent=2)
+
+
+def releases_json(found: tuple[Release, ...]) -> str:
+    """Return the releases as JSON."""
+    return json.dumps({"releases": [_release(release) for release in found]}, indent=2)
+
+
+def releases_text(found: tuple[Release, ...]) -> str:
+    """Return a table of releases."""
+    rows = [(r["server"], r["default"], r["visibility"]) for r in map(_release, found)]
+    return table(("server", "default schema", "visibility schema"), rows)
+
+
+def _release(release: Release) -> dict[str, str]:
+    return {
+        "server": release.version,
+        "default": str(release.default.latest),
+        "visibility": str(release.visibility.latest),
+    }
+
+
+def state_name(state: State) -> str:
+    """Return the state's name in JSON: tables of an unrecorded version are unknown until they are adopted."""
+    match state:
+        case Absent():
+            return "absent"
+        case At():
+            return "at"
+        case Between():
+            return "between"
+        case Unrecorded() | Unknown():
+            return "unknown"
+        case _:
+            assert_never(state)
+
+
+def recorded_version(state: State) -> str | None:
+    """Return the recorded version."""
+    match state:
+        case Absent():
+            return None
+        case At() | Between():
+            recorded = state.version
+        case Unrecorded() | Unknown():
+            recorded = state.recorded
+        case _:
+            assert_never(state)
+    return None if recorded is None else str(recorded)
+
+
+def removals_text(found: tuple[Removal, ...]) -> str:
+    """Return what was removed, a line a store."""
+    return "\n".join(
+        f'{one.store} store, database "{one.database}": '
+        + (", ".join(f'schema "{left.name}" removed' for left in one.removed) or "nothing to remove")
+        for one in found
+    )
+
+
+def removal_json(found: Removal) -> dict[str, Any]:
+    """Return what was removed from a store as JSON."""
+    removed = [left.name for left in found.removed]
+    return {"store": str(found.store), "database": found.database, "removed": removed}
+
+
+def verify_json(found: Verdict) -> dict[str, Any]:
+    """Return a verdict as JSON."""
+    return {
+        "store": str(found.store),
+        "database": found.database,
+        "version": str(found.version),
+        "target": str(found.target),
+        "ahead": found.ahead,
+        "equal": found.equal,
+        "missing": [_change(one, _repair(found, one)) for one in found.difference.missing],
+        "different": [_change(one, _repair(found, one)) for one in found.difference.different],
+        "extra": [_change(one, None) for one in found.difference.extra],
+        "missing_history": [str(version) for version in found.unlisted],
+        "unreadable": list(found.whose.unreadable),
+        "notices": notices_json(notices.standing(found.whose)),
+    }
+
+
+def _repair(found: Verdict, change: Change) -> str:
+    return "\n".join(repair(change, found.schema))
+
+
+def _change(change: Change, repair: str | None) -> dict[str, str | None]:
+    return {
+        "kind": change.key.kind,
+        "table": change.key.parent or None,
+        "name": change.key.name,
+        "expected": change.expected,
+        "found": change.found,
+        "repair": repair,
+    }
+
+
+def verify_text(found: Verdict) -> str:
+    """Return a verdict as lines: what is missing, different and extra, with the SQL that repairs it."""
+    version = f"{found.version} (ahead of the target {found.target})" if found.ahead else str(found.version)
+    heading = f'{found.store} store, database "{found.database}", version {version}: '
+    lines = [heading + ("matches" if found.equal else "does NOT match")]
+    for one in found.difference.missing:
+        lines += [f"  missing    {_line(str(one.key))}", _shown("repair", *repair(one, found.schema))]
+    for one in found.difference.different:
+        lines += [
+            f"  different  {_line(str(one.key))}",
+            _shown("expected", "none" if one.expected is None else _line(one.expected)),
+            _shown("found", _line(one.found or "")),
+            _shown("repair", *repair(one, found.schema)),
+        ]
+    lines += [f"  extra      {_line(str(one.key))} (tolerated)" for one in found.difference.extra]
+    lines += [f"  unreadable {table}" for table in found.whose.unreadable]
+    lines += [f"  {one}" for one in notices.standing(found.whose)]
+    lacking = ", ".join(str(version) for version in found.unlisted)
+    return "\n".join(lines + ([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []))
+
+
+def _line(text: str) -> str:
+    """Return a name or a definition on one line: with line ends of its own it could look like a repair."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def _shown(name: str, *pieces: str) -> str:
+    """Return the pieces below each other; the lines within one stay as they are, for a function's body has them."""
+    return f"{' ' * 13}{name + ':':<10}" + f"\n{' ' * 23}".join(pieces)
+
+
+def migration_json(done: Migration) -> dict[str, Any]:
+    """Return what was done to a store as JSON; `version` is the one it is at now."""
+    reached = done.outcomes[-1].version if done.outcomes else done.plan.version
+    return {
+        "store": str(done.plan.store),
+        "database": done.plan.database,
+        **place_json(done.whose),
+        "state": "at",
+        "from": recorded_version(done.plan.state),
+        "version": str(reached),
+        "target": str(done.plan.target),
+        "up_to_date": True,
+        "steps": [str(outcome.version) for outcome in done.outcomes],
+        "rebuilt_indexes": list(done.rebuilt),
+        "seconds": round(done.seconds, 3),
+        "verified": done.verdict.equal if done.verdict else None,
+        "notices": notices_json(notices.standing(done.whose)),
+    }
+
+
+def migration_text(done: tuple[Migration, ...]) -> str:
+    """Return a table of what was done."""
+    return table(("store", "database", "before", "now", "done"), [_migration_row(one) for one in done])
+
+
+def _migration_row(done: Migration) -> tuple[str, ...]:
+    row = migration_json(done)
+    count = len(done.outcomes)
+    what = f"{count} step{'s' * (count != 1)} in {done.seconds:.1f} s" if done.outcomes else "nothing to do"
+    if done.rebuilt:
+        again = f"{len(done.rebuilt)} invalid index{'es' * (len(done.rebuilt) > 1)} rebuilt"
+        what = f"{again}, {what}" if done.outcomes else again
+    if done.plan.adopt is not None:
+        what = f"version {done.plan.adopt.version} recorded" + (f", {what}" if done.outcomes else "")
+    if done.verdict is not None:
+        what += ", verified" if done.verdict.equal else ", DIFFERS: see schema-migrator verify"
+    where = f"\nin the schema {place_text(done.whose)}" if done.whose.schema_owner else ""
+    return row["store"], row["database"], row["from"] or "-", row["version"], what + where
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes in words."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < _KILO:
+            return f"{value:.0f} {unit}"
+        value /= _KILO
+    return f"{value:.1f} GB"
+
+
+def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table as text."""
+    from rich.box import SIMPLE  # noqa: PLC0415 - slow to load, and JSON does without it
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    made = Table(box=SIMPLE, pad_edge=False)
+    for head in heads:
+        made.add_column(head, overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, highlight=False, markup=False)
+    console.print(made)
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
+    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())

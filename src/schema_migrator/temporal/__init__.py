@@ -1,0 +1,1 @@
+"""Temporal's gRPC frontend: credentials, readiness, namespaces and search attributes. No PostgreSQL."""

@@ -1,0 +1,298 @@
+"""Temporal's frontend: patience until it is ready, and what its refusals mean."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import time
+from contextlib import suppress
+from datetime import timedelta
+from enum import Enum, auto
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tenacity
+
+from schema_migrator import logs
+from schema_migrator.errors import (
+    AlreadyThere,
+    FrontendRefused,
+    FrontendUnavailable,
+    MigratorError,
+    NamespaceRefused,
+    NotThere,
+    SettingsError,
+    TlsRejected,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from temporalio.runtime import Runtime
+    from temporalio.service import RPCError, ServiceClient
+
+    from schema_migrator.temporal.credentials import Credentials
+    from schema_migrator.workers import Interrupt
+
+T = TypeVar("T")
+_CALL_SECONDS = 10.0
+_PAUSES = (0.2, 0.4, 0.8, 1.6, 2.0)
+_LINE_EVERY_SECONDS = 15.0
+_THERE = "is it running, and is the address right?"
+_OUR_CERTIFICATE = "set TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH to one that it takes"
+
+_MAY = "set TEMPORAL_API_KEY, or a client certificate, that may do this"
+
+
+class Refusal(Enum):
+    """Why the frontend did not answer as one, as far as it says what to do next."""
+
+    ABSENT = auto()  # wait for it
+    TLS = auto()
+    FORBIDDEN = auto()
+    FOREIGN = auto()
+    MISNAMED = auto()
+
+
+# The client library says what went wrong on the way only in texts, those of Rust's tonic and rustls. What is not
+# recognised is waited for until the deadline.
+_TEXTS = (
+    (Refusal.MISNAMED, r"Invalid URI|InvalidDnsName", "TEMPORAL_TLS_SERVER_NAME is no host's name", "correct it"),
+    (Refusal.MISNAMED, r"invalid target URL|InvalidUri", "TEMPORAL_ADDRESS is no host and port", "correct it"),
+    (Refusal.ABSENT, r"dns error", "there is no such host", _THERE),
+    (Refusal.ABSENT, r"ConnectionRefused", "connection refused", _THERE),
+    (Refusal.ABSENT, r"TimeoutExpired|TimedOut|deadline has elapsed", "no answer", _THERE),
+    (Refusal.ABSENT, r"ConnectionReset|BrokenPipe|UnexpectedEof", "the connection was closed", _THERE),
+    (
+        Refusal.TLS,
+        r"InvalidCertificate\(UnknownIssuer",
+        "no authority that we trust has signed its certificate",
+        "set TEMPORAL_TLS_SERVER_CA_CERT_PATH to the one that has",
+    ),
+    (
+        Refusal.TLS,
+        r"NotValidForName",
+        "its certificate is for another name",
+        "set TEMPORAL_TLS_SERVER_NAME to a name that it has",
+    ),
+    (Refusal.TLS, r"InvalidCertificate\(Expired", "its certificate has expired", "renew it, or set this clock"),
+    (Refusal.TLS, r"InvalidCertificate\(NotValidYet", "its certificate is not valid yet", "is this clock right?"),
+    (Refusal.TLS, r"InvalidCertificate\((\w+)", "its certificate is not accepted ({0})", "have it issued anew"),
+    (Refusal.TLS, r"InvalidContentType", "it does without TLS", "set TEMPORAL_TLS=false, or let it speak TLS"),
+    (Refusal.TLS, r"alert: (CertificateRequired)", "it asks for a certificate of ours", _OUR_CERTIFICATE),
+    (Refusal.TLS, r"alert: (\w+)", "it does not accept our side of TLS ({0})", _OUR_CERTIFICATE),
+    (Refusal.TLS, r"H2NotNegotiated", "it speaks TLS, but not gRPC", "give the frontend's gRPC port"),
+    (Refusal.FOREIGN, r"h2 protocol error|Http2", "what answers there does not speak gRPC", "give its gRPC port"),
+)
+_STATUS = re.compile(r'Status \{ code: (\w+), message: "((?:[^"\\]|\\.)*)"')
+
+
+class Frontend:
+    """A frontend that is ready, and until when (time.monotonic) it may be waited for."""
+
+    def __init__(self, address: str, service: ServiceClient, deadline: float) -> None:
+        self.address = address
+        self.workflows = service.workflow_service
+        self.operator = service.operator_service
+        self.deadline = deadline
+
+    async def ask(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - a method of temporalio's, and its types
+        """Make a call. Raises FrontendRefused, FrontendUnavailable or NamespaceRefused."""
+        from temporalio.service import RPCError  # noqa: PLC0415 - see reach
+
+        try:
+            return await call(request, retry=True, timeout=timedelta(seconds=_CALL_SECONDS))
+        except RPCError as error:
+            raise _explain_status(error, self.address) from error
+
+    async def ask_of(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - the same
+        """Make a call about a namespace that is there, again as long as the frontend has not heard of it.
+
+        Each frontend keeps a list of its own, and one that was asked for a namespace too early says for a while that
+        there is none (common/namespace/nsregistry/registry.go). Raises the same.
+        """
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(NotThere),
+            stop=self.stop,
+            wait=tenacity.wait_exponential(multiplier=_PAUSES[0], max=_PAUSES[-1]),
+            before_sleep=_say_once,
+            reraise=True,
+        )
+        try:
+            return await retrying(self.ask, call, request)
+        except NotThere as error:
+            raise FrontendUnavailable(
+                f"the frontend at {self.address} does not know of it yet", hint="run it again"
+            ) from error
+
+    def stop(self, _: tenacity.RetryCallState) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
+
+
+def _say_once(state: tenacity.RetryCallState) -> None:
+    if state.attempt_number == 1 and state.outcome:
+        logs.logger().info("namespace.awaited", reason=str(state.outcome.exception()))
+
+
+def run(work: Coroutine[Any, Any, T], interrupt: Interrupt) -> T:
+    """Run to the end, or raise Stopped as soon as a signal comes."""
+
+    async def watched() -> T:
+        task = asyncio.ensure_future(work)
+        while not task.done() and not interrupt.event.is_set():
+            await asyncio.wait({task}, timeout=0.1)
+        if not task.done():
+            task.cancel()
+            interrupt.check()
+        return task.result()
+
+    return asyncio.run(watched())
+
+
+async def reach(shown: Credentials, *, patience: float, began: float) -> Frontend:
+    """Connect, and wait until the frontend is healthy, up to `patience` seconds from `began` (time.monotonic).
+
+    Raises FrontendUnavailable at the deadline, TlsRejected or FrontendRefused, and SettingsError where the
+    client library is not installed.
+    """
+    deadline = began + patience
+    said: tuple[str, float] = ("", 0.0)
+    for number in range(1_000_000):  # ends at the deadline
+        left = deadline - time.monotonic()
+        try:
+            service = await asyncio.wait_for(_try(shown), min(_CALL_SECONDS, max(left, 2)))
+        except (RuntimeError, ValueError, TimeoutError, _NotReady) as error:
+            kind, words, hint = await _reason(error, shown)
+        else:
+            return Frontend(shown.address, service, deadline)
+        left = deadline - time.monotonic()
+        if kind is not Refusal.ABSENT or left <= 0:
+            break
+        if words != said[0] or time.monotonic() - said[1] >= _LINE_EVERY_SECONDS:
+            said = words, time.monotonic()
+            logs.logger().warning(
+                "frontend.waiting", frontend=shown.address, seconds=round(patience - left), reason=words
+            )
+        await asyncio.sleep(min(_PAUSES[min(number, len(_PAUSES) - 1)], left))
+    raise _explain(kind, words, hint, shown, patience)
+
+
+class _NotReady(Exception):
+    """The server answers, but does not serve yet."""
+
+
+async def _try(shown: Credentials) -> ServiceClient:
+    try:
+        from temporalio.service import ConnectConfig, RPCError, ServiceClient, TLSConfig  # noqa: PLC0415 - slow to load
+    except ImportError as error:
+        raise SettingsError(
+            "Temporal's client library is not installed", hint="pip install 'temporal-schema-migrator[namespaces]'"
+        ) from error
+    tls = shown.tls and TLSConfig(
+        server_root_ca_cert=shown.tls.ca,
+        client_cert=shown.tls.cert,
+        client_private_key=shown.tls.key,
+        domain=shown.tls.server_name,
+    )
+    config = ConnectConfig(
+        target_host=shown.address,
+        runtime=_quiet_runtime(),
+        api_key=shown.api_key,
+        tls=tls or False,
+        identity="schema-migrator",
+        lazy=True,
+    )
+    service = await ServiceClient.connect(config)
+    try:
+        if not await service.check_health(timeout=timedelta(seconds=_CALL_SECONDS)):
+            raise _NotReady("it does not serve yet")
+    except RPCError as error:
+        raise _NotReady(f'Status {{ code: {error.status.name}, message: "{error.message}" }}') from error
+    return service
+
+
+@cache
+def _quiet_runtime() -> Runtime:
+    """Return the library's threads, which would else write events of their own to standard output."""
+    from temporalio.runtime import Runtime, TelemetryConfig  # noqa: PLC0415 - see _try
+
+    return Runtime(telemetry=TelemetryConfig(logging=None))
+
+
+async def _reason(error: Exception, shown: Credentials) -> tuple[Refusal, str, str]:
+    """Return what a failed attempt means, in words, and what to do about it."""
+    text = str(error)
+    if isinstance(error, TimeoutError):
+        return Refusal.ABSENT, "no answer", _THERE
+    if isinstance(error, _NotReady) and not _STATUS.search(text):
+        return Refusal.ABSENT, text, "look at the server's log"
+    if (
+        shown.tls is None
+        and re.search(r"hyper::Error|h2 protocol", text)
+        and await asyncio.to_thread(_speaks_tls, shown)
+    ):
+        return Refusal.TLS, "it speaks TLS", "set TEMPORAL_TLS=true"
+    for kind, pattern, words, hint in _TEXTS:
+        if found := re.search(pattern, text):
+            return kind, words.format(*found.groups()), hint
+    status = _STATUS.search(text)
+    return _status_reason(status[1], status[2]) if status else (Refusal.ABSENT, text, _THERE)
+
+
+def _status_reason(code: str, message: str) -> tuple[Refusal, str, str]:
+    name = code.replace("_", "").lower()
+    if name in ("permissiondenied", "unauthenticated"):
+        return Refusal.FORBIDDEN, message.rstrip("."), _MAY
+    if name == "unimplemented":
+        return Refusal.FOREIGN, "what answers there is no frontend of Temporal's", "give its gRPC port"
+    return Refusal.ABSENT, message or code, "look at the server's log"
+
+
+def _speaks_tls(shown: Credentials) -> bool:
+    """Whether a TLS handshake gets an answer in TLS, whatever it is."""
+    host, _, port = shown.address.rpartition(":")
+    context = ssl._create_unverified_context()  # noqa: S323, SLF001 - nothing is sent
+    with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=3) as raw:
+        try:
+            context.wrap_socket(raw, server_hostname=host.strip("[]")).close()
+        except ssl.SSLError as error:
+            return "ALERT" in (error.reason or "")
+        return True
+    return False
+
+
+def _explain(kind: Refusal, words: str, hint: str, shown: Credentials, patience: float) -> MigratorError:
+    address = shown.address
+    match kind:
+        case Refusal.ABSENT:
+            return FrontendUnavailable(
+                f"the frontend at {address} was not ready after {patience:g} s: {words}", hint=hint
+            )
+        case Refusal.TLS:
+            return TlsRejected(f"no TLS connection to the frontend at {address}: {words}", hint=hint)
+        case Refusal.FORBIDDEN:
+            return FrontendRefused(f"the frontend at {address} does not let us: {words}", hint=hint)
+        case Refusal.MISNAMED:
+            return SettingsError(f"{words} (frontend {address})", hint=hint)
+        case Refusal.FOREIGN:
+            return FrontendRefused(f"there is no frontend at {address}: {words}", hint=hint)
+
+
+def _explain_status(error: RPCError, address: str) -> MigratorError:
+    """Return the error for a call that failed, by its gRPC status."""
+    text = error.message.rstrip(".") or error.status.name
+    refused = f"the frontend at {address} refuses it: {text}"
+    match error.status.name:
+        case "NOT_FOUND":
+            return NotThere(refused)
+        case "ALREADY_EXISTS":
+            return AlreadyThere(refused)
+        case "PERMISSION_DENIED" | "UNAUTHENTICATED":
+            return FrontendRefused(f"the frontend at {address} does not let us: {text}", hint=_MAY)
+        case "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE" | "UNIMPLEMENTED":
+            return NamespaceRefused(refused)
+        case _:
+            return FrontendUnavailable(f"the frontend at {address} failed: {text}", hint="run it again")

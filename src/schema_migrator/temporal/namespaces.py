@@ -1,0 +1,238 @@
+"""Temporal's namespaces: created where they are missing, changed only where that is asked for, never deleted."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from schema_migrator import logs
+from schema_migrator.errors import (
+    AlreadyThere,
+    FrontendUnavailable,
+    MigratorError,
+    NamespaceMissing,
+    NamespaceRefused,
+    NotThere,
+    SettingsError,
+    combine,
+)
+from schema_migrator.temporal import frontend, search_attributes
+from schema_migrator.temporal.credentials import credentials
+from schema_migrator.temporal.wanted import SYSTEM, wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from schema_migrator.config.options import ClientSettings
+    from schema_migrator.config.settings import Settings
+    from schema_migrator.temporal.frontend import Frontend
+    from schema_migrator.temporal.wanted import Wanted
+    from schema_migrator.workers import Interrupt
+
+_RETENTION = timedelta(hours=72)  # where none is wanted, as the vendor's command line has it
+_MOST_NAMES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A field of a namespace that is not as it is wanted."""
+
+    field: str
+    found: str
+    wanted: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a namespace was like, and what was done: `differences` were changed if `updated`."""
+
+    name: str
+    created: bool
+    updated: bool
+    differences: tuple[Difference, ...]
+    attributes_added: tuple[str, ...]
+
+
+def ensure(
+    settings: Settings, client: ClientSettings, interrupt: Interrupt, *, update: bool, check: tuple[str, ...]
+) -> tuple[Outcome, ...]:
+    """Create what is missing of the wanted namespaces, then look for those to check.
+
+    Raises SettingsError before anything is contacted, FrontendUnavailable, FrontendRefused, TlsRejected,
+    NamespaceRefused, and NamespaceMissing for a checked one; of several, all.
+    """
+    shown, those = credentials(client), wanted(client)
+    if not those and not check:
+        raise SettingsError("no namespace is named", hint="set SCHEMA_MIGRATOR_NAMESPACES, or give --check with a name")
+    began = time.monotonic()
+
+    async def work() -> tuple[Outcome, ...]:
+        there = await frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
+        done, errors = await _each(there, those, update=update)
+        if settings.run.on_drift == "fail":
+            errors += [_differing(outcome) for outcome in done if outcome.differences and not outcome.updated]
+        gone = any(isinstance(error, FrontendUnavailable) for error in errors)
+        errors += await _missing(there, check) if check and not gone else []
+        if errors:
+            raise combine(errors)
+        return done
+
+    return frontend.run(work(), interrupt)
+
+
+def _differing(outcome: Outcome) -> NamespaceRefused:
+    listed = ", ".join(
+        f'{setting.field} is "{setting.found}", expected "{setting.wanted}"' for setting in outcome.differences
+    )
+    return NamespaceRefused(
+        f'namespace "{outcome.name}" differs from what is wanted: {listed}',
+        hint="correct what is wanted, or let it be changed: --update",
+    )
+
+
+async def _each(
+    there: Frontend, those: Iterable[Wanted], *, update: bool
+) -> tuple[tuple[Outcome, ...], list[MigratorError]]:
+    """One that is refused leaves the others theirs; a frontend that is gone ends it."""
+    done, errors = [], []
+    for one in those:
+        try:
+            done.append(await _ensure(there, one, update=update))
+        except MigratorError as error:
+            error.message = f'namespace "{one.name}": {error.message}'
+            errors.append(error)
+            if isinstance(error, FrontendUnavailable):
+                break
+    return tuple(done), errors
+
+
+async def _ensure(there: Frontend, one: Wanted, *, update: bool) -> Outcome:
+    created = await _create(there, one)
+    found = await _describe(there, one.name)
+    differences = compare(found, one)
+    changing = bool(differences) and update
+    if changing:
+        await _update(there, one)
+    added = await search_attributes.add(there, one.name, one.search_attributes) if one.search_attributes else ()
+    done = Outcome(name=one.name, created=created, updated=changing, differences=differences, attributes_added=added)
+    _log(done)
+    return done
+
+
+async def _create(there: Frontend, one: Wanted) -> bool:
+    """Create the namespace; return whether it was we who did."""
+    from google.protobuf.duration_pb2 import Duration  # noqa: PLC0415 - slow to load, and there only with the client
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest  # noqa: PLC0415
+
+    try:
+        await there.ask(there.workflows.describe_namespace, DescribeNamespaceRequest(namespace=one.name))
+    except NotThere:
+        retention = Duration()
+        retention.FromTimedelta(one.retention or _RETENTION)
+        request = RegisterNamespaceRequest(
+            namespace=one.name,
+            description=one.description or "",
+            owner_email=one.owner or "",
+            data=one.data,
+            workflow_execution_retention_period=retention,
+        )
+        try:
+            await there.ask(there.workflows.register_namespace, request)
+        except AlreadyThere:  # another run was faster
+            return False
+        return True
+    return False
+
+
+async def _describe(there: Frontend, name: str) -> Any:  # noqa: ANN401 - temporalio's DescribeNamespaceResponse
+    from temporalio.api.enums.v1 import NamespaceState  # noqa: PLC0415
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest  # noqa: PLC0415
+
+    found = await there.ask_of(there.workflows.describe_namespace, DescribeNamespaceRequest(namespace=name))
+    state = found.namespace_info.state
+    if state != NamespaceState.NAMESPACE_STATE_REGISTERED:
+        said = NamespaceState.Name(state).removeprefix("NAMESPACE_STATE_").lower()
+        raise NamespaceRefused(f"it is {said}, expected registered", hint="take another name, or wait until it is gone")
+    return found
+
+
+def compare(found: Any, one: Wanted) -> tuple[Difference, ...]:  # noqa: ANN401 - the same
+    """Return where a namespace differs from what is wanted of it; what is not said is not compared."""
+    info, retention = found.namespace_info, found.config.workflow_execution_retention_ttl.ToTimedelta()
+    pairs = [
+        ("description", info.description, one.description or None),  # the server keeps a text in place of none
+        ("owner", info.owner_email, one.owner or None),
+        ("retention", duration(retention), duration(one.retention) if one.retention else None),
+        *((f"data.{key}", info.data.get(key, ""), value) for key, value in one.data.items()),
+    ]
+    return tuple(
+        Difference(field=field, found=is_, wanted=wants)
+        for field, is_, wants in pairs
+        if wants is not None and is_ != wants
+    )
+
+
+def duration(length: timedelta) -> str:
+    """Return a duration as it is given: 3d, 36h, 90m."""
+    seconds = round(length.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+async def _update(there: Frontend, one: Wanted) -> None:
+    """Set what is wanted; the server keeps what is empty here, and merges the data."""
+    from temporalio.api.namespace.v1 import NamespaceConfig, UpdateNamespaceInfo  # noqa: PLC0415
+    from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest  # noqa: PLC0415
+
+    config = NamespaceConfig()
+    if one.retention:
+        config.workflow_execution_retention_ttl.FromTimedelta(one.retention)
+    info = UpdateNamespaceInfo(description=one.description or "", owner_email=one.owner or "", data=one.data)
+    request = UpdateNamespaceRequest(namespace=one.name, update_info=info, config=config)
+    await there.ask_of(there.workflows.update_namespace, request)
+
+
+async def _missing(there: Frontend, names: tuple[str, ...]) -> list[MigratorError]:
+    """Return an error for each name that no namespace has."""
+    existing = await _existing(there)
+    return [_explain(name, existing, there.address) for name in dict.fromkeys(names) if name not in {*existing, SYSTEM}]
+
+
+async def _existing(there: Frontend) -> list[str]:
+    from temporalio.api.workflowservice.v1 import ListNamespacesRequest  # noqa: PLC0415
+
+    names, token = [], b""
+    while True:
+        request = ListNamespacesRequest(page_size=200, next_page_token=token)
+        page = await there.ask(there.workflows.list_namespaces, request)
+        names += [one.namespace_info.name for one in page.namespaces]
+        token = page.next_page_token
+        if not token:
+            return sorted(name for name in names if name != SYSTEM)
+
+
+def _explain(name: str, existing: list[str], address: str) -> NamespaceMissing:
+    near = difflib.get_close_matches(name, existing, n=1)
+    shown = ", ".join(f'"{other}"' for other in existing[:_MOST_NAMES])
+    more = f" and {len(existing) - _MOST_NAMES} more" if len(existing) > _MOST_NAMES else ""
+    return NamespaceMissing(
+        f'namespace "{name}" does not exist at {address}, which has {shown or "none"}{more}',
+        hint=f'did you mean "{near[0]}"?' if near else "create it, or set the client to one of these",
+    )
+
+
+def _log(outcome: Outcome) -> None:
+    log = logs.logger().bind(namespace=outcome.name)
+    if outcome.created:
+        log.info("namespace.created")
+    for one in outcome.differences:
+        event = "namespace.changed" if outcome.updated else "namespace.differs"
+        say = log.info if outcome.updated else log.warning
+        say(event, field=one.field, found=one.found, wanted=one.wanted)
+    for name in outcome.attributes_added:
+        log.info("namespace.search_attribute_added", attribute=name)
