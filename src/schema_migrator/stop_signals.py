@@ -4,6 +4,9 @@ import signal
 
 
 def handled() -> tuple[signal.Signals, ...]:
-    """Return SIGTERM, SIGINT and SIGHUP without those that are ignored already, as nohup does with SIGHUP."""
-    ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    return tuple(number for number in ends if signal.getsignal(number) != signal.SIG_IGN)
+    """Return SIGTERM and SIGINT, and SIGHUP unless it is ignored already, as nohup does.
+
+    A shell starts what it puts into the background with SIGINT ignored; that is no wish of anybody's.
+    """
+    hangup = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGTERM, signal.SIGINT, *hangup)

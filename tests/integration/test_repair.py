@@ -360,3 +360,34 @@ def _written(found: list[dict[str, Any]], like: list[dict[str, Any]] | None = No
 def _value(found: object) -> object:
     """Return a value without the blanks that character(n) adds."""
     return found.rstrip(" ") if isinstance(found, str) else found
+
+
+RENAMED = {
+    "a column": (
+        "visibility",
+        f"ALTER TABLE {TABLE} RENAME memo TO memo_before",
+        f"ALTER TABLE {TABLE} RENAME COLUMN memo_before TO memo;",
+    ),
+    "a table": (
+        "default",
+        "ALTER TABLE current_executions RENAME TO executions_before",
+        "ALTER TABLE executions_before RENAME TO current_executions;",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RENAMED)
+def test_what_may_only_have_another_name(databases: Databases, case: str) -> None:
+    """A new one would be empty, and servers would go on with that: a person is asked, and the way back is shown."""
+    name, done, back = RENAMED[case]
+    store = filled(databases, name)
+    before = values(store)
+    store.run(done)
+    verdict = store.verify()
+    (missing,) = verdict.difference.missing
+    text = shown(verdict, missing)
+    assert back in text
+    assert all(line.startswith("-- look first: ") for line in text.splitlines())
+    store.run(back)
+    assert store.verify().equal
+    assert values(store) == before

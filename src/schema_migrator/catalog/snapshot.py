@@ -132,13 +132,15 @@ class Key(NamedTuple):
 class Change:
     """One object of two snapshots; None where it is not there.
 
-    `parts` are what has to be made with it: all that a missing table has, the indexes of a column.
+    `parts` are what has to be made with it: all that a missing table has, the indexes of a column. `renamed` are what
+    may be a missing table or column under another name.
     """
 
     key: Key
     expected: str | None
     found: str | None
     parts: tuple[Change, ...] = ()
+    renamed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,8 @@ def _made(change: Change, schema: str) -> Repair:
         return _look(f"no part of this version; if nothing needs it: {_drop(change.key)}")
     if change.key.kind == "row":
         return Repair(statements=(seed.REPAIR,))
+    if change.found is None and change.renamed:
+        return _rename(change)
     if change.found is None:
         return _create(change, schema)
     if change.found == change.expected + _INVALID:
@@ -80,6 +82,16 @@ def _made(change: Change, schema: str) -> Repair:
 
 def _look(note: str) -> Repair:
     return Repair(notes=(f"look first: {note}",))
+
+
+def _rename(change: Change) -> Repair:
+    """Leave it to a person whether an object of the same form is the missing one, whose values a new one would lack."""
+    kind, parent, name = change.key
+    place = f"ALTER TABLE {_quoted(parent)} RENAME COLUMN" if kind == "column" else "ALTER TABLE"
+    to = "TO" if kind == "column" else "RENAME TO"
+    ways = tuple(f"{place} {_quoted(other)} {to} {_quoted(name)};" for other in change.renamed)
+    note = f"look first: if {', '.join(map(_quoted, change.renamed))} is it under another name: {' or '.join(ways)}"
+    return Repair(notes=(note, f"look first: if it is gone: {' '.join(_creating(change))}"))
 
 
 def _create(change: Change, schema: str) -> Repair:

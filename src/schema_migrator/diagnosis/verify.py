@@ -70,7 +70,10 @@ def judge(database: str, source: Source, found: Examination, version: Version, t
     difference = _without_strangers(snapshot.compare(expected, live.snapshot), rehearsal)
     difference = replace(
         difference,
-        missing=tuple(replace(one, parts=_parts(one.key, expected)) for one in difference.missing),
+        missing=tuple(
+            _with_renamed(replace(one, parts=_parts(one.key, expected)), difference.extra, live.snapshot)
+            for one in difference.missing
+        ),
         different=tuple(replace(one, parts=_parts(one.key, expected)) for one in difference.different),
     )
     if source.store is Store.DEFAULT and live.seed.version is None:
@@ -109,6 +112,33 @@ def _parts(key: Key, expected: Snapshot) -> tuple[Change, ...]:
     ]
     place = {name: number for number, name in enumerate(order)}
     return tuple(sorted(found, key=lambda one: (RANK[one.key.kind], place.get(one.key.name, 0))))
+
+
+def _with_renamed(missing: Change, extra: Collection[Change], live: Snapshot) -> Change:
+    return replace(missing, renamed=_renamed(missing, extra, live))
+
+
+def _renamed(missing: Change, extra: Collection[Change], live: Snapshot) -> tuple[str, ...]:
+    """Return the extras that may be what is missing under another name: a new one would be without its rows.
+
+    A column of the same type; a table with all its columns. A computed column has no values of its own.
+    """
+    key, like = missing.key, [one for one in extra if one.key.kind == missing.key.kind]
+    if key.kind == "column" and " GENERATED " not in (missing.expected or ""):
+        kind = _bare(missing.expected)
+        return tuple(one.key.name for one in like if one.key.parent == key.parent and _bare(one.found) == kind)
+    if key.kind == "table":
+        columns = {part.key.name for part in missing.parts if part.key.kind == "column"}
+        return tuple(one.key.name for one in like if columns and columns <= set(_columns(one.key.name, live)))
+    return ()
+
+
+def _bare(column: str | None) -> str:
+    return re.split(" NOT NULL| DEFAULT ", column or "")[0]
+
+
+def _columns(table: str, live: Snapshot) -> list[str]:
+    return [key.name for key in live.objects if key.kind == "column" and key.parent == table]
 
 
 def unlisted(versions: Collection[Version], history: Collection[Version], reached: Version) -> tuple[Version, ...]:
