@@ -238,6 +238,16 @@ def test_a_trigger_that_calls_our_function(unfinished: Unfinished, role: dict[st
     assert where.picture() == before
 
 
+def test_a_table_that_was_moved(unfinished: Unfinished, role: dict[str, str]) -> None:
+    """It has another schema by now, and its trigger is ours all the same."""
+    where = unfinished.site(**role)
+    with where.connect() as owner:
+        owner.execute(f"CREATE SCHEMA other; ALTER TABLE {TABLE} SET SCHEMA other".encode())
+        abandon(where)
+        assert names(owner, SCHEMAS) == []
+        assert owner.execute("SELECT FROM pg_trigger WHERE tgname = 'schema_migrator_log'").fetchall() == []
+
+
 LOST = {
     "comment removed": "COMMENT ON SCHEMA {name} IS NULL",
     "schema renamed": "ALTER SCHEMA {name} RENAME TO put_away",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator.catalog.traces import ROWS, TRIGGER
+from schema_migrator.catalog.traces import ONLINE, ROWS, TRIGGER
 from schema_migrator.errors import NotOurs
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ ORDER BY 1 DESC, 2
 _TRIGGERS: LiteralString = f"""
 WITH {_OWNED}
 SELECT n.nspname::text, c.relname::text, g.tgname::text,
-  g.tgname = 'schema_migrator_log' AND n.nspname = %(schema)s AND c.relowner IN (SELECT oid FROM owned)
+  g.tgname = 'schema_migrator_log' AND (n.nspname = %(schema)s OR c.oid = %(live)s)
+    AND c.relowner IN (SELECT oid FROM owned)
 FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
 WHERE p.pronamespace = %(oid)s ORDER BY 1, 2, 3
@@ -54,7 +55,9 @@ def remove(conn: Connection, found: Leftover) -> None:
     Raises NotOurs where somebody else has put something there, or uses what is there.
     """
     known = [found.name] if found.retired else [ROWS, "log", "batches"]
-    place = {"oid": found.oid, "schema": found.schema, "table": found.table, "ours": known}
+    number = found.name.removeprefix(ONLINE)  # the table's, which may stand in another schema by now
+    live = int(number) if number.isdecimal() else 0
+    place = {"oid": found.oid, "schema": found.schema, "table": found.table, "live": live, "ours": known}
     if not found.retired:
         _remove_trigger(conn, found, place)
     for kind, name in conn.execute(_HELD, place).fetchall():
