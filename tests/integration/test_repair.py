@@ -376,6 +376,18 @@ RENAMED = {
 }
 
 
+def test_a_constraint_by_the_name_of_an_index(databases: Databases) -> None:
+    """It may be wanted, and no index can be made while it has that name: a person is asked, and what is shown works."""
+    store = filled(databases, "visibility")
+    store.run("DROP INDEX by_status", f"ALTER TABLE {TABLE} ADD CONSTRAINT by_status UNIQUE (run_id, namespace_id)")
+    verdict = store.verify()
+    (missing,) = verdict.difference.missing
+    text = shown(verdict, missing)
+    assert text.startswith("-- look first: a constraint has its name; ")
+    store.run(*(f"{one};" for one in text.partition("another one: ")[2].rstrip(";").split("; ")))
+    assert store.verify().equal
+
+
 @pytest.mark.parametrize("case", RENAMED)
 def test_what_may_only_have_another_name(databases: Databases, case: str) -> None:
     """A new one would be empty, and servers would go on with that: a person is asked, and the way back is shown."""

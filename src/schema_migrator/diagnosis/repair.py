@@ -87,6 +87,9 @@ def _look(note: str) -> Repair:
 def _rename(change: Change) -> Repair:
     """Leave it to a person whether an object of the same form is the missing one, whose values a new one would lack."""
     kind, parent, name = change.key
+    if kind == "index":
+        rename = f"ALTER TABLE {_quoted(parent)} RENAME CONSTRAINT {_quoted(name)} TO {_kept(name)};"
+        return _look(f"a constraint has its name; if that is to stay under another one: {rename} {change.expected};")
     place = f"ALTER TABLE {_quoted(parent)} RENAME COLUMN" if kind == "column" else "ALTER TABLE"
     to = "TO" if kind == "column" else "RENAME TO"
     ways = tuple(f"{place} {_quoted(other)} {to} {_quoted(name)};" for other in change.renamed)

@@ -121,12 +121,16 @@ def _with_renamed(missing: Change, extra: Collection[Change], live: Snapshot) ->
 def _renamed(missing: Change, extra: Collection[Change], live: Snapshot) -> tuple[str, ...]:
     """Return the extras that may be what is missing under another name: a new one would be without its rows.
 
-    A column of the same type; a table with all its columns. A computed column has no values of its own.
+    A column of the same type; a table with all its columns; of an index, the constraint that has its name. A computed
+    column has no values of its own.
     """
     key, like = missing.key, [one for one in extra if one.key.kind == missing.key.kind]
     if key.kind == "column" and " GENERATED " not in (missing.expected or ""):
         kind = _bare(missing.expected)
         return tuple(one.key.name for one in like if one.key.parent == key.parent and _bare(one.found) == kind)
+    if key.kind == "index":
+        same = Key("constraint", key.parent, key.name)
+        return tuple(one.key.name for one in extra if one.key == same)
     if key.kind == "table":
         columns = {part.key.name for part in missing.parts if part.key.kind == "column"}
         return tuple(one.key.name for one in like if columns and columns <= set(_columns(one.key.name, live)))
