@@ -257,6 +257,31 @@ def test_a_column_that_goes_meanwhile(origin: Origin, change: str) -> None:
         assert one(owner, COUNT) == ROWS
 
 
+AWAY = {
+    "renamed": (f"ALTER TABLE {TABLE} RENAME TO away", f"ALTER TABLE away RENAME TO {TABLE}"),
+    "in another schema": (
+        f"CREATE SCHEMA other; ALTER TABLE {TABLE} SET SCHEMA other",
+        f"ALTER TABLE other.{TABLE} SET SCHEMA public",
+    ),
+}
+
+
+@pytest.mark.parametrize("where", AWAY)
+def test_a_table_that_goes_meanwhile(origin: Origin, where: str) -> None:
+    """Its trigger goes along and is removed from it; when the table is back, another run succeeds."""
+    away, back = AWAY[where]
+    database = origin.copy()
+    with origin.held(database) as held:
+        held.holder.execute(away.encode())
+        ended = held.release()
+    assert ended.code == 1, ended.stderr
+    with origin.databases.connect(database) as owner:
+        assert (names(owner, SCHEMAS), names(owner, TRIGGERS)) == ([], [])
+        owner.execute(back.encode())
+        assert origin.run(database).code == 0
+        assert one(owner, COUNT) == ROWS
+
+
 def meddled_with(origin: Origin, database: str, statement: str) -> tuple[str, object]:
     """Let the owner change the table before a run swaps it; return the run's last words, and how many rows there were.
 
