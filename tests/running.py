@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-COMMAND = (sys.executable, "-m", "schema_migrator.start")
+COMMAND = (sys.executable, "-m", "schema_migrator")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

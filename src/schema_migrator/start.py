@@ -31,7 +31,3 @@ def _end_on_signals() -> None:
 
 def _end(number: int, _frame: FrameType | None) -> None:
     os._exit(128 + number)
-
-
-if __name__ == "__main__":
-    main()

@@ -98,7 +98,7 @@ def test_what_is_ignored_stays_ignored(origin: Origin, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     env = without_password(origin) | {"SQL_PASSWORD_FILE": str(pipe), "SCHEMA_MIGRATOR_STORES": "visibility"}
-    command = [sys.executable, "-c", NOHUP, sys.executable, "-m", "schema_migrator.start", "status"]
+    command = [sys.executable, "-c", NOHUP, sys.executable, "-m", "schema_migrator", "status"]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     idle(process)
     process.send_signal(signal.SIGHUP)

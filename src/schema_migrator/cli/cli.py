@@ -292,7 +292,3 @@ def _add_option(group: argparse._ArgumentGroup, option: Option, *, hidden: bool)
         help=argparse.SUPPRESS if hidden else text,
         **extra,
     )
-
-
-if __name__ == "__main__":
-    main()

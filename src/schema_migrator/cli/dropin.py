@@ -192,7 +192,3 @@ def _place(folder: Path) -> tuple[Store, dict[str, str]]:
             hint="give a folder such as 1.32.2/postgresql/v12/temporal/versioned, or a link to it",
         )
     return found, {"SCHEMA_MIGRATOR_SOURCES": str(Path(*root)), "TEMPORAL_VERSION": release}
-
-
-if __name__ == "__main__":
-    main()
