@@ -24,7 +24,7 @@ WITH part (what, class, id) AS (
   WHERE d.adrelid = %(table)s AND a.attgenerated <> '' AND a.attname <> ALL (%(gone)s)
   UNION ALL SELECT format('the type of column "%%s"', a.attname), 'pg_catalog.pg_constraint'::regclass, c.oid
   FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_constraint c ON c.contypid = a.atttypid
-  WHERE a.attrelid = %(table)s AND a.attname <> ALL (%(gone)s)
+  WHERE a.attrelid = %(table)s AND NOT a.attisdropped AND a.attname <> ALL (%(gone)s)
 ), used AS (
   SELECT p.what, d.refclassid, d.refobjid FROM part p
   JOIN pg_catalog.pg_depend d ON d.classid = p.class AND d.objid = p.id
