@@ -27,7 +27,7 @@ from schema_migrator.postgres.database import Batch
 from schema_migrator.releases.source import UNVERSIONED, Source, Store, load_release
 from schema_migrator.runs import records
 from schema_migrator.workers import Interrupt
-from stores import RELEASES, Databases
+from stores import RELEASES, Databases, comparable
 
 T = TypeVar("T")
 NEWEST = "1.32.2"
@@ -153,7 +153,7 @@ class Site:
         return self.dump("--data-only", "--exclude-table=schema_version", "--exclude-table=schema_update_history")
 
     def dump(self, *options: str) -> str:
-        """Return what pg_dump writes, without the token that each run draws anew."""
+        """Return what pg_dump writes, as far as it can be compared."""
         engine = self.databases.engine
         place = {"PGHOST": engine.host, "PGPORT": str(engine.port), "PGUSER": engine.user, "PGDATABASE": self.name}
         done = subprocess.run(
@@ -164,8 +164,7 @@ class Site:
             encoding="utf-8",
             check=True,
         )
-        lines = done.stdout.splitlines(keepends=True)
-        return "".join(line for line in lines if not line.startswith((r"\restrict ", r"\unrestrict ")))
+        return comparable(done.stdout)
 
 
 def site(databases: Databases, store: str, **variables: str) -> Site:

@@ -204,6 +204,10 @@ def dump(server: Engine, database: str) -> str:
         command, env=environment | address, capture_output=True, text=True, encoding="utf-8", check=False
     )
     assert result.returncode == 0, result.stderr
-    text = COLUMN_VERSION.sub("", EMPTY_VERSION.sub("", result.stdout))
-    lines = text.splitlines(keepends=True)
+    return comparable(result.stdout)
+
+
+def comparable(dumped: str) -> str:
+    """Return what pg_dump wrote without what each run, and each server, has anew."""
+    lines = COLUMN_VERSION.sub("", EMPTY_VERSION.sub("", dumped)).splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith((r"\restrict ", r"\unrestrict ")))
