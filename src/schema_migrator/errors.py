@@ -157,19 +157,19 @@ class RefusedError(MigratorError):
 
 
 class PasswordRejected(RefusedError, code=10):
-    """The server does not accept the role or its password."""
+    """The server rejects the role or its password."""
 
 
 class TlsRejected(RefusedError, code=11):
-    """The server's certificate or ours is not accepted, or one side does without TLS."""
+    """One side rejects the other's certificate, or only one side uses TLS."""
 
 
 class PreflightFailed(RefusedError, code=12):
-    """Rights or features that the plan needs are missing."""
+    """The role lacks a privilege, or the server a feature, that the plan needs."""
 
 
 class NotOurs(RefusedError, code=26):
-    """What looks like ours is somebody else's, or somebody else's objects are among ours."""
+    """An object that looks like one of ours belongs to another owner, or another owner's object is among ours."""
 
 
 class HarmfulDrift(PreflightFailed, code=23):
@@ -185,7 +185,7 @@ class WrongStore(RefusedError, code=20):
 
 
 class UnknownState(RefusedError, code=21):
-    """The schema is at no version that the release's files explain."""
+    """The schema matches no version in the release's files."""
 
 
 class VersionMoved(RefusedError, code=22):
@@ -193,11 +193,11 @@ class VersionMoved(RefusedError, code=22):
 
 
 class RewriteBlocked(RefusedError, code=31):
-    """Something forbids an online rewrite: before anything is changed, or while it runs; a copy is kept then."""
+    """A blocker prevents an online rewrite: before any change, or while it runs; the copy is kept then."""
 
 
 class NotAsRehearsed(RefusedError, code=23):
-    """A step's result, or a whole schema, is not what the release's files make."""
+    """A step's result, or a whole schema, differs from what the release's files produce."""
 
 
 class Damaged(NotAsRehearsed, code=24):
@@ -205,7 +205,7 @@ class Damaged(NotAsRehearsed, code=24):
 
 
 class NoSpace(RefusedError, code=32):
-    """The server's disk is too full for what is to be done."""
+    """The server's disk has too little free space."""
 
 
 class DoesNotFit(RefusedError, code=33):
@@ -217,7 +217,7 @@ class NotAtTarget(RefusedError, code=25):
 
 
 class FrontendRefused(RefusedError, code=40):
-    """Temporal's frontend does not let us in, or what answers is none."""
+    """The frontend refuses the connection, or the address is not a Temporal frontend."""
 
 
 class NamespaceMissing(RefusedError, code=41):
@@ -245,7 +245,7 @@ class LockHeld(MigratorError, code=4):
 
 
 class Stopped(MigratorError):
-    """A signal ended the run; what was not committed was rolled back."""
+    """A signal ended the run; uncommitted work was rolled back."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__("stopped by a signal, everything uncommitted was rolled back", hint="run it again")

@@ -98,9 +98,9 @@ def plain(value: object) -> object:
     if isinstance(value, float | Decimal):
         return _number(value)
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return str(value)
 
 

@@ -25,7 +25,7 @@ def announce(settings: Settings, command: str) -> None:
         command=command,
         release=release.version if release else run.temporal_version,
         files=str(run.sources.absolute()),
-        stores=[] if command in _NO_STORES else [_store(one, release) for one in settings.stores],
+        stores=[] if command in _NO_STORES else [_store(store, release) for store in settings.stores],
     )
 
 

@@ -47,8 +47,8 @@ def create(settings: Settings, interrupt: Interrupt, *, through: str | None) -> 
     for wanted in settings.stores:
         _assert_meant(wanted)
     made: dict[Store, bool] = {}
-    for one in settings.stores:
-        made |= side_by_side((one.store,), interrupt, lambda store: _create(settings, store, interrupt, through))
+    for wanted in settings.stores:
+        made |= side_by_side((wanted.store,), interrupt, lambda store: _create(settings, store, interrupt, through))
     return made
 
 

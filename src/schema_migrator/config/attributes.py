@@ -103,8 +103,8 @@ REGISTER = (
 )
 """Every parameter that PostgreSQL 13 to 18 document, some that 19 adds, and those of the vendor's drivers."""
 
-NAMES = {one.name: one for one in REGISTER}
-LEFT_OUT = frozenset(one.name for one in REGISTER if one.fate is Fate.LEFT_OUT)
+NAMES = {attribute.name: attribute for attribute in REGISTER}
+LEFT_OUT = frozenset(attribute.name for attribute in REGISTER if attribute.fate is Fate.LEFT_OUT)
 SECRET = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
 """Parameters whose values nobody may see."""
 BY_SQL_TLS = frozenset({"sslmode", "sslcert", "sslkey", "sslrootcert"})

@@ -71,10 +71,10 @@ def judge(database: str, source: Source, found: Examination, version: Version, t
     difference = replace(
         difference,
         missing=tuple(
-            _with_renamed(replace(one, parts=_parts(one.key, expected)), difference.extra, live.snapshot)
-            for one in difference.missing
+            _with_renamed(replace(change, parts=_parts(change.key, expected)), difference.extra, live.snapshot)
+            for change in difference.missing
         ),
-        different=tuple(replace(one, parts=_parts(one.key, expected)) for one in difference.different),
+        different=tuple(replace(change, parts=_parts(change.key, expected)) for change in difference.different),
     )
     if source.store is Store.DEFAULT and live.seed.version is None:
         lost = Change(key=seed.KEY, expected=f"notification_version {seed.VERSION}", found=None)
@@ -119,21 +119,22 @@ def _with_renamed(missing: Change, extra: Collection[Change], live: Snapshot) ->
 
 
 def _renamed(missing: Change, extra: Collection[Change], live: Snapshot) -> tuple[str, ...]:
-    """Return the extras that may be what is missing under another name: a new one would be without its rows.
+    """Return the names of extra objects that may be the missing one, renamed: a new object would lack their rows.
 
     A column of the same type; a table with all its columns; of an index, the constraint that has its name. A computed
     column has no values of its own.
     """
-    key, like = missing.key, [one for one in extra if one.key.kind == missing.key.kind]
+    key = missing.key
+    if key.kind == "index":
+        return tuple(change.key.name for change in extra if change.key == Key("constraint", key.parent, key.name))
+    like = [change for change in extra if change.key.kind == key.kind]
     if key.kind == "column" and " GENERATED " not in (missing.expected or ""):
         kind = _bare(missing.expected)
-        return tuple(one.key.name for one in like if one.key.parent == key.parent and _bare(one.found) == kind)
-    if key.kind == "index":
-        same = Key("constraint", key.parent, key.name)
-        return tuple(one.key.name for one in extra if one.key == same)
+        same = (change for change in like if change.key.parent == key.parent and _bare(change.found) == kind)
+        return tuple(change.key.name for change in same)
     if key.kind == "table":
         columns = {part.key.name for part in missing.parts if part.key.kind == "column"}
-        return tuple(one.key.name for one in like if columns and columns <= set(_columns(one.key.name, live)))
+        return tuple(change.key.name for change in like if columns and columns <= _columns(change.key.name, live))
     return ()
 
 
@@ -141,8 +142,8 @@ def _bare(column: str | None) -> str:
     return re.split(" NOT NULL| DEFAULT ", column or "")[0]
 
 
-def _columns(table: str, live: Snapshot) -> list[str]:
-    return [key.name for key in live.objects if key.kind == "column" and key.parent == table]
+def _columns(table: str, live: Snapshot) -> set[str]:
+    return {key.name for key in live.objects if key.kind == "column" and key.parent == table}
 
 
 def unlisted(versions: Collection[Version], history: Collection[Version], reached: Version) -> tuple[Version, ...]:

@@ -55,7 +55,7 @@ class _Reader:
 def readers(conn: Connection) -> Readers:
     """Return whose snapshots may be older than the shadow's rows; to those it would look empty."""
     ((number,),) = database.ask(conn, _NEXT)
-    return Readers(found=frozenset(one.transaction for one in _alive(conn, number)), next=number)
+    return Readers(found=frozenset(reader.transaction for reader in _alive(conn, number)), next=number)
 
 
 def await_readers(work: Work, live: Live, old: Readers) -> None:
@@ -65,9 +65,9 @@ def await_readers(work: Work, live: Live, old: Readers) -> None:
     while True:
         alive = _alive(work.conn, old.next)
         if may_import:
-            watched |= {one.transaction for one in alive if one.older}
-        may_import = any(one.transaction in old.found for one in alive)
-        named = ", ".join(one.name for one in alive if one.transaction in watched)
+            watched |= {reader.transaction for reader in alive if reader.older}
+        may_import = any(reader.transaction in old.found for reader in alive)
+        named = ", ".join(reader.name for reader in alive if reader.transaction in watched)
         if not named:
             return
         if time.monotonic() - started > work.settings.run.wait_timeout:

@@ -98,10 +98,10 @@ def check(
 
 def _kind(plan: Plan, facts: Facts, found: Sequence[Problem], blockers: Sequence[Problem]) -> type[RefusedError]:
     """Return the error for several problems: of one cause, or PreflightFailed."""
-    if all(one in blockers for one in found):
+    if all(problem in blockers for problem in found):
         return RewriteBlocked
     drift = [*plan.problems, *_keys(plan, facts)]
-    return HarmfulDrift if all(one in drift for one in found) else PreflightFailed
+    return HarmfulDrift if all(problem in drift for problem in found) else PreflightFailed
 
 
 def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, whose: Whose = UNSEEN) -> tuple[Problem, ...]:
