@@ -6,13 +6,18 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
+from psycopg.rows import class_row
+
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from schema_migrator.postgres.database import Connection
     from schema_migrator.releases.source import Source
 
 _CREATED = re.compile(r"\bCREATE\s+(?:OR\s+REPLACE\s+)?FUNCTION\s+(?:\w+\s*\.\s*)?(\w+)", re.IGNORECASE)
 # PostgreSQL asks for EXECUTE where an expression calls a function, not where an operator class does. C functions and
 # bodies that were parsed when they were created (PostgreSQL 14) look nothing up.
-CALLED: LiteralString = """
+_CALLED: LiteralString = """
 WITH part (what, class, id) AS (
   SELECT format('index "%%s"', c.relname), 'pg_catalog.pg_class'::regclass, c.oid
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
@@ -49,7 +54,6 @@ CROSS JOIN (SELECT oid, rolname, rolsuper FROM pg_catalog.pg_roles WHERE rolname
   OR oid = (SELECT relowner FROM pg_catalog.pg_class WHERE oid = %(table)s)) r
 WHERE n.nspname <> 'pg_catalog' ORDER BY 1, 2, 3
 """
-"""Takes `table` (its oid), `schema`, names of `indexes` and `checks`, of columns that are `gone`, and `vendors`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,25 @@ class Call:
     settled: bool
     owner: str
     endangered: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Parts of a table, by its oid: primary key, named indexes and checks, and all columns but those `gone`."""
+
+    table: int
+    schema: str
+    indexes: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+def look(conn: Connection, parts: Parts, vendors: Collection[str]) -> list[Call]:
+    """Return the calls of a table's parts, in a transaction; `vendors` are the functions that the files create."""
+    named = {"indexes": list(parts.indexes), "checks": list(parts.checks), "gone": list(parts.gone)}
+    values = {"table": parts.table, "schema": parts.schema, "vendors": sorted(vendors), **named}
+    with conn.cursor(row_factory=class_row(Call)) as cursor:
+        return cursor.execute(_CALLED, values).fetchall()
 
 
 def created(source: Source) -> frozenset[str]:

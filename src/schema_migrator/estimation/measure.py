@@ -6,16 +6,14 @@ Live tables are only read, under ACCESS SHARE, which ends with the transaction a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import class_row
 
-from schema_migrator.catalog import snapshot
-from schema_migrator.catalog.calls import CALLED, Call, created
+from schema_migrator.catalog import calls, snapshot
 from schema_migrator.diagnosis.rehearsal import assert_harmless, scratch_schema
 from schema_migrator.errors import MigratorError
 from schema_migrator.estimation import estimate
@@ -188,22 +186,27 @@ def _prepare(bench: _Bench, source: Source) -> None:
     for table in bench.rows:
         _add_columns(bench, table)
     live, made = bench.live.validated().objects, snapshot.take(bench.conn, bench.sent.schema).objects
-    for key in sorted(live.keys() ^ made.keys()):
-        if key.kind == "index" and key.parent in bench.rows:
-            if _is_safe(bench, key, sorted(created(source))):
-                _adapt_index(bench, key.name, live.get(key))
-            else:
-                bench.left_out.append(key.name)
+    differing = [key for key in sorted(live.keys() ^ made.keys()) if key.kind == "index" and key.parent in bench.rows]
+    unsafe = _unsafe(bench, differing, calls.created(source))
+    for key in differing:
+        if key in unsafe:
+            bench.left_out.append(key.name)
+        else:
+            _adapt_index(bench, key.name, live.get(key))
 
 
-def _is_safe(bench: _Bench, index: Key, vendors: list[str]) -> bool:
-    """Return whether no function of somebody else's would run as a superuser for an index."""
-    values = {"schema": bench.plan.schema, "indexes": [index.name], "checks": [], "gone": [], "vendors": vendors}
-    place = sql.Identifier(bench.plan.schema, index.parent).as_string(bench.conn)
-    ((oid,),) = bench.conn.execute("SELECT to_regclass(%s)::oid", [place]).fetchall()
-    with bench.conn.cursor(row_factory=class_row(Call)) as cursor:
-        calls = cursor.execute(CALLED, {**values, "table": oid}).fetchall()
-    return not any(one.endangered for one in calls if one.what == f'index "{index.name}"')
+def _unsafe(bench: _Bench, indexes: Sequence[Key], vendors: Collection[str]) -> set[Key]:
+    """Return the indexes for which another role's function would run as a superuser."""
+    found = set()
+    for table in {key.parent for key in indexes}:
+        place = sql.Identifier(bench.plan.schema, table).as_string(bench.conn)
+        ((oid,),) = bench.conn.execute("SELECT to_regclass(%s)::oid", [place]).fetchall()
+        names = {f'index "{key.name}"': key for key in indexes if key.parent == table}
+        own = tuple(key.name for key in names.values())
+        parts = calls.Parts(table=oid, schema=bench.plan.schema, indexes=own)
+        called = calls.look(bench.conn, parts, vendors)
+        found |= {names[call.what] for call in called if call.endangered and call.what in names}
+    return found
 
 
 def _adapt_index(bench: _Bench, name: str, definition: str | None) -> None:

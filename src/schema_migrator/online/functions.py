@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from psycopg.rows import class_row
-
-from schema_migrator.catalog.calls import CALLED, Call, created
+from schema_migrator.catalog import calls
 from schema_migrator.errors import RewriteBlocked
 from schema_migrator.postgres import database
 
 if TYPE_CHECKING:
+    from schema_migrator.catalog.calls import Call
     from schema_migrator.online.shadow import Live
     from schema_migrator.planning.plan import Online, Plan
     from schema_migrator.runs.work import Work
@@ -24,15 +23,16 @@ if TYPE_CHECKING:
 def check(work: Work, plan: Plan, online: Online, live: Live) -> None:
     """Raise RewriteBlocked where the copy could not call a function as the live table does; nothing was changed."""
     assert online.shape is not None  # noqa: S101 - a plan has no online steps without
-    values = {
-        "table": live.oid,
-        "schema": live.schema,
-        "gone": list(online.shape.gone),
-        "indexes": [name for name, _ in online.shape.indexes],
-        "checks": [name for name, _ in online.shape.checks],
-        "vendors": sorted(created(work.release.source(plan.store))),
-    }
-    found = problems(database.ask(work.conn, CALLED, values, row=class_row(Call)))
+    parts = calls.Parts(
+        table=live.oid,
+        schema=live.schema,
+        indexes=tuple(name for name, _ in online.shape.indexes),
+        checks=tuple(name for name, _ in online.shape.checks),
+        gone=tuple(online.shape.gone),
+    )
+    with database.transaction(work.conn, None, database.LOOK, name=database.APPLICATION):
+        called = calls.look(work.conn, parts, calls.created(work.release.source(plan.store)))
+    found = problems(called)
     if found:
         raise RewriteBlocked(
             f'"{live.table}" cannot be rewritten online as it is, and nothing was changed',
@@ -41,28 +41,29 @@ def check(work: Work, plan: Plan, online: Online, live: Live) -> None:
         )
 
 
-def problems(calls: Sequence[Call]) -> tuple[tuple[str, str], ...]:
+def problems(called: Sequence[Call]) -> tuple[tuple[str, str], ...]:
     """Return what stands against the copy, each with its remedy."""
     denied = {
-        f'{one.what} calls {one.function}, which the role "{one.role}" may not execute': (
-            f'as its owner run: GRANT EXECUTE ON FUNCTION {one.function} TO "{one.role}";'
+        f'{call.what} calls {call.function}, which the role "{call.role}" may not execute': (
+            f'as its owner run: GRANT EXECUTE ON FUNCTION {call.function} TO "{call.role}";'
         )
-        for one in calls
-        if not one.allowed
+        for call in called
+        if not call.allowed
     }
     unsettled = {
-        f"{one.what} calls {one.function}, which finds other objects under another search_path": (
-            f"as its owner run: ALTER FUNCTION {one.function} SET search_path = <the schemas that its body needs>;"
+        f"{call.what} calls {call.function}, which finds other objects under another search_path": (
+            f"as its owner run: ALTER FUNCTION {call.function} SET search_path = <the schemas that its body needs>;"
         )
-        for one in calls
-        if not one.settled
+        for call in called
+        if not call.settled
     }
     endangered = {
-        f'{one.what} calls {one.function} of the role "{one.owner}", which would run as the superuser "{one.role}"': (
-            f'migrate as "{one.owner}" or another role that is no superuser; or look what it does, then take it:'
-            f' ALTER FUNCTION {one.function} OWNER TO "{one.role}";'
+        f'{call.what} calls {call.function} of the role "{call.owner}", which would run as the superuser'
+        f' "{call.role}"': (
+            f'migrate as "{call.owner}" or another role that is no superuser; or look what it does, then take it:'
+            f' ALTER FUNCTION {call.function} OWNER TO "{call.role}";'
         )
-        for one in calls
-        if one.endangered
+        for call in called
+        if call.endangered
     }
     return tuple({**denied, **unsettled, **endangered}.items())
