@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schema_migrator.catalog import seed
+from schema_migrator.catalog import owners, seed
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Change, Key
@@ -59,7 +59,7 @@ def repair(change: Change, schema: str) -> tuple[str, ...]:
 
 
 def _block(statements: tuple[str, ...], schema: str) -> tuple[str, ...]:
-    setting = f"SET LOCAL search_path = {_identifier(schema)}, pg_temp; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}';"
+    setting = f"SET LOCAL search_path = {owners.quoted(schema)}, pg_temp; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}';"
     tag = "repair"
     while f"${tag}$" in "".join([setting, *statements]):
         tag += "_"
@@ -76,7 +76,7 @@ def _made(change: Change, schema: str) -> Repair:
     if change.found is None:
         return _create(change, schema)
     if change.found == change.expected + _INVALID:
-        return Repair(alone=f"REINDEX INDEX CONCURRENTLY {_identifier(schema)}.{_quoted(change.key.name)};")
+        return Repair(alone=f"REINDEX INDEX CONCURRENTLY {owners.quoted(schema)}.{_quoted(change.key.name)};")
     return _alter(change, change.expected, change.found)
 
 
@@ -103,7 +103,7 @@ def _create(change: Change, schema: str) -> Repair:
     index, found = f"INDEX {_quoted(name)} ON ", change.expected or ""
     if kind == "index" and found.startswith(f"CREATE {index}{_quoted(parent)} "):
         rest = found.removeprefix(f"CREATE {index}")
-        return Repair(alone=f"CREATE INDEX CONCURRENTLY {_quoted(name)} ON {_identifier(schema)}.{rest};")
+        return Repair(alone=f"CREATE INDEX CONCURRENTLY {_quoted(name)} ON {owners.quoted(schema)}.{rest};")
     statements = _creating(change)
     if not statements:
         return _look(f"create {change.key} as the vendor's files do")
@@ -266,8 +266,4 @@ def _kept(name: str) -> str:
 
 
 def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"[a-z_][a-z0-9_$]*", name) else _identifier(name)
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return name if re.fullmatch(r"[a-z_][a-z0-9_$]*", name) else owners.quoted(name)

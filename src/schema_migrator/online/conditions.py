@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
 from schema_migrator import logs
+from schema_migrator.catalog import owners
 from schema_migrator.config import sizes
 from schema_migrator.errors import NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
 from schema_migrator.online import disk, replicas
@@ -122,7 +123,7 @@ def judge_sight(online: Online, run: RunSettings, found: Found, *, begun: bool =
 
 def grant(role: str) -> str:
     """Return the SQL that lets a role look into all sessions."""
-    return f"GRANT pg_read_all_stats TO {sessions.quoted(role)};"
+    return f"GRANT pg_read_all_stats TO {owners.quoted(role)};"
 
 
 def _tell(online: Online, found: Found) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
+from schema_migrator.catalog import owners
 from schema_migrator.config import sizes
-from schema_migrator.postgres import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ LEAVE_OUT = "let it catch up, or leave it out by name: --ignore-replica; --max-r
 def remedy(role: str) -> str:
     """Return what lets our role see all replicas, or does without."""
     return (
-        f"as a superuser run: GRANT pg_monitor TO {sessions.quoted(role)}; or let the replica use a slot, leave it out"
+        f"as a superuser run: GRANT pg_monitor TO {owners.quoted(role)}; or let the replica use a slot, leave it out"
         " by name (--ignore-replica), or go without the check: --max-replica-lag off"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from schema_migrator.catalog import owners
 from schema_migrator.diagnosis.prediction import Problem
 from schema_migrator.postgres import database
 
@@ -143,7 +144,7 @@ def _going_along(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) 
         Problem(
             found=f'step {step.step.version} drops what your {kind} "{name}" on "{table}" depends on',
             remedy="if it may go, drop it yourself first: "
-            + _DROPS[kind].format(table=_quoted(table), name=_quoted(name)),
+            + _DROPS[kind].format(table=owners.quoted(table), name=owners.quoted(name)),
         )
         for kind, table, name in sorted(strange)
     ]
@@ -199,11 +200,7 @@ def _inheriting(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -
     return [
         Problem(
             found=f'{begin} "{top}" and with it its child {child}, {why}',
-            remedy=f"take it out first: ALTER TABLE {child} NO INHERIT {_quoted(top)};",
+            remedy=f"take it out first: ALTER TABLE {child} NO INHERIT {owners.quoted(top)};",
         )
         for top, child, why in found
     ]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from schema_migrator import logs
-from schema_migrator.catalog.owners import UNSEEN
-from schema_migrator.catalog.owners import quoted as _quoted
+from schema_migrator.catalog.owners import UNSEEN, quoted
 from schema_migrator.catalog.shield import looks_up
 from schema_migrator.diagnosis.prediction import REPAIR, Problem
 from schema_migrator.errors import HarmfulDrift, PreflightFailed, RefusedError, RewriteBlocked
@@ -130,7 +129,7 @@ def cannot_rehearse(facts: Facts, database: str) -> Problem:
 def _no_scratch_schema(facts: Facts, database: str) -> Problem:
     return Problem(
         found=f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{database}")',
-        remedy=f"as its owner run: GRANT CREATE ON DATABASE {_quoted(database)} TO {_quoted(facts.role)};",
+        remedy=f"as its owner run: GRANT CREATE ON DATABASE {quoted(database)} TO {quoted(facts.role)};",
     )
 
 
@@ -154,7 +153,7 @@ def _server(facts: Facts) -> list[Problem]:
 def _schema(plan: Plan, facts: Facts, whose: Whose) -> list[Problem]:
     if not facts.schema_exists:
         named = f'the schema "{facts.schema}"' if facts.schema else "no schema of the search_path"
-        wanted = f"CREATE SCHEMA {_quoted(facts.schema)};" if facts.schema else "set search_path in its settings"
+        wanted = f"CREATE SCHEMA {quoted(facts.schema)};" if facts.schema else "set search_path in its settings"
         return [Problem(found=f"{named} {'does not exist' if facts.schema else 'exists'}", remedy=wanted)]
     found = []
     if not facts.may_create_table:
@@ -162,8 +161,8 @@ def _schema(plan: Plan, facts: Facts, whose: Whose) -> list[Problem]:
             Problem(
                 found=f'it may not create tables in the schema "{facts.schema}", which "{facts.schema_owner}" owns'
                 " (since PostgreSQL 15 not everybody may)",
-                remedy=f"as its owner run: GRANT USAGE, CREATE ON SCHEMA {_quoted(facts.schema or '')}"
-                f" TO {_quoted(facts.role)};"
+                remedy=f"as its owner run: GRANT USAGE, CREATE ON SCHEMA {quoted(facts.schema or '')}"
+                f" TO {quoted(facts.role)};"
                 f" in a CloudNativePG Database: schemas: [{{name: {facts.schema}, owner: {facts.role}}}]",
             )
         )
@@ -201,7 +200,7 @@ def _taken(plan: Plan, whose: Whose) -> list[Problem]:
         Problem(
             found=f'the online rewrite of "{plan.online.table}" needs the name of the schema "{one.name}", which'
             f" is there already and not ours: {one.why}",
-            remedy=f'let "{one.owner}" rename or drop it: ALTER SCHEMA {_quoted(one.name)} RENAME TO ...;'
+            remedy=f'let "{one.owner}" rename or drop it: ALTER SCHEMA {quoted(one.name)} RENAME TO ...;'
             " or take --rewrite in-place",
         )
         for one in whose.strangers
@@ -217,7 +216,7 @@ def _ownership(facts: Facts) -> list[Problem]:
     return [
         Problem(
             found=f"it does not own {count} of the schema: {shown}",
-            remedy=f"run as the owner, or make it a member: GRANT <owner> TO {_quoted(facts.role)};",
+            remedy=f"run as the owner, or make it a member: GRANT <owner> TO {quoted(facts.role)};",
         )
     ]
 

@@ -56,8 +56,3 @@ def active(conn: Connection) -> int:
     """Return how many sessions of others work just now, in all databases. One that we may not see does not count."""
     row = conn.execute(_ACTIVE).fetchone()
     return int(row[0]) if row else 0
-
-
-def quoted(name: str) -> str:
-    """Return a role's name as SQL."""
-    return '"' + name.replace('"', '""') + '"'
