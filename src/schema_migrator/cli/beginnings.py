@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from schema_migrator import __version__, logs
-from schema_migrator.releases.source import Release, load_release
 
 if TYPE_CHECKING:
     from schema_migrator.config.settings import Settings, StoreSettings
+    from schema_migrator.releases.source import Release
 
 _BY_RELEASE = frozenset({"migrate", "plan", "status", "verify"})
 """Commands that read a release's files."""
@@ -18,7 +18,7 @@ _NO_STORES = frozenset({"releases", "namespaces"})
 def announce(settings: Settings, command: str) -> None:
     """Log what is to be done and where. Raises InputError where the files or the targets are wrong."""
     run = settings.run
-    release = load_release(run.sources, run.temporal_version) if command in _BY_RELEASE else None
+    release = settings.release if command in _BY_RELEASE else None
     logs.edge(
         "run.started",
         version=__version__,

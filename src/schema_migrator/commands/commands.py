@@ -76,7 +76,7 @@ class Removal:
 
 def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
     """Bring every store to its target; all are looked at before the first is touched."""
-    sqltool.check(settings.run)
+    sqltool.check(settings)
     with tasks(settings, interrupt, changing=True) as those:
         sights = looks(those)
         checked = each(those, lambda task: _planned(task, sights[task.store.store]))

@@ -13,7 +13,6 @@ from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.examine import Place
 from schema_migrator.errors import MigratorError, SharedDatabase, TargetError
 from schema_migrator.postgres import database, patience
-from schema_migrator.releases.source import Release, Store, load_release
 from schema_migrator.workers import Interrupt, side_by_side
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from schema_migrator.catalog.state import Sight
     from schema_migrator.config.settings import Settings, StoreSettings
     from schema_migrator.postgres.database import Connection
+    from schema_migrator.releases.source import Release, Store
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def tasks(
 
     Raises InputError before anything is contacted; `changing`: also for a target below what the release's servers need.
     """
-    release = load_release(settings.run.sources, settings.run.temporal_version)
+    release = settings.release
     targets = {one.store: release.source(one.store).target(one.target_version) for one in settings.stores}
     if changing and not settings.run.allow_older_targets:
         _refuse_older(release, targets)

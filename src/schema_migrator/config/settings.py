@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -20,7 +21,7 @@ from schema_migrator.config.flags import all_options, client_options, flag_of, r
 from schema_migrator.config.options import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings
 from schema_migrator.config.variables import refuse_unknown, service_link
 from schema_migrator.errors import SettingsError
-from schema_migrator.releases.source import Store
+from schema_migrator.releases.source import Release, Store, load_release
 
 # What pydantic finds wrong with a value, by its names of errors, as what we expected instead.
 _EXPECTED = {
@@ -102,12 +103,17 @@ class StoreSettings:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that a command is told."""
 
     run: RunSettings
     stores: tuple[StoreSettings, ...]
+
+    @cached_property
+    def release(self) -> Release:
+        """The release whose files are used, read once. Raises SourceError."""
+        return load_release(self.run.sources, self.run.temporal_version)
 
     def store(self, store: Store) -> StoreSettings:
         """Return one store's settings."""

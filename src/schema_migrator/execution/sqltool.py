@@ -29,7 +29,7 @@ from schema_migrator.errors import NotAsRehearsed, SettingsError, ToolFailed
 from schema_migrator.execution import execute
 from schema_migrator.execution.execute import Outcome
 from schema_migrator.postgres import database, pooler
-from schema_migrator.releases.source import UNVERSIONED, load_release
+from schema_migrator.releases.source import UNVERSIONED
 from schema_migrator.runs import fenced, handover
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.snapshot import Snapshot
-    from schema_migrator.config.options import RunSettings, SqlSettings
+    from schema_migrator.config.options import SqlSettings
+    from schema_migrator.config.settings import Settings
     from schema_migrator.planning.plan import Plan, PlannedStep
     from schema_migrator.postgres.database import Connection
     from schema_migrator.runs.work import Work
@@ -69,19 +70,20 @@ class Line:
     values: dict[str, object]
 
 
-def check(settings: RunSettings) -> None:
+def check(settings: Settings) -> None:
     """Raise SettingsError unless the binary is there and of the release whose files it is to run.
 
     Each release reads only its own files: 1.29.1 cannot parse those of 1.32.2.
     """
-    if settings.executor != "sql-tool":
+    run = settings.run
+    if run.executor != "sql-tool":
         return
-    if settings.rewrite == "online":
+    if run.rewrite == "online":
         raise SettingsError(
             "the executor is sql-tool, which writes tables in place, but SCHEMA_MIGRATOR_REWRITE is online",
             hint="leave one of them out",
         )
-    release, path = load_release(settings.sources, settings.temporal_version), settings.sql_tool
+    release, path = settings.release, run.sql_tool
     if path is None:
         raise SettingsError(
             f"the executor is sql-tool, but {_SETTING} is not set", hint="name the vendor's binary by it"
