@@ -46,7 +46,7 @@ def run(
         say(output(arguments))
     except SystemExit as end:  # argparse has shown the help, or the version
         return int(end.code or 0)
-    except Exception as error:  # noqa: BLE001 - what is no error of ours is told as a fault of ours
+    except Exception as error:  # noqa: BLE001 - any other exception is a bug, and is reported as one
         return _failed(error, argv, arguments, started)
     _log_end(0, started)
     return 0
@@ -97,18 +97,20 @@ def say(text: str) -> None:
 
     Raises ResultLost where it cannot be written otherwise, to a full disk for one.
     """
-    encoding = (
-        getattr(sys.stdout, "encoding", None) or "utf-8"
-    )  # a locale may lack letters of a name, or a table's lines
+    # A locale may lack letters of a name, or the lines of a table.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     except OSError as error:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # what is still in its buffer has to go somewhere
+        _discard_output()
         raise ResultLost(
             f"the result could not be written to standard output ({error.strerror}), and what was done stays done",
             hint="make room there, then run it again",
         ) from error
+
+
+def _discard_output() -> None:
+    """Let what is still in the buffer of standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

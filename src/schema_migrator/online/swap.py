@@ -32,7 +32,8 @@ _LEFT_ALONE: LiteralString = "SET LOCAL idle_in_transaction_session_timeout = '3
 _ALIVE = f"""
 SELECT l.pid, l.virtualxid, coalesce(a.application_name, ''), age(a.backend_xmin) > age(%s::xid) {ALIVE}
 """
-_NEXT: LiteralString = "SELECT mod(pg_snapshot_xmax(pg_current_snapshot())::text::numeric, 4294967296)::text"
+# 64 bits, of which a session's backend_xmin has the lower 32; PostgreSQL 12 has no function of another name.
+_NEXT: LiteralString = "SELECT mod(txid_snapshot_xmax(txid_current_snapshot()), 4294967296)::text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
