@@ -63,7 +63,7 @@ class Journey:
     def options(self, message: int | None = None, *, after: bool = False) -> Options:
         """Return the options of a proxy that cuts at a message."""
         where = {"host": self.databases.host, "port": self.databases.port}
-        return Options(**where, cut_at=message, cut_after=after, cut_kinds=KINDS)  # type: ignore[arg-type]
+        return Options(**where, cut_at=message, cut_after=after, cut_kinds=KINDS)  # type: ignore[arg-type]  # a text and a number
 
     def _half_installed(self, database: str) -> list[str]:
         left = picture(self.databases, database)

@@ -44,7 +44,7 @@ class TlsFront:
         self._listener.close()
 
     def _start(self, work: object, *args: object) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)  # type: ignore[arg-type]
+        thread = threading.Thread(target=work, args=args, daemon=True)  # type: ignore[arg-type]  # one of our methods
         self._threads.append(thread)
         thread.start()
 

@@ -12,7 +12,7 @@ from stores import Databases
 
 def options(databases: Databases, **changes: object) -> Options:
     """Return the options for the tests' server."""
-    return Options(host=databases.host, port=databases.port, **changes)  # type: ignore[arg-type]
+    return Options(host=databases.host, port=databases.port, **changes)  # type: ignore[arg-type]  # of several types
 
 
 def rows(databases: Databases) -> list[tuple[int, ...]]:

@@ -5,9 +5,9 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 
-import docker  # type: ignore[import-untyped]
+import docker  # type: ignore[import-untyped]  # docker has no types
 import pytest
-from docker.errors import APIError, ImageNotFound  # type: ignore[import-untyped]
+from docker.errors import APIError, ImageNotFound  # type: ignore[import-untyped]  # the same
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.core.config import testcontainers_config
 

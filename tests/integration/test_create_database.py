@@ -25,8 +25,15 @@ def env(server: Server, **changes: str) -> dict[str, str]:
 
 def rename(server: Server, through: str, old: str, new: str) -> None:
     """Rename a database."""
-    where = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
-    with psycopg.connect(**where, dbname=through, autocommit=True) as admin:  # type: ignore[arg-type]  # mixed values
+    connection = psycopg.connect(
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        password=server.password,
+        dbname=through,
+        autocommit=True,
+    )
+    with connection as admin:
         admin.execute(f"ALTER DATABASE {old} RENAME TO {new}".encode())
 
 

@@ -92,7 +92,8 @@ def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, da
         held = stack.enter_context(lock.hold(store, interrupt, run="crew", patience=10, wait=10, heartbeat=10))
         release = load_release(settings.run.sources, settings.run.temporal_version)
         work = Work(conn=conns[0], release=release, settings=settings, store=store, lock=held, interrupt=interrupt)
-        crew = Crew(work=work, conns=conns, pace=SimpleNamespace(keep=lambda _: None))  # type: ignore[arg-type]
+        pace = SimpleNamespace(keep=lambda _: None)  # a real one needs a plan of a rewrite, which is beside the point
+        crew = Crew(work=work, conns=conns, pace=pace)  # type: ignore[arg-type]  # a stand-in, which never waits
 
         def job(conn: Connection) -> None:
             if conn is conns[1]:
