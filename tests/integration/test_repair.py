@@ -383,8 +383,8 @@ def test_a_constraint_by_the_name_of_an_index(databases: Databases) -> None:
     verdict = store.verify()
     (missing,) = verdict.difference.missing
     text = shown(verdict, missing)
-    assert text.startswith("-- look first: a constraint has its name; ")
-    store.run(*(f"{one};" for one in text.partition("another one: ")[2].rstrip(";").split("; ")))
+    assert text.startswith("-- look first: a constraint uses its name; ")
+    store.run(*(f"{one};" for one in text.partition("another name: ")[2].rstrip(";").split("; ")))
     assert store.verify().equal
 
 

@@ -89,11 +89,13 @@ def _rename(change: Change) -> Repair:
     kind, parent, name = change.key
     if kind == "index":
         rename = f"ALTER TABLE {_quoted(parent)} RENAME CONSTRAINT {_quoted(name)} TO {_kept(name)};"
-        return _look(f"a constraint has its name; if that is to stay under another one: {rename} {change.expected};")
+        return _look(
+            f"a constraint uses its name; to keep the constraint under another name: {rename} {change.expected};"
+        )
     place = f"ALTER TABLE {_quoted(parent)} RENAME COLUMN" if kind == "column" else "ALTER TABLE"
     to = "TO" if kind == "column" else "RENAME TO"
     ways = tuple(f"{place} {_quoted(other)} {to} {_quoted(name)};" for other in change.renamed)
-    note = f"look first: if {', '.join(map(_quoted, change.renamed))} is it under another name: {' or '.join(ways)}"
+    note = f"look first: if {', '.join(map(_quoted, change.renamed))} is it, renamed: {' or '.join(ways)}"
     return Repair(notes=(note, f"look first: if it is gone: {' '.join(_creating(change))}"))
 
 
