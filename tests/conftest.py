@@ -6,12 +6,12 @@ from functools import cache
 import pytest
 import structlog
 
-from engine import Engine, NoEngineError, choose
-from kill_points import Points
-from migrations import References
-from stores import Databases, fresh
-from sweep import Point, points
-from vendor_tool import VendorTool
+from support.postgres.databases import Databases, fresh
+from support.postgres.engine import Engine, NoEngineError, choose
+from support.program.references import References
+from support.vendor.kill_points import Points
+from support.vendor.kill_sweep import Point, points
+from support.vendor.tool import VendorTool
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -19,7 +19,7 @@ import rewrite_page
 import rewrite_picture
 from install_page import Installations
 from rewrite_page import WAYS, Run
-from stores import RELEASES
+from support.postgres.databases import RELEASES
 
 INSTALL, REWRITE = "install", "rewrite"
 STARTS = ("1.2", "1.9")

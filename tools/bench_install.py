@@ -20,12 +20,12 @@ from statistics import median
 from typing import TypeAlias
 
 import install_page
-from engine import Engine
 from install_page import INSTALL, JOBS, NOTHING, PROVE, Case, Pair, Result, Sample
-from proxy import Options, Proxy
 from schema_migrator.demo.embedded import private_server
-from stores import RELEASES, Databases, fresh
-from vendor_tool import FOLDERS, VendorTool, binary
+from support.postgres.databases import RELEASES, Databases, fresh
+from support.postgres.engine import Engine
+from support.postgres.proxy import Options, Proxy
+from support.vendor.tool import FOLDERS, VendorTool, binary
 
 VERSIONS = ("1.29.1", "1.32.2")
 DELAYS = (0.0, 0.01)

@@ -11,18 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-import rewriting
 from bench_install import OURS, Command, compile_ours, facts, run
-from deeds import NAMESPACES
-from engine import Connection, Engine
-from load import Load, Traffic, Waits
-from migrations import NEWEST
 from rewrite_page import VENDOR, Figures, Run
-from rewriting import Origin
 from schema_migrator.demo.embedded import private_server
-from stores import RELEASES, fresh
-from sweep import drop
-from vendor_tool import FOLDERS, VendorTool, binary
+from support.postgres.databases import RELEASES, fresh
+from support.postgres.engine import Connection, Engine
+from support.program.references import NEWEST
+from support.vendor.kill_sweep import drop
+from support.vendor.tool import FOLDERS, VendorTool, binary
+from support.visibility import rewriting
+from support.visibility.load import Load, Traffic, Waits
+from support.visibility.operations import NAMESPACES
+from support.visibility.rewriting import Origin
 
 SETTINGS = {
     "fsync": "on",

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 import sweep_page
-from engine import wheel
-from migrations import NEWEST, STORES, References
-from stores import RELEASES, Databases, fresh
-from sweep import Outcome, Sweep, points
-from sweep_own import EMPTY, Own, journey
+from support.postgres.databases import RELEASES, Databases, fresh
+from support.postgres.engine import wheel
+from support.program.references import NEWEST, STORES, References
+from support.vendor.kill_sweep import Outcome, Sweep, points
+from support.vendor.own_sweep import EMPTY, Own, journey
 
 VERSIONS = ("1.29.1", NEWEST)
 STARTS = {"default": (EMPTY, "1.3", "1.9", "1.18"), "visibility": (EMPTY, "1.2", "1.9")}

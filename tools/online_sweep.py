@@ -16,11 +16,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import rewriting
-from engine import Engine
 from schema_migrator.demo.embedded import private_server
-from stores import RELEASES, fresh
-from sweep_online import SAFE, Outcome, sweep
+from support.postgres.databases import RELEASES, fresh
+from support.postgres.engine import Engine
+from support.visibility import rewriting
+from support.visibility.online_sweep import SAFE, Outcome, sweep
 from sweep_page import table
 
 ROOT = RELEASES.parent

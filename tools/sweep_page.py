@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from engine import wheel
+from support.postgres.engine import wheel
 
 Found = Mapping[str, Any]
 

@@ -4,10 +4,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from engine import Connection, Engine
-from older_servers import PINNED, older
 from schema_migrator.catalog import blockers
 from schema_migrator.catalog.catalog_register import REGISTER, Fate
+from support.postgres.engine import Connection, Engine
+from support.postgres.older_servers import PINNED, older
 
 THERE = """
 SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from gate import ADVISORY, HELD, OURS, await_none, await_one, gate, pids
-from migrations import NEWEST, STORES, References, migrate_by_vendor, newest, picture, run_here
-from running import Completed, await_event, finish, run_cli, start_cli, started
 from schema_migrator.planning.plan import SMALL_TABLE_BYTES
 from schema_migrator.runs.lock import KEY
-from stores import Databases
-from traffic import Writer, fill, fill_large
+from support.postgres.databases import Databases
+from support.postgres.statement_gate import ADVISORY, HELD, OURS, await_none, await_one, gate, pids
+from support.program.command import Completed, await_event, finish, run_cli, start_cli, started
+from support.program.references import NEWEST, STORES, References, migrate_by_vendor, newest, picture, run_here
+from support.visibility.traffic import Writer, fill, fill_large
 
 BEFORE = {"default": (NEWEST, "1.18"), "visibility": (NEWEST, "1.9")}
 PHASE = "waiting for old snapshots"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from engine import Connection
-from memory import peak
-from migrations import STORES
-from proxy import Options, Proxy
-from running import COMMAND
 from schema_migrator.diagnosis import rehearsal
-from states import files
-from stores import Databases
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
+from support.postgres.proxy import Options, Proxy
+from support.program.command import COMMAND
+from support.program.memory import peak
+from support.program.references import STORES
+from support.program.store_driver import files
 
 INSTALL, NOTHING = 24, 12
 """The most round trips, for both stores together, of a run without its proof."""

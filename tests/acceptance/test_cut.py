@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from gate import ADVISORY, OURS, await_one, gate, pids
-from migrations import NEWEST, Hop, References, migrate_by_vendor, newest, picture, run_here
-from proxy import Options, Proxy
-from running import finish, started
-from stores import Databases
-from traffic import fill_large
+from support.postgres.databases import Databases
+from support.postgres.proxy import Options, Proxy
+from support.postgres.statement_gate import ADVISORY, OURS, await_one, gate, pids
+from support.program.command import finish, started
+from support.program.references import NEWEST, Hop, References, migrate_by_vendor, newest, picture, run_here
+from support.visibility.traffic import fill_large
 
 KINDS = "QES"
 """Simple queries, executions inside a pipeline, and the ends of pipelines."""

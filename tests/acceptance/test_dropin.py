@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import Connection
-from migrations import NEWEST, picture
-from stores import RELEASES, Databases, bookkeeping
-from vendor_tool import binary
+from support.postgres.databases import RELEASES, Databases, bookkeeping
+from support.postgres.engine import Connection
+from support.program.references import NEWEST, picture
+from support.vendor.tool import binary
 
 OURS = Path(sys.executable).with_name("temporal-sql-tool")
 FOLDER = str(RELEASES / NEWEST / "postgresql" / "v12" / "temporal" / "versioned")

@@ -5,9 +5,9 @@ from itertools import combinations
 
 import pytest
 
-from migrations import STORES, Hop, References, latest, migrate_by_vendor, picture, run_here, versions
-from stores import RELEASES, Databases
-from vendor_tool import VendorTool
+from support.postgres.databases import RELEASES, Databases
+from support.program.references import STORES, Hop, References, latest, migrate_by_vendor, picture, run_here, versions
+from support.vendor.tool import VendorTool
 
 IN_CI = ("1.29.1", "1.32.2")
 SPREAD = (0, 1, 5, 9, 13, 18)

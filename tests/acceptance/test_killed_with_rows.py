@@ -8,16 +8,16 @@ from contextlib import suppress
 import pytest
 from psycopg import sql
 
-from engine import Connection
-from migrations import latest, picture
-from proxy import Options, Proxy
-from rows import contents, fill
 from schema_migrator.errors import ConnectionLost
 from schema_migrator.planning.plan import SMALL_TABLE_BYTES
-from stores import Databases
-from sweep import KINDS, copy, differences, migrate
-from traffic import fill_large
-from vendor_tool import VendorError, VendorTool
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
+from support.postgres.proxy import Options, Proxy
+from support.postgres.rows import contents, fill
+from support.program.references import latest, picture
+from support.vendor.kill_sweep import KINDS, copy, differences, migrate
+from support.vendor.tool import VendorError, VendorTool
+from support.visibility.traffic import fill_large
 
 BEFORE_THE_STEP = 4
 """Messages of update-schema before the first statement: a ping, and a SELECT with two Syncs."""

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from engine import Connection
-from migrations import NEWEST, References, migrate_by_vendor, newest, picture
-from running import finish, run_cli, started
-from stores import Databases
-from traffic import Writer, fill
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
+from support.program.command import finish, run_cli, started
+from support.program.references import NEWEST, References, migrate_by_vendor, newest, picture
+from support.visibility.traffic import Writer, fill
 
 START = (NEWEST, "1.12")
 """What comes next, 1.13, alters the table that the servers write to; 1.12 itself changes nothing."""

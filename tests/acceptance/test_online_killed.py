@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
-import rewriting
-from engine import Engine
-from rewriting import SCHEMAS, Origin
 from schema_migrator.demo.embedded import Server, private_server
-from stores import fresh
-from sweep_online import KILLS, SAFE, kill, length
+from support.postgres.databases import fresh
+from support.postgres.engine import Engine
+from support.visibility import rewriting
+from support.visibility.online_sweep import KILLS, SAFE, kill, length
+from support.visibility.rewriting import SCHEMAS, Origin
 
 START = "1.2"
 ROWS = 6000

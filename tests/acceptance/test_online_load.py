@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-import rewriting
-from load import Traffic
-from older_servers import PINNED, older
-from pgbouncer import pooled
-from rewriting import Origin
-from stores import Databases, fresh
+from support.postgres.databases import Databases, fresh
+from support.postgres.older_servers import PINNED, older
+from support.postgres.pgbouncer import pooled
+from support.visibility import rewriting
+from support.visibility.load import Traffic
+from support.visibility.rewriting import Origin
 
 ROWS = 20_000
 TRAFFIC = Traffic(transactions=0.2)

@@ -5,10 +5,10 @@ from functools import cache
 
 import pytest
 
-from engine import Engine
-from migrations import NEWEST
-from stores import fresh
-from sweep_own import EMPTY, Journey, journey
+from support.postgres.databases import fresh
+from support.postgres.engine import Engine
+from support.program.references import NEWEST
+from support.vendor.own_sweep import EMPTY, Journey, journey
 
 STARTS = [("default", "1.3"), ("default", "1.9"), ("visibility", "1.2"), ("visibility", EMPTY)]
 PARTS = 3

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from psycopg import sql
 
-from migrations import NEWEST, STORES, Picture, References, migrate_by_vendor, newest, picture, run_here
-from pgbouncer import pooled
-from running import finish, run_cli, start_cli
-from stores import Databases
-from traffic import fill, fill_large
+from support.postgres.databases import Databases
+from support.postgres.pgbouncer import pooled
+from support.program.command import finish, run_cli, start_cli
+from support.program.references import NEWEST, STORES, Picture, References, migrate_by_vendor, newest, picture, run_here
+from support.visibility.traffic import fill, fill_large
 
 BEFORE = {"default": (NEWEST, "1.18"), "visibility": (NEWEST, "1.9")}
 SCHEMA = "temporal_schema"

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine import Engine
-from gate import HELD, OURS, gate, pids
-from migrations import NEWEST, STORES, Hop, References, migrate_by_vendor, newest, picture, run_here
-from older_servers import PINNED, older
-from running import finish, started
-from stores import Databases, fresh
-from traffic import Writer, fill, fill_large
+from support.postgres.databases import Databases, fresh
+from support.postgres.engine import Engine
+from support.postgres.older_servers import PINNED, older
+from support.postgres.statement_gate import HELD, OURS, gate, pids
+from support.program.command import finish, started
+from support.program.references import NEWEST, STORES, Hop, References, migrate_by_vendor, newest, picture, run_here
+from support.visibility.traffic import Writer, fill, fill_large
 
 pytestmark = pytest.mark.matrix
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gate import await_none, await_one, pids
-from migrations import NEWEST, STORES, References, latest, picture, run_here
-from proxy import Options, Proxy
-from rows import contents, fill
-from running import finish, start_cli
-from stores import RELEASES, Databases
-from sweep import KINDS, points
-from vendor_tool import binary
+from support.postgres.databases import RELEASES, Databases
+from support.postgres.proxy import Options, Proxy
+from support.postgres.rows import contents, fill
+from support.postgres.statement_gate import await_none, await_one, pids
+from support.program.command import finish, start_cli
+from support.program.references import NEWEST, STORES, References, latest, picture, run_here
+from support.vendor.kill_sweep import KINDS, points
+from support.vendor.tool import binary
 
 IN_CI = ("1.29.1", "1.32.2")
 CARRIED = sorted(path.name for path in RELEASES.iterdir())

@@ -2,11 +2,11 @@
 
 import pytest
 
-from chart_line import run_line
-from kill_points import Points, Stop, stops
-from migrations import References
-from stores import Databases
-from sweep import SETUP, Sweep, run_migrate
+from support.postgres.databases import Databases
+from support.program.references import References
+from support.vendor.chart_line import run_line
+from support.vendor.kill_points import Points, Stop, stops
+from support.vendor.kill_sweep import SETUP, Sweep, run_migrate
 
 
 @pytest.fixture(params=[run_migrate, run_line], ids=["migrate", "chart"])

@@ -11,10 +11,10 @@ from contextlib import suppress
 
 import pytest
 
-from migrations import STORES, References, latest, picture
-from stores import Databases
-from sweep import migrate
-from vendor_tool import VendorError, VendorTool
+from support.postgres.databases import Databases
+from support.program.references import STORES, References, latest, picture
+from support.vendor.kill_sweep import migrate
+from support.vendor.tool import VendorError, VendorTool
 
 OFFSETS = (0.0, 0.03, 0.06, 0.09, 0.12, 0.2)
 """Seconds between the starts; a run on an empty database takes 0.2 to 0.5 s."""

@@ -12,12 +12,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from charts import POLICY, given, one, pod, refusal, render, set_json, trigger, variables
-from helm import CHART, NEWEST, VERSIONS, helm
 from schema_migrator.cli import cli
 from schema_migrator.config import chart
 from schema_migrator.config.settings import read
 from schema_migrator.exit_codes import HOPELESS
+from support.kubernetes.charts import POLICY, given, one, pod, refusal, render, set_json, trigger, variables
+from support.kubernetes.helm import CHART, NEWEST, VERSIONS, helm
 
 CI = sorted(path.stem.removesuffix("-values") for path in (CHART / "ci").glob("*-values.yaml"))
 pytestmark = pytest.mark.chart

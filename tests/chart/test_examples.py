@@ -9,13 +9,13 @@ import jsonschema
 import pytest
 import yaml
 
-import examples
-from charts import one
-from crds import UnknownKindError, validate
-from helm import CHART, Manifest, rendered
 from schema_migrator.cli import cli
 from schema_migrator.config.settings import read
-from stores import RELEASES
+from support.kubernetes import examples
+from support.kubernetes.charts import one
+from support.kubernetes.crds import UnknownKindError, validate
+from support.kubernetes.helm import CHART, Manifest, rendered
+from support.postgres.databases import RELEASES
 
 pytestmark = pytest.mark.chart
 HEAD = {"metadata": {"name": "a"}, "spec": {}}

@@ -5,13 +5,13 @@ from unittest.mock import patch
 
 import pytest
 
-from charts import one, pod, refusal, render, set_json, trigger
-from helm import Manifest
 from schema_migrator.config import chart
 from schema_migrator.config.settings import read, read_client
 from schema_migrator.exit_codes import HOPELESS
 from schema_migrator.temporal.credentials import Credentials, credentials
 from schema_migrator.temporal.wanted import Wanted, wanted
+from support.kubernetes.charts import one, pod, refusal, render, set_json, trigger
+from support.kubernetes.helm import Manifest
 
 WAVE = "argocd.argoproj.io/sync-wave"
 ON = ("--set", "namespaceBootstrap.enabled=true")

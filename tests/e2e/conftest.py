@@ -15,15 +15,15 @@ from kubernetes.config import ConfigException
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from urllib3.exceptions import HTTPError
 
-from argocd import Application
-from cluster import Cluster, connect
-from engine import Engine, given
-from gitrepo import repository
-from helm import CHART, helm
-from installation import Installation, namespace
-from results import Recorder
 from schema_migrator.demo.embedded import private_server
-from stores import Databases
+from support.kubernetes.argocd import Application
+from support.kubernetes.cluster import Cluster, connect
+from support.kubernetes.gitrepo import repository
+from support.kubernetes.helm import CHART, helm
+from support.kubernetes.installation import Installation, namespace
+from support.kubernetes.results import Recorder
+from support.postgres.databases import Databases
+from support.postgres.engine import Engine, given
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

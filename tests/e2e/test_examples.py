@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from kubernetes.dynamic.exceptions import DynamicApiError, ResourceNotFoundError
 
-import crds
-import examples
-from cluster import Cluster, until
-from helm import Manifest
-from installation import namespace
+from support.kubernetes import crds, examples
+from support.kubernetes.cluster import Cluster, until
+from support.kubernetes.helm import Manifest
+from support.kubernetes.installation import namespace
 
 # One process adds the kinds and takes them away.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.xdist_group("examples")]

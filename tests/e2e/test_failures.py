@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-import examples
-from argocd import AUTOMATED, Application, hooks, messages
-from cluster import until
-from gate import gate
-from helm import Manifest
-from installation import JOB, NEWER, OLDER, PREFLIGHT, SECRET, Installation, merged
-from nodes import cordoned, production
+from support.kubernetes import examples
+from support.kubernetes.argocd import AUTOMATED, Application, hooks, messages
+from support.kubernetes.cluster import until
+from support.kubernetes.helm import Manifest
+from support.kubernetes.installation import JOB, NEWER, OLDER, PREFLIGHT, SECRET, Installation, merged
+from support.kubernetes.nodes import cordoned, production
+from support.postgres.statement_gate import gate
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 Measured = Callable[[str], None]

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-import examples
-from argocd import ARGOCD, Application
-from cluster import PAUSE, Cluster, until
-from gitrepo import PLACE, VALUES, repository
-from helm import Manifest
-from installation import NEWER, OLDER, Installation, namespace
-from migrations import STORES
-from stores import Databases, unique
+from support.kubernetes import examples
+from support.kubernetes.argocd import ARGOCD, Application
+from support.kubernetes.cluster import PAUSE, Cluster, until
+from support.kubernetes.gitrepo import PLACE, VALUES, repository
+from support.kubernetes.helm import Manifest
+from support.kubernetes.installation import NEWER, OLDER, Installation, namespace
+from support.postgres.databases import Databases, unique
+from support.program.references import STORES
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(2400)]
 Measured = Callable[[str], None]

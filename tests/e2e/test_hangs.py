@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from argocd import Application, messages
-from cluster import until
-from installation import OLDER, Installation, merged
+from support.kubernetes.argocd import Application, messages
+from support.kubernetes.cluster import until
+from support.kubernetes.installation import OLDER, Installation, merged
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 Measured = Callable[[str], None]

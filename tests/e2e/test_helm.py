@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from installation import JOB, NEWER, OLDER, PREFLIGHT, TRIGGER, Installation
-from states import site
+from support.kubernetes.installation import JOB, NEWER, OLDER, PREFLIGHT, TRIGGER, Installation
+from support.program.store_driver import site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 Measured = Callable[[str], None]

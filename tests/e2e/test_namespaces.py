@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from argocd import Application, hooks
-from cluster import until
-from frontends import development_server, environment, free_port
-from installation import JOB, NEWER, OLDER, Installation
-from running import run_cli
+from support.kubernetes.argocd import Application, hooks
+from support.kubernetes.cluster import until
+from support.kubernetes.installation import JOB, NEWER, OLDER, Installation
+from support.program.command import run_cli
+from support.temporal.frontends import development_server, environment, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 Measured = Callable[[str], None]

@@ -8,13 +8,13 @@ import pytest
 import trustme
 from kubernetes.dynamic.exceptions import ForbiddenError
 
-import examples
-from cluster import Cluster
-from containers import IMAGE
-from helm import Manifest
-from installation import OLDER, Installation, namespace
-from stores import Databases
-from tls import TlsFront
+from support.kubernetes import examples
+from support.kubernetes.cluster import Cluster
+from support.kubernetes.containers import IMAGE
+from support.kubernetes.helm import Manifest
+from support.kubernetes.installation import OLDER, Installation, namespace
+from support.postgres.databases import Databases
+from support.postgres.tls import TlsFront
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 Measured = Callable[[str], None]

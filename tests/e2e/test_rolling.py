@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import examples
-from argocd import ARGOCD, hooks
-from cluster import Cluster, until
-from gate import gate
-from gitrepo import PLACE, VALUES, Repository, repository
-from helm import Manifest
-from installation import JOB, OLDER, RELEASE, Installation
+from support.kubernetes import examples
+from support.kubernetes.argocd import ARGOCD, hooks
+from support.kubernetes.cluster import Cluster, until
+from support.kubernetes.gitrepo import PLACE, VALUES, Repository, repository
+from support.kubernetes.helm import Manifest
+from support.kubernetes.installation import JOB, OLDER, RELEASE, Installation
+from support.postgres.statement_gate import gate
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(600)]
 Measured = Callable[[str], None]

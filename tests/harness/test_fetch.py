@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from stores import RELEASES
+from support.postgres.databases import RELEASES
 
 VENDOR = RELEASES.parent / "vendor"
 

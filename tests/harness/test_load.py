@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 
-import ledger
-from engine import Connection, Engine
-from executions import PAGE, fill
-from load import Load, Traffic, wrong_page
-from migrations import migrate_by_vendor
 from schema_migrator.demo.embedded import Server, private_server
-from stores import Databases, fresh
+from support.postgres.databases import Databases, fresh
+from support.postgres.engine import Connection, Engine
+from support.program.references import migrate_by_vendor
+from support.visibility import ledger
+from support.visibility.executions import PAGE, fill
+from support.visibility.load import Load, Traffic, wrong_page
 
 ROWS = 2000
 SAFE = {"synchronous_commit": "on"}

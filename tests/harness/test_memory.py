@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from memory import peak
+from support.program.memory import peak
 
 MEGABYTE = 1024 * 1024
 

@@ -5,9 +5,9 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from engine import Connection
-from proxy import Options, Proxy, Stats
-from stores import Databases
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
+from support.postgres.proxy import Options, Proxy, Stats
 
 
 def options(databases: Databases, **changes: object) -> Options:

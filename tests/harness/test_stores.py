@@ -2,9 +2,9 @@ from collections.abc import Callable
 
 import pytest
 
-from engine import Engine
-from stores import Databases, bookkeeping, dump
-from vendor_tool import VendorTool
+from support.postgres.databases import Databases, bookkeeping, dump
+from support.postgres.engine import Engine
+from support.vendor.tool import VendorTool
 
 
 def test_databases_are_empty_and_owned(databases: Databases) -> None:

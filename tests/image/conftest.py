@@ -11,8 +11,8 @@ from docker.errors import APIError, ImageNotFound  # type: ignore[import-untyped
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.core.config import testcontainers_config
 
-from containers import IMAGE, SERVER, Image
-from engine import Engine
+from support.kubernetes.containers import IMAGE, SERVER, Image
+from support.postgres.engine import Engine
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

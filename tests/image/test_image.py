@@ -5,17 +5,17 @@ import zlib
 
 import pytest
 
-from chart_line import LINE
-from containers import IMAGE, Image
-from gate import await_none, gate, pids
-from kill_points import Points, Stop, stops
-from migrations import NEWEST, STORES, References, latest, picture
-from refusing import errors
 from schema_migrator.errors import MigratorError
-from states import site
-from stores import Databases
-from sweep import Sweep
-from vendor_tool import FOLDERS
+from support.kubernetes.containers import IMAGE, Image
+from support.postgres.databases import Databases
+from support.postgres.statement_gate import await_none, gate, pids
+from support.program.references import NEWEST, STORES, References, latest, picture
+from support.program.refusals import errors
+from support.program.store_driver import site
+from support.vendor.chart_line import LINE
+from support.vendor.kill_points import Points, Stop, stops
+from support.vendor.kill_sweep import Sweep
+from support.vendor.tool import FOLDERS
 
 MOST_BYTES = 150_000_000
 WORKERS = (

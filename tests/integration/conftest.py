@@ -2,10 +2,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine import Engine
-from frontends import development_server
-from refusing import STORES, Refusals
-from stores import Databases
+from support.postgres.databases import Databases
+from support.postgres.engine import Engine
+from support.program.refusals import STORES, Refusals
+from support.temporal.frontends import development_server
 
 
 @pytest.fixture(scope="session")

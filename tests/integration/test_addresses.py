@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from engine import Engine
-from refusing import errors
-from relay import relay
-from running import Completed, run_cli
 from schema_migrator.demo.embedded import private_server
-from stores import Databases
+from support.postgres.databases import Databases
+from support.postgres.engine import Engine
+from support.postgres.relay import relay
+from support.program.command import Completed, run_cli
+from support.program.refusals import errors
 
 
 @contextmanager

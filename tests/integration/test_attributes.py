@@ -12,7 +12,6 @@ import psycopg
 import pytest
 import trustme
 
-from engine import Engine
 from schema_migrator.config.attributes import NAMES, REGISTER, Attribute, Fate
 from schema_migrator.config.options import SqlSettings
 from schema_migrator.config.settings import read
@@ -20,8 +19,9 @@ from schema_migrator.errors import MigratorError, SettingsError, TlsRejected
 from schema_migrator.postgres import database
 from schema_migrator.postgres.parameters import APPLICATION
 from schema_migrator.workers import Interrupt
-from stores import READ_BY_US, Databases, fresh
-from tls import TlsFront
+from support.postgres.databases import READ_BY_US, Databases, fresh
+from support.postgres.engine import Engine
+from support.postgres.tls import TlsFront
 
 VALUES = {
     "connect_timeout": "5",

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from refusing import Refusals, errors
-from running import COMMAND, Completed, run_cli
-from stores import Databases, bookkeeping, unique
+from support.postgres.databases import Databases, bookkeeping, unique
+from support.program.command import COMMAND, Completed, run_cli
+from support.program.refusals import Refusals, errors
 
 
 def run(databases: Databases, *args: str, **changes: str) -> Completed:

@@ -2,14 +2,14 @@
 
 import pytest
 
-from engine import Connection
 from schema_migrator.errors import StatementFailed
 from schema_migrator.execution import autocommit
 from schema_migrator.planning import plan
 from schema_migrator.releases.statements import Statement
 from schema_migrator.runs.work import Work
-from states import Site, site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
+from support.program.store_driver import Site, site
 
 IN_PLACE = {"SCHEMA_MIGRATOR_REWRITE": "in-place"}
 

@@ -11,10 +11,6 @@ import pytest
 from packaging.version import Version
 from psycopg import sql
 
-import rewriting
-from engine import Connection, Engine
-from rewriting import SCHEMAS, Origin, events
-from running import await_event, finish, run_cli
 from schema_migrator.config.options import RunSettings
 from schema_migrator.demo.embedded import give_tree, private_server
 from schema_migrator.errors import MigratorError, NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
@@ -24,8 +20,12 @@ from schema_migrator.online.disk import Free, Need
 from schema_migrator.online.replicas import Replica, Replicas
 from schema_migrator.planning.plan import Online
 from schema_migrator.postgres import sessions
-from states import Site, site
-from stores import Databases, fresh
+from support.postgres.databases import Databases, fresh
+from support.postgres.engine import Connection, Engine
+from support.program.command import await_event, finish, run_cli
+from support.program.store_driver import Site, site
+from support.visibility import rewriting
+from support.visibility.rewriting import SCHEMAS, Origin, events
 
 ROWS = 200
 MB = 1024 * 1024

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from refusing import Refusals, errors
-from running import run_cli
 from schema_migrator.demo.embedded import Server, private_server
+from support.program.command import run_cli
+from support.program.refusals import Refusals, errors
 
 
 @pytest.fixture(scope="module")

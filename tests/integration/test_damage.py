@@ -7,17 +7,17 @@ import pytest
 from psycopg import sql
 from structlog.testing import capture_logs
 
-import rewriting
-from engine import Engine
-from executions import TABLE
-from older_servers import PINNED, older
-from rewriting import SCHEMAS, Origin
 from schema_migrator.errors import Damaged, MigratorError, NotAsRehearsed, RewriteBlocked, TableChanged
 from schema_migrator.online import indexes, online, plans, replay, swap
 from schema_migrator.online.dress import Dress
 from schema_migrator.online.shadow import Live
-from states import Site, site
-from stores import fresh
+from support.postgres.databases import fresh
+from support.postgres.engine import Engine
+from support.postgres.older_servers import PINNED, older
+from support.program.store_driver import Site, site
+from support.visibility import rewriting
+from support.visibility.executions import TABLE
+from support.visibility.rewriting import SCHEMAS, Origin
 
 ROWS = 1500
 SHADOW = "schema_migrator_shadow"

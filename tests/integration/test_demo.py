@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from running import run_cli
-from stores import READ_BY_US, RELEASES
+from support.postgres.databases import READ_BY_US, RELEASES
+from support.program.command import run_cli
 
 
 def bare() -> dict[str, str]:

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from schema_migrator.errors import MigratorError, PreflightFailed
-from states import site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.store_driver import site
 
 TRIGGER = "EXECUTE FUNCTION suppress_redundant_updates_trigger()"
 ON_A_COLUMN = {

@@ -9,11 +9,11 @@ import pytest
 from psycopg import sql
 from structlog.testing import capture_logs
 
-from engine import Engine
-from handmade import CHANGES, change
 from schema_migrator.errors import MigratorError, exit_code
-from states import LATEST, Site, site
-from stores import Databases, fresh, unique
+from support.postgres.databases import Databases, fresh, unique
+from support.postgres.engine import Engine
+from support.program.drift import CHANGES, change
+from support.program.store_driver import LATEST, Site, site
 
 VERSIONS = {
     "default": ("1.3", "1.4", "1.7", "1.12", "1.14", "1.15", "1.17", "1.18", "1.19"),

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from engine import Connection
-from running import finish, start_cli
 from schema_migrator.commands.foresight import Foresight
 from schema_migrator.errors import LockTooLong, MigratorError, VersionMoved
 from schema_migrator.estimation.measure import BOUND_SECONDS
 from schema_migrator.online import conditions, swap
-from states import Site, site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
+from support.program.command import finish, start_cli
+from support.program.store_driver import Site, site
 
 ROWS = 4000
 FILL = f"""

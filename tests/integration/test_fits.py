@@ -7,14 +7,14 @@ import pytest
 from psycopg import sql
 from structlog.testing import capture_logs
 
-import rewriting
-from engine import Connection, Engine
-from executions import TABLE, fill
-from rewriting import SCHEMAS, Origin, events
 from schema_migrator.errors import DoesNotFit, MigratorError, PreflightFailed, RewriteBlocked, StatementFailed
 from schema_migrator.online import fits
-from states import Site, site
-from stores import fresh
+from support.postgres.databases import fresh
+from support.postgres.engine import Connection, Engine
+from support.program.store_driver import Site, site
+from support.visibility import rewriting
+from support.visibility.executions import TABLE, fill
+from support.visibility.rewriting import SCHEMAS, Origin, events
 
 ROWS = 300
 ONLINE = {"SCHEMA_MIGRATOR_REWRITE": "online"}

@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFailed, UnknownState, WrongStore, exit_code
-from states import Site, site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.store_driver import Site, site
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 TABLE = "executions_visibility"

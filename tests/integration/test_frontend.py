@@ -17,10 +17,10 @@ import grpc
 import pytest
 import trustme
 
-from frontends import NOT_SERVING, environment, free_port, refusing
-from refusing import Clock, errors
-from running import COMMAND, Completed, await_event, finish, run_cli, start_cli
-from tls import BareTlsFront
+from support.postgres.tls import BareTlsFront
+from support.program.command import COMMAND, Completed, await_event, finish, run_cli, start_cli
+from support.program.refusals import Clock, errors
+from support.temporal.frontends import NOT_SERVING, environment, free_port, refusing
 
 THERE = "is it running, and is the address right?"
 OLD = datetime(2020, 1, 1, tzinfo=UTC)

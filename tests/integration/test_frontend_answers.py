@@ -9,14 +9,14 @@ from unittest.mock import patch
 import grpc
 import pytest
 
-from frontends import Answer, between, environment
-from refusing import Clock, errors
-from running import Completed, run_cli
 from schema_migrator.config.settings import read, read_client
 from schema_migrator.errors import MigratorError, exit_code
 from schema_migrator.temporal import namespaces
 from schema_migrator.workers import Interrupt
-from stores import unique
+from support.postgres.databases import unique
+from support.program.command import Completed, run_cli
+from support.program.refusals import Clock, errors
+from support.temporal.frontends import Answer, between, environment
 
 READ_FROM_DATABASE = ("Check", "GetSystemInfo", "DescribeNamespace", "RegisterNamespace", "ListNamespaces")
 CALLS = (

@@ -8,13 +8,13 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-import rewriting
-from engine import Connection, Engine
-from executions import TABLE
-from holds import ddl_held, rows_held
-from rewriting import Origin
-from running import finish
-from stores import fresh
+from support.postgres.databases import fresh
+from support.postgres.engine import Connection, Engine
+from support.postgres.holds import ddl_held, rows_held
+from support.program.command import finish
+from support.visibility import rewriting
+from support.visibility.executions import TABLE
+from support.visibility.rewriting import Origin
 
 # Only what holds the cutover's lock is held up.
 UNDER_THE_LOCK = f"""

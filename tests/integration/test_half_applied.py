@@ -5,10 +5,10 @@ import json
 import pytest
 from packaging.version import Version
 
-from migrations import run_here
 from schema_migrator.catalog.state import At, Between
-from states import site
-from stores import Databases, dump
+from support.postgres.databases import Databases, dump
+from support.program.references import run_here
+from support.program.store_driver import site
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import pytest
 from psycopg import sql
 
-import executions
-import hostile
-from engine import Engine
-from running import run_cli
-from states import site
-from stores import Databases, fresh, unique
-from sweep import copy
+from support.postgres import hostile_objects
+from support.postgres.databases import Databases, fresh, unique
+from support.postgres.engine import Engine
+from support.program.command import run_cli
+from support.program.store_driver import site
+from support.vendor.kill_sweep import copy
+from support.visibility import executions
 
 FILL = """
 INSERT INTO public.executions_visibility (namespace_id, run_id, start_time, execution_time, workflow_id,
@@ -50,7 +50,7 @@ class Planted:
         """Nothing that was planted has run, and the planter is no superuser."""
         for name in self.names.values():
             with self.databases.engine.connect(name, options="-c search_path=pg_catalog") as admin:
-                assert not hostile.sprung(admin), when
+                assert not hostile_objects.sprung(admin), when
                 query = "SELECT rolsuper FROM pg_roles WHERE rolname = %s"
                 assert admin.execute(query, [self.planter]).fetchone() == (False,), when
 
@@ -66,7 +66,7 @@ def soil(server: Engine) -> Iterator[tuple[Databases, str, str]]:
             admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'planter'").format(role))
             admin.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(role))
         with databases.connect(database, user=planter, password="planter") as connection:
-            hostile.plant(connection, planter)
+            hostile_objects.plant(connection, planter)
         yield databases, database, planter
     with server.connect() as admin:
         admin.execute(sql.SQL("DROP ROLE {}").format(role))
@@ -103,7 +103,7 @@ def test_the_traps_work(planted: Planted) -> None:
     """A query such as ours, with the role's own search_path, springs one; a superuser's makes the planter one."""
     with planted.databases.admin(planted.names["default"]) as admin:
         admin.execute("SELECT pg_postmaster_start_time()::text || '/' || oid FROM pg_database LIMIT 1")
-        assert hostile.sprung(admin)
+        assert hostile_objects.sprung(admin)
         query = "SELECT rolsuper FROM pg_roles WHERE rolname = %s"
         assert admin.execute(query, [planted.planter]).fetchone() == (True,)
         admin.execute(sql.SQL("ALTER ROLE {} NOSUPERUSER").format(sql.Identifier(planted.planter)))

@@ -9,13 +9,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-import rewriting
-from engine import Engine
-from refusing import Refusals
-from rewriting import Origin
-from running import Completed, finish, run_cli
 from schema_migrator import __version__
-from stores import RELEASES, Databases, fresh
+from support.postgres.databases import RELEASES, Databases, fresh
+from support.postgres.engine import Engine
+from support.program.command import Completed, finish, run_cli
+from support.program.refusals import Refusals
+from support.visibility import rewriting
+from support.visibility.rewriting import Origin
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 REPORTS, EVENTS = (

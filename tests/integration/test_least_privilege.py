@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from executions import fill
-from running import run_cli
-from stores import Databases, unique
+from support.postgres.databases import Databases, unique
+from support.program.command import run_cli
+from support.visibility.executions import fill
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 BLOCK = re.compile(r"```sql\n-- (?P<title>.*)\n(?P<statements>(?:.*;\n)+)```")

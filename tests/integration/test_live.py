@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
-from running import run_cli
 from schema_migrator.demo.embedded import wheel_bindir
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.command import run_cli
 
 CLUSTER = "INSERT INTO namespaces VALUES (54321, '\\x01', 'ameide', 7, '\\x02', 'Proto3', false)"
 LOSSES = {

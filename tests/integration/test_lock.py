@@ -17,8 +17,8 @@ from schema_migrator.execution import sqltool
 from schema_migrator.releases.source import Store
 from schema_migrator.runs import lock
 from schema_migrator.workers import Interrupt
-from states import Site, site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.store_driver import Site, site
 
 NAME = "x1"
 PHASE = "waiting for old snapshots"

@@ -11,11 +11,11 @@ from unittest.mock import patch
 
 import pytest
 
-from engine import Connection
 from schema_migrator.config.settings import read
 from schema_migrator.postgres import database
 from schema_migrator.workers import Interrupt
-from stores import Databases
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
 
 MINUTE = 60
 

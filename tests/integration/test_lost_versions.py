@@ -4,11 +4,11 @@ import pytest
 from packaging.version import Version
 from psycopg import sql
 
-from migrations import run_here
 from schema_migrator.catalog.state import At, Unrecorded
 from schema_migrator.errors import PreflightFailed, TableLockTimeout, UnknownState
-from states import Site, site
-from stores import Databases, bookkeeping
+from support.postgres.databases import Databases, bookkeeping
+from support.program.references import run_here
+from support.program.store_driver import Site, site
 
 ROWS = {
     "default": (

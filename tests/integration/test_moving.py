@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from engine import Connection
-from running import run_cli
 from schema_migrator.catalog.state import At, Sight
 from schema_migrator.diagnosis import examine
-from states import Site, site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
+from support.program.command import run_cli
+from support.program.store_driver import Site, site
 
 COMMANDS: dict[str, Callable[[Site], Any]] = {
     "status": lambda store: store.status().up_to_date,

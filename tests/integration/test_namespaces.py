@@ -20,9 +20,9 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.service import ConnectConfig, RPCError, ServiceClient
 
-from frontends import environment
-from refusing import errors
-from running import Completed, finish, run_cli, start_cli
+from support.program.command import Completed, finish, run_cli, start_cli
+from support.program.refusals import errors
+from support.temporal.frontends import environment
 
 ATTRIBUTES = {"CustomerId": "Keyword", "Amount": "Double", "Tags": "KeywordList", "Due": "Datetime"}
 

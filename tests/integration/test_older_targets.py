@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from refusing import Refusals, errors
-from running import run_cli
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.command import run_cli
+from support.program.refusals import Refusals, errors
 
 PINNED = {
     "TEMPORAL_VERSION": "1.31.5",

@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 import pytest
 from psycopg import errors, sql
 
-import rewriting
-from engine import Connection, Engine
-from executions import TABLE
-from migrations import picture
-from rewriting import SCHEMAS, Origin, events
-from running import await_event, finish, run_cli
 from schema_migrator.online import damage
-from states import files
-from stores import Databases, fresh
-from sweep import copy, differences
-from vendor_tool import VendorTool
+from support.postgres.databases import Databases, fresh
+from support.postgres.engine import Connection, Engine
+from support.program.command import await_event, finish, run_cli
+from support.program.references import picture
+from support.program.store_driver import files
+from support.vendor.kill_sweep import copy, differences
+from support.vendor.tool import VendorTool
+from support.visibility import rewriting
+from support.visibility.executions import TABLE
+from support.visibility.rewriting import SCHEMAS, Origin, events
 
 ROWS = 400
 BEGUN = "1.12"

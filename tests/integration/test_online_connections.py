@@ -7,12 +7,6 @@ from types import SimpleNamespace
 import pytest
 from psycopg import sql
 
-import rewriting
-from engine import Connection, Engine
-from executions import TABLE
-from migrations import picture
-from rewriting import Origin, events
-from running import await_event, finish
 from schema_migrator.config.settings import read
 from schema_migrator.errors import StatementFailed
 from schema_migrator.online.crew import Crew
@@ -21,7 +15,13 @@ from schema_migrator.releases.source import Store, load_release
 from schema_migrator.runs import lock
 from schema_migrator.runs.work import Work
 from schema_migrator.workers import Interrupt
-from stores import READ_BY_US, Databases, fresh
+from support.postgres.databases import READ_BY_US, Databases, fresh
+from support.postgres.engine import Connection, Engine
+from support.program.command import await_event, finish
+from support.program.references import picture
+from support.visibility import rewriting
+from support.visibility.executions import TABLE
+from support.visibility.rewriting import Origin, events
 
 ROWS = 300
 

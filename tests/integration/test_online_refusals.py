@@ -8,18 +8,18 @@ import pytest
 from psycopg import sql
 from structlog.testing import capture_logs
 
-import rewriting
-from engine import Connection, Engine
-from executions import TABLE, written
-from refusing import errors
-from rewriting import Origin
-from running import run_cli
 from schema_migrator.errors import RewriteBlocked
 from schema_migrator.estimation import in_place
 from schema_migrator.execution import sqltool
 from schema_migrator.planning import plan, tables
-from states import Site, site
-from stores import Databases, fresh
+from support.postgres.databases import Databases, fresh
+from support.postgres.engine import Connection, Engine
+from support.program.command import run_cli
+from support.program.refusals import errors
+from support.program.store_driver import Site, site
+from support.visibility import rewriting
+from support.visibility.executions import TABLE, written
+from support.visibility.rewriting import Origin
 
 ROWS = 50
 KEY = "(namespace_id, run_id)"

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from engine import Connection
-from running import await_event, finish, started
 from schema_migrator.errors import NotAsRehearsed, StatementTimeout, TableLockTimeout, VersionMoved
 from schema_migrator.planning import preflight
-from states import Site, site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
+from support.program.command import await_event, finish, started
+from support.program.store_driver import Site, site
 
 TABLE = "executions_visibility"
 ON_INDEX = """

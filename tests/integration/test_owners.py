@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import pytest
 from structlog.testing import capture_logs
 
-from engine import Engine
-from notices_of import events
-from refusing import errors
-from running import run_cli
 from schema_migrator.errors import PreflightFailed
-from states import Site, site
-from stores import Databases, unique
-from vendor_tool import VendorTool, binary
+from support.postgres.databases import Databases, unique
+from support.postgres.engine import Engine
+from support.program.command import run_cli
+from support.program.notices import events
+from support.program.refusals import errors
+from support.program.store_driver import Site, site
+from support.vendor.tool import VendorTool, binary
 
 NEW = ["chasm_node_maps", "current_chasm_executions", "task_queues_v2", "tasks_v2"]
 """Tables that default 1.15 to 1.19 make."""

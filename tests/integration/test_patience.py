@@ -5,18 +5,18 @@ from contextlib import contextmanager
 
 import pytest
 
-import rewriting
-from engine import Connection, Engine
-from executions import TABLE, fill
-from rewriting import Origin, events
-from running import await_event, finish, run_cli, start_cli
 from schema_migrator.catalog.state import At
 from schema_migrator.demo.embedded import private_server
 from schema_migrator.online import replay
 from schema_migrator.online.crew import Crew
 from schema_migrator.online.shadow import Live
-from states import site
-from stores import Databases, fresh
+from support.postgres.databases import Databases, fresh
+from support.postgres.engine import Connection, Engine
+from support.program.command import await_event, finish, run_cli, start_cli
+from support.program.store_driver import site
+from support.visibility import rewriting
+from support.visibility.executions import TABLE, fill
+from support.visibility.rewriting import Origin, events
 
 ROWS = 300
 AN_INDEX = "by_temporal_change_version"

@@ -7,18 +7,18 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-import rewriting
-from engine import Engine
-from migrations import picture
-from pgbouncer import pooled
-from refusing import errors
-from rewriting import Origin
-from running import run_cli
 from schema_migrator.config.settings import StoreSettings, read
 from schema_migrator.postgres import database, pooler
 from schema_migrator.releases.source import Store
 from schema_migrator.workers import Interrupt
-from stores import READ_BY_US, Databases, fresh
+from support.postgres.databases import READ_BY_US, Databases, fresh
+from support.postgres.engine import Engine
+from support.postgres.pgbouncer import pooled
+from support.program.command import run_cli
+from support.program.references import picture
+from support.program.refusals import errors
+from support.visibility import rewriting
+from support.visibility.rewriting import Origin
 
 ROWS = 300
 

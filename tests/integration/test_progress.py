@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from executions import fill
-from rows import fill_table
 from schema_migrator.errors import TableLockTimeout
 from schema_migrator.online import copying
-from states import Site, site
-from stores import Databases
-from sweep import copy
+from support.postgres.databases import Databases
+from support.postgres.rows import fill_table
+from support.program.store_driver import Site, site
+from support.vendor.kill_sweep import copy
+from support.visibility.executions import fill
 
 ROWS = 2000
 ONLINE = {"SCHEMA_MIGRATOR_REWRITE": "online", "SCHEMA_MIGRATOR_HEARTBEAT": "0.01"}

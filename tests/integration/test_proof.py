@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from running import run_cli
-from stores import Databases, dump
+from support.postgres.databases import Databases, dump
+from support.program.command import run_cli
 
 # What a person does by hand to a store at 1.9 of 1.29.1, and what verify calls it.
 DRIFT = {

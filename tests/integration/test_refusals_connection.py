@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from refusing import STORES, Clock, Refusals, errors
-from running import Completed, await_event, finish, run_cli, start_cli
-from stores import Databases, create_database, unique
+from support.postgres.databases import Databases, create_database, unique
+from support.program.command import Completed, await_event, finish, run_cli, start_cli
+from support.program.refusals import STORES, Clock, Refusals, errors
 
 THERE = "is it running, and is the address right?"
 

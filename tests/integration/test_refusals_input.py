@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from refusing import Refusals
-from running import run_cli
-from stores import RELEASES, Databases
+from support.postgres.databases import RELEASES, Databases
+from support.program.command import run_cli
+from support.program.refusals import Refusals
 
 CARRIED = "1.25.1, 1.29.1, 1.30.9, 1.31.5, 1.32.2"
 VISIBILITY = "1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9"

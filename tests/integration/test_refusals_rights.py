@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from refusing import Refusals
-from running import run_cli
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.command import run_cli
+from support.program.refusals import Refusals
 
 
 def heading(databases: Databases, store: str) -> str:

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from refusing import STORES, Refusals
-from running import run_cli
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.command import run_cli
+from support.program.refusals import STORES, Refusals
 
 SWAP = "swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE"
 

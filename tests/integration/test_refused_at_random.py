@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrations import run_here
-from random_input import JSON, KEYS, MANIFEST, MANY, SECRET, SQL, assignments
 from schema_migrator.exit_codes import BUG, CODES
-from stores import RELEASES, Databases, bookkeeping, dump
+from support.postgres.databases import RELEASES, Databases, bookkeeping, dump
+from support.program.random_input import JSON, KEYS, MANIFEST, MANY, SECRET, SQL, assignments
+from support.program.references import run_here
 
 KNOWN = {code.number for code in CODES} - {BUG}
 BEGUN = "1.29.1"

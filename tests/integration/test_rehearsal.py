@@ -11,9 +11,6 @@ from packaging.version import Version
 from psycopg import sql
 from structlog.testing import capture_logs
 
-from engine import Connection
-from refusing import errors
-from running import finish, start_cli
 from schema_migrator.catalog.state import At
 from schema_migrator.diagnosis import rehearsal
 from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFailed, StatementFailed, StatementTimeout
@@ -21,8 +18,11 @@ from schema_migrator.postgres import database
 from schema_migrator.postgres.database import Batch
 from schema_migrator.releases.source import Source, SqlFile
 from schema_migrator.workers import Interrupt
-from states import Site, files, site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
+from support.program.command import finish, start_cli
+from support.program.refusals import errors
+from support.program.store_driver import Site, files, site
 
 SCRATCH = rehearsal.scratch_schema
 SLOW_DDL = """

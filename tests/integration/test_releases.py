@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from schema_migrator.errors import UnknownState
-from states import Site, site
-from stores import RELEASES, Databases
+from support.postgres.databases import RELEASES, Databases
+from support.program.store_driver import Site, site
 
 STATEMENTS = {
     "v1.10": "ALTER TABLE executions_visibility ADD COLUMN TemporalReportedProblems JSONB "

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-import rows
-from destruction import destroying
-from engine import Connection
 from schema_migrator.catalog import snapshot
 from schema_migrator.catalog.snapshot import Change, Snapshot
 from schema_migrator.demo.embedded import wheel_bindir
 from schema_migrator.diagnosis.repair import KEPT, repair
 from schema_migrator.diagnosis.verify import Verdict
-from states import Site, site
-from stores import Databases
+from support.postgres import rows
+from support.postgres.databases import Databases
+from support.postgres.engine import Connection
+from support.program.destructive_sql import destroying
+from support.program.store_driver import Site, site
 
 TABLE = "executions_visibility"
 COUNT = "temporalexternalpayloadcount"

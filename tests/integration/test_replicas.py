@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import pytest
 from psycopg import sql
 
-import rewriting
-from engine import Connection
-from rewriting import SCHEMAS, Origin, events
-from running import await_event, finish, run_cli
 from schema_migrator.errors import PreflightFailed, ServerBusy
-from standbys import MEGABYTE, Primary, await_true, primary
-from states import Site, site
-from stores import fresh
+from support.postgres.databases import fresh
+from support.postgres.engine import Connection
+from support.postgres.standbys import MEGABYTE, Primary, await_true, primary
+from support.program.command import await_event, finish, run_cli
+from support.program.store_driver import Site, site
+from support.visibility import rewriting
+from support.visibility.rewriting import SCHEMAS, Origin, events
 
 ROWS = 300
 LIMIT = "4MB"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from running import Completed, run_cli
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.command import Completed, run_cli
 
 COMMANDS = ("migrate", "plan", "status", "verify", "create-database")
 

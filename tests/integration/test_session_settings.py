@@ -7,14 +7,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from executions import TABLE, fill
 from schema_migrator.catalog import state
 from schema_migrator.commands import commands
 from schema_migrator.config.settings import Settings, StoreSettings
 from schema_migrator.postgres import connection
 from schema_migrator.workers import Interrupt
-from states import files, site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.store_driver import files, site
+from support.visibility.executions import TABLE, fill
 
 ROWS = 80
 EXPLAINED = {

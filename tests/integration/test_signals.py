@@ -14,13 +14,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import rewriting
-from engine import Connection, Engine
-from executions import TABLE, fill
-from holds import Hold, ddl_held, rows_held
-from rewriting import Origin, events
-from running import Completed, await_event, finish, start_cli
-from stores import fresh
+from support.postgres.databases import fresh
+from support.postgres.engine import Connection, Engine
+from support.postgres.holds import Hold, ddl_held, rows_held
+from support.program.command import Completed, await_event, finish, start_cli
+from support.visibility import rewriting
+from support.visibility.executions import TABLE, fill
+from support.visibility.rewriting import Origin, events
 
 ROWS = 300
 LARGE = 3000

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from refusing import Refusals, errors
-from running import run_cli
+from support.program.command import run_cli
+from support.program.refusals import Refusals, errors
 
 LIES = """#!/bin/sh
 if [ "$1" = --version ]; then echo "temporal-sql-tool version {version}"; exit 0; fi

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from running import COMMAND, Completed, run_cli
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.command import COMMAND, Completed, run_cli
 
 FULL = "the result could not be written to standard output (No space left on device), and what was done stays done"
 

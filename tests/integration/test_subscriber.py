@@ -7,12 +7,12 @@ from contextlib import contextmanager, suppress
 import psycopg
 import pytest
 
-from engine import Connection, Engine
-from executions import TABLE, fill
-from running import Completed, run_cli
 from schema_migrator.demo.embedded import private_server
-from states import NEWEST, site
-from stores import Databases, fresh
+from support.postgres.databases import Databases, fresh
+from support.postgres.engine import Connection, Engine
+from support.program.command import Completed, run_cli
+from support.program.store_driver import NEWEST, site
+from support.visibility.executions import TABLE, fill
 
 ROWS = 30
 BLOCKER = 'a subscription "own sub" replicates into it'

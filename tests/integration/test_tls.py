@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from refusing import errors
-from running import Completed, run_cli
-from stores import Databases
-from tls import REFUSED, TlsFront
+from support.postgres.databases import Databases
+from support.postgres.tls import REFUSED, TlsFront
+from support.program.command import Completed, run_cli
+from support.program.refusals import errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

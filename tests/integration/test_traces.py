@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import pytest
 from structlog.testing import capture_logs
 
-import rewriting
-from engine import Connection, Engine
-from executions import TABLE
-from rewriting import SCHEMAS
 from schema_migrator.commands import commands
 from schema_migrator.errors import PreflightFailed, RefusedError
 from schema_migrator.workers import Interrupt
-from states import Site, site
-from stores import Databases, fresh, unique
-from sweep import copy
+from support.postgres.databases import Databases, fresh, unique
+from support.postgres.engine import Connection, Engine
+from support.program.store_driver import Site, site
+from support.vendor.kill_sweep import copy
+from support.visibility import rewriting
+from support.visibility.executions import TABLE
+from support.visibility.rewriting import SCHEMAS
 
 TRIGGERS = "SELECT tgname::text FROM pg_trigger WHERE tgname = 'schema_migrator_log'"
 OURS = {"by": "temporal-schema-migrator", "schema": "public", "table": TABLE, "target": "1.14", "fingerprint": ""}

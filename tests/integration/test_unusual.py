@@ -6,8 +6,8 @@ import pytest
 from psycopg import sql
 
 from schema_migrator.errors import PreflightFailed
-from states import Site, site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.store_driver import Site, site
 
 LOGGING_DDL = (
     "CREATE SCHEMA audit",

@@ -5,14 +5,14 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from migrations import run_here
 from schema_migrator.catalog.snapshot import Change
 from schema_migrator.catalog.state import At
 from schema_migrator.diagnosis.repair import KEPT, repair
 from schema_migrator.diagnosis.verify import Verdict
 from schema_migrator.errors import NotAsRehearsed, UnknownState
-from states import site
-from stores import Databases
+from support.postgres.databases import Databases
+from support.program.references import run_here
+from support.program.store_driver import site
 
 TABLE = "executions_visibility"
 FOREIGN = """

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from refusing import STORES, Clock, Refusals, errors
-from running import Completed, await_event, finish, run_cli, start_cli
-from stores import Databases, create_database, unique
-from vendor_tool import VendorTool
+from support.postgres.databases import Databases, create_database, unique
+from support.program.command import Completed, await_event, finish, run_cli, start_cli
+from support.program.refusals import STORES, Clock, Refusals, errors
+from support.vendor.tool import VendorTool
 
 EXPECTED = {"default": "1.19", "visibility": "1.14"}
 

@@ -6,20 +6,20 @@ from contextlib import contextmanager
 import pytest
 from psycopg import sql
 
-import rewriting
-from engine import Connection, Engine
-from executions import TABLE
-from migrations import picture
-from rewriting import SCHEMAS, Origin, events
-from running import Completed, finish
 from schema_migrator.catalog import blockers
 from schema_migrator.catalog.catalog_register import REGISTER
 from schema_migrator.errors import RewriteBlocked
 from schema_migrator.online import likeness
 from schema_migrator.planning import plan, tables
-from states import site
-from stores import Databases, fresh
-from sweep import copy, differences
+from support.postgres.databases import Databases, fresh
+from support.postgres.engine import Connection, Engine
+from support.program.command import Completed, finish
+from support.program.references import picture
+from support.program.store_driver import site
+from support.vendor.kill_sweep import copy, differences
+from support.visibility import rewriting
+from support.visibility.executions import TABLE
+from support.visibility.rewriting import SCHEMAS, Origin, events
 
 ROWS = 60
 NEW = 180000

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from executions import fill
-from kill_points import Points
-from migrations import References
-from running import await_event, finish, run_cli, start_cli
-from stores import Databases
-from sweep import Sweep
-from temporal_server import TemporalServer, refusal, serving
-from workflows import ATTRIBUTES, Orders
+from support.postgres.databases import Databases
+from support.program.command import await_event, finish, run_cli, start_cli
+from support.program.references import References
+from support.temporal.temporal_server import TemporalServer, refusal, serving
+from support.temporal.workflows import ATTRIBUTES, Orders
+from support.vendor.kill_points import Points
+from support.vendor.kill_sweep import Sweep
+from support.visibility.executions import fill
 
 pytestmark = [pytest.mark.temporal, pytest.mark.timeout(900)]
 OLD = {"TEMPORAL_VERSION": "1.29.1"}

@@ -3,11 +3,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine import Engine
-from pasts import STORES, Past
 from schema_migrator.diagnosis import rehearsal
-from states import files
-from stores import READ_BY_US, fresh
+from support.postgres.databases import READ_BY_US, fresh
+from support.postgres.engine import Engine
+from support.program.rehearsed import STORES, Past
+from support.program.store_driver import files
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pasts import quickly
 from schema_migrator.online.copying import Range, ranges
+from support.program.rehearsed import quickly
 
 LETTERS = "abcd"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import schema_migrator
-from messages import sentences
 from schema_migrator.cli import cli, dropin_flags
+from support.program.messages import sentences
 
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "messages"
 COMMANDS = ("", "migrate", "plan", "status", "verify", "wait", "releases", "create-database", "namespaces", "demo")

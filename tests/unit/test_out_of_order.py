@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from pasts import STORES, Past, quickly
 from schema_migrator.catalog.seed import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot, changed
 from schema_migrator.catalog.state import Between, Unknown
 from schema_migrator.diagnosis import resume
 from schema_migrator.releases.source import Step
+from support.program.rehearsed import STORES, Past, quickly
 
 
 @quickly

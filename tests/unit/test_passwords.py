@@ -6,7 +6,7 @@ import pytest
 from schema_migrator.config import passwords
 from schema_migrator.config.settings import read
 from schema_migrator.errors import SettingsError
-from stores import AWKWARD
+from support.postgres.databases import AWKWARD
 
 pytestmark = pytest.mark.usefixtures("clean")
 

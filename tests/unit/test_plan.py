@@ -5,7 +5,7 @@ from schema_migrator.catalog.state import Absent, Between, State, Unknown, Unrec
 from schema_migrator.errors import UnknownState
 from schema_migrator.planning.plan import Wishes
 from schema_migrator.releases.source import Store
-from values import at, planned, release
+from support.program.factories import at, planned, release
 
 ALL = [f"1.{minor}" for minor in range(10)]
 

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from pasts import STORES, Past, extras, quickly
 from schema_migrator.catalog import columns
 from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.diagnosis import prediction
+from support.program.rehearsed import STORES, Past, extras, quickly
 
 TABLE = "executions_visibility"
 

@@ -4,7 +4,7 @@ import pytest
 
 from schema_migrator.catalog.state import Absent
 from schema_migrator.planning.preflight import ExtensionRights, cannot_rehearse, problems
-from values import facts, planned
+from support.program.factories import facts, planned
 
 PUBLIC = (
     'it may not create tables in the schema "public", which "admin" owns (since PostgreSQL 15 not everybody may)',

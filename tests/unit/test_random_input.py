@@ -22,12 +22,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from random_input import JSON, KEYS, MANIFEST, MANY, SECRET, SQL, TEXT, assignments, flags, uris
 from schema_migrator.cli import cli
 from schema_migrator.config.flags import flag_of
 from schema_migrator.exit_codes import BUG, CODES
 from schema_migrator.releases.source import load_release
-from stores import RELEASES
+from support.postgres.databases import RELEASES
+from support.program.random_input import JSON, KEYS, MANIFEST, MANY, SECRET, SQL, TEXT, assignments, flags, uris
 
 KNOWN = {code.number for code in CODES} - {BUG}
 COMMANDS = ("migrate", "plan", "status", "verify", "wait", "releases", "create-database", "nix", "")

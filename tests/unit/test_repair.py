@@ -8,9 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from destruction import destroying, statements
-from engine import Engine
-from pasts import STORES, extras, quickly
 from schema_migrator.catalog.seed import Seed
 from schema_migrator.catalog.snapshot import Change, Key, Snapshot
 from schema_migrator.diagnosis import rehearsal
@@ -19,9 +16,12 @@ from schema_migrator.diagnosis.rehearsal import Rehearsal
 from schema_migrator.diagnosis.repair import repair
 from schema_migrator.diagnosis.verify import Verdict, compared, judge
 from schema_migrator.releases.source import Source, carried
-from states import files
-from stores import RELEASES, fresh
-from values import at, sight
+from support.postgres.databases import RELEASES, fresh
+from support.postgres.engine import Engine
+from support.program.destructive_sql import destroying, statements
+from support.program.factories import at, sight
+from support.program.rehearsed import STORES, extras, quickly
+from support.program.store_driver import files
 
 TYPES = (
     "smallint",

@@ -26,7 +26,7 @@ from schema_migrator.planning.plan import Online, Plan, TableLock, Wishes
 from schema_migrator.planning.reshape import Shape
 from schema_migrator.releases.source import Store
 from schema_migrator.reports import plan_report, report, status_report
-from values import at, planned, release
+from support.program.factories import at, planned, release
 
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "reports"
 TABLE = "executions_visibility"

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
-from pasts import Past
 from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.planning import reshape
 from schema_migrator.planning.reshape import Shape, Stretch
+from support.program.rehearsed import Past
 
 TABLE = "executions_visibility"
 ALL = [f"1.{minor}" for minor in range(15)]

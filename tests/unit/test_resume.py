@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from pasts import STORES, Past, extras, quickly, seed_after
 from schema_migrator.catalog.seed import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.catalog.state import At, Between, State, Unknown, Unrecorded
 from schema_migrator.diagnosis import resume
 from schema_migrator.diagnosis.resume import resume_point, whole_version
 from schema_migrator.releases.source import UNVERSIONED
+from support.program.rehearsed import STORES, Past, extras, quickly, seed_after
 
 
 @quickly

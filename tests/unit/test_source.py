@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from schema_migrator.errors import SourceError, TargetError
 from schema_migrator.releases.source import Store, carried, load, load_release, parse_version
-from stores import RELEASES
+from support.postgres.databases import RELEASES
 
 AGAIN = "; fetch the release's files again"
 ROOT_HINT = "; set SCHEMA_MIGRATOR_SOURCES to the folder that holds one folder a server version"

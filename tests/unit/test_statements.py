@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schema_migrator.releases.statements import Statement, created_tables, point_at, split
-from stores import RELEASES
+from support.postgres.databases import RELEASES
 
 # Statements and files of each release's default and visibility store.
 COUNTS = {

@@ -1,0 +1,1 @@
+"""What the tests share, in rooms; no test is in here."""

@@ -1,0 +1,213 @@
+"""A pair of fresh databases with an owner of their own, and what to ask them."""
+
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from psycopg import sql
+
+from schema_migrator.demo.embedded import wheel_bindir
+from support.postgres.engine import Connection, Engine
+
+RELEASES = Path(__file__).resolve().parents[3] / "releases"
+AWKWARD = """p@ss w%rd/#+'"\\"""
+READ_BY_US = re.compile(r"((DEFAULT_|VISIBILITY_)?(SQL|TARGET)_|PG|SCHEMA_MIGRATOR_|TEMPORAL_)")
+EMPTY_VERSION = re.compile(r"^ALTER TABLE .* SET \(pg_attver=\d+\);\n+", re.MULTILINE)
+COLUMN_VERSION = re.compile(r"pg_attver=\d+, |, pg_attver=\d+")
+RECORDS = {
+    "namespace_metadata": "SELECT partition_id, notification_version FROM namespace_metadata ORDER BY 1",
+    "schema_version": """
+        SELECT version_partition, replace(db_name, current_database(), '<database>'),
+               curr_version, min_compatible_version
+        FROM schema_version ORDER BY 1, 2""",
+    "schema_update_history": """
+        SELECT version_partition, year, month, description, manifest_md5, old_version, new_version
+        FROM schema_update_history ORDER BY update_time""",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Databases:
+    """Two databases of one login role; `vendor_user` logs in with a plain password and acts as that role.
+
+    `server_user` is another role, which owns nothing: what `grant` gives it, as to Temporal's server.
+    """
+
+    engine: Engine
+    user: str
+    password: str = field(repr=False)
+    vendor_user: str
+    vendor_password: str = field(repr=False)
+    server_user: str
+    server_password: str = field(repr=False)
+    default: str
+    visibility: str
+
+    @property
+    def host(self) -> str:
+        """Where the server listens."""
+        return self.engine.host
+
+    @property
+    def port(self) -> int:
+        """Where the server, or what stands before it, listens."""
+        return self.engine.port
+
+    def name(self, store: str) -> str:
+        """Return the database of a store; the name of a database is itself."""
+        return {"default": self.default, "visibility": self.visibility}.get(store, store)
+
+    def connect(self, store: str, **options: str | int) -> Connection:
+        """Return the owner's autocommit connection."""
+        own: dict[str, str | int] = {"user": self.user, "password": self.password}
+        return self.engine.connect(self.name(store), **{**own, **options})
+
+    def connect_server(self, database: str, **options: str | int) -> Connection:
+        """Return an autocommit connection of Temporal's server."""
+        own: dict[str, str | int] = {"user": self.server_user, "password": self.server_password}
+        return self.engine.connect(database, **{**own, **options})
+
+    def grant(self, database: str) -> None:
+        """Give Temporal's server what it needs in a database, and no more."""
+        server = sql.Identifier(self.server_user)
+        with self.connect(database) as owner:
+            owner.execute(
+                sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}").format(server)
+            )
+
+    def admin(self, database: str = "postgres") -> Connection:
+        """Return the superuser's autocommit connection."""
+        return self.engine.connect(database)
+
+    def via(self, port: int) -> Self:
+        """Return the same databases as seen through a proxy on that port of 127.0.0.1."""
+        return replace(self, engine=replace(self.engine, host="127.0.0.1", port=port))
+
+    def create(self) -> str:
+        """Create one more empty database of the same owner; it is dropped with the others."""
+        name = unique("temporal_more")
+        create_database(self.engine, name, self.user)
+        return name
+
+    def env(self) -> dict[str, str]:
+        """Return the environment for our program, without what it would read from the caller's."""
+        kept = {name: value for name, value in os.environ.items() if not READ_BY_US.match(name)}
+        return kept | {
+            "SQL_HOST": self.host,
+            "SQL_PORT": str(self.port),
+            "SQL_USER": self.user,
+            "SQL_PASSWORD": self.password,
+            "DEFAULT_SQL_DATABASE": self.default,
+            "VISIBILITY_SQL_DATABASE": self.visibility,
+            "SCHEMA_MIGRATOR_SOURCES": str(RELEASES),
+            "TEMPORAL_VERSION": "1.32.2",
+            # Tests name targets to come to some version: that the release's servers need more is no matter there.
+            "SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS": "true",
+        }
+
+
+@contextmanager
+def fresh(engine: Engine) -> Iterator[Databases]:
+    """Create the databases and their roles; drop them, and whatever else the owner owns, at the end."""
+    databases = Databases(
+        engine=engine,
+        user=unique("temporal_owner"),
+        password=AWKWARD,
+        vendor_user=unique("temporal_vendor"),
+        vendor_password=secrets.token_hex(8),
+        server_user=unique("temporal_server"),
+        server_password=secrets.token_hex(8),
+        default=unique("temporal_default"),
+        visibility=unique("temporal_visibility"),
+    )
+    try:
+        create_roles(databases)
+        for name in (databases.default, databases.visibility):
+            create_database(engine, name, databases.user)
+        yield databases
+    finally:
+        drop(databases)
+
+
+def unique(prefix: str) -> str:
+    """Return a name that no other test has."""
+    return f"{prefix}_{secrets.token_hex(4)}"
+
+
+def create_roles(databases: Databases) -> None:
+    """Create the owner, the vendor's login, which becomes the owner as it connects, and the server's."""
+    owner, vendor, server = map(sql.Identifier, (databases.user, databases.vendor_user, databases.server_user))
+    create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+    with databases.admin() as admin:
+        admin.execute(create.format(owner, sql.Literal(databases.password)))
+        admin.execute(create.format(vendor, sql.Literal(databases.vendor_password)))
+        admin.execute(create.format(server, sql.Literal(databases.server_password)))
+        admin.execute(sql.SQL("GRANT {} TO {}").format(owner, vendor))
+        admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(vendor, owner))
+
+
+def create_database(engine: Engine, name: str, owner: str) -> None:
+    """Create an empty database, whatever the server's template1 holds."""
+    with engine.connect() as admin:
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(
+                sql.Identifier(name), sql.Identifier(owner)
+            )
+        )
+
+
+def drop(databases: Databases) -> None:
+    """Drop all databases of the owner, connections or not, and the roles."""
+    with databases.admin() as admin:
+        owned = admin.execute(
+            "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s", [databases.user]
+        ).fetchall()
+        for (name,) in owned:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        for role in (databases.server_user, databases.vendor_user, databases.user):
+            admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+
+
+def bookkeeping(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows of Temporal's own records without their times; a missing table is left out.
+
+    A recorded database name shows as <database> where it is that of the connection.
+    """
+    rows = {}
+    for table, query in RECORDS.items():
+        if connection.execute("SELECT to_regclass(%s)", [table]).fetchone() != (None,):
+            rows[table] = connection.execute(query).fetchall()
+    return rows
+
+
+def dump(server: Engine, database: str) -> str:
+    """Return the whole schema as pg_dump writes it, without what differs for each run or table.
+
+    That is the token that each run draws anew, and what PostgreSQL has as a column's own version since November 2026.
+    """
+    command = [str(wheel_bindir() / "pg_dump"), "--schema-only", "--no-password"]
+    address = {
+        "PGHOST": server.host,
+        "PGPORT": str(server.port),
+        "PGUSER": server.user,
+        "PGPASSWORD": server.password,
+        "PGDATABASE": database,
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    result = subprocess.run(
+        command, env=environment | address, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return comparable(result.stdout)
+
+
+def comparable(dumped: str) -> str:
+    """Return what pg_dump wrote without what each run, and each server, has anew."""
+    lines = COLUMN_VERSION.sub("", EMPTY_VERSION.sub("", dumped)).splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith((r"\restrict ", r"\unrestrict ")))

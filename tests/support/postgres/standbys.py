@@ -1,0 +1,119 @@
+"""A primary server of our own, and its standbys: made with pg_basebackup, as late as a test wants them.
+
+SCHEMA_MIGRATOR_TEST_BINDIR names other programs than the wheel's, such as /usr/lib/postgresql/15/bin.
+"""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from schema_migrator.demo.embedded import Server, private_server, start, stop_if_running
+from support.postgres.engine import Connection, Engine
+
+MEGABYTE = 1024 * 1024
+_ADDRESS = "host={} port={} user={} password={} application_name={}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standby:
+    """A running standby."""
+
+    engine: Engine
+    server: Server
+
+    def pause(self) -> None:
+        """Let it go on receiving, but replay nothing."""
+        with self.engine.connect() as admin:
+            admin.execute("SELECT pg_wal_replay_pause()")
+
+    @contextmanager
+    def deaf(self) -> Iterator[Callable[[], None]]:
+        """Let it receive nothing during the block, or until what is given is called; it stays connected."""
+        with self.engine.connect() as admin:
+            ((pid,),) = admin.execute("SELECT pid FROM pg_stat_wal_receiver").fetchall()
+        hear = partial(os.kill, pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield hear
+        finally:
+            hear()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Primary:
+    """A server that may have standbys."""
+
+    engine: Engine
+    server: Server
+
+    @contextmanager
+    def standby(
+        self, name: str, *, slot: str | None = None, settings: Mapping[str, str] | None = None, stays: bool = False
+    ) -> Iterator[Standby]:
+        """Run a standby that streams, with a slot of that name where there is one, which may stay."""
+        server = self.server
+        address = _ADDRESS.format(server.host, server.port, server.user, server.password, name)
+        data = server.datadir.parent / f"standby_{name}"
+        of_slot = ("--create-slot", "--slot", slot) if slot else ()
+        server.run("pg_basebackup", "-D", str(data), "-d", address, "-R", "-c", "fast", "--no-sync", *of_slot)
+        own = {"primary_conninfo": address, "fsync": "off"} | ({"primary_slot_name": slot} if slot else {})
+        made = start(replace(server, datadir=data), own | dict(settings or {}))
+        try:
+            self.await_all(name)
+            yield Standby(engine=replace(self.engine, port=made.port), server=made)
+        finally:
+            stop_if_running(made)
+            shutil.rmtree(data)
+            await_true(lambda: not self._streaming(name))
+            if slot and not stays:
+                self.drop_slot(slot)
+
+    def await_all(self, name: str) -> None:
+        """Wait until the standby streams."""
+        await_true(lambda: self._streaming(name))
+
+    def _streaming(self, name: str) -> bool:
+        query = "SELECT FROM pg_stat_replication WHERE application_name = %s AND state = 'streaming'"
+        with self.engine.connect() as admin:
+            return admin.execute(query, [name]).fetchone() is not None
+
+    def write(self, megabytes: int) -> None:
+        """Write so much WAL."""
+        with self.engine.connect() as admin:
+            for _ in range(megabytes):
+                admin.execute("SELECT pg_logical_emit_message(true, 'test', repeat('x', %s))", [MEGABYTE])
+
+    def drop_slot(self, slot: str) -> None:
+        """Drop a slot, once nobody reads it any more."""
+        with self.engine.connect() as admin:
+            await_true(lambda: _idle(admin, slot))
+            admin.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+
+
+def _idle(admin: Connection, slot: str) -> bool:
+    query = "SELECT FROM pg_replication_slots WHERE slot_name = %s AND NOT active"
+    return admin.execute(query, [slot]).fetchone() is not None
+
+
+def await_true(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextmanager
+def primary() -> Iterator[Primary]:
+    """Start a server."""
+    chosen = os.environ.get("SCHEMA_MIGRATOR_TEST_BINDIR")
+    settings = {"max_connections": "100", "wal_level": "logical"}
+    with private_server(settings=settings, bindir=Path(chosen) if chosen else None) as server:
+        engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        yield Primary(engine=engine, server=server)

@@ -1,0 +1,178 @@
+"""Stores in chosen states, and our commands on them in this process, which saves starting another."""
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise
+from typing import Self, TypeVar
+from unittest.mock import patch
+
+import pytest
+from packaging.version import Version
+
+from schema_migrator.commands import commands
+from schema_migrator.commands.commands import Migration
+from schema_migrator.commands.foresight import Foresight
+from schema_migrator.commands.store_status import StoreStatus
+from schema_migrator.config import settings
+from schema_migrator.config.settings import Settings
+from schema_migrator.demo.embedded import wheel_bindir
+from schema_migrator.diagnosis.verify import Verdict
+from schema_migrator.errors import MigratorError
+from schema_migrator.planning.plan import Plan
+from schema_migrator.postgres.database import Batch
+from schema_migrator.releases.source import UNVERSIONED, Source, Store, load_release
+from schema_migrator.runs import records
+from schema_migrator.workers import Interrupt
+from support.postgres.databases import RELEASES, Databases, comparable
+from support.postgres.engine import Connection
+
+T = TypeVar("T")
+NEWEST = "1.32.2"
+LATEST = {"default": "1.19", "visibility": "1.14"}
+
+
+@cache
+def files(store: str, release: str = NEWEST) -> Source:
+    """Return the steps of a store in a release."""
+    return load_release(RELEASES, release).source(Store(store))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One store's database, and our program pointed at it."""
+
+    databases: Databases
+    store: str
+    variables: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The database's name."""
+        return self.variables[f"{self.store.upper()}_SQL_DATABASE"]
+
+    def given(self, **variables: str) -> Self:
+        """Return the same site under more variables."""
+        return replace(self, variables={**self.variables, **variables})
+
+    def at(self, database: str) -> Self:
+        """Return the site of another database for the same store."""
+        return self.given(**{f"{self.store.upper()}_SQL_DATABASE": database})
+
+    def settings(self) -> Settings:
+        """Return what our program reads."""
+        with patch.dict(os.environ, {**self.databases.env(), **self.variables}, clear=True):
+            return settings.read({})
+
+    def migrate(self, **variables: str) -> Migration:
+        """Migrate."""
+        return self._one(commands.migrate, variables)
+
+    def plan(self, **variables: str) -> Plan:
+        """Return what migrate would do."""
+        return self.foresee(**variables).plan
+
+    def foresee(self, **variables: str) -> Foresight:
+        """Return what migrate would do, and what that takes."""
+        return self._one(commands.show_plan, variables)
+
+    def status(self, **variables: str) -> StoreStatus:
+        """Return where the store is."""
+        return self._one(commands.status, variables)
+
+    def verify(self, **variables: str) -> Verdict:
+        """Compare the store with what its version looks like."""
+        return self._one(commands.verify, variables)
+
+    def refused(self, **variables: str) -> MigratorError:
+        """Return migrate's refusal; assert that nothing was changed."""
+        before = self.picture()
+        with pytest.raises(MigratorError) as refusal:
+            self.migrate(**variables)
+        assert self.picture() == before
+        return refusal.value
+
+    def _one(self, command: Callable[[Settings, Interrupt], tuple[T, ...]], variables: dict[str, str]) -> T:
+        with patch.dict(os.environ, {**self.databases.env(), **self.variables, **variables}, clear=True):
+            (found,) = command(settings.read({}), Interrupt())
+        return found
+
+    def connect(self) -> Connection:
+        """Return the owner's autocommit connection."""
+        return self.databases.connect(self.name)
+
+    def run(self, *statements: str) -> None:
+        """Run statements as the owner."""
+        with self.connect() as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def admin(self, *statements: str) -> None:
+        """Run statements as the superuser."""
+        with self.databases.admin(self.name) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def install(self, version: str | None = None, release: str = NEWEST) -> Self:
+        """Install a version, the release's last unless said, quickly and without our program."""
+        source = files(self.store, release)
+        target = source.target(version)
+        with self.connect() as connection, connection.transaction():
+            sent = Batch(connection, "public")
+            records.set_up(sent, self.name)
+            for previous, step in pairwise((None, *source.steps)):
+                if step is not None and step.version <= target:
+                    sent.run(step.statements)
+                    records.move(sent, self.name, step, previous.version if previous else UNVERSIONED)
+        return self
+
+    def begin(self, version: str, count: int, release: str = NEWEST) -> Self:
+        """Run the first statements of the step to a version, each on its own, and record nothing."""
+        step = next(step for step in files(self.store, release).steps if str(step.version) == version)
+        self.run(*(statement.text for statement in step.statements[:count]))
+        return self
+
+    def half_install(self, version: str, count: int, release: str = NEWEST) -> Self:
+        """Leave what the vendor's tool leaves when it is killed after some statements of a step."""
+        source = files(self.store, release)
+        before = [str(step.version) for step in source.steps if step.version < Version(version)]
+        if before:
+            return self.install(before[-1], release).begin(version, count, release)
+        with self.connect() as connection:
+            records.set_up(Batch(connection, "public"), self.name)
+        return self.begin(version, count, release)
+
+    def picture(self) -> str:
+        """Return all that a run could change: structure, rights and rows."""
+        return self.dump()
+
+    def rows(self) -> str:
+        """Return all rows but the records of versions."""
+        return self.dump("--data-only", "--exclude-table=schema_version", "--exclude-table=schema_update_history")
+
+    def dump(self, *options: str) -> str:
+        """Return what pg_dump writes, as far as it can be compared."""
+        engine = self.databases.engine
+        place = {"PGHOST": engine.host, "PGPORT": str(engine.port), "PGUSER": engine.user, "PGDATABASE": self.name}
+        done = subprocess.run(
+            [str(wheel_bindir() / "pg_dump"), "--no-password", *options],
+            env=place | {"PGPASSWORD": engine.password},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=True,
+        )
+        return comparable(done.stdout)
+
+
+def site(databases: Databases, store: str, **variables: str) -> Site:
+    """Return the site of a test's own database for a store."""
+    base = {
+        "SCHEMA_MIGRATOR_STORES": store,
+        f"{store.upper()}_SQL_DATABASE": databases.name(store),
+        "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "10",
+        "SCHEMA_MIGRATOR_LOG_LEVEL": "error",
+    }
+    return Site(databases=databases, store=store, variables={**base, **variables})

@@ -1,0 +1,1 @@
+"""Temporal's own server and frontends, and workflows on them."""

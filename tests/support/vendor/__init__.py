@@ -1,0 +1,1 @@
+"""The vendor's own tool, stopped wherever a test likes."""

@@ -1,0 +1,99 @@
+"""Our own run stopped at any of its messages, in an empty store and in an upgrade of tables with rows."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from schema_migrator.errors import MigratorError
+from support.postgres.databases import Databases
+from support.postgres.proxy import Options, Proxy
+from support.postgres.rows import contents, fill
+from support.program.references import Picture, picture
+from support.vendor.kill_sweep import KINDS, copy, differences, drop, migrate, wrong_history
+from support.vendor.tool import VendorTool
+
+EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """What came of a stop of ours, and of one more run: `problem` is empty when that reached the target."""
+
+    release: str
+    store: str
+    start: str
+    message: int
+    after: bool
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journey:
+    """A store's way from a start to a release's target.
+
+    `origin` is the database to copy, `done` and `rows` are what the vendor's tool makes of it.
+    """
+
+    databases: Databases
+    release: str
+    store: str
+    start: str
+    origin: str
+    done: Picture
+    rows: dict[str, list[str]]
+
+    def length(self) -> int:
+        """Return the number of messages of a run that nobody stops."""
+        database = copy(self.databases, self.origin)
+        with Proxy(self.options()) as proxy:
+            migrate(self.databases.via(proxy.port), self.release, self.store, database)
+        drop(self.databases, database)
+        return proxy.stats.messages
+
+    def stop(self, message: int, *, after: bool) -> Own:
+        """Cut ours at a message, run it again, and compare."""
+        database = copy(self.databases, self.origin)
+        with Proxy(self.options(message, after=after)) as proxy, suppress(MigratorError):
+            migrate(self.databases.via(proxy.port), self.release, self.store, database)
+        problem = "; ".join([*self._half_installed(database), *self._resumed(database)])
+        drop(self.databases, database)
+        return Own(
+            release=self.release, store=self.store, start=self.start, message=message, after=after, problem=problem
+        )
+
+    def options(self, message: int | None = None, *, after: bool = False) -> Options:
+        """Return the options of a proxy that cuts at a message."""
+        where = {"host": self.databases.host, "port": self.databases.port}
+        return Options(**where, cut_at=message, cut_after=after, cut_kinds=KINDS)  # type: ignore[arg-type]  # a text and a number
+
+    def _half_installed(self, database: str) -> list[str]:
+        left = picture(self.databases, database)
+        half = self.start == EMPTY and left.records and differences(left, self.done)
+        return ["a part of an installation is there"] if half else []
+
+    def _resumed(self, database: str) -> list[str]:
+        before = picture(self.databases, database).records.get("schema_update_history", [])
+        try:
+            migrate(self.databases, self.release, self.store, database)
+        except MigratorError as error:
+            return [f"{type(error).__name__}: {error}"]
+        found = picture(self.databases, database)
+        with self.databases.connect(database) as connection:
+            lost = [table for table, rows in contents(connection).items() if rows != self.rows.get(table)]
+        wrong = differences(found, self.done) + wrong_history(before, found.records, self.done.records)
+        return wrong + [f"the rows of {table} differ" for table in lost]
+
+
+def journey(databases: Databases, release: str, store: str, start: str) -> Journey:
+    """Make the start by the vendor's tool, with rows, and let that tool upgrade a copy, to compare with."""
+    tool = VendorTool(version=release, databases=databases)
+    origin = databases.create()
+    if start != EMPTY:
+        tool.migrate(store, start, database=origin)
+        with databases.connect(origin) as connection:
+            fill(connection)
+    upgraded = copy(databases, origin)
+    tool.migrate(store, database=upgraded)
+    with databases.connect(upgraded) as connection:
+        rows = contents(connection)
+    done = picture(databases, upgraded)
+    return Journey(databases=databases, release=release, store=store, start=start, origin=origin, done=done, rows=rows)
