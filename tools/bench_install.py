@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 import install_page
 from install_page import INSTALL, JOBS, NOTHING, PROVE, Case, Pair, Result, Sample
-from schema_migrator.demo.embedded import private_server
+from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import RELEASES, Databases, fresh
 from support.postgres.engine import Engine
 from support.postgres.proxy import Options, Proxy
@@ -33,7 +33,7 @@ ROOT = RELEASES.parent
 OURS = Path(sys.executable).with_name("schema-migrator")
 IMPORTS = """
 import gc, rich.table, structlog
-import schema_migrator.cli.cli, schema_migrator.commands.commands, schema_migrator.reports.report
+import schema_migrator.cli.main, schema_migrator.commands.commands, schema_migrator.reports.report
 gc.freeze()
 """
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}

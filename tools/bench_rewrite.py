@@ -13,7 +13,7 @@ from typing import Self
 
 from bench_install import OURS, Command, compile_ours, facts, run
 from rewrite_page import VENDOR, Figures, Run
-from schema_migrator.demo.embedded import private_server
+from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import RELEASES, fresh
 from support.postgres.engine import Connection, Engine
 from support.program.references import NEWEST

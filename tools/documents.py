@@ -18,10 +18,10 @@ from pathlib import Path
 
 import yaml
 
-from schema_migrator.catalog.catalog_register import REGISTER, Fate
-from schema_migrator.cli.cli import parser
+from schema_migrator.catalog.table_register import REGISTER, Fate
+from schema_migrator.cli.main import parser
 from schema_migrator.config.attributes import REGISTER as ATTRIBUTES
-from schema_migrator.config.flags import Option, client_options, run_options, sql_options
+from schema_migrator.config.options import Option, client_options, run_options, sql_options
 from schema_migrator.exit_codes import CODES
 
 ROOT = Path(__file__).resolve().parent.parent

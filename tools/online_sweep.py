@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from schema_migrator.demo.embedded import private_server
+from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import RELEASES, fresh
 from support.postgres.engine import Engine
 from support.visibility import rewriting

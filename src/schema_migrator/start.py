@@ -10,17 +10,17 @@ from schema_migrator.stop_signals import handled
 def main() -> None:
     """Run schema-migrator and exit."""
     _end_on_signals()
-    from schema_migrator.cli import cli  # noqa: PLC0415 - takes some tenths of a second
+    from schema_migrator.cli import main  # noqa: PLC0415 - takes some tenths of a second
 
-    cli.main()
+    main.main()
 
 
 def dropin() -> None:
     """Run temporal-sql-tool and exit."""
     _end_on_signals()
-    from schema_migrator.cli import dropin  # noqa: PLC0415 - takes some tenths of a second
+    from schema_migrator.cli import vendor  # noqa: PLC0415 - takes some tenths of a second
 
-    dropin.main()
+    vendor.main()
 
 
 def _end_on_signals() -> None:

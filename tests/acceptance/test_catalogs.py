@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from schema_migrator.catalog import blockers
-from schema_migrator.catalog.catalog_register import REGISTER, Fate
+from schema_migrator.catalog.table_register import REGISTER, Fate
 from support.postgres.engine import Connection, Engine
 from support.postgres.older_servers import PINNED, older
 

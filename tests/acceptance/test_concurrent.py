@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from schema_migrator.planning.plan import SMALL_TABLE_BYTES
-from schema_migrator.runs.lock import KEY
+from schema_migrator.runs.advisory_lock import KEY
 from support.postgres.databases import Databases
 from support.postgres.statement_gate import ADVISORY, HELD, OURS, await_none, await_one, gate, pids
 from support.program.command import Completed, await_event, finish, run_cli, start_cli, started

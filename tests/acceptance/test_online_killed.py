@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
-from schema_migrator.demo.embedded import Server, private_server
+from schema_migrator.demo.embedded_postgres import Server, private_server
 from support.postgres.databases import fresh
 from support.postgres.engine import Engine
 from support.visibility import rewriting

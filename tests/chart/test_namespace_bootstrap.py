@@ -9,7 +9,7 @@ from schema_migrator.config import chart
 from schema_migrator.config.settings import read, read_client
 from schema_migrator.exit_codes import HOPELESS
 from schema_migrator.temporal.credentials import Credentials, credentials
-from schema_migrator.temporal.wanted import Wanted, wanted
+from schema_migrator.temporal.namespace_spec import Wanted, wanted
 from support.kubernetes.charts import one, pod, refusal, render, set_json, trigger
 from support.kubernetes.helm import Manifest
 

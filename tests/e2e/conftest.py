@@ -15,7 +15,7 @@ from kubernetes.config import ConfigException
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from urllib3.exceptions import HTTPError
 
-from schema_migrator.demo.embedded import private_server
+from schema_migrator.demo.embedded_postgres import private_server
 from support.kubernetes.argocd import Application
 from support.kubernetes.cluster import Cluster, connect
 from support.kubernetes.gitrepo import repository

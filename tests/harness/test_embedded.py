@@ -5,7 +5,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from schema_migrator.demo.embedded import EmbeddedError, Server, private_server, wheel_bindir
+from schema_migrator.demo.embedded_postgres import EmbeddedError, Server, private_server, wheel_bindir
 
 
 def ask(server: Server, query: str) -> object:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from schema_migrator.demo.embedded import Server, private_server
+from schema_migrator.demo.embedded_postgres import Server, private_server
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
 from support.program.references import migrate_by_vendor

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from schema_migrator.demo.embedded import private_server
+from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import Databases
 from support.postgres.engine import Engine
 from support.postgres.relay import relay

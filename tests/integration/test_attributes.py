@@ -12,13 +12,13 @@ import psycopg
 import pytest
 import trustme
 
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.attributes import NAMES, REGISTER, Attribute, Fate
-from schema_migrator.config.options import SqlSettings
+from schema_migrator.config.fields import SqlSettings
 from schema_migrator.config.settings import read
 from schema_migrator.errors import MigratorError, SettingsError, TlsRejected
 from schema_migrator.postgres import database
-from schema_migrator.postgres.parameters import APPLICATION
-from schema_migrator.workers import Interrupt
+from schema_migrator.postgres.conninfo import APPLICATION
 from support.postgres.databases import READ_BY_US, Databases, fresh
 from support.postgres.engine import Engine
 from support.postgres.tls import TlsFront

@@ -3,10 +3,10 @@
 import pytest
 
 from schema_migrator.errors import StatementFailed
-from schema_migrator.execution import autocommit
+from schema_migrator.execution import concurrent_indexes
 from schema_migrator.planning import plan
 from schema_migrator.releases.statements import Statement
-from schema_migrator.runs.work import Work
+from schema_migrator.runs.context import Work
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.store_driver import Site, site
@@ -31,7 +31,7 @@ def broken(used: Site) -> list[str]:
 def test_an_index_that_ends_invalid_is_refused(used: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL reports success, and marks the index as invalid: the run fails, the next one builds it again."""
     once: list[str] = []
-    alone = autocommit._run_alone
+    alone = concurrent_indexes._run_alone
 
     def breaking(conn: Connection, statement: Statement) -> None:
         alone(conn, statement)
@@ -39,7 +39,7 @@ def test_an_index_that_ends_invalid_is_refused(used: Site, monkeypatch: pytest.M
             once.append(statement.concurrent_index)
             invalidate(used, once[0])
 
-    monkeypatch.setattr(autocommit, "_run_alone", breaking)
+    monkeypatch.setattr(concurrent_indexes, "_run_alone", breaking)
     with pytest.raises(StatementFailed) as caught:
         used.migrate()
     assert str(caught.value) == (
@@ -54,7 +54,7 @@ def test_an_index_that_ends_invalid_is_refused(used: Site, monkeypatch: pytest.M
 def test_an_invalid_index_in_the_way_is_dropped(used: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever left it there just before: IF NOT EXISTS would take it for finished."""
     once: list[str] = []
-    one = autocommit._run_one
+    one = concurrent_indexes._run_one
 
     def late(work: Work, conn: Connection, schema: str, statement: Statement) -> None:
         if statement.concurrent_index and not once:
@@ -63,7 +63,7 @@ def test_an_invalid_index_in_the_way_is_dropped(used: Site, monkeypatch: pytest.
             invalidate(used, once[0])
         one(work, conn, schema, statement)
 
-    monkeypatch.setattr(autocommit, "_run_one", late)
+    monkeypatch.setattr(concurrent_indexes, "_run_one", late)
     assert [str(done.version) for done in used.migrate().outcomes][-1] == "1.14"
     assert once
     assert broken(used) == []

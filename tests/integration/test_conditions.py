@@ -11,15 +11,15 @@ import pytest
 from packaging.version import Version
 from psycopg import sql
 
-from schema_migrator.config.options import RunSettings
-from schema_migrator.demo.embedded import give_tree, private_server
+from schema_migrator.config.fields import RunSettings
+from schema_migrator.demo.embedded_postgres import give_tree, private_server
 from schema_migrator.errors import MigratorError, NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
-from schema_migrator.online import conditions, disk, pace, swap
-from schema_migrator.online.conditions import Found
+from schema_migrator.online import cutover, disk, prechecks, throttle
 from schema_migrator.online.disk import Free, Need
+from schema_migrator.online.prechecks import Found
 from schema_migrator.online.replicas import Replica, Replicas
 from schema_migrator.planning.plan import Online
-from schema_migrator.postgres import sessions
+from schema_migrator.postgres import activity
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
 from support.program.command import await_event, finish, run_cli
@@ -109,7 +109,7 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], Found, type[MigratorError], str]]
 def test_circumstances_are_refused(given: dict[str, str], found: Found, kind: type[Exception], said: str) -> None:
     """Too little room, a replica behind or unseen, unseen load, an old transaction: each is one sentence."""
     with pytest.raises(kind) as refusal:
-        conditions.judge(ONLINE, RunSettings.model_validate(given), found)
+        prechecks.judge(ONLINE, RunSettings.model_validate(given), found)
     assert str(refusal.value) == said
 
 
@@ -124,7 +124,7 @@ FINE = {
 @pytest.mark.parametrize("found", FINE.values(), ids=FINE)
 def test_nothing_speaks_against_it(found: Found) -> None:
     """Up to the limits the rewrite begins."""
-    conditions.judge(ONLINE, RunSettings.model_validate({}), found)
+    prechecks.judge(ONLINE, RunSettings.model_validate({}), found)
 
 
 def test_what_a_rewrite_takes() -> None:
@@ -254,8 +254,8 @@ def test_a_disk_that_fills_ends_the_run(store: Site, monkeypatch: pytest.MonkeyP
 def test_what_was_said_to_be_free_is_used_up(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy that outgrows what was said to be free ends: nobody can look."""
     monkeypatch.setattr(disk, "need", lambda _: Need(data=8192, wal=8192))
-    monkeypatch.setattr(pace, "_DISK_SECONDS", 0)
-    monkeypatch.setattr(pace, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(throttle, "_DISK_SECONDS", 0)
+    monkeypatch.setattr(throttle, "_PAUSE_SECONDS", 0)
     refusal = store.refused(SCHEMA_MIGRATOR_DISK_FREE="16kB")
     assert isinstance(refusal, NoSpace)
 
@@ -332,7 +332,7 @@ def test_sessions_that_cannot_be_seen_are_told(origin: Origin, store: Site) -> N
 
 def test_an_old_transaction_is_found(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A snapshot of somebody else's that is older than the limit: nothing is begun, and it is named."""
-    monkeypatch.setattr(conditions, "OLD_SECONDS", 0)
+    monkeypatch.setattr(prechecks, "OLD_SECONDS", 0)
     with store.databases.connect(store.name, application_name="nightly") as other:
         other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         other.execute("SELECT 1")
@@ -343,7 +343,7 @@ def test_an_old_transaction_is_found(store: Site, monkeypatch: pytest.MonkeyPatc
 
 def test_an_old_transaction_without_a_snapshot_is_harmless(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle in READ COMMITTED it sees what is there when it goes on: the swap would not wait for it, so nobody does."""
-    monkeypatch.setattr(conditions, "OLD_SECONDS", 0)
+    monkeypatch.setattr(prechecks, "OLD_SECONDS", 0)
     with store.databases.connect(store.name, application_name="nightly") as other:
         other.execute("BEGIN")
         other.execute("SELECT 1")
@@ -362,13 +362,13 @@ def test_a_name_does_not_make_a_session_ours(store: Site, name: str) -> None:
         for conn in (stranger, own):
             conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             conn.execute("SELECT 1")
-        assert {pid for pid, _ in swap.readers(looks).found} == {stranger.info.backend_pid}
+        assert {pid for pid, _ in cutover.readers(looks).found} == {stranger.info.backend_pid}
 
 
 def test_old_versions_do_not_count_as_load(store: Site) -> None:
     """A session of an earlier version of this program is no foreign load, one of a stranger's by that name is."""
     name = "schema-migrator/0.0.9"
-    query = f"SELECT a.pid FROM pg_stat_activity a WHERE a.application_name = '{name}' AND {sessions.OURS}"
+    query = f"SELECT a.pid FROM pg_stat_activity a WHERE a.application_name = '{name}' AND {activity.OURS}"
     with (
         store.databases.connect_server(store.name, application_name=name),
         store.databases.connect(store.name, application_name=name) as own,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from schema_migrator.demo.embedded import Server, private_server
+from schema_migrator.demo.embedded_postgres import Server, private_server
 from support.program.command import run_cli
 from support.program.refusals import Refusals, errors
 

@@ -8,9 +8,9 @@ from psycopg import sql
 from structlog.testing import capture_logs
 
 from schema_migrator.errors import Damaged, MigratorError, NotAsRehearsed, RewriteBlocked, TableChanged
-from schema_migrator.online import indexes, online, plans, replay, swap
-from schema_migrator.online.dress import Dress
+from schema_migrator.online import cutover, index_builds, query_plans, replay, rewrite
 from schema_migrator.online.shadow import Live
+from schema_migrator.online.table_attributes import Dress
 from support.postgres.databases import fresh
 from support.postgres.engine import Engine
 from support.postgres.older_servers import PINNED, older
@@ -213,7 +213,7 @@ def test_a_copy_that_is_not_the_same(origin: Origin, monkeypatch: pytest.MonkeyP
         ((schema,),) = found.ask(SCHEMAS)
         found.damage(done.format(schema=schema))
 
-    meanwhile(monkeypatch, online, "_vacuum", tamper)
+    meanwhile(monkeypatch, rewrite, "_vacuum", tamper)
     said = found.refused()
     assert said.startswith(f"visibility: {named}"), said
     assert AS_BEFORE in said
@@ -223,7 +223,7 @@ def test_a_row_that_was_logged_and_no_entry_leads_to(origin: Origin, monkeypatch
     """The log excuses no row from being led to: else it would be taken for deleted by the replay after the proof."""
     found = sick(origin, *unseen(HIDDEN))
     change = f"UPDATE {TABLE} SET encoding = 'changed' WHERE run_id || '' = 'hidden'"
-    meanwhile(monkeypatch, online, "_vacuum", lambda: found.damage("SET enable_indexscan = off", *unseen(change)))
+    meanwhile(monkeypatch, rewrite, "_vacuum", lambda: found.damage("SET enable_indexscan = off", *unseen(change)))
     assert UNLED in str(found.error())
     assert found.ask(f"SELECT encoding FROM {TABLE} WHERE run_id = 'hidden'") == [("changed",)]
 
@@ -244,7 +244,7 @@ def test_damage_after_the_proof(origin: Origin, monkeypatch: pytest.MonkeyPatch,
     """The replays that follow the proof believe no index against the log."""
     found = sick(origin)
     done, named, left = AFTERWARDS[damaged]
-    meanwhile(monkeypatch, swap, "await_readers", lambda: found.damage(*done))
+    meanwhile(monkeypatch, cutover, "await_readers", lambda: found.damage(*done))
     error = found.error()
     assert isinstance(error, NotAsRehearsed)
     assert named in str(error)
@@ -269,7 +269,7 @@ def test_damage_under_the_lock(origin: Origin, monkeypatch: pytest.MonkeyPatch) 
 def test_a_table_that_is_emptied_after_a_row_was_logged(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log says that a row is there and it is gone with all others: that is no damage, another run may succeed."""
     found = sick(origin)
-    meanwhile(monkeypatch, indexes, "build", lambda: found.damage(HIDDEN, f"TRUNCATE {TABLE}"))
+    meanwhile(monkeypatch, index_builds, "build", lambda: found.damage(HIDDEN, f"TRUNCATE {TABLE}"))
     assert isinstance(found.error(), TableChanged)
     monkeypatch.undo()
     assert found.site.migrate().plan.online is not None
@@ -289,7 +289,7 @@ def test_a_setting_that_hides_damage_and_comes_meanwhile(origin: Origin, monkeyp
     """It is looked for in the transaction of the proof; the copy is kept until it is off."""
     found = sick(origin)
     on = f'ALTER DATABASE "{found.site.name}" SET zero_damaged_pages = on'
-    meanwhile(monkeypatch, online.crew, "gathered", lambda: found.damage(on))
+    meanwhile(monkeypatch, rewrite.crew, "gathered", lambda: found.damage(on))
     with pytest.raises(RewriteBlocked, match="zero_damaged_pages = on"):
         found.site.migrate()
     monkeypatch.undo()
@@ -307,8 +307,8 @@ def test_a_plan_that_takes_an_index(origin: Origin) -> None:
     alone, there = (count.format(sql.SQL(what), sql.Identifier(TABLE)) for what in ("*", "lying.ctid"))
     with found.site.connect() as owner:
         owner.execute("SET enable_seqscan = off")
-        plans.assert_scans(owner, live, there, {"lying": plans.PHYSICAL})
+        query_plans.assert_scans(owner, live, there, {"lying": query_plans.PHYSICAL})
         with pytest.raises(
             NotAsRehearsed, match=r"lying by (Index|Index Only|Bitmap Heap) Scan.*, expected Seq Scan or"
         ):
-            plans.assert_scans(owner, live, alone, {"lying": plans.PHYSICAL})
+            query_plans.assert_scans(owner, live, alone, {"lying": query_plans.PHYSICAL})

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from schema_migrator.commands.foresight import Foresight
+from schema_migrator.commands.planning import Foresight
 from schema_migrator.errors import LockTooLong, MigratorError, VersionMoved
-from schema_migrator.estimation.measure import BOUND_SECONDS
-from schema_migrator.online import conditions, swap
+from schema_migrator.estimation.trials import BOUND_SECONDS
+from schema_migrator.online import cutover, prechecks
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import finish, start_cli
@@ -183,7 +183,7 @@ def test_foretells_an_online_rewrite(used: Site) -> None:
 def test_foretells_what_becomes_of_an_unfinished_rewrite(used: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What fits is carried on with; after the table was altered it is removed."""
     online = {"SCHEMA_MIGRATOR_REWRITE": "online"}
-    monkeypatch.setattr(swap, "swap", stopped)
+    monkeypatch.setattr(cutover, "swap", stopped)
     with pytest.raises(VersionMoved):
         used.migrate(**online)
     (begun,) = used.foresee(**online).begun
@@ -200,7 +200,7 @@ def stopped(*_: object) -> float:
 
 def test_foretells_what_keeps_a_rewrite_from_beginning(used: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction that is too old is named before anything is begun."""
-    monkeypatch.setattr(conditions, "OLD_SECONDS", 0)
+    monkeypatch.setattr(prechecks, "OLD_SECONDS", 0)
     with open_transaction(used, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ") as connection:
         connection.execute("SELECT 1")
         seen = used.foresee(SCHEMA_MIGRATOR_REWRITE="online")

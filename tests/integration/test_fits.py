@@ -8,7 +8,7 @@ from psycopg import sql
 from structlog.testing import capture_logs
 
 from schema_migrator.errors import DoesNotFit, MigratorError, PreflightFailed, RewriteBlocked, StatementFailed
-from schema_migrator.online import fits
+from schema_migrator.online import value_checks
 from support.postgres.databases import fresh
 from support.postgres.engine import Connection, Engine
 from support.program.store_driver import Site, site
@@ -123,7 +123,7 @@ def test_a_row_that_does_not_fit_is_named(origin: Origin) -> None:
 
 def test_every_row_is_found_in_small_ranges(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page at a time, the first row and the last one are found as well."""
-    monkeypatch.setattr(fits, "_PAGES", 1)
+    monkeypatch.setattr(value_checks, "_PAGES", 1)
     with copied(origin) as (where, owner):
         assert one(owner, f"SELECT max(ctid) > '(3,0)' FROM {TABLE}") == (True,)
         for end in ("min", "max"):

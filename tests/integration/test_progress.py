@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from schema_migrator.errors import TableLockTimeout
-from schema_migrator.online import copying
+from schema_migrator.online import backfill
 from support.postgres.databases import Databases
 from support.postgres.rows import fill_table
 from support.program.store_driver import Site, site
@@ -22,7 +22,7 @@ ONLINE = {"SCHEMA_MIGRATOR_REWRITE": "online", "SCHEMA_MIGRATOR_HEARTBEAT": "0.0
 @pytest.fixture
 def used(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Give a visibility store of 1.9 with rows, of which a batch takes few."""
-    monkeypatch.setattr(copying, "_MOST", 200)
+    monkeypatch.setattr(backfill, "_MOST", 200)
     made = site(databases, "visibility", **ONLINE).install("1.9")
     made.run("ALTER TABLE executions_visibility SET (autovacuum_enabled = off)")
     with made.connect() as connection:

@@ -12,12 +12,12 @@ from psycopg import sql
 from structlog.testing import capture_logs
 
 from schema_migrator.catalog.state import At
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.diagnosis import rehearsal
 from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFailed, StatementFailed, StatementTimeout
 from schema_migrator.postgres import database
 from schema_migrator.postgres.database import Batch
 from schema_migrator.releases.source import Source, SqlFile
-from schema_migrator.workers import Interrupt
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import finish, start_cli

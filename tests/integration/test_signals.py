@@ -62,7 +62,7 @@ import os, signal, sys, time
 from schema_migrator import start
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name == "schema_migrator.cli.cli":
+        if name == "schema_migrator.cli.main":
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
 sys.meta_path.insert(0, Finder())

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 import pytest
 
-from schema_migrator.demo.embedded import private_server
+from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
 from support.program.command import Completed, run_cli

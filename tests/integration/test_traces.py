@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from schema_migrator.commands import commands
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.errors import PreflightFailed, RefusedError
-from schema_migrator.workers import Interrupt
 from support.postgres.databases import Databases, fresh, unique
 from support.postgres.engine import Connection, Engine
 from support.program.store_driver import Site, site

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from schema_migrator.catalog.snapshot import Change
 from schema_migrator.catalog.state import At
 from schema_migrator.diagnosis.repair import KEPT, repair
-from schema_migrator.diagnosis.verify import Verdict
+from schema_migrator.diagnosis.verdict import Verdict
 from schema_migrator.errors import NotAsRehearsed, UnknownState
 from support.postgres.databases import Databases
 from support.program.references import run_here

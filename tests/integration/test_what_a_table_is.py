@@ -7,9 +7,9 @@ import pytest
 from psycopg import sql
 
 from schema_migrator.catalog import blockers
-from schema_migrator.catalog.catalog_register import REGISTER
+from schema_migrator.catalog.table_register import REGISTER
 from schema_migrator.errors import RewriteBlocked
-from schema_migrator.online import likeness
+from schema_migrator.online import catalog_comparison
 from schema_migrator.planning import plan, tables
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
@@ -97,11 +97,11 @@ def admin_of(origin: Origin, database: str) -> Iterator[Connection]:
         yield admin
 
 
-def known(origin: Origin, database: str) -> likeness.Picture:
+def known(origin: Origin, database: str) -> catalog_comparison.Picture:
     """Return all that the catalogs say of the table."""
     with admin_of(origin, database) as admin:
         ((oid,),) = admin.execute("SELECT %s::regclass::oid", [TABLE]).fetchall()
-        return likeness.take(admin, oid, new=True)
+        return catalog_comparison.take(admin, oid, new=True)
 
 
 def assert_as_in_place(origin: Origin, database: str, *, of: str | None = None) -> None:

@@ -1,7 +1,7 @@
 import psycopg
 import pytest
 
-from schema_migrator.postgres.refusals import Refusal, refusal
+from schema_migrator.postgres.connect_failures import Refusal, refusal
 
 AT = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
 

@@ -5,7 +5,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema_migrator.online.copying import Range, ranges
+from schema_migrator.online.backfill import Range, ranges
 from support.program.rehearsed import quickly
 
 LETTERS = "abcd"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from schema_migrator import errors, logs
-from schema_migrator.cli import cli, endings, program
+from schema_migrator import errors, events
+from schema_migrator.cli import failures, main, process
 from schema_migrator.errors import MigratorError, RetryableError, SeveralErrors, Stopped
 from schema_migrator.exit_codes import BUG, CODES, HOPELESS
 
@@ -57,7 +57,7 @@ def test_the_chart_fails_the_job_on_each() -> None:
 
 def test_the_help_tells_each() -> None:
     """`--help` names every code."""
-    words = " ".join(cli.parser().format_help().split())
+    words = " ".join(main.parser().format_help().split())
     assert all(f"{code.number} {code.name}" in words for code in CODES)
 
 
@@ -83,7 +83,7 @@ def faulty(text: str) -> int:
     def work(_arguments: dict[str, object]) -> str:
         raise KeyError(text)
 
-    return program.run(["status"], lambda _: {}, work)
+    return process.run(["status"], lambda _: {}, work)
 
 
 def test_a_bug(log: Path, clean: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +131,7 @@ def test_json_is_known_before_the_flags_are(
     """A mistake in the flags is told as JSON too."""
     if variable:
         clean.setenv("SCHEMA_MIGRATOR_OUTPUT", variable)
-    assert endings.wants_json(argv, {}) is found
+    assert failures.wants_json(argv, {}) is found
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -140,7 +140,7 @@ def test_an_error_as_values(kind: type[MigratorError]) -> None:
     if kind in (Stopped, SeveralErrors):
         return
     error = kind("a is 1, expected 2", hint="set it", store="default", detail="below")
-    found = endings.as_values(error)
+    found = failures.as_values(error)
     assert found == {
         "kind": re.sub(r"\B([A-Z])", r"_\1", kind.__name__).lower(),
         "exit_code": kind.exit_code,
@@ -150,4 +150,4 @@ def test_an_error_as_values(kind: type[MigratorError]) -> None:
         "detail": "below",
         "store": "default",
     }
-    assert json.loads(json.dumps(logs.plain(found))) == found
+    assert json.loads(json.dumps(events.plain(found))) == found

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.config import chart
-from schema_migrator.config.flags import all_options
+from schema_migrator.config.options import all_options
 from schema_migrator.config.settings import read
 from schema_migrator.errors import SettingsError
-from schema_migrator.postgres import parameters
+from schema_migrator.postgres import conninfo
 
 VALUES = Path(__file__).resolve().parents[2] / "charts" / "temporal-migrations" / "values.yaml"
 
@@ -86,8 +86,8 @@ def test_the_charts_value_beside_a_setting(text: str, monkeypatch: pytest.Monkey
 def test_events_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """What an event says to do is said in the chart's words; numbers and names stay as they are."""
     monkeypatch.setenv(chart.VARIABLE, "migrate")
-    logs.configure("info", terminal=False)
-    logs.logger().warning("schema.open", remedy="set SQL_CONNECT_ATTRIBUTES", seconds=3)
+    events.configure("info", terminal=False)
+    events.logger().warning("schema.open", remedy="set SQL_CONNECT_ATTRIBUTES", seconds=3)
     event = json.loads(capsys.readouterr().err)
     assert event["remedy"] == "set SQL_CONNECT_ATTRIBUTES (in the chart: connection.connectAttributes)"
     assert (event["event"], event["seconds"]) == ("schema.open", 3)
@@ -186,10 +186,10 @@ def test_secrets_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_pods_name_in_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """In Kubernetes alone, and never longer than PostgreSQL keeps."""
     monkeypatch.setenv("HOSTNAME", "temporal-temporal-migrations-x7k2p")
-    assert parameters.session_name("lock") == f"{parameters.APPLICATION} lock"
+    assert conninfo.session_name("lock") == f"{conninfo.APPLICATION} lock"
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    assert parameters.session_name() == f"{parameters.APPLICATION} in temporal-temporal-migrations-x7k2p"
-    worker = parameters.session_name("worker 0123abcd")
-    assert worker.startswith(f"{parameters.APPLICATION} worker 0123abcd in ")
+    assert conninfo.session_name() == f"{conninfo.APPLICATION} in temporal-temporal-migrations-x7k2p"
+    worker = conninfo.session_name("worker 0123abcd")
+    assert worker.startswith(f"{conninfo.APPLICATION} worker 0123abcd in ")
     assert worker.endswith("migrations-x7k2p")
     assert len(worker) == 63

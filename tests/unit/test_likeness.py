@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from schema_migrator.catalog.snapshot import Key, Snapshot
-from schema_migrator.online.likeness import Part, differences
-from schema_migrator.planning.reshape import Shape
+from schema_migrator.online.catalog_comparison import Part, differences
+from schema_migrator.planning.rewrite_span import Shape
 
 TABLE = "orders"
 SHAPE = Shape(

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from packaging.version import Version
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.releases.source import Store
 
 
@@ -18,7 +18,7 @@ from schema_migrator.releases.source import Store
 def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
     """Let events be JSON lines, as where no terminal is."""
     before = structlog.get_config()
-    logs.configure("info", terminal=False)
+    events.configure("info", terminal=False)
     yield capsys
     structlog.configure(**before)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import schema_migrator
-from schema_migrator.cli import cli, dropin_flags
+from schema_migrator.cli import main, vendor_flags
 from support.program.messages import sentences
 
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "messages"
@@ -33,7 +33,7 @@ def test_help(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """As it looks in a terminal of 100 columns."""
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit):
-        cli.parser().parse_args([*filter(None, [command]), "--help"])
+        main.parser().parse_args([*filter(None, [command]), "--help"])
     compare(f"help/{command or 'all'}.txt", capsys.readouterr().out)
 
 
@@ -42,7 +42,7 @@ def test_help_of_the_dropin(command: str, monkeypatch: pytest.MonkeyPatch, capsy
     """The same for temporal-sql-tool."""
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit):
-        dropin_flags.parser().parse_args([*filter(None, [command]), "--help"])
+        vendor_flags.parser().parse_args([*filter(None, [command]), "--help"])
     compare(f"help/temporal-sql-tool-{command or 'all'}.txt", capsys.readouterr().out)
 
 

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schema_migrator.config import settings as module
-from schema_migrator.config.options import PASSWORDS
+from schema_migrator.config.fields import PASSWORDS
 from schema_migrator.config.settings import read
 from schema_migrator.config.uris import spread
 from schema_migrator.errors import MigratorError, SettingsError
-from schema_migrator.postgres.parameters import parameters
-from schema_migrator.postgres.refusals import explain
+from schema_migrator.postgres.connect_failures import explain
+from schema_migrator.postgres.conninfo import parameters
 
 PART = re.compile("[QXZJ0179]{4,}")  # appears in no message of ours
 # What a URI, a query string and a shell treat in a way of their own.

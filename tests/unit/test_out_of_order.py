@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from schema_migrator.catalog.seed import Seed
+from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot, changed
 from schema_migrator.catalog.state import Between, Unknown
-from schema_migrator.diagnosis import resume
+from schema_migrator.diagnosis import recognition
 from schema_migrator.releases.source import Step
 from support.program.rehearsed import STORES, Past, quickly
 
@@ -26,7 +26,7 @@ def test_out_of_order(pasts: dict[str, Past], store: str, data: st.DataObject) -
         apply(objects, taken[index], taken[index + 1])
     effects = [effect(taken[index], taken[index + 1]) for index in range(len(step.statements))]
     expected = [index for index, keys in enumerate(effects) if index not in done or not keys]
-    assert resume.remaining_out_of_order(taken, Snapshot(objects)) == expected
+    assert recognition.remaining_out_of_order(taken, Snapshot(objects)) == expected
 
 
 def effect(before: Snapshot, after: Snapshot) -> frozenset[Key]:
@@ -56,8 +56,8 @@ def test_out_of_order_and_ambiguous(pasts: dict[str, Past]) -> None:
     key = Key("column", "executions_visibility", "text01")
     assert key in taken[-1].objects
     live = Snapshot({**taken[-1].objects, key: "integer"})
-    assert resume.remaining_out_of_order(taken, live) is None
-    state = resume.find(past.evidence(Version("1.1"), live, seed=Seed(version=None)))
+    assert recognition.remaining_out_of_order(taken, live) is None
+    state = recognition.find(past.evidence(Version("1.1"), live, seed=Seed(version=None)))
     assert isinstance(state, Unknown)
     assert "nearest to 1.2, but for: column executions_visibility.text01" in state.reason
 
@@ -69,6 +69,6 @@ def test_two_tools_at_once(pasts: dict[str, Past]) -> None:
     index = Key("index", "executions_visibility", "by_root_run_id")
     objects = dict(taken[-1].objects)
     del objects[index]
-    state = resume.find(past.evidence(Version("1.5"), Snapshot(objects), seed=Seed(version=None)))
+    state = recognition.find(past.evidence(Version("1.5"), Snapshot(objects), seed=Seed(version=None)))
     assert isinstance(state, Between)
     assert state.remaining == (7,)

@@ -7,8 +7,8 @@ import pytest
 
 from schema_migrator.config.settings import read
 from schema_migrator.errors import SettingsError
-from schema_migrator.postgres import parameters as module
-from schema_migrator.postgres.parameters import parameters
+from schema_migrator.postgres import conninfo as module
+from schema_migrator.postgres.conninfo import parameters
 
 
 def given(patch: pytest.MonkeyPatch, variables: dict[str, str], direct: str = "") -> dict[str, Any]:

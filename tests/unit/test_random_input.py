@@ -22,8 +22,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema_migrator.cli import cli
-from schema_migrator.config.flags import flag_of
+from schema_migrator.cli import main
+from schema_migrator.config.options import flag_of
 from schema_migrator.exit_codes import BUG, CODES
 from schema_migrator.releases.source import load_release
 from support.postgres.databases import RELEASES
@@ -50,7 +50,7 @@ class Ground:
         base |= {"TEMPORAL_VERSION": "1.29.1", "SCHEMA_MIGRATOR_TERMINATION_LOG": "/no/such/log"}
         out, err = io.StringIO(), io.StringIO()
         with patch.dict(os.environ, base | dict(variables), clear=True), redirect_stdout(out), redirect_stderr(err):
-            code = cli.run(argv)
+            code = main.run(argv)
         return code, out.getvalue() + err.getvalue()
 
     def check(self, argv: Sequence[str], variables: Mapping[str, str] | None = None) -> int:
@@ -84,7 +84,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     with (
         patch("schema_migrator.postgres.pipelines.PipelineConnection.connect", nobody),
         patch("socket.getaddrinfo", nowhere),
-        patch("schema_migrator.cli.cli.parser", cache(cli.parser)),  # 30 ms each
+        patch("schema_migrator.cli.main.parser", cache(main.parser)),  # 30 ms each
     ):
         yield Ground(root=root)
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from schema_migrator.catalog.seed import Seed
+from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Change, Key, Snapshot
 from schema_migrator.diagnosis import rehearsal
 from schema_migrator.diagnosis.examine import Examination, Live
 from schema_migrator.diagnosis.rehearsal import Rehearsal
 from schema_migrator.diagnosis.repair import repair
-from schema_migrator.diagnosis.verify import Verdict, compared, judge
+from schema_migrator.diagnosis.verdict import Verdict, compared, judge
 from schema_migrator.releases.source import Source, carried
 from support.postgres.databases import RELEASES, fresh
 from support.postgres.engine import Engine

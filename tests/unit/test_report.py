@@ -9,21 +9,28 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from schema_migrator.catalog.leftovers import Leftover
 from schema_migrator.catalog.snapshot import Change, Difference, Key, Snapshot
 from schema_migrator.catalog.state import Absent, Between, State, Unknown, Unrecorded
-from schema_migrator.catalog.traces import Leftover
 from schema_migrator.commands.commands import Migration
-from schema_migrator.commands.foresight import Begun, Foresight
+from schema_migrator.commands.planning import Begun, Foresight
 from schema_migrator.commands.store_status import StoreStatus
-from schema_migrator.config.options import RunSettings
-from schema_migrator.diagnosis.verify import Verdict
-from schema_migrator.estimation.outlook import BRIEF, Holder, Outlook, Span, StepEstimate, TableSize
-from schema_migrator.execution.execute import Outcome
-from schema_migrator.online.conditions import Found
+from schema_migrator.config.fields import RunSettings
+from schema_migrator.diagnosis.verdict import Verdict
+from schema_migrator.estimation.model import (
+    BRIEF,
+    Holder,
+    Outlook,
+    Span,
+    StepEstimate,
+    TableSize,
+)
+from schema_migrator.execution.native import Outcome
 from schema_migrator.online.disk import Free
+from schema_migrator.online.prechecks import Found
 from schema_migrator.online.replicas import IdleSlot, Replica, Replicas
 from schema_migrator.planning.plan import Online, Plan, TableLock, Wishes
-from schema_migrator.planning.reshape import Shape
+from schema_migrator.planning.rewrite_span import Shape
 from schema_migrator.releases.source import Store
 from schema_migrator.reports import plan_report, report, status_report
 from support.program.factories import at, planned, release

@@ -6,8 +6,8 @@ import pytest
 from packaging.version import Version
 
 from schema_migrator.catalog.snapshot import Key, Snapshot
-from schema_migrator.planning import reshape
-from schema_migrator.planning.reshape import Shape, Stretch
+from schema_migrator.planning import rewrite_span
+from schema_migrator.planning.rewrite_span import Shape, Stretch
 from support.program.rehearsed import Past
 
 TABLE = "executions_visibility"
@@ -39,7 +39,7 @@ def visibility(pasts: dict[str, Past]) -> Past:
 def found(past: Past, version: str, done: int = 0) -> Stretch | None:
     """Return the stretch from a version on."""
     steps = [step for step in past.source.steps if step.version > Version(version)]
-    return reshape.stretch(past.rehearsal, steps, done)
+    return rewrite_span.stretch(past.rehearsal, steps, done)
 
 
 def became(past: Past, version: str, done: int = 0, live: Snapshot | None = None) -> Shape | str:
@@ -47,7 +47,7 @@ def became(past: Past, version: str, done: int = 0, live: Snapshot | None = None
     stretch = found(past, version, done)
     assert stretch is not None
     begun = past.rehearsal.within[stretch.steps[0].version][stretch.done]
-    return reshape.shape(past.rehearsal, stretch, live or begun)
+    return rewrite_span.shape(past.rehearsal, stretch, live or begun)
 
 
 @pytest.mark.parametrize(("version", "expected"), STRETCHES.items())
@@ -80,7 +80,7 @@ def test_a_statement_that_may_change_rows_ends_a_stretch(visibility: Past) -> No
     first, *others = steps[0].files
     changing = replace(first, text=f"{first.text}; UPDATE {TABLE} SET status = 1")
     steps[0] = replace(steps[0], files=(changing, *others))
-    stretch = reshape.stretch(visibility.rehearsal, steps, 0)
+    stretch = rewrite_span.stretch(visibility.rehearsal, steps, 0)
     assert stretch is not None
     assert [str(step.version) for step in stretch.steps] == ["1.14"]
 

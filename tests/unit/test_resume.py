@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from schema_migrator.catalog.seed import Seed
+from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.catalog.state import At, Between, State, Unknown, Unrecorded
-from schema_migrator.diagnosis import resume
-from schema_migrator.diagnosis.resume import resume_point, whole_version
+from schema_migrator.diagnosis import recognition
+from schema_migrator.diagnosis.recognition import resume_point, whole_version
 from schema_migrator.releases.source import UNVERSIONED
 from support.program.rehearsed import STORES, Past, extras, quickly, seed_after
 
@@ -38,7 +38,7 @@ def test_what_is_left_is_planned(pasts: dict[str, Past], store: str, data: st.Da
     taken, total = past.rehearsal.within[step.version], len(step.statements)
     made = data.draw(st.integers(0, total))
     live = data.draw(extras(taken[made]))
-    state = resume.find(past.evidence(before, live, seed=seed_after(step, made)))
+    state = recognition.find(past.evidence(before, live, seed=seed_after(step, made)))
     done = next(k for k, one in enumerate(taken) if one == taken[made])
     inserts = {k for k, statement in enumerate(step.statements) if statement.data_only}
     remaining = tuple(k for k in range(done, total) if k not in inserts or k >= made)
@@ -54,12 +54,12 @@ def test_later_objects_are_never_extras(pasts: dict[str, Past], store: str, data
     """One object that only a later version knows, and the schema is no prefix of the next step."""
     past = pasts[store]
     before, step = data.draw(st.sampled_from(past.steps[:-1]))
-    later = resume.later_keys(past.rehearsal, before, past.rehearsal.touched(step.version))
+    later = recognition.later_keys(past.rehearsal, before, past.rehearsal.touched(step.version))
     taken = data.draw(st.sampled_from(past.rehearsal.within[step.version]))
     stranger = data.draw(st.sampled_from(sorted(later)))
     live = Snapshot({**taken.objects, stranger: "whatever"})
     assert resume_point(past.rehearsal, step.version, before, live) is None
-    state = resume.find(past.evidence(before, live, seed=seed_after(step, 0)))
+    state = recognition.find(past.evidence(before, live, seed=seed_after(step, 0)))
     assert isinstance(state, Unknown | Unrecorded)
 
 
@@ -105,7 +105,7 @@ def test_version_row_beside_the_tables(pasts: dict[str, Past], store: str, data:
     recorded = data.draw(st.sampled_from([UNVERSIONED, *past.source.versions[:-1]]))
     version = data.draw(st.sampled_from([one for one in past.source.versions if after[one] != after[recorded]]))
     live = data.draw(extras(after[version]))
-    state = resume.find(past.evidence(recorded, live, seed=Seed(version=1)))
+    state = recognition.find(past.evidence(recorded, live, seed=Seed(version=1)))
     lowest = min(one for one in after if after[one] == after[version])
     if isinstance(state, Between):
         assert live_is_within(past, state, after[version])
@@ -129,7 +129,7 @@ def test_row_ahead_and_an_index_dropped(pasts: dict[str, Past], store: str, tabl
     """Tables of 1.0 under a row that says 1.5 are refused also when they are not quite those of 1.0."""
     past = pasts[store]
     live = past.rehearsal.after[Version("1.0")].without([Key("index", table, gone)])
-    state = resume.find(past.evidence(Version("1.5"), live, seed=Seed(version=1)))
+    state = recognition.find(past.evidence(Version("1.5"), live, seed=Seed(version=1)))
     assert isinstance(state, Unknown)
     assert state.reason == (
         "version 1.5 is recorded; the tables are those of no version, and nearest to 1.0, "
@@ -155,7 +155,7 @@ def test_the_hint_names_what_verify_compares_with(
     evidence = past.evidence(Version(recorded), live, seed=Seed(version=2 if recorded == "0.0" else 1))
     strange = Unknown(reason="found", hint="set TEMPORAL_VERSION to the release that made it, or to a newer one")
     sight = evidence.sight if recorded != "1.4.1" else replace(evidence.sight, state=strange)
-    state = resume.find(replace(evidence, sight=sight))
+    state = recognition.find(replace(evidence, sight=sight))
     assert isinstance(state, Unknown)
     assert state.hint == hint
 
@@ -163,7 +163,9 @@ def test_the_hint_names_what_verify_compares_with(
 def test_version_that_the_release_does_not_have(pasts: dict[str, Past]) -> None:
     """Whatever the tables look like, no step follows on a version that is none."""
     past = pasts["default"]
-    state = resume.find(past.evidence(Version("1.4.1"), past.rehearsal.after[Version("1.5")], seed=Seed(version=1)))
+    state = recognition.find(
+        past.evidence(Version("1.4.1"), past.rehearsal.after[Version("1.5")], seed=Seed(version=1))
+    )
     assert state == Unrecorded(version=Version("1.5"), recorded=Version("1.4.1"), confirmed=False)
 
 
@@ -172,7 +174,7 @@ def test_drift_is_no_reason_to_doubt_the_row(pasts: dict[str, Past]) -> None:
     past = pasts["visibility"]
     objects = dict(past.rehearsal.after[Version("1.8")].objects)
     del objects[Key("index", "executions_visibility", "by_build_ids")]
-    state = resume.find(past.evidence(Version("1.8"), Snapshot(objects), seed=Seed(version=None)))
+    state = recognition.find(past.evidence(Version("1.8"), Snapshot(objects), seed=Seed(version=None)))
     assert state == At(version=Version("1.8"), min_compatible=Version("0.1"))
 
 
@@ -182,7 +184,7 @@ def test_adopted_by_itself(pasts: dict[str, Past], store: str, elsewhere: str) -
     """Another db_name's row confirms the tables exactly if it says their version."""
     past, version = pasts[store], pasts[store].source.latest
     rows = {"none": [], "same": [("old", str(version))], "other": [("old", "1.3")]}[elsewhere]
-    state = resume.find(past.evidence(UNVERSIONED, past.rehearsal.after[version], *rows, seed=Seed(version=7)))
+    state = recognition.find(past.evidence(UNVERSIONED, past.rehearsal.after[version], *rows, seed=Seed(version=7)))
     assert state == Unrecorded(version=version, recorded=UNVERSIONED, confirmed=elsewhere == "same")
 
 
@@ -191,9 +193,9 @@ def test_no_half_applied_install_of_a_cluster(pasts: dict[str, Past], seed: Seed
     """Where a cluster has left its rows, 1.0 is not resumed: whole it is recognised, else it is refused."""
     past = pasts["default"]
     taken = past.rehearsal.within[Version("1.0")]
-    whole = resume.find(past.evidence(UNVERSIONED, taken[-1], seed=seed))
+    whole = recognition.find(past.evidence(UNVERSIONED, taken[-1], seed=seed))
     assert whole == Unrecorded(version=Version("1.0"), recorded=UNVERSIONED, confirmed=False)
-    part = resume.find(past.evidence(UNVERSIONED, taken[-2], seed=seed))
+    part = recognition.find(past.evidence(UNVERSIONED, taken[-2], seed=seed))
     assert isinstance(part, Unknown)
     assert f"{seed.used}, so a cluster has used these tables and nothing was touched" in part.reason
 
@@ -211,9 +213,9 @@ def test_invalid_indexes_count_as_built(pasts: dict[str, Past]) -> None:
 def test_the_first_step_beyond_the_target_may_have_begun(pasts: dict[str, Past]) -> None:
     """Steps without statements are never where a run has stopped; the one after the target may be."""
     source = pasts["visibility"].source
-    steps = resume.pending(source, Version("1.9"), Version("1.12"))
+    steps = recognition.pending(source, Version("1.9"), Version("1.12"))
     assert [str(step.version) for step in steps] == ["1.13"]
-    assert resume.pending(source, source.latest, source.latest) == []
+    assert recognition.pending(source, source.latest, source.latest) == []
 
 
 def test_other_releases(pasts: dict[str, Past]) -> None:
@@ -222,7 +224,7 @@ def test_other_releases(pasts: dict[str, Past]) -> None:
     other = replace(past.rehearsal, release="1.30.4", after={**past.rehearsal.after})
     made = Snapshot({**past.rehearsal.after[Version("1.9")].objects, **column("temporalreportedproblems")})
     other.after[Version("1.10")] = made  # type: ignore[index]  # the mapping made above is a dict
-    state: State = resume.find(past.evidence(Version("1.10"), made, seed=Seed(version=None)), [other])
+    state: State = recognition.find(past.evidence(Version("1.10"), made, seed=Seed(version=None)), [other])
     assert state == At(version=Version("1.10"), min_compatible=Version("0.1"), release="1.30.4")
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from schema_migrator.config.flags import all_options
+from schema_migrator.config.options import all_options
 from schema_migrator.config.settings import Settings, read
 from schema_migrator.errors import SettingsError
 from schema_migrator.releases.source import Store

@@ -1,8 +1,8 @@
 import pytest
 
-from schema_migrator.config.flags import all_options
-from schema_migrator.config.options import PREFIX
-from schema_migrator.config.variables import refuse_unknown, service_link
+from schema_migrator.config.fields import PREFIX
+from schema_migrator.config.options import all_options
+from schema_migrator.config.unknown_variables import refuse_unknown, service_link
 from schema_migrator.errors import SettingsError
 
 KNOWN = frozenset(option.variable for option in all_options())

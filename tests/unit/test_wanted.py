@@ -6,9 +6,9 @@ import pytest
 
 from schema_migrator.config.settings import read_client
 from schema_migrator.errors import SettingsError
+from schema_migrator.temporal.namespace_spec import wanted
 from schema_migrator.temporal.namespaces import duration
 from schema_migrator.temporal.search_attributes import surplus_columns
-from schema_migrator.temporal.wanted import wanted
 
 pytestmark = pytest.mark.usefixtures("clean")
 VARIABLE = "SCHEMA_MIGRATOR_NAMESPACES"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, LiteralString
 
-from schema_migrator.catalog.catalog_register import CATALOGS, REFERENCED, REGISTER
-from schema_migrator.catalog.traces import OUR_TRIGGER
+from schema_migrator.catalog.leftovers import OUR_TRIGGER
+from schema_migrator.catalog.table_register import CATALOGS, REFERENCED, REGISTER
 
 if TYPE_CHECKING:
     from schema_migrator.postgres.database import Connection

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
 from psycopg import Cursor
 from psycopg.rows import dict_row
 
-from schema_migrator.catalog import traces
-from schema_migrator.catalog.traces import STORE, Leftover, Look, Stranger
+from schema_migrator.catalog import leftovers
+from schema_migrator.catalog.leftovers import STORE, Leftover, Look, Stranger
 
 if TYPE_CHECKING:
     from schema_migrator.postgres.database import Connection
@@ -131,7 +131,7 @@ Asked: TypeAlias = tuple[Cursor[Any], Cursor[Look]]
 def ask(conn: Connection, schema: str, known: Collection[str]) -> Asked:
     """Ask whose the `known` tables of a schema are, and what online rewrites have left, in a transaction."""
     values = {"schema": schema, "known": sorted(known)}
-    return conn.cursor(row_factory=dict_row).execute(_WHOSE, values), traces.ask(conn, schema, known)
+    return conn.cursor(row_factory=dict_row).execute(_WHOSE, values), leftovers.ask(conn, schema, known)
 
 
 def look(asked: Asked, schema: str, path: Sequence[str]) -> Whose:
@@ -139,7 +139,7 @@ def look(asked: Asked, schema: str, path: Sequence[str]) -> Whose:
     answer, left = asked
     row = answer.fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has its row
-    found = traces.judged(left.fetchall(), schema)
+    found = leftovers.judged(left.fetchall(), schema)
     return replace(read(row, schema, path), leftovers=found.leftovers, strangers=found.strangers)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
-from schema_migrator.catalog.traces import OUR_TRIGGER
+from schema_migrator.catalog.leftovers import OUR_TRIGGER
 
 if TYPE_CHECKING:
     from psycopg import Cursor

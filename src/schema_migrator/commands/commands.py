@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from schema_migrator import logs
-from schema_migrator.catalog import traces
+from schema_migrator import events
+from schema_migrator.catalog import leftovers
 from schema_migrator.catalog.owners import UNSEEN
 from schema_migrator.catalog.state import Absent, At
 from schema_migrator.commands import drift, store_status
-from schema_migrator.commands.foresight import (
+from schema_migrator.commands.planning import (
     Foresight,
     cannot_rehearse,
     checked_plan,
@@ -24,31 +24,31 @@ from schema_migrator.commands.foresight import (
     weigh_sight,
     with_forecast,
 )
-from schema_migrator.commands.tasks import Task, each, looks, patiently, tasks
+from schema_migrator.commands.store_tasks import Task, each, looks, patiently, tasks
 from schema_migrator.diagnosis import examine
-from schema_migrator.diagnosis.verify import compared, judge
+from schema_migrator.diagnosis.verdict import compared, judge
 from schema_migrator.errors import PreflightFailed, UnknownState
-from schema_migrator.execution import autocommit, execute, sqltool
-from schema_migrator.online import online
+from schema_migrator.execution import concurrent_indexes, native, vendor_tool
+from schema_migrator.online import rewrite
 from schema_migrator.planning import notices
 from schema_migrator.postgres import database
 from schema_migrator.releases.source import UNVERSIONED, Release, Store, carried, load_release, release_with
-from schema_migrator.runs import lock, readback
-from schema_migrator.runs.work import Work
+from schema_migrator.runs import advisory_lock, readback
+from schema_migrator.runs.context import Work
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
+    from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.owners import Whose
     from schema_migrator.catalog.state import Sight
-    from schema_migrator.catalog.traces import Leftover
     from schema_migrator.commands.store_status import StoreStatus
+    from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.examine import Examination
-    from schema_migrator.diagnosis.verify import Verdict
-    from schema_migrator.execution.execute import Outcome
+    from schema_migrator.diagnosis.verdict import Verdict
+    from schema_migrator.execution.native import Outcome
     from schema_migrator.planning.plan import Plan
-    from schema_migrator.workers import Interrupt
 
 _Found = TypeVar("_Found")
 
@@ -76,7 +76,7 @@ class Removal:
 
 def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
     """Bring every store to its target; all are looked at before the first is touched."""
-    sqltool.check(settings)
+    vendor_tool.check(settings)
     with tasks(settings, interrupt, changing=True) as those:
         sights = looks(those)
         checked = each(those, lambda task: _planned(task, sights[task.store.store]))
@@ -138,7 +138,7 @@ def _abandon(task: Task, sight: Sight) -> Removal:
     removed: tuple[Leftover, ...] = ()
     if sight.whose.leftovers:
         with _working(task) as work:
-            removed = online.abandon(work, schema, kept=True)
+            removed = rewrite.abandon(work, schema, kept=True)
     if not removed:
         notices.refuse_unsettled(sight.whose.strangers)
         _refuse_unseen(task, sight)
@@ -166,7 +166,7 @@ def _refuse_unseen(task: Task, sight: Sight) -> None:
     if sight.facts.versioned:
         return
     with database.transaction(task.place.conn, None, database.LOOK, name=database.APPLICATION):
-        left = traces.of_ours(task.place.conn)
+        left = leftovers.of_ours(task.place.conn)
     if left:
         raise PreflightFailed(
             f'the role "{sight.facts.role}" finds no tables of the store, but what a rewrite has left: '
@@ -239,13 +239,13 @@ def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
     with _working(task) as work:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.weigh(task, found)
-        online.clear(work, made)
+        rewrite.clear(work, made)
         rebuilt = _rebuild_invalid(work, made)
         if rebuilt:
             found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place)))
         weigh_locks(task, found, made, first)
         made = with_forecast(task, found, made)
-        outcomes = (sqltool if made.by_tool else execute).run(work, made)
+        outcomes = (vendor_tool if made.by_tool else native).run(work, made)
         proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
         verdict = patiently(task, partial(_prove, task, found, made)) if proven else None
     if verdict is not None:
@@ -258,7 +258,7 @@ def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
 
 def _tell(whose: Whose) -> None:
     for one in notices.standing(whose):
-        logs.logger().warning(one.event, found=one.found, remedy=one.remedy)
+        events.logger().warning(one.event, found=one.found, remedy=one.remedy)
 
 
 @contextmanager
@@ -266,7 +266,7 @@ def _working(task: Task) -> Iterator[Work]:
     """Hold the advisory lock, and give what a run works with."""
     run, name = task.settings.run, secrets.token_hex(4)
     times = {"patience": run.lock_timeout, "wait": run.wait_timeout, "heartbeat": run.heartbeat}
-    held = lock.hold(task.store, task.interrupt, run=name, **times)
+    held = advisory_lock.hold(task.store, task.interrupt, run=name, **times)
     with held as mine:
         yield _work(task, mine)
 
@@ -275,7 +275,7 @@ def _rebuild_invalid(work: Work, made: Plan) -> tuple[str, ...]:
     """Rebuild the vendor's indexes that are invalid, and drop what interrupted rebuilds left; return their names."""
     if made.rebuild:
         again = [name for name in made.rebuild if name not in made.dropped]
-        autocommit.rebuild_indexes(work, made.schema, again, made.dropped)
+        concurrent_indexes.rebuild_indexes(work, made.schema, again, made.dropped)
     return made.rebuild
 
 
@@ -288,7 +288,7 @@ def _prove(task: Task, found: Examination, made: Plan) -> Verdict | None:
     return _judge(task, examine.again(task.place, found, version), version)
 
 
-def _work(task: Task, held: lock.Lock) -> Work:
+def _work(task: Task, held: advisory_lock.Lock) -> Work:
     return Work(
         conn=task.place.conn,
         release=task.place.release,
@@ -300,7 +300,7 @@ def _work(task: Task, held: lock.Lock) -> Work:
 
 
 def _log_nothing_to_do(found: Plan) -> None:
-    log = logs.logger()
+    log = events.logger()
     version, target = str(found.version), str(found.target)
     if found.ahead:
         log.warning("schema.ahead", version=version, target=target, action="nothing: servers ask for at least theirs")

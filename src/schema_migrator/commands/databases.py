@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from schema_migrator import logs
+from schema_migrator import events
+from schema_migrator.concurrency import Interrupt, side_by_side
 from schema_migrator.errors import (
     MigratorError,
     PasswordRejected,
@@ -23,7 +24,6 @@ from schema_migrator.errors import (
     gravest,
 )
 from schema_migrator.postgres import database
-from schema_migrator.workers import Interrupt, side_by_side
 
 if TYPE_CHECKING:
     from schema_migrator.config.settings import Settings, StoreSettings
@@ -82,7 +82,7 @@ def _connected(settings: Settings, wanted: StoreSettings, interrupt: Interrupt, 
         first = gravest(failed)
         if time.monotonic() >= deadline or not isinstance(first, RetryableError):
             raise _refused(first, settings)
-        logs.logger().warning("database.waiting", database=wanted.address, reason=first.message)
+        events.logger().warning("database.waiting", database=wanted.address, reason=first.message)
         interrupt.sleep(_PAUSE_SECONDS)
 
 

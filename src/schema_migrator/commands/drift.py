@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.catalog.snapshot import Snapshot
 from schema_migrator.catalog.state import At, Between
-from schema_migrator.commands.foresight import cannot_rehearse
+from schema_migrator.commands.planning import cannot_rehearse
 from schema_migrator.diagnosis import examine, prediction
-from schema_migrator.diagnosis.verify import judge
+from schema_migrator.diagnosis.verdict import judge
 from schema_migrator.errors import NotAsRehearsed, UnknownState
 from schema_migrator.releases.source import UNVERSIONED, carried, load_release
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.snapshot import Change, Key
-    from schema_migrator.commands.tasks import Task
+    from schema_migrator.commands.store_tasks import Task
     from schema_migrator.diagnosis.examine import Examination, Place
     from schema_migrator.diagnosis.rehearsal import Rehearsal
-    from schema_migrator.diagnosis.verify import Verdict
+    from schema_migrator.diagnosis.verdict import Verdict
 
 _NAMED = 5
 
@@ -48,9 +48,9 @@ def report(task: Task, verdict: Verdict, named: frozenset[Key] = frozenset()) ->
     """Name the changes that were not named before. Raises NotAsRehearsed with `--on-drift fail`, if there are any."""
     changes = [*verdict.difference.missing, *verdict.difference.different]
     for change in _new(changes, named):
-        logs.logger().warning("schema.drift", object=str(change.key), expected=change.expected, found=change.found)
+        events.logger().warning("schema.drift", object=str(change.key), expected=change.expected, found=change.found)
     for change in _new(verdict.difference.extra, named):
-        logs.logger().info("schema.extra", object=str(change.key), found=change.found)
+        events.logger().info("schema.extra", object=str(change.key), found=change.found)
     if changes and task.settings.run.on_drift == "fail":
         count = "1 object" if len(changes) == 1 else f"{len(changes)} objects"
         raise NotAsRehearsed(

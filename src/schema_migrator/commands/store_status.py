@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from schema_migrator import logs
-from schema_migrator.catalog import traces
+from schema_migrator import events
+from schema_migrator.catalog import leftovers
 from schema_migrator.catalog.owners import UNSEEN
 from schema_migrator.catalog.state import At
 from schema_migrator.diagnosis import examine
-from schema_migrator.diagnosis.verify import unlisted
+from schema_migrator.diagnosis.verdict import unlisted
 from schema_migrator.errors import PreflightFailed, StatementFailed
 from schema_migrator.planning import notices
 from schema_migrator.postgres import database
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.owners import Whose
     from schema_migrator.catalog.state import Sight, State
-    from schema_migrator.commands.tasks import Task
+    from schema_migrator.commands.store_tasks import Task
     from schema_migrator.releases.source import Store
 
 
@@ -86,11 +86,11 @@ def _examined(task: Task, sight: Sight) -> examine.Examination:
         return examine.examine(task.place, sight, task.target)
     except (psycopg.errors.RaiseException, StatementFailed, PreflightFailed) as error:
         reason = error.diag.message_primary if isinstance(error, psycopg.Error) else error.message
-        logs.logger().warning("rehearsal.refused", reason=reason, shown="what is recorded, without a comparison")
+        events.logger().warning("rehearsal.refused", reason=reason, shown="what is recorded, without a comparison")
         return examine.Examination(sight=sight)
 
 
 def _copied(task: Task, sight: Sight) -> int:
     """Return how many rows unfinished rewrites have copied."""
     with database.transaction(task.place.conn, None, database.LOOK, name=database.APPLICATION):
-        return sum(traces.copied(task.place.conn, one) for one in sight.whose.leftovers if one.unfinished)
+        return sum(leftovers.copied(task.place.conn, one) for one in sight.whose.leftovers if one.unfinished)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.catalog import owners
 from schema_migrator.catalog.state import Absent, At, Unknown
-from schema_migrator.commands.tasks import looks, tasks
+from schema_migrator.commands.store_tasks import looks, tasks
+from schema_migrator.concurrency import side_by_side
 from schema_migrator.errors import (
     MigratorError,
     RetryableError,
@@ -26,7 +27,6 @@ from schema_migrator.planning import notices
 from schema_migrator.postgres import database
 from schema_migrator.temporal import frontend
 from schema_migrator.temporal.credentials import credentials
-from schema_migrator.workers import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.owners import Whose
     from schema_migrator.catalog.state import Sight
-    from schema_migrator.commands.tasks import Task
-    from schema_migrator.config.options import ClientSettings
+    from schema_migrator.commands.store_tasks import Task
+    from schema_migrator.concurrency import Interrupt
+    from schema_migrator.config.fields import ClientSettings
     from schema_migrator.config.settings import Settings
     from schema_migrator.releases.source import Store
-    from schema_migrator.workers import Interrupt
 
 _LINE_EVERY_SECONDS = 15.0
 
@@ -195,6 +195,6 @@ def _now_and_then() -> Callable[[tenacity.RetryCallState], None]:
         now = time.monotonic()
         if reason != said[0][0] or now - said[0][1] >= _LINE_EVERY_SECONDS:
             said[0] = reason, now
-            logs.logger().warning("schema.waiting", seconds=round(state.seconds_since_start or 0), reason=reason)
+            events.logger().warning("schema.waiting", seconds=round(state.seconds_since_start or 0), reason=reason)
 
     return log

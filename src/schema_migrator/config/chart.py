@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from schema_migrator.config.flags import all_options, flag_of, scope_of
-from schema_migrator.config.options import PREFIX
+from schema_migrator.config.fields import PREFIX
+from schema_migrator.config.options import all_options, flag_of, scope_of
 from schema_migrator.errors import SettingsError
 from schema_migrator.releases.source import Store
 

@@ -17,9 +17,16 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from schema_migrator.config import chart, checks, hosts, passwords, uris
-from schema_migrator.config.flags import all_options, client_options, flag_of, read_environment, run_options, scope_of
-from schema_migrator.config.options import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings
-from schema_migrator.config.variables import refuse_unknown, service_link
+from schema_migrator.config.fields import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings
+from schema_migrator.config.options import (
+    all_options,
+    client_options,
+    flag_of,
+    read_environment,
+    run_options,
+    scope_of,
+)
+from schema_migrator.config.unknown_variables import refuse_unknown, service_link
 from schema_migrator.errors import SettingsError
 from schema_migrator.releases.source import Release, Store, load_release
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from psycopg import sql
 
-from schema_migrator.catalog import owners, seed, snapshot, state
+from schema_migrator.catalog import owners, seed_row, snapshot, state
 from schema_migrator.catalog.state import Absent, At, Unknown, Unrecorded
-from schema_migrator.diagnosis import rehearsal, resume
+from schema_migrator.diagnosis import recognition, rehearsal
 from schema_migrator.errors import RefusedError, WrongStore
 from schema_migrator.postgres import database
 from schema_migrator.releases.source import UNVERSIONED, carried, load_release, parse_version
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from schema_migrator.catalog.seed import Seed
+    from schema_migrator.catalog.seed_row import Seed
     from schema_migrator.catalog.snapshot import Snapshot
     from schema_migrator.catalog.state import Facts, Sight, State
     from schema_migrator.config.settings import StoreSettings
@@ -141,13 +141,13 @@ def in_full(place: Place, sight: Sight, target: Version) -> Examination:
     Raises WrongStore where all tables of the store's names are somebody else's.
     """
     live = read_live(place.conn, sight)
-    steps = resume.pending(place.source, sight.recorded or UNVERSIONED, target)
+    steps = recognition.pending(place.source, sight.recorded or UNVERSIONED, target)
     rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
     if not _refinable(sight):
         return Examination(sight=sight, live=live, rehearsal=rehearsed)
     if sight.recorded in (None, UNVERSIONED):
         _refuse_strangers(place, live.snapshot, rehearsed)
-    evidence = resume.Evidence(
+    evidence = recognition.Evidence(
         source=place.source,
         sight=sight,
         live=live.snapshot.validated(),
@@ -155,15 +155,15 @@ def in_full(place: Place, sight: Sight, target: Version) -> Examination:
         rehearsal=rehearsed,
         history=live.history,
     )
-    found = resume.find(evidence, _other_rehearsals(place))
+    found = recognition.find(evidence, _other_rehearsals(place))
     if isinstance(found, Unrecorded) and found.version < (sight.recorded or UNVERSIONED):
-        steps = resume.pending(place.source, found.version, target)
+        steps = recognition.pending(place.source, found.version, target)
         rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
     return Examination(sight=replace(sight, state=found), live=live, rehearsal=rehearsed)
 
 
 def _refuse_strangers(place: Place, live: Snapshot, rehearsed: Rehearsal) -> None:
-    strange = resume.strangers(rehearsed, live)
+    strange = recognition.strangers(rehearsed, live)
     if strange and place.source.tables & live.tables == {*strange}:
         raise WrongStore(
             f'database "{place.store.database}" holds tables of the same name that are not Temporal\'s:'
@@ -200,7 +200,7 @@ def read_live(conn: Connection, sight: Sight) -> Live:
     schema = sight.facts.schema or ""
     with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
         taken = snapshot.take(conn, schema)
-        found = seed.read(conn, schema, taken, installing=sight.recorded in (None, UNVERSIONED))
+        found = seed_row.read(conn, schema, taken, installing=sight.recorded in (None, UNVERSIONED))
     return Live(snapshot=taken, seed=found, history=read_history(conn, sight))
 
 

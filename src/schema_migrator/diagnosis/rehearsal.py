@@ -18,8 +18,8 @@ from packaging.version import Version
 from psycopg import sql
 
 from schema_migrator.catalog import snapshot
+from schema_migrator.catalog.leftovers import REHEARSAL
 from schema_migrator.catalog.snapshot import Key
-from schema_migrator.catalog.traces import REHEARSAL
 from schema_migrator.errors import MigratorError, PreflightFailed
 from schema_migrator.postgres import database
 from schema_migrator.postgres.database import Batch

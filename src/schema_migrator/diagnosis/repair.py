@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schema_migrator.catalog import owners, seed
+from schema_migrator.catalog import owners, seed_row
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Change, Key
@@ -70,7 +70,7 @@ def _made(change: Change, schema: str) -> Repair:
     if change.expected is None:
         return _look(f"no part of this version; if nothing needs it: {_drop(change.key)}")
     if change.key.kind == "row":
-        return Repair(statements=(seed.REPAIR,))
+        return Repair(statements=(seed_row.REPAIR,))
     if change.found is None and change.renamed:
         return _rename(change)
     if change.found is None:

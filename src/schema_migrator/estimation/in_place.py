@@ -10,7 +10,7 @@ from schema_migrator.planning.plan import ONLINE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from schema_migrator.estimation.outlook import Outlook
+    from schema_migrator.estimation.model import Outlook
     from schema_migrator.planning.plan import Plan, PlannedStep
     from schema_migrator.planning.tables import Table
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.errors import TableLockTimeout
 from schema_migrator.online import damage
 from schema_migrator.online.damage import Fault
@@ -24,8 +24,8 @@ from schema_migrator.postgres import database
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schema_migrator.online.crew import Crew
     from schema_migrator.online.shadow import Live
+    from schema_migrator.online.worker_pool import Crew
     from schema_migrator.postgres.database import Connection
 
 LITTLE = 100
@@ -120,7 +120,7 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
         if fewest is None or left < fewest:
             fewest, since = left, time.monotonic()
         if beat.due():
-            logs.logger().info("online.replaying", table=live.table, left=left)
+            events.logger().info("online.replaying", table=live.table, left=left)
         if time.monotonic() - since > patience:
             raise TableLockTimeout(
                 f'rows of "{live.table}" change faster than they can be replayed: {left} are left after {patience:g} s',

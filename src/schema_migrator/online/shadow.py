@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg import sql
 
 from schema_migrator.catalog import snapshot
+from schema_migrator.catalog.leftovers import ONLINE, RETIRED, ROWS, TRIGGER, Comment
 from schema_migrator.catalog.snapshot import Key, table_of
-from schema_migrator.catalog.traces import ONLINE, RETIRED, ROWS, TRIGGER, Comment
-from schema_migrator.online import dress, likeness
-from schema_migrator.online.dress import Kept
+from schema_migrator.online import catalog_comparison, table_attributes
+from schema_migrator.online.table_attributes import Kept
 from schema_migrator.postgres import database
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from schema_migrator.catalog.traces import Leftover
-    from schema_migrator.online.dress import Dress
-    from schema_migrator.online.likeness import Picture
+    from schema_migrator.catalog.leftovers import Leftover
+    from schema_migrator.online.catalog_comparison import Picture
+    from schema_migrator.online.table_attributes import Dress
     from schema_migrator.planning.plan import Online
-    from schema_migrator.planning.reshape import Named, Shape
+    from schema_migrator.planning.rewrite_span import Named, Shape
     from schema_migrator.postgres.database import Connection
 
 _LOCATE = """
@@ -131,8 +131,9 @@ def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
     oid, file = found
     key = tuple((name, kind) for name, kind in conn.execute(_KEY, [oid]).fetchall())
     ours = f"{ONLINE}{oid}"
-    answer = dress.ask(conn, oid, _qualified(conn, ours, ROWS), ours, _kept(shape))
-    taken, worn, picture = snapshot.take(conn, schema), dress.read(answer), likeness.take(conn, oid)
+    answer = table_attributes.ask(conn, oid, _qualified(conn, ours, ROWS), ours, _kept(shape))
+    taken, picture = snapshot.take(conn, schema), catalog_comparison.take(conn, oid)
+    worn = table_attributes.read(answer)
     own = sorted((key, text) for key, text in taken.objects.items() if table_of(key) == shape.table)
     told = repr(
         (oid, file, key, own, worn, sorted(picture.items()), shape.added, shape.gone, shape.indexes, shape.checks)
@@ -307,7 +308,7 @@ def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:
     for (owner,) in conn.execute(_OWNER, [live.oid]).fetchall():
         grant = sql.SQL("GRANT CREATE, USAGE ON SCHEMA {} TO {}")
         conn.execute(grant.format(sql.Identifier(live.ours), sql.Identifier(owner)))
-    dress.put_on(conn, live.dress, _qualified(conn, live.ours, ROWS))
+    table_attributes.put_on(conn, live.dress, _qualified(conn, live.ours, ROWS))
 
 
 def _changes(conn: Connection, live: Live, shape: Shape) -> list[sql.Composable]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from schema_migrator.catalog.leftovers import TRIGGER
 from schema_migrator.catalog.owners import grantee, grants, quoted
-from schema_migrator.catalog.traces import TRIGGER
 from schema_migrator.errors import NotOurs
 from schema_migrator.releases.source import UNVERSIONED
 from schema_migrator.releases.statements import created_tables
@@ -14,9 +14,9 @@ from schema_migrator.releases.statements import created_tables
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from schema_migrator.catalog.leftovers import Stranger
     from schema_migrator.catalog.owners import Whose
     from schema_migrator.catalog.state import Sight
-    from schema_migrator.catalog.traces import Stranger
     from schema_migrator.planning.plan import Plan
 
 _SHOWN = 5

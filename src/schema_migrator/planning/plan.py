@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Literal, assert_never
 from packaging.version import Version
 
 from schema_migrator.catalog.state import Absent, At, Between, Unknown, Unrecorded
-from schema_migrator.diagnosis import prediction, vital
+from schema_migrator.diagnosis import prediction, required_objects
 from schema_migrator.errors import UnknownState
-from schema_migrator.planning import reshape
+from schema_migrator.planning import rewrite_span
 from schema_migrator.releases.source import UNVERSIONED
 
 if TYPE_CHECKING:
+    from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.snapshot import Snapshot
     from schema_migrator.catalog.state import Sight, State
-    from schema_migrator.catalog.traces import Leftover
     from schema_migrator.diagnosis.prediction import Predicted, Problem, Proof
     from schema_migrator.diagnosis.rehearsal import Rehearsal
-    from schema_migrator.planning.reshape import Shape
+    from schema_migrator.planning.rewrite_span import Shape
     from schema_migrator.planning.tables import Table
     from schema_migrator.releases.source import Source, Step, Store
     from schema_migrator.releases.statements import Statement
@@ -195,7 +195,7 @@ def build(
         by_tool=wishes.by_tool,
         online=online,
         leftovers=sight.whose.leftovers,
-        problems=vital.problems(known.rehearsal, known.live, seen, previous[-1]) if known else (),
+        problems=required_objects.problems(known.rehearsal, known.live, seen, previous[-1]) if known else (),
         heir=sight.whose.heir if sight.whose.may_give else "",
     )
 
@@ -211,14 +211,14 @@ def _online(
     if knowledge is None or not steps:
         return None
     done = state.remaining[0] if isinstance(state, Between) and state.remaining else 0
-    found = reshape.stretch(knowledge.rehearsal, [one.step for one in steps], done)
+    found = rewrite_span.stretch(knowledge.rehearsal, [one.step for one in steps], done)
     table = knowledge.tables.get(found.table) if found else None
     if found is None or table is None:
         return None
     # Applied out of order: no point in the step's rehearsal is where the table stands.
     skipping = steps[0].resumed and len(steps[0].statements) != len(steps[0].step.statements) - done
     strange = f"the state of step {steps[0].step.version}, half-applied out of order"
-    shape = strange if skipping else reshape.shape(knowledge.rehearsal, found, knowledge.live)
+    shape = strange if skipping else rewrite_span.shape(knowledge.rehearsal, found, knowledge.live)
     if not isinstance(shape, str):
         those = [one for one in seen if one.version in {step.version for step in found.steps}]
         start, end = those[0].start.only(shape.touched), those[-1].end.only(shape.touched)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from schema_migrator import logs
+from schema_migrator import events
+from schema_migrator.catalog.namesakes import looks_up
 from schema_migrator.catalog.owners import UNSEEN, quoted
-from schema_migrator.catalog.shield import looks_up
 from schema_migrator.diagnosis.prediction import REPAIR, Problem
 from schema_migrator.errors import HarmfulDrift, PreflightFailed, RefusedError, RewriteBlocked
 from schema_migrator.planning import dependents
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.owners import Whose
     from schema_migrator.catalog.state import Facts, Sight
+    from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.planning.plan import Plan
     from schema_migrator.postgres.database import Connection
-    from schema_migrator.workers import Interrupt
 
 OLDEST_SERVER = 120000
 """server_version_num of the oldest PostgreSQL that the vendor's folder v12 is written for."""
@@ -251,4 +251,4 @@ def _extension_rights(conn: Connection) -> ExtensionRights:
 
 def _warn_of_long_transactions(conn: Connection) -> None:
     for pid, role, application, seconds in database.ask(conn, _LONG_TRANSACTIONS, [_LONG_SECONDS]):
-        logs.logger().warning("transaction.long", pid=pid, role=role, application=application, seconds=seconds)
+        events.logger().warning("transaction.long", pid=pid, role=role, application=application, seconds=seconds)

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import tenacity
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.errors import SettingsError
-from schema_migrator.postgres.parameters import is_local, may_go_without_tls, parameters
+from schema_migrator.postgres.connect_failures import Refusal, explain, mistaken, place_of, refusal
+from schema_migrator.postgres.conninfo import is_local, may_go_without_tls, parameters
 from schema_migrator.postgres.pipelines import PipelineConnection
-from schema_migrator.postgres.refusals import Refusal, explain, mistaken, place_of, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import StoreSettings
-    from schema_migrator.workers import Interrupt
 
 Connection = psycopg.Connection[Any]
 
@@ -73,7 +73,7 @@ def _warn(settings: StoreSettings) -> None:
     host = settings.sql.host or os.environ.get("PGHOST") or ""
     if may_go_without_tls(settings) and not is_local(settings) and ("tls", host) not in _warned:
         _warned.add(("tls", host))
-        logs.logger().warning(
+        events.logger().warning(
             "tls.optional",
             database=settings.address,
             reason="SQL_TLS is not set, so a server that says it has no TLS gets the password all the same",
@@ -81,7 +81,7 @@ def _warn(settings: StoreSettings) -> None:
         )
     if settings.exposed and ("flag", settings.exposed) not in _warned:
         _warned.add(("flag", settings.exposed))
-        logs.logger().warning(
+        events.logger().warning(
             "password.exposed",
             flag=settings.exposed,
             reason="everybody on this machine can read a flag in the process table",
@@ -179,6 +179,6 @@ def _log_waiting(settings: StoreSettings) -> Callable[[tenacity.RetryCallState],
     def log(state: tenacity.RetryCallState) -> None:
         error = (state.outcome.exception() if state.outcome else None) or psycopg.OperationalError()
         spent, place = round(state.seconds_since_start or 0), place_of(error, settings)
-        logs.logger().warning("database.waiting", database=place, seconds=spent, reason=refusal(error)[1])
+        events.logger().warning("database.waiting", database=place, seconds=spent, reason=refusal(error)[1])
 
     return log

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import RowFactory, tuple_row
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.errors import (
     CommitUnconfirmed,
     ConnectionLost,
@@ -23,16 +23,16 @@ from schema_migrator.errors import (
     StatementTimeout,
     TableLockTimeout,
 )
+from schema_migrator.postgres.connect_failures import refusal
 from schema_migrator.postgres.connection import Connection, connect
-from schema_migrator.postgres.parameters import APPLICATION, PROGRAM
-from schema_migrator.postgres.refusals import refusal
+from schema_migrator.postgres.conninfo import APPLICATION, PROGRAM
 from schema_migrator.postgres.session_settings import LOOK, OUR_PATH, ROLES_OWN, SAFE_PATH, SETTINGS, Limits, settings
 from schema_migrator.releases.statements import point_at
 
 if TYPE_CHECKING:
+    from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.releases.statements import Statement
-    from schema_migrator.workers import Interrupt
 
 __all__ = [
     "APPLICATION",
@@ -181,7 +181,7 @@ def _confirmed(conn: Connection, seconds: float) -> Iterator[threading.Timer]:
         bound.cancel()
         conn.remove_notice_handler(note)
     if warnings and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-        logs.logger().warning("commit.unconfirmed", reason=warnings[-1], limit=seconds)
+        events.logger().warning("commit.unconfirmed", reason=warnings[-1], limit=seconds)
         raise CommitUnconfirmed(
             "the server has committed, but no synchronous standby has confirmed that: it may be lost if this server is",
             hint="see pg_stat_replication and synchronous_standby_names; then run it again: it carries on from there",

@@ -17,9 +17,9 @@ from schema_migrator.errors import MigratorError, RefusedError
 from schema_migrator.postgres import database
 
 if TYPE_CHECKING:
+    from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.postgres.database import Connection
-    from schema_migrator.workers import Interrupt
 
 _WITNESSES = 3
 _MOST = 16

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator.postgres.parameters import ALIVE
+from schema_migrator.postgres.conninfo import ALIVE
 
 if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from schema_migrator.estimation.estimate import CONCURRENT_FACTOR, held_up_by
-from schema_migrator.estimation.outlook import BRIEF
+from schema_migrator.estimation.extrapolation import CONCURRENT_FACTOR, held_up_by
+from schema_migrator.estimation.model import BRIEF
 from schema_migrator.planning.notices import notices_json, place_json, place_text
 from schema_migrator.planning.plan import ONLINE_BYTES
-from schema_migrator.reports.conditions_report import checks_json, checks_text
+from schema_migrator.reports.prechecks_report import checks_json, checks_text
 from schema_migrator.reports.report import recorded_version, size_text, state_name, table
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from schema_migrator.catalog.traces import Leftover
-    from schema_migrator.commands.foresight import Begun, Foresight
-    from schema_migrator.estimation.outlook import Holder, Outlook, Span, StepEstimate, TableSize
+    from schema_migrator.catalog.leftovers import Leftover
+    from schema_migrator.commands.planning import Begun, Foresight
+    from schema_migrator.estimation.model import Holder, Outlook, Span, StepEstimate, TableSize
     from schema_migrator.planning.plan import Online, Plan, PlannedStep
 
 _MINUTE = 60

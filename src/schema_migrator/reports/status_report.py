@@ -13,8 +13,8 @@ from schema_migrator.reports.report import recorded_version, size_text, state_na
 if TYPE_CHECKING:
     from packaging.version import Version
 
+    from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.state import State
-    from schema_migrator.catalog.traces import Leftover
     from schema_migrator.commands.store_status import StoreStatus
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.catalog.state import At
 from schema_migrator.diagnosis import examine
 from schema_migrator.errors import NotAsRehearsed
@@ -36,7 +36,7 @@ def assert_installed(place: Place, plan: Plan) -> None:
             hint="look for an event trigger or another program that changes tables; with CREATE on the database,"
             " schema-migrator verify shows the difference",
         )
-    logs.logger().info(
+    events.logger().info(
         "schema.read_back",
         version=str(plan.target),
         tables=len(standing_tables(place.source, plan.target)),

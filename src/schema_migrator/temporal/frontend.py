@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tenacity
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.errors import (
     AlreadyThere,
     FrontendRefused,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from temporalio.runtime import Runtime
     from temporalio.service import RPCError, ServiceClient
 
+    from schema_migrator.concurrency import Interrupt
     from schema_migrator.temporal.credentials import Credentials
-    from schema_migrator.workers import Interrupt
 
 T = TypeVar("T")
 _CALL_SECONDS = 10.0
@@ -134,7 +134,7 @@ class Frontend:
 
 def _say_once(state: tenacity.RetryCallState) -> None:
     if state.attempt_number == 1 and state.outcome:
-        logs.logger().info("namespace.awaited", reason=str(state.outcome.exception()))
+        events.logger().info("namespace.awaited", reason=str(state.outcome.exception()))
 
 
 def run(work: Coroutine[Any, Any, T], interrupt: Interrupt) -> T:
@@ -173,7 +173,7 @@ async def reach(shown: Credentials, *, patience: float, began: float) -> Fronten
             break
         if words != said[0] or time.monotonic() - said[1] >= _LINE_EVERY_SECONDS:
             said = words, time.monotonic()
-            logs.logger().warning(
+            events.logger().warning(
                 "frontend.waiting", frontend=shown.address, seconds=round(patience - left), reason=words
             )
         await asyncio.sleep(min(_PAUSES[min(number, len(_PAUSES) - 1)], left))

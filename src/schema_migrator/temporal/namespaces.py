@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.errors import (
     AlreadyThere,
     FrontendUnavailable,
@@ -21,16 +21,16 @@ from schema_migrator.errors import (
 )
 from schema_migrator.temporal import frontend, search_attributes
 from schema_migrator.temporal.credentials import credentials
-from schema_migrator.temporal.wanted import SYSTEM, wanted
+from schema_migrator.temporal.namespace_spec import SYSTEM, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from schema_migrator.config.options import ClientSettings
+    from schema_migrator.concurrency import Interrupt
+    from schema_migrator.config.fields import ClientSettings
     from schema_migrator.config.settings import Settings
     from schema_migrator.temporal.frontend import Frontend
-    from schema_migrator.temporal.wanted import Wanted
-    from schema_migrator.workers import Interrupt
+    from schema_migrator.temporal.namespace_spec import Wanted
 
 _RETENTION = timedelta(hours=72)  # where none is wanted, as the vendor's command line has it
 _MOST_NAMES = 20
@@ -227,7 +227,7 @@ def _explain(name: str, existing: list[str], address: str) -> NamespaceMissing:
 
 
 def _log(outcome: Outcome) -> None:
-    log = logs.logger().bind(namespace=outcome.name)
+    log = events.logger().bind(namespace=outcome.name)
     if outcome.created:
         log.info("namespace.created")
     for one in outcome.differences:

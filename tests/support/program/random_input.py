@@ -5,7 +5,7 @@ import json
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from schema_migrator.config.flags import all_options, flag_of
+from schema_migrator.config.options import all_options, flag_of
 from support.postgres.databases import RELEASES
 
 SECRET = "q7Zk"

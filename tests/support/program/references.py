@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 from unittest.mock import patch
 
-from schema_migrator.cli import cli
+from schema_migrator.cli import main
 from schema_migrator.releases.source import Release, Store, load_release
 from support.postgres.databases import RELEASES, Databases, bookkeeping, dump
 from support.vendor.tool import VendorTool
@@ -64,7 +64,7 @@ def migrate_by_vendor(databases: Databases, store: str, *hops: Hop, database: st
 def run_here(env: Mapping[str, str], *args: str) -> int:
     """Run our command line in this process, which saves starting one; return its exit code."""
     with patch.dict(os.environ, env, clear=True):
-        return cli.run(args)
+        return main.run(args)
 
 
 @cache

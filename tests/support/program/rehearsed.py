@@ -6,11 +6,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from schema_migrator.catalog.seed import Seed
+from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.catalog.state import At, Sight, VersionRow
+from schema_migrator.diagnosis.recognition import Evidence
 from schema_migrator.diagnosis.rehearsal import Rehearsal
-from schema_migrator.diagnosis.resume import Evidence
 from schema_migrator.releases.source import UNVERSIONED, Source, Step
 from support.program.factories import HEALTHY
 

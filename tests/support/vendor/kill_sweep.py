@@ -11,12 +11,12 @@ from unittest.mock import patch
 
 from psycopg import sql
 
-from schema_migrator import logs
+from schema_migrator import events
 from schema_migrator.commands import commands
 from schema_migrator.commands.commands import Migration
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.config import settings
 from schema_migrator.errors import MigratorError, NotAsRehearsed
-from schema_migrator.workers import Interrupt
 from support.postgres.databases import Databases, bookkeeping, unique
 from support.postgres.proxy import Options, Proxy
 from support.program.references import Picture, References, latest, picture, versions
@@ -193,7 +193,7 @@ class Sweep:
 
 def migrate(databases: Databases, release: str, store: str, database: str) -> Migration:
     """Run our migrate in this process."""
-    logs.configure("critical", terminal=False)
+    events.configure("critical", terminal=False)
     (done,) = commands.migrate(read_settings(databases, release, store, database), Interrupt())
     return done
 

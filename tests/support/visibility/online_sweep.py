@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from schema_migrator.demo.embedded import Server
+from schema_migrator.demo.embedded_postgres import Server
 from support.program.command import Completed, finish
 from support.vendor.kill_sweep import drop
 from support.visibility.load import Traffic

@@ -1,0 +1,110 @@
+"""How a run ends, in words: errors as lines or JSON, faults of this program, the termination message."""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from schema_migrator import errors, events, exit_codes
+from schema_migrator.config import chart
+from schema_migrator.errors import MigratorError, SeveralErrors
+
+_OUTPUT, _LEVEL, _LOG = (f"SCHEMA_MIGRATOR_{name}" for name in ("OUTPUT", "LOG_LEVEL", "TERMINATION_LOG"))
+_STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_SECRET = re.compile(r"PASSWORD|API_KEY|URI|TOKEN|SECRET")
+_MOST_WORDS = 4096  # Kubernetes keeps no more of a termination message
+_SHORTEST_MASKED = 4
+_EXPECTED = ", expected "
+
+
+def printable(text: str) -> str:
+    """Return the text without what would steer a terminal: names of objects, and values, may hold anything."""
+    return text.translate(_STEERING)
+
+
+def wants_json(argv: Sequence[str], arguments: Mapping[str, Any]) -> bool:
+    """Return whether the output is to be JSON, also where the flags could not be parsed."""
+    said = [word for word in argv if word.startswith("--output=")]
+    said += [f"--output={value}" for flag, value in pairwise(argv) if flag == "--output"]
+    if said:
+        return said[-1] == "--output=json"
+    return (arguments.get(_OUTPUT) or os.environ.get(_OUTPUT)) == "json"
+
+
+def code(error: Exception) -> int:
+    """Return the exit code."""
+    return errors.exit_code(error) if isinstance(error, MigratorError) else exit_codes.BUG
+
+
+def fail(error: MigratorError, arguments: Mapping[str, Any], *, as_json: bool) -> None:
+    """Say what was wrong, to standard error and in the termination message."""
+    for part in error.parts if isinstance(error, SeveralErrors) else (error,):
+        if as_json:
+            events.logger().error("run.failed", **as_values(part))
+        else:
+            _line(f"error: {part}")
+    _last_words(f"exit code {code(error)}: {error}\n", arguments)
+
+
+def as_values(error: MigratorError) -> dict[str, Any]:
+    """Return an error as the values of an event."""
+    found, _, expected = error.message.partition(_EXPECTED)
+    return {
+        "kind": re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower(),
+        "exit_code": errors.exit_code(error),
+        "found": found,
+        "expected": expected or None,
+        "hint": error.hint or None,
+        "detail": error.detail or None,
+        "store": str(error.store) or None,
+    }
+
+
+def blame_ourselves(error: Exception, arguments: Mapping[str, Any], *, as_json: bool) -> None:
+    """Say in one line that this program is at fault, at level debug with the traceback.
+
+    The termination message ends with the traceback too. What is known to be secret is masked.
+    """
+    trace = _masked("".join(traceback.format_exception(error)), arguments)
+    frame = (traceback.extract_tb(error.__traceback__) or [None])[-1]
+    place = f" in {Path(frame.filename).name}, line {frame.lineno}" if frame else ""
+    found = f"a fault of this program: {type(error).__name__}{place}"
+    hint = "please report it with the traceback that --log-level debug shows"
+    debug = (arguments.get(_LEVEL) or os.environ.get(_LEVEL)) == "debug"
+    if as_json:
+        shown = {"kind": "bug", "exit_code": exit_codes.BUG, "found": found, "expected": None, "hint": hint}
+        more = {"detail": trace if debug else None, "store": None}
+        events.logger().error("run.failed", **shown, **more)
+    else:
+        _line(f"error: {found}; {hint}" + (f"\n{trace.rstrip()}" if debug else ""))
+    words = f"exit code {exit_codes.BUG}: {found}; {hint}\n"
+    _last_words(words + trace[-(_MOST_WORDS - len(words)) :], arguments)
+
+
+def _masked(text: str, arguments: Mapping[str, Any]) -> str:
+    """Return the text without the secrets that were given, but for parts too short to be told apart."""
+    given = {**os.environ, **arguments}
+    secrets = {value for name, value in given.items() if isinstance(value, str) and value and _SECRET.search(name)}
+    secrets |= {part for secret in secrets for part in re.split(r"[:/@?&=]", secret) if part}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_MASKED:
+            text = text.replace(secret, "***")
+    return text
+
+
+def _line(text: str) -> None:
+    print(printable(chart.named(text)), file=events.Listener(), flush=True)
+
+
+def _last_words(text: str, arguments: Mapping[str, Any]) -> None:
+    """Write to the termination log, where there is one, whatever the settings are otherwise like."""
+    path = Path(arguments.get(_LOG) or os.environ.get(_LOG) or "/dev/termination-log")
+    with suppress(OSError, ValueError):  # the same words have gone to standard error
+        if path.is_file() or path.is_char_device():
+            path.write_text(chart.named(text), encoding="utf-8", errors="backslashreplace")

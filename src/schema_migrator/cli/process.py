@@ -1,0 +1,116 @@
+"""How a command line begins and ends: refused flags, results, errors, exit codes; the one place that exits."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from schema_migrator import events
+from schema_migrator.cli import failures
+from schema_migrator.cli.failures import printable
+from schema_migrator.errors import MigratorError, ResultLost, SettingsError
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses like everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise SettingsError; where a command should stand may stand what was meant as a password."""
+        said = "there is no such command" if "invalid choice" in message else message
+        raise SettingsError(said, hint=f"see {self.prog} --help")
+
+
+def parse(parser: Parser, argv: Sequence[str]) -> dict[str, Any]:
+    """Return the flags by name. Raises SettingsError, which names unknown flags but not their values."""
+    found, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        said = f"there is no flag {flags[0]}" if flags else "there is an argument that belongs to no flag"
+        raise SettingsError(said, hint=f"see {parser.prog} {found.command} --help")
+    return vars(found)
+
+
+def run(
+    argv: Sequence[str], parse: Callable[[Sequence[str]], dict[str, Any]], output: Callable[[dict[str, Any]], str]
+) -> int:
+    """Parse, do, print; return the exit code."""
+    arguments: dict[str, Any] = {}
+    started = time.monotonic()
+    try:
+        arguments = parse(argv)
+        say(output(arguments))
+    except SystemExit as end:  # argparse has shown the help, or the version
+        return int(end.code or 0)
+    except Exception as error:  # noqa: BLE001 - any other exception is a bug, and is reported as one
+        return _failed(error, argv, arguments, started)
+    _log_end(0, started)
+    return 0
+
+
+def _failed(error: Exception, argv: Sequence[str], arguments: dict[str, Any], started: float) -> int:
+    """Say why; as JSON the last event comes after that, and else before: the reason is what people look for."""
+    code, as_json = failures.code(error), failures.wants_json(argv, arguments)
+    if as_json and not events.configured():
+        events.configure("info", terminal=False)
+    if not as_json:
+        _log_end(code, started)
+    if isinstance(error, MigratorError):
+        failures.fail(error, arguments, as_json=as_json)
+    else:
+        failures.blame_ourselves(error, arguments, as_json=as_json)
+    if as_json:
+        _log_end(code, started)
+    return code
+
+
+def _log_end(code: int, started: float) -> None:
+    if events.configured():
+        events.edge("run.ended", exit_code=code, seconds=round(time.monotonic() - started, 3))
+
+
+def open_streams() -> None:
+    """Give closed standard streams a place: else a connection to the server could take the number of one."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
+
+
+def leave(code: int) -> NoReturn:
+    """Exit, without Python's own end: it searches for cycles for 60 ms, and threads of temporalio's abort in it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def say(text: str) -> None:
+    """Print a result; a reader that has left, such as `head`, changes neither what is done nor the exit code.
+
+    Raises ResultLost where it cannot be written otherwise, to a full disk for one.
+    """
+    # A locale may lack letters of a name, or the lines of a table.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        raise ResultLost(
+            f"the result could not be written to standard output ({error.strerror}), and what was done stays done",
+            hint="make room there, then run it again",
+        ) from error
+
+
+def _discard_output() -> None:
+    """Let what is still in the buffer of standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,44 @@
+"""How a run begins, in an event: what it was told, before anything is contacted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from schema_migrator import __version__, events
+
+if TYPE_CHECKING:
+    from schema_migrator.config.settings import Settings, StoreSettings
+    from schema_migrator.releases.source import Release
+
+_BY_RELEASE = frozenset({"migrate", "plan", "status", "verify"})
+"""Commands that read a release's files."""
+_NO_STORES = frozenset({"releases", "namespaces"})
+
+
+def announce(settings: Settings, command: str) -> None:
+    """Log what is to be done and where. Raises InputError where the files or the targets are wrong."""
+    run = settings.run
+    release = settings.release if command in _BY_RELEASE else None
+    events.edge(
+        "run.started",
+        version=__version__,
+        command=command,
+        release=release.version if release else run.temporal_version,
+        files=str(run.sources.absolute()),
+        stores=[] if command in _NO_STORES else [_store(store, release) for store in settings.stores],
+    )
+
+
+def _store(store: StoreSettings, release: Release | None) -> dict[str, Any]:
+    """Return where a store is and its target; its schema is null where the role's search_path decides."""
+    target = release.source(store.store).target(store.target_version) if release else store.target_version
+    port = str(store.sql.port or "")  # a list where there are several hosts
+    return {
+        "store": str(store.store),
+        "target": None if target is None else str(target),
+        "database": store.database,
+        "host": store.sql.host,
+        "port": int(port) if port.isdecimal() else port or None,
+        "role": store.user or None,
+        "schema": store.attributes.get("search_path"),
+    }

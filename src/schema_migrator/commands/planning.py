@@ -1,0 +1,199 @@
+"""A store's plan, made with all that is known and checked; what it costs, and whether that is too much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from schema_migrator.catalog import leftovers
+from schema_migrator.catalog.owners import UNSEEN
+from schema_migrator.catalog.state import Unknown
+from schema_migrator.diagnosis import examine
+from schema_migrator.errors import LockTooLong, MigratorError, PreflightFailed
+from schema_migrator.estimation import extrapolation, in_place, trials
+from schema_migrator.online import prechecks, shadow
+from schema_migrator.planning import notices, plan, preflight, tables
+from schema_migrator.postgres import database
+
+if TYPE_CHECKING:
+    from schema_migrator.catalog.leftovers import Leftover
+    from schema_migrator.catalog.owners import Whose
+    from schema_migrator.catalog.state import Sight
+    from schema_migrator.commands.store_tasks import Task
+    from schema_migrator.config.fields import RunSettings
+    from schema_migrator.config.settings import Settings
+    from schema_migrator.diagnosis.examine import Examination
+    from schema_migrator.diagnosis.prediction import Problem
+    from schema_migrator.estimation.model import Outlook
+    from schema_migrator.online.prechecks import Found
+    from schema_migrator.planning.notices import Notice
+    from schema_migrator.planning.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foresight:
+    """What `migrate` would do to one store, what that costs, and why it refuses (empty: it does not).
+
+    `begun` are the rewrites that earlier runs have left unfinished; `obstacle` is what keeps an online one from
+    beginning just now, or from going on (empty: nothing); `found`: what its checks see on the server, and under what
+    settings (None: there is no online rewrite, or the server could not be asked).
+    """
+
+    plan: Plan
+    outlook: Outlook
+    refusal: str = ""
+    begun: tuple[Begun, ...] = ()
+    obstacle: str = ""
+    found: tuple[RunSettings, Found] | None = None
+    whose: Whose = UNSEEN
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An unfinished online rewrite with the rows that it has copied, and whether it is carried on with."""
+
+    leftover: Leftover
+    copied: int
+    continues: bool
+
+
+def checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tuple[Examination, Plan]:
+    """Plan with all that is known, and refuse what preflight speaks against, unless it was checked before."""
+    run = task.settings.run
+    if isinstance(sight.state, Unknown) and sight.state.refinable and not sight.facts.may_rehearse:
+        raise cannot_rehearse(task, sight)
+    found = examine.examine(task.place, sight, task.target)
+    made = plan.build(
+        task.place.source,
+        found.sight,
+        task.target,
+        database=task.store.database,
+        wishes=_wishes(task.settings),
+        knowledge=_knowledge(task, found),
+    )
+    if made != checked:
+        rehearsed = not run.no_verify or run.rewrite == "online"
+        way = preflight.session(task.place.conn, made, task.store, task.interrupt)
+        blockers = _in_place(task, found, made)
+        preflight.check(task.place.conn, made, sight, verify=rehearsed, way=way, blockers=blockers)
+    return found, made
+
+
+def _in_place(task: Task, found: Examination, made: Plan) -> list[Problem]:
+    """Return the refusals of large tables that would be rewritten in place, unless that is asked for."""
+    if task.settings.run.rewrite == "in-place" or made.together or not made.steps:
+        return []
+    if found.rehearsal is None:
+        return in_place.unrehearsed(made, tables.read(task.place.conn, made.schema))
+    return in_place.problems(made, _measured(task, found, made)) if in_place.blocked(made) else []
+
+
+def _wishes(settings: Settings) -> plan.Wishes:
+    run = settings.run
+    return plan.Wishes(adopt=run.adopt, by_tool=run.executor == "sql-tool", rewrite=run.rewrite)
+
+
+def _knowledge(task: Task, found: Examination) -> plan.Knowledge | None:
+    if found.live is None or found.rehearsal is None:
+        return None
+    known = tables.read(task.place.conn, found.facts.schema or "")
+    return plan.Knowledge(rehearsal=found.rehearsal, live=found.live.snapshot, tables=known)
+
+
+def cannot_rehearse(task: Task, sight: Sight) -> PreflightFailed:
+    """Return the refusal of what takes a rehearsal."""
+    problem = preflight.cannot_rehearse(sight.facts, task.store.database)
+    return PreflightFailed(f'role "{sight.facts.role}": {problem.found}', hint=problem.remedy)
+
+
+def foresee(task: Task, found: Examination, made: Plan) -> Foresight:
+    """Measure what a checked plan costs; some seconds."""
+    outlook, limit = _measured(task, found, made), task.settings.run.max_lock_seconds
+    made = _forecast(made, outlook)
+    begun = tuple(_begun(task, made, one) for one in made.leftovers if one.unfinished)
+    seen, obstacle = _circumstances(task, made, continues=any(one.continues for one in begun))
+    task.interrupt.check()  # what a signal broke off may count as unknown until here
+    return Foresight(
+        plan=made,
+        outlook=outlook,
+        refusal=extrapolation.refusal(made, outlook, limit) if limit else "",
+        begun=begun,
+        obstacle=obstacle,
+        found=seen,
+        whose=found.sight.whose,
+        notices=notices.ahead(made, found.sight.whose),
+    )
+
+
+def weigh_locks(task: Task, found: Examination, made: Plan, weighed: Plan | None = None) -> None:
+    """Raise LockTooLong where a table would be locked for longer than it may; measured only where there is a limit.
+
+    What runs the same way as in a plan that was weighed before is not measured again.
+    """
+    limit = task.settings.run.max_lock_seconds
+    if limit is None or (weighed is not None and _ways(made) == _ways(weighed)):
+        return
+    reason = extrapolation.refusal(made, _measured(task, found, made), limit)
+    if reason:
+        online = made.online is not None and made.online.declined
+        way = "let it run online (--rewrite online)" if online else "see what schema-migrator plan says of it"
+        raise LockTooLong(reason, hint=f"{way}, or raise --max-lock-seconds")
+
+
+def weigh_sight(task: Task, made: Plan) -> None:
+    """Raise PreflightFailed where an online rewrite is to keep to limits that our role cannot see."""
+    if made.online is not None and made.online.shape is not None:
+        found = prechecks.look(task.place.conn, task.settings.run)
+        begun = any(one.unfinished for one in made.leftovers)
+        prechecks.judge_sight(made.online, task.settings.run, found, begun=begun)
+
+
+def with_forecast(task: Task, found: Examination, made: Plan) -> Plan:
+    """Return the plan with what its online rewrite will take, measured only where the disk is to be checked."""
+    if task.settings.run.disk_free is None or made.online is None or made.online.shape is None:
+        return made
+    return _forecast(made, _measured(task, found, made))
+
+
+def _forecast(made: Plan, outlook: Outlook) -> Plan:
+    if made.online is None or outlook.online is None:
+        return made
+    return replace(made, online=replace(made.online, forecast=outlook.online.disk or None))
+
+
+def _measured(task: Task, found: Examination, made: Plan) -> Outlook:
+    return trials.look_ahead(task.place.conn, task.place.source, made, _knowledge(task, found), task.interrupt)
+
+
+def _ways(made: Plan) -> list[object]:
+    return [(one.step.version, one.statements, one.concurrently, one.online) for one in made.steps]
+
+
+def _begun(task: Task, made: Plan, one: Leftover) -> Begun:
+    conn, shape = task.place.conn, made.online.shape if made.online else None
+    with database.transaction(conn, made.schema, database.LOOK, name=database.APPLICATION):
+        live = shadow.look(conn, made.schema, shape) if shape else None
+        continues = live is not None and shadow.continues(conn, live, one)
+        return Begun(leftover=one, copied=leftovers.copied(conn, one), continues=continues)
+
+
+def _circumstances(task: Task, made: Plan, *, continues: bool) -> tuple[tuple[RunSettings, Found] | None, str]:
+    """Return what the checks see, and what would keep the plan's online rewrite from beginning now, or going on."""
+    if made.online is None or made.online.shape is None:
+        return None, ""
+    run = task.settings.run
+    try:
+        found = prechecks.look(task.place.conn, run)
+    except MigratorError as error:
+        task.interrupt.check()
+        return None, str(error)
+    try:
+        if continues:
+            prechecks.judge_sight(made.online, run, found, begun=True)
+        else:
+            prechecks.judge(made.online, run, found)
+    except MigratorError as error:
+        task.interrupt.check()
+        return (run, found), str(error)
+    return (run, found), ""

@@ -1,0 +1,143 @@
+"""One task a store: its settings, its connection, its target; done side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from schema_migrator.catalog.owners import search_path
+from schema_migrator.concurrency import Interrupt, side_by_side
+from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.examine import Place
+from schema_migrator.errors import MigratorError, SharedDatabase, TargetError
+from schema_migrator.postgres import database, lock_retries
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from schema_migrator.catalog.state import Sight
+    from schema_migrator.config.settings import Settings, StoreSettings
+    from schema_migrator.postgres.database import Connection
+    from schema_migrator.releases.source import Release, Store
+
+T = TypeVar("T")
+
+_RECORDS = frozenset({"schema_version", "schema_update_history"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One store with its connection and its target."""
+
+    place: Place
+    settings: Settings
+    target: Version
+    interrupt: Interrupt
+
+    @property
+    def store(self) -> StoreSettings:
+        """The store's settings."""
+        return self.place.store
+
+    @property
+    def needed(self) -> Version:
+        """The version below which a server of the release does not start, unless older targets are allowed."""
+        return self.target if self.settings.run.allow_older_targets else max(self.target, self.place.source.latest)
+
+
+@contextmanager
+def tasks(
+    settings: Settings, interrupt: Interrupt, *, began: float | None = None, changing: bool = False
+) -> Iterator[dict[Store, Task]]:
+    """Read the files, then connect to every store; `began`: see database.connect.
+
+    Raises InputError before anything is contacted; `changing`: also for a target below what the release's servers need.
+    """
+    release = settings.release
+    targets = {one.store: release.source(one.store).target(one.target_version) for one in settings.stores}
+    if changing and not settings.run.allow_older_targets:
+        _refuse_older(release, targets)
+    connect = partial(database.connect, interrupt=interrupt, patience=settings.run.wait_timeout, began=began)
+    conns = side_by_side(tuple(targets), interrupt, lambda store: connect(settings.store(store)))
+    with ExitStack() as stack:
+        for conn in conns.values():
+            stack.callback(conn.close)
+        yield {
+            one.store: Task(
+                place=_place(settings, one, release, conns[one.store]),
+                settings=settings,
+                target=targets[one.store],
+                interrupt=interrupt,
+            )
+            for one in settings.stores
+        }
+
+
+def _refuse_older(release: Release, targets: dict[Store, Version]) -> None:
+    """Raise TargetError where a server of the release would refuse to start on a store's target."""
+    older = [(store, target) for store, target in targets.items() if target < release.source(store).latest]
+    if older:
+        names = " and ".join(f"{store.upper()}_TARGET_VERSION is {target}" for store, target in older)
+        needed = " and ".join(str(release.source(store).latest) for store, _ in older)
+        raise TargetError(
+            f"{names}, but servers of release {release.version} need {needed} and do not start on less",
+            hint="unset it, or set TEMPORAL_VERSION to the version of the servers; if their version needs no more, set"
+            " SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS=true too",
+        )
+
+
+def _place(settings: Settings, store: StoreSettings, release: Release, conn: Connection) -> Place:
+    path = search_path(store.attributes.get("search_path", ""))
+    return Place(conn=conn, store=store, release=release, sources=settings.run.sources, path=path)
+
+
+def each(those: dict[Store, Task], work: Callable[[Task], T]) -> dict[Store, T]:
+    """Do the work for every store side by side."""
+    interrupt = next(iter(those.values())).interrupt
+    return side_by_side(tuple(those), interrupt, lambda store: _guarded(those[store], work))
+
+
+def _guarded(task: Task, work: Callable[[Task], T]) -> T:
+    """Do one store's work: its events and errors carry its name."""
+    import structlog  # noqa: PLC0415 - logs loads it late
+
+    with (
+        structlog.contextvars.bound_contextvars(store=str(task.store.store)),
+        database.translated(task.store, task.interrupt),
+    ):
+        try:
+            return work(task)
+        except MigratorError as error:
+            error.store = error.store or str(task.store.store)
+            raise
+
+
+def patiently(task: Task, look: Callable[[], T], *, seconds: float | None = None) -> T:
+    """Return what a look finds, tried again while somebody keeps a table of the store locked, for --wait-timeout."""
+
+    def attempt(_: float | None) -> T:
+        with database.translated(task.store, task.interrupt):
+            return look()
+
+    limit = task.settings.run.wait_timeout if seconds is None else seconds
+    tables = sorted(task.place.source.tables | _RECORDS)
+    return lock_retries.retried(task.place.conn, task.interrupt, tables, attempt, seconds=limit)
+
+
+def looks(those: dict[Store, Task], *, seconds: float | None = None) -> dict[Store, Sight]:
+    """Look at every store; `seconds`: see patiently. Raises SharedDatabase where two lead to one database."""
+    sights = each(those, lambda task: patiently(task, lambda: examine.look(task.place), seconds=seconds))
+    _refuse_shared_database(sights)
+    return sights
+
+
+def _refuse_shared_database(sights: dict[Store, Sight]) -> None:
+    identities = {sight.facts.identity for sight in sights.values()}
+    if len(identities) < len(sights):
+        raise SharedDatabase(
+            "both stores' names lead to one database, expected a database for each",
+            hint="set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases",
+        )

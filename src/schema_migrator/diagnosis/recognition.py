@@ -1,0 +1,300 @@
+"""How far a store has come: live and rehearsed snapshots to a state. Pure functions.
+
+The version row says where to look, the snapshot says where it is. What was changed by hand, and no statement of
+the next step changes, is no part of that. The order of recognition is: the
+recorded version and the prefixes of its next step, any version whole (of this release, then of the
+others), the same whatever the order of columns, and last a step whose statements were applied out of order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from schema_migrator.catalog import snapshot
+from schema_migrator.catalog.snapshot import Key
+from schema_migrator.catalog.state import Absent, At, Between, Unknown, Unrecorded
+from schema_migrator.diagnosis import prediction
+from schema_migrator.releases.source import UNVERSIONED, parse_version
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from packaging.version import Version
+
+    from schema_migrator.catalog.seed_row import Seed
+    from schema_migrator.catalog.snapshot import Change, Snapshot
+    from schema_migrator.catalog.state import Sight, State
+    from schema_migrator.diagnosis.rehearsal import Rehearsal
+    from schema_migrator.releases.source import Source, Step
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a state is found from. `live` counts invalid indexes as built: they are, before any step runs.
+
+    `history` are the versions that schema_update_history lists.
+    """
+
+    source: Source
+    sight: Sight
+    live: Snapshot
+    seed: Seed
+    rehearsal: Rehearsal
+    history: frozenset[Version] = frozenset()
+
+    @property
+    def recorded(self) -> Version:
+        """The recorded version, 0.0 without a row."""
+        return self.sight.recorded or UNVERSIONED
+
+    def unordered(self) -> Evidence:
+        """Return the evidence without the order of columns, which no statement depends on."""
+        return replace(self, live=self.live.unordered(), rehearsal=self.rehearsal.unordered())
+
+
+def pending(source: Source, recorded: Version, target: Version) -> list[Step]:
+    """Return the steps that have statements, from a version to the target.
+
+    The first of them is where an interrupted run can have stopped, also if it lies beyond the target.
+    """
+    steps = [step for step in source.steps if step.version > recorded and step.statements]
+    return [step for step in steps if step.version <= target] or steps[:1]
+
+
+def find(evidence: Evidence, others: Iterable[Rehearsal] = ()) -> State:
+    """Return the store's state. `others` are rehearsals of other releases, made only where they are needed."""
+    step = next(iter(pending(evidence.source, evidence.recorded, evidence.recorded)), None)
+    if step is not None and (_in_use(evidence) or not _credible(evidence, step)):
+        step = None
+    found = _recognise(evidence, step, others) or _recognise(evidence.unordered(), step, ())
+    if found is None and step is not None:
+        found = _out_of_order(evidence, step)
+    return found or _unknown(evidence)
+
+
+def _in_use(evidence: Evidence) -> bool:
+    """Return whether a cluster has used a store that no version is recorded for: nothing began there lately."""
+    return evidence.recorded == UNVERSIONED and evidence.seed.used is not None
+
+
+def _credible(evidence: Evidence, step: Step) -> bool:
+    """Return whether no version is nearer than the recorded one to what its next step does not touch.
+
+    Else the version row is ahead of the tables or behind them, and what the step touches proves nothing.
+    """
+    rehearsal = evidence.rehearsal
+    if evidence.recorded not in rehearsal.after:
+        return False
+    touched = rehearsal.touched(step.version)
+    touched |= {Key("table", "", table) for key in touched if (table := snapshot.table_of(key))}  # else one for all
+    known, rest = rehearsal.known, evidence.live.without(touched)
+
+    def off(version: Version) -> int:
+        return len(_deviations(rehearsal.after[version].without(touched), rest, known))
+
+    recorded = off(evidence.recorded)
+    return recorded == 0 or recorded <= min(map(off, rehearsal.after))
+
+
+def _recognise(evidence: Evidence, step: Step | None, others: Iterable[Rehearsal]) -> State | None:
+    found = _prefix(evidence, step) if step else _recorded(evidence)
+    return found or _whole(evidence, [evidence.rehearsal, *others])
+
+
+def _recorded(evidence: Evidence) -> State | None:
+    """Return the recorded version if it is there whole; other releases need not be rehearsed for that."""
+    after, known = evidence.rehearsal.after, evidence.rehearsal.known
+    version = whole_version(evidence.rehearsal, evidence.live, known)
+    return _at_recorded(evidence) if version and after[version] == after.get(evidence.recorded) else None
+
+
+def _prefix(evidence: Evidence, step: Step) -> State | None:
+    done = resume_point(evidence.rehearsal, step.version, evidence.recorded, evidence.live)
+    if done is None:
+        return None
+    remaining = _with_seed(evidence, step, range(done, len(step.statements)))
+    if done == 0 and len(remaining) == len(step.statements):
+        return _at_recorded(evidence)
+    return _between(evidence, step, remaining)
+
+
+def resume_point(rehearsal: Rehearsal, version: Version, recorded: Version, live: Snapshot) -> int | None:
+    """Return the smallest k such that the live schema is as after k statements of the step to a version.
+
+    Compared is what the step touches; nothing that only later steps know may be there.
+    """
+    touched = rehearsal.touched(version)
+    taken = rehearsal.within[version]
+    later = later_keys(rehearsal, recorded, touched)
+    if later.intersection(live.objects):
+        return None
+    here = prediction.undrifted(taken, live).only(touched)
+    differences = (snapshot.compare(one.only(touched), here) for one in taken)
+    return next((k for k, change in enumerate(differences) if change.equal and not change.extra), None)
+
+
+def later_keys(rehearsal: Rehearsal, recorded: Version, touched: frozenset[Key]) -> frozenset[Key]:
+    """Return the objects that only steps after the next one make; none of them is ever a user's own."""
+    seen = rehearsal.after[recorded].objects.keys() | touched
+    later = (one for version, taken in rehearsal.within.items() if version > recorded for one in taken)
+    return frozenset(key for one in later for key in one.objects if key not in seen and key.kind != "order")
+
+
+def _whole(evidence: Evidence, rehearsals: Sequence[Rehearsal]) -> State | None:
+    """Return the state of a store that is some version whole; what any release knows is never an extra."""
+    known = frozenset().union(*(rehearsal.known for rehearsal in rehearsals))
+    for rehearsal in rehearsals:
+        version = whole_version(rehearsal, evidence.live, known)
+        if version is not None and version in evidence.source.versions:
+            release = None if rehearsal is evidence.rehearsal else rehearsal.release
+            listed = evidence.recorded in evidence.source.versions
+            recorded = listed and rehearsal.after.get(evidence.recorded) == rehearsal.after[version]
+            return _at_recorded(evidence, release) if recorded else _unrecorded(evidence, version)
+    return None
+
+
+def whole_version(rehearsal: Rehearsal, live: Snapshot, known: frozenset[Key]) -> Version | None:
+    """Return the version whose snapshot the live schema equals; of adjacent equal ones the lowest."""
+    versions = sorted((version for version in rehearsal.after if version > UNVERSIONED), reverse=True)
+    vendors = {key for key in known if key.kind != "order"}
+    found: Version | None = None
+    for version in versions:
+        expected = rehearsal.after[version]
+        if found is not None and expected != rehearsal.after[found]:
+            break
+        strangers = vendors.intersection(live.objects) - expected.objects.keys()
+        if found is not None or (not strangers and snapshot.compare(expected, live).equal):
+            found = version
+    return found
+
+
+def _out_of_order(evidence: Evidence, step: Step) -> State | None:
+    """Return what is left of a step that two of the vendor's tools applied at once, if that is certain.
+
+    Statements whose effect is there as it ends up are left out; the result is compared before COMMIT.
+    """
+    rehearsal = evidence.rehearsal
+    if later_keys(rehearsal, evidence.recorded, rehearsal.touched(step.version)).intersection(evidence.live.objects):
+        return None
+    taken = rehearsal.within[step.version]
+    remaining = remaining_out_of_order(taken, prediction.undrifted(taken, evidence.live))
+    if remaining is None or prediction.predict(rehearsal, [step], evidence.live, remaining)[0].problems:
+        return None
+    return _between(evidence, step, _with_seed(evidence, step, remaining))
+
+
+def remaining_out_of_order(taken: tuple[Snapshot, ...], live: Snapshot) -> list[int] | None:
+    """Return the indexes of the statements to run, None where the live schema does not tell."""
+    final = taken[-1].objects
+    current: Mapping[Key, str] = live.objects
+    remaining: list[int] = []
+    for index, (before, after) in enumerate(pairwise(taken)):
+        effect = [key for key in snapshot.changed(before, after) if key.kind != "order"]
+        if effect and all(current.get(key) == final.get(key) for key in effect):
+            continue
+        if all(current.get(key) in (before.objects.get(key), final.get(key)) for key in effect):
+            remaining.append(index)
+            current = _applied(current, effect, after)
+        elif any(current.get(key) != after.objects.get(key) for key in effect):
+            return None
+    return remaining
+
+
+def _applied(current: Mapping[Key, str], effect: Collection[Key], after: Snapshot) -> dict[Key, str]:
+    """Return the objects as a statement leaves them: with a column go the indexes and constraints on it."""
+    gone = [key for key in effect if key not in after.objects]
+    kept = {key: text for key, text in current.items() if key not in gone and not prediction.hangs_on(key, text, gone)}
+    return kept | {key: after.objects[key] for key in effect if key in after.objects}
+
+
+def _with_seed(evidence: Evidence, step: Step, remaining: Iterable[int]) -> tuple[int, ...]:
+    """Leave out the seed's INSERT exactly if its row is there; a snapshot does not show rows."""
+    inserts = {index for index, statement in enumerate(step.statements) if statement.data_only}
+    wanted = set() if evidence.seed.version is not None else inserts
+    return tuple(sorted(set(remaining) - inserts | wanted))
+
+
+def _at_recorded(evidence: Evidence, release: str | None = None) -> State:
+    state = evidence.sight.state
+    if isinstance(state, At):
+        return replace(state, release=release)
+    if isinstance(state, Absent):
+        return state
+    if evidence.sight.recorded is None:
+        return Absent()
+    row = next(row for row in evidence.sight.rows if parse_version(row.curr_version or "") == evidence.recorded)
+    return At(version=evidence.recorded, min_compatible=parse_version(row.min_compatible_version or "") or UNVERSIONED)
+
+
+def _between(evidence: Evidence, step: Step, remaining: tuple[int, ...]) -> State:
+    return Between(version=evidence.sight.recorded, step=step.version, total=len(step.statements), remaining=remaining)
+
+
+def _unrecorded(evidence: Evidence, version: Version) -> Unrecorded:
+    elsewhere = {parse_version(row.curr_version or "") for row in evidence.sight.rows}
+    # The slower one of two of the vendor's tools puts the row back to where it is itself.
+    put_back = UNVERSIONED < evidence.recorded < version and version in evidence.history
+    confirmed = put_back or (version in elsewhere and evidence.recorded == UNVERSIONED)
+    return Unrecorded(version=version, recorded=evidence.sight.recorded, confirmed=confirmed)
+
+
+def _unknown(evidence: Evidence) -> Unknown:
+    state = evidence.sight.state
+    version, changes = _nearest(evidence)
+    named = ", ".join(str(one.key) for one in changes[:_NAMED]) + (", ..." if len(changes) > _NAMED else "")
+    reason = state.reason if isinstance(state, Unknown) else f"version {evidence.recorded} is recorded"
+    if _in_use(evidence):
+        reason = f"{reason}; {evidence.seed.used}, so a cluster has used these tables and nothing was touched"
+    strange = strangers(evidence.rehearsal, evidence.live)
+    if strange:
+        reason = f"{reason}; tables of the same name that are not Temporal's: {', '.join(strange)}"
+    return Unknown(
+        reason=f"{reason}; the tables are those of no version, and nearest to {version}, but for: {named}",
+        hint=_remedy(evidence, version),
+        recorded=evidence.sight.recorded,
+    )
+
+
+def _remedy(evidence: Evidence, nearest: Version) -> str:
+    """Return the command that shows the SQL; it compares with no version below the recorded one."""
+    state, recorded = evidence.sight.state, evidence.recorded
+    if isinstance(state, Unknown) and UNVERSIONED < recorded not in evidence.source.versions:
+        return state.hint
+    version = max(nearest, recorded)
+    flag = f"--{evidence.source.store}-target-version {version}"
+    return f"for the SQL that brings them to {version}: schema-migrator verify {flag}"
+
+
+def strangers(rehearsal: Rehearsal, live: Snapshot) -> tuple[str, ...]:
+    """Return the tables that only bear a name of Temporal's: they have less than half the columns of every version."""
+
+    def columns(taken: Snapshot, table: str) -> set[str]:
+        return {key.name for key in taken.objects if key.kind == "column" and key.parent == table}
+
+    named = {table: [columns(one, table) for one in rehearsal.after.values()] for table in live.tables}
+    known = {table: [one for one in versions if one] for table, versions in named.items()}
+    return tuple(
+        sorted(
+            table
+            for table, versions in known.items()
+            if versions and all(2 * len(one & columns(live, table)) < len(one) for one in versions)
+        )
+    )
+
+
+def _nearest(evidence: Evidence) -> tuple[Version, list[Change]]:
+    """Return the version with the fewest differences, and these."""
+    rehearsal = evidence.rehearsal
+    known, versions = rehearsal.known, sorted(rehearsal.after, reverse=True)
+    found = [(v, _deviations(rehearsal.after[v], evidence.live, known)) for v in versions if v > UNVERSIONED]
+    return min(found, key=lambda one: len(one[1]))
+
+
+def _deviations(expected: Snapshot, live: Snapshot, known: frozenset[Key]) -> list[Change]:
+    """Return what a version lacks or has otherwise, and what only other versions know."""
+    change = snapshot.compare(expected, live)
+    return [*change.missing, *change.different, *(one for one in change.extra if one.key in known)]

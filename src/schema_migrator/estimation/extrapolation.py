@@ -1,0 +1,213 @@
+"""How long a plan's steps will take and keep tables locked: measured trials to estimates. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from schema_migrator.estimation.model import (
+    BRIEF,
+    NOTHING,
+    Cost,
+    Outlook,
+    Part,
+    Span,
+    StepEstimate,
+)
+
+if TYPE_CHECKING:
+    from schema_migrator.estimation.model import Holder, TableSize, Trial
+    from schema_migrator.planning.plan import Plan, PlannedStep
+
+LASTING_SECONDS = 1.0
+"""A younger transaction is likely to be gone when a step begins."""
+_GO_WITH_SHARE = frozenset({"AccessShareLock", "RowShareLock", "ShareLock"})
+CONCURRENT_FACTOR = 2.0
+"""An index built CONCURRENTLY reads the table twice (PostgreSQL: CREATE INDEX, Building Indexes Concurrently)."""
+
+SPREAD = 2.0
+"""Measured times lie within this factor of the estimate, unless the server has much more or less to do by then."""
+
+
+def parts(plan: Plan, step: PlannedStep) -> tuple[Part, ...]:
+    """Return how a step's statements run: all under its locks at once, or some alone, or each on its own.
+
+    Those of an online rewrite do not run at all.
+    """
+    if step.online:
+        return ()
+    if plan.by_tool and not step.resumed:
+        return tuple(Part(places=(place,), alone=one.concurrent) for place, one in enumerate(step.statements))
+    alone = [one.concurrent and step.concurrently for one in step.statements]
+    groups = groupby(range(len(alone)), alone.__getitem__)
+    return tuple(Part(places=tuple(places), alone=kind) for kind, places in groups)
+
+
+def worked_on(step: PlannedStep) -> frozenset[str]:
+    """Return the tables whose rows a step reads or writes: it rewrites them, indexes them or checks them."""
+    if step.proof is None:
+        return frozenset()
+    start, end = step.proof.start.objects, step.proof.end.objects
+    built = {key.parent for key in step.proof.touched if key.kind in ("index", "constraint")}
+    changed = {
+        key.parent
+        for key in step.proof.touched
+        if key.kind == "column" and key in start and key in end and start[key] != end[key]
+    }
+    locked = {lock.table for lock in step.locks}
+    return frozenset(({*step.rewrites} | built | changed) & locked)
+
+
+def tables_to_copy(plan: Plan, sizes: tuple[TableSize, ...]) -> frozenset[str]:
+    """Return the tables whose size makes a trial worth while."""
+    large = {size.table for size in sizes if size.matters}
+    return frozenset(table for step in plan.steps for table in worked_on(step) & large)
+
+
+def without_trials(plan: Plan, found: Outlook, reason: str) -> Outlook:
+    """Return the outlook with the reason for every step that works on a table that matters, or on nobody knows what."""
+    large = tables_to_copy(plan, found.sizes)
+    unmeasured = {
+        step.step.version: reason for step in plan.steps if reason and (step.proof is None or worked_on(step) & large)
+    }
+    return _completed(plan, replace(found, unmeasured=unmeasured))
+
+
+def with_trials(
+    plan: Plan,
+    found: Outlook,
+    trials: tuple[Trial, ...],
+    rows: Mapping[str, int],
+    *,
+    spent: float,
+    left_out: tuple[str, ...],
+) -> Outlook:
+    """Return the outlook with the estimates that the trials give; `rows` are those of the tables that were copied."""
+    sizes = tuple(replace(size, rows=rows.get(size.table, size.rows)) for size in found.sizes)
+    worked = [step for step in plan.steps if worked_on(step) & rows.keys()]
+    steps = {step.step.version: estimated(plan, step, trials, rows) for step in worked if not step.online}
+    online = online_estimate([step for step in worked if step.online], trials, rows)
+    done = replace(
+        found, sizes=sizes, steps=steps, online=online, sampled=trials[-1].rows, spent=spent, left_out=left_out
+    )
+    return _completed(plan, done)
+
+
+def _completed(plan: Plan, found: Outlook) -> Outlook:
+    """Add the steps that have nothing to work on, and those that work on what is not measured."""
+    brief = StepEstimate(seconds=BRIEF, locked=BRIEF, disk=0)
+    strange = {one.step.version: min(parts) for one in plan.steps if (parts := worked_on(one) & found.partitioned)}
+    unmeasured = {version: f"{table} is partitioned" for version, table in strange.items()} | {**found.unmeasured}
+    versions = {step.step.version for step in plan.steps if not step.online} - unmeasured.keys()
+    apart = {step.step.version for step in plan.steps if step.online}
+    return replace(
+        found,
+        unmeasured=unmeasured,
+        steps={version: found.steps.get(version, brief) for version in sorted(versions)},
+        online=found.online or (brief if apart and not apart & unmeasured.keys() else None),
+    )
+
+
+def online_estimate(
+    steps: Sequence[PlannedStep], trials: tuple[Trial, ...], rows: Mapping[str, int]
+) -> StepEstimate | None:
+    """Return the estimate of an online rewrite: one rewrite, the longest there is, and the indexes that are added.
+
+    Its swap is all that holds anybody up.
+    """
+    if not steps:
+        return None
+    counts, whole = _counts(steps[-1], trials, rows)
+    costs = [_once(steps, trial) for trial in trials]
+    return StepEstimate(
+        seconds=_spread(_line(counts, [cost.seconds for cost in costs], whole)),
+        locked=BRIEF,
+        disk=round(_line(counts, [cost.made for cost in costs], whole)),
+    )
+
+
+def _once(steps: Sequence[PlannedStep], trial: Trial) -> Cost:
+    """Return what one rewrite and the building of all new indexes took."""
+    pairs = [pair for step in steps for pair in zip(step.statements, trial.costs[step.step.version], strict=True)]
+    built = [cost for statement, cost in pairs if statement.text[:6].upper() == "CREATE"]
+    longest = max((cost for _, cost in pairs), key=lambda cost: cost.seconds)
+    return Cost(
+        seconds=longest.seconds + sum(cost.seconds for cost in built),
+        made=longest.made + sum(cost.made for cost in built),
+    )
+
+
+def estimated(plan: Plan, step: PlannedStep, trials: tuple[Trial, ...], rows: Mapping[str, int]) -> StepEstimate:
+    """Return a step's estimate from trials, the largest last; `rows` are the tables' own."""
+    those = parts(plan, step)
+    spans = [_span(step, part, trials, rows) for part in those]
+    held = [span for span, part in zip(spans, those, strict=True) if not part.alone]
+    counts, whole = _counts(step, trials, rows)
+    made = [sum(cost.made for cost in trial.costs[step.step.version]) for trial in trials]
+    return StepEstimate(
+        seconds=sum(spans, NOTHING),
+        locked=max(held, key=lambda span: span.likely, default=NOTHING),
+        disk=round(_line(counts, made, whole)),
+    )
+
+
+def _counts(step: PlannedStep, trials: tuple[Trial, ...], rows: Mapping[str, int]) -> tuple[list[int], int]:
+    """Return of how many rows of its largest table the trials of a step were, and how many there are."""
+    table = max(worked_on(step) & rows.keys(), key=lambda name: rows[name])
+    return [trial.rows[table] for trial in trials], rows[table]
+
+
+def _span(step: PlannedStep, part: Part, trials: tuple[Trial, ...], rows: Mapping[str, int]) -> Span:
+    """Carry what a part's statements took together on to all rows: one by one they take too little to be exact."""
+    counts, whole = _counts(step, trials, rows)
+    taken = [sum(trial.costs[step.step.version][place].seconds for place in part.places) for trial in trials]
+    return _spread(_line(counts, taken, whole) * (CONCURRENT_FACTOR if part.alone else 1))
+
+
+def _spread(likely: float) -> Span:
+    return Span(likely=likely, low=likely / SPREAD, high=likely * SPREAD)
+
+
+def _line(counts: list[int], values: Sequence[float], whole: int) -> float:
+    """Carry a line through the last two points on to the whole; through one point it begins at zero."""
+    count, value = counts[-1], values[-1]
+    if whole <= count:
+        return value
+    before, less = (counts[-2], values[-2]) if len(counts) > 1 and counts[-2] < count else (0, 0)
+    return value + max(value - less, 0) / (count - before) * (whole - count)
+
+
+def held_up_by(plan: Plan, found: Outlook) -> tuple[Holder, ...]:
+    """Return the transactions that are old enough to last and whose locks the plan's do not go with."""
+    strong = {lock.table for step in plan.steps for lock in step.locks if lock.mode == "ACCESS EXCLUSIVE"}
+    return tuple(
+        one
+        for one in found.holders
+        if (one.table in strong or one.mode not in _GO_WITH_SHARE)
+        and (one.pid is None or one.seconds is None or one.seconds >= LASTING_SECONDS)
+    )
+
+
+def refusal(plan: Plan, found: Outlook, limit: float) -> str:
+    """Return why a plan would keep a table locked for longer than the limit; empty where it would not.
+
+    What it may take at worst counts. An online rewrite locks it for its swap alone, and gives way where that lasts.
+    """
+    for step in plan.steps:
+        version, tables = step.step.version, " and ".join(lock.table for lock in step.locks) or "its tables"
+        if step.online:
+            continue
+        if version in found.unmeasured:
+            return (
+                f"nobody can tell how long step {version} would keep {tables} locked ({found.unmeasured[version]}),"
+                f" the limit is {limit:g} s"
+            )
+        locked = found.steps[version].locked if version in found.steps else NOTHING
+        if locked.high > limit:
+            return (
+                f"step {version} would keep {tables} locked for about {locked.likely:.0f} s, at worst"
+                f" {locked.high:.0f} s, the limit is {limit:g} s"
+            )
+    return ""

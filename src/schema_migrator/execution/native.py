@@ -1,0 +1,184 @@
+"""Runs a plan: transactions with their records, and the statements that refuse a transaction."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from schema_migrator import events
+from schema_migrator.catalog.namesakes import shielded
+from schema_migrator.errors import NotAsRehearsed
+from schema_migrator.execution import concurrent_indexes
+from schema_migrator.online import rewrite
+from schema_migrator.postgres import database
+from schema_migrator.releases.source import UNVERSIONED
+from schema_migrator.runs import version_table
+from schema_migrator.runs.guarded import deviations, retried, transaction
+from schema_migrator.runs.handover import handed_over
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from packaging.version import Version
+
+    from schema_migrator.planning.plan import Online, Plan, PlannedStep
+    from schema_migrator.postgres.database import Batch, Connection
+    from schema_migrator.releases.source import Step
+    from schema_migrator.releases.statements import Statement
+    from schema_migrator.runs.context import Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A step that was applied, with the seconds it took."""
+
+    version: Version
+    seconds: float
+
+
+def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
+    """Apply the plan's steps and return what was applied.
+
+    Raises TableLockTimeout, StatementFailed, VersionMoved, NotAsRehearsed or LockLost; what was
+    committed before stays.
+    """
+    if plan.together:
+        return _install(work, plan)
+    if plan.adopt is not None:
+        adopt(work, plan, plan.adopt)
+    outcomes: list[Outcome] = []
+    for together, group in groupby(plan.steps, lambda step: step.online):
+        steps = tuple(group)
+        if together and plan.online is not None:
+            outcomes += _run_online(work, plan, plan.online, steps)
+        else:
+            outcomes += [run_step(work, plan, step) for step in steps]
+    return tuple(outcomes)
+
+
+def _run_online(work: Work, plan: Plan, online: Online, steps: tuple[PlannedStep, ...]) -> list[Outcome]:
+    started = time.monotonic()
+    rewrite.run(work, plan, online, steps)
+    seconds = time.monotonic() - started
+    events.logger().info(
+        "steps.applied", version=str(steps[-1].step.version), steps=len(steps), seconds=round(seconds, 2)
+    )
+    return [Outcome(version=step.step.version, seconds=seconds / len(steps)) for step in steps]
+
+
+def _install(work: Work, plan: Plan) -> tuple[Outcome, ...]:
+    """Install a store whole or not at all."""
+    started = time.monotonic()
+    tables = sorted(work.release.source(plan.store).tables)
+    retried(work, str(plan.target), tables, partial(_run_together, plan=plan))
+    seconds = time.monotonic() - started
+    events.logger().info("schema.installed", version=str(plan.target), steps=len(plan.steps), seconds=round(seconds, 2))
+    return tuple(Outcome(version=step.step.version, seconds=seconds / len(plan.steps)) for step in plan.steps)
+
+
+def _run_together(work: Work, plan: Plan) -> None:
+    with (
+        database.translated(work.store, work.interrupt),
+        transaction(work, plan, plan.target) as sent,
+        handed_over(work.conn, plan.schema, plan.heir),
+    ):
+        if plan.setup:
+            version_table.set_up(sent, plan.database)
+        with _shielded(work, plan, [one for step in plan.steps for one in step.statements]):
+            for step in plan.steps:
+                sent.run(step.statements)
+                version_table.move(sent, plan.database, step.step, step.previous)
+
+
+def adopt(work: Work, plan: Plan, step: Step) -> None:
+    """Record the version that the tables are of; no other row is touched."""
+    with (
+        database.translated(work.store, work.interrupt),
+        transaction(work, plan, step.version) as sent,
+        handed_over(work.conn, plan.schema, plan.heir),
+    ):
+        version_table.adopt(sent, plan, step)
+    events.logger().warning("version.adopted", recorded=str(plan.recorded), version=str(step.version))
+
+
+def run_step(work: Work, plan: Plan, step: PlannedStep) -> Outcome:
+    """Apply one step and record it; what it raises is what `run` raises."""
+    started = time.monotonic()
+    for alone, group in groupby(step.statements, lambda one: one.concurrent and step.concurrently):
+        statements = tuple(group)
+        if alone:
+            concurrent_indexes.run(work, plan.schema, statements)
+        elif step.concurrently:
+            _run_patiently(work, plan, step, statements, record=False)
+    _run_patiently(work, plan, step, () if step.concurrently else step.statements, record=True)
+    seconds = time.monotonic() - started
+    events.logger().info("step.applied", version=str(step.step.version), seconds=round(seconds, 2))
+    return Outcome(version=step.step.version, seconds=seconds)
+
+
+def _run_patiently(
+    work: Work, plan: Plan, step: PlannedStep, statements: tuple[Statement, ...], *, record: bool
+) -> None:
+    tables = [lock.table for lock in step.locks]
+    attempt = partial(_run_transaction, plan=plan, step=step, statements=statements, record=record)
+    retried(work, str(step.step.version), tables, attempt)
+
+
+def _run_transaction(
+    work: Work, plan: Plan, step: PlannedStep, statements: tuple[Statement, ...], *, record: bool
+) -> None:
+    first = step is plan.steps[0] or step.previous == UNVERSIONED
+    setup = plan.setup and first
+    with (
+        database.translated(work.store, work.interrupt),
+        transaction(work, plan, step.step.version if record else step.previous, step) as sent,
+        handed_over(work.conn, plan.schema, plan.heir),
+    ):
+        if setup and record:
+            version_table.set_up(sent, plan.database)
+        if statements:
+            _lock_tables(sent, step)
+            _assert_start(work.conn, plan.schema, step, statements)
+            with _shielded(work, plan, statements):
+                sent.run(statements)
+        if record:
+            _assert_end(work.conn, plan.schema, step)
+            version_table.move(sent, plan.database, step.step, step.previous)
+
+
+def _shielded(work: Work, plan: Plan, statements: Sequence[Statement]) -> AbstractContextManager[None]:
+    return shielded(work.conn, plan.schema, work.release.source(plan.store).tables, statements)
+
+
+def _assert_start(conn: Connection, schema: str, step: PlannedStep, statements: tuple[Statement, ...]) -> None:
+    """See, under the tables' locks, that a step starts where the plan says: another tool may have begun it."""
+    if step.proof is None or statements[:1] != step.statements[:1]:
+        return
+    wrong = deviations(conn, schema, step.proof.touched, step.proof.start)
+    if wrong:
+        raise NotAsRehearsed(
+            f"step {step.step.version} does not start as the plan says and was left alone: {wrong}",
+            hint="if another tool is at work let that end, then run this again; else see schema-migrator verify",
+        )
+
+
+def _assert_end(conn: Connection, schema: str, step: PlannedStep) -> None:
+    wrong = deviations(conn, schema, step.proof.touched, step.proof.end) if step.proof else ""
+    if wrong:
+        raise NotAsRehearsed(
+            f"step {step.step.version} does not end as its rehearsal did and was rolled back: {wrong}",
+            hint="see schema-migrator verify for what is special about this database",
+        )
+
+
+def _lock_tables(sent: Batch, step: PlannedStep) -> None:
+    for mode, locks in groupby(sorted(step.locks, key=lambda lock: lock.mode), lambda lock: lock.mode):
+        names = sql.SQL(", ").join(sql.Identifier(sent.schema, lock.table) for lock in locks)
+        word = sql.SQL("SHARE" if mode == "SHARE" else "ACCESS EXCLUSIVE")
+        sent.send(sql.SQL("LOCK TABLE {} IN {} MODE").format(names, word))

@@ -1,0 +1,306 @@
+"""The other executor: the vendor's binary, one step a call, under our lock and with our proof.
+
+For those whose policy is that the vendor's program alone changes the schema. It works in autocommit and
+says little by its exit status (go.temporal.io/server, tools/sql: with --quiet it is 0 after a failure), so
+after each call the database is asked. What a call left half done is finished natively by the next run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import re
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+from urllib.parse import quote_plus, urlencode
+
+import psycopg
+from psycopg import sql
+
+from schema_migrator import events
+from schema_migrator.catalog import state
+from schema_migrator.errors import NotAsRehearsed, SettingsError, ToolFailed
+from schema_migrator.execution import native
+from schema_migrator.execution.native import Outcome
+from schema_migrator.postgres import database, pooler
+from schema_migrator.releases.source import UNVERSIONED
+from schema_migrator.runs import guarded, handover
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from packaging.version import Version
+
+    from schema_migrator.catalog.snapshot import Snapshot
+    from schema_migrator.config.fields import SqlSettings
+    from schema_migrator.config.settings import Settings
+    from schema_migrator.planning.plan import Plan, PlannedStep
+    from schema_migrator.postgres.database import Connection
+    from schema_migrator.runs.context import Work
+
+_END_WORKERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = %s AND pid <> pg_backend_pid()
+  AND usesysid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user)  -- a name proves nothing
+"""
+_POSTGRES_14 = 140_000
+_SETTING = "SCHEMA_MIGRATOR_SQL_TOOL"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_MODULE = re.compile(rb"\tgo\.temporal\.io/server\tv([0-9.]+)\t")
+_PLAIN = re.compile(r"[\w.~$-]+")
+_UNTOLD = frozenset({"logging-call-at", "config", "message", "event", "level"})
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+_LEVELS |= {"fatal": logging.ERROR, "panic": logging.ERROR}
+_CERTIFICATES = {"sslrootcert": "SQL_TLS_CA_FILE", "sslcert": "SQL_TLS_CERT_FILE", "sslkey": "SQL_TLS_KEY_FILE"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What the tool logged: a level, a message, and values."""
+
+    level: str
+    message: str
+    values: dict[str, object]
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingsError unless the binary is there and of the release whose files it is to run.
+
+    Each release reads only its own files: 1.29.1 cannot parse those of 1.32.2.
+    """
+    run = settings.run
+    if run.executor != "sql-tool":
+        return
+    if run.rewrite == "online":
+        raise SettingsError(
+            "the executor is sql-tool, which writes tables in place, but SCHEMA_MIGRATOR_REWRITE is online",
+            hint="leave one of them out",
+        )
+    release, path = settings.release, run.sql_tool
+    if path is None:
+        raise SettingsError(
+            f"the executor is sql-tool, but {_SETTING} is not set", hint="name the vendor's binary by it"
+        )
+    found = _release_of(path)
+    if found is None:
+        raise SettingsError(
+            f'{_SETTING} "{path}" does not say its version as temporal-sql-tool does',
+            hint=f"name the vendor's binary of release {release.version}",
+        )
+    if found != release.version:
+        raise SettingsError(
+            f'{_SETTING} "{path}" is of release {found}, expected {release.version} like the files',
+            hint=f"set TEMPORAL_VERSION={found}, or name another binary",
+        )
+
+
+def _built_from(path: Path) -> str | None:
+    """Return the version of the Go module that a binary was built from; 1.25.1 says of itself that it is 0.0.1."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as binary:
+        found = _MODULE.search(binary)
+        return found[1].decode() if found else None
+
+
+def _release_of(path: Path) -> str | None:
+    """Return the release that a binary is of, by its module or its words. Raises SettingsError if it cannot be run."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, errors="replace", check=False, timeout=30)
+        built = _built_from(path)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it does not end"
+        raise SettingsError(f'{_SETTING} "{path}" cannot be run ({reason})', hint=f"correct {_SETTING}") from error
+    found = re.search(r"version v?([0-9][0-9.]*)\s*$", done.stdout)
+    return built or (found[1] if found else None)
+
+
+def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
+    """Apply the plan's steps by the vendor's binary, and one that was begun before natively.
+
+    Raises ToolFailed where a call did not lead to its version, and what execute.run raises.
+    """
+    if plan.adopt is not None:
+        native.adopt(work, plan, plan.adopt)
+    if plan.setup and not (plan.steps and plan.steps[0].resumed):
+        _call(work, plan, ["setup-schema", "--version", str(UNVERSIONED)], UNVERSIONED)
+    return tuple(_run_step(work, plan, step) for step in plan.steps)
+
+
+def _run_step(work: Work, plan: Plan, step: PlannedStep) -> Outcome:
+    if step.resumed:
+        return native.run_step(work, plan, step)
+    started = time.monotonic()
+    if step.proof is not None:
+        _assert_equal(work, plan, step, step.proof.start, "starts")
+    folder = work.release.source(plan.store).folder
+    _call(
+        work,
+        plan,
+        ["update-schema", "--schema-dir", str(folder), "--version", str(step.step.version)],
+        step.step.version,
+    )
+    if step.proof is not None:
+        _assert_equal(work, plan, step, step.proof.end, "ended")
+    seconds = time.monotonic() - started
+    events.logger().info(
+        "step.applied", version=str(step.step.version), seconds=round(seconds, 2), by="temporal-sql-tool"
+    )
+    return Outcome(version=step.step.version, seconds=seconds)
+
+
+def _assert_equal(work: Work, plan: Plan, step: PlannedStep, expected: Snapshot, when: str) -> None:
+    assert step.proof is not None  # noqa: S101 - the callers have looked
+    with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+        wrong = guarded.deviations(work.conn, plan.schema, step.proof.touched, expected)
+    if wrong:
+        raise NotAsRehearsed(
+            f"step {step.step.version} by the vendor's tool {when} otherwise than its rehearsal: {wrong}",
+            hint="see schema-migrator verify",
+        )
+
+
+def _call(work: Work, plan: Plan, arguments: Sequence[str], reached: Version) -> None:
+    """Call the binary under the lock, then look whether the version is recorded that it was to reach."""
+    with database.transaction(work.conn, None, database.LOOK, name=work.lock.worker):
+        work.lock.assert_held(work.lock.ask(work.conn))
+        before = handover.things(work.conn, plan.schema)
+    lines, code = _converse(work, [str(work.settings.run.sql_tool), *arguments], _environment(work, plan))
+    if work.interrupt.event.is_set():
+        _end_statement(work)
+    work.interrupt.check()
+    if plan.heir:
+        with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+            handover.give(work.conn, plan.schema, plan.heir, before)
+    with database.transaction(work.conn, None, database.LOOK, name=work.lock.worker):
+        recorded = state.look(work.conn, work.release, work.store, [plan.schema]).recorded
+    if recorded == reached:
+        return
+    errors = [line for line in lines if line.level == "error"]
+    words = "; ".join(str(line.values.get("error") or line.message) for line in errors) or f"exit code {code}"
+    raise ToolFailed(
+        f'the vendor\'s tool left "{plan.database}" at {recorded or "no version"}, expected {reached}: {words}',
+        hint="run this again: what it left half done is finished natively, or named",
+    )
+
+
+def _converse(work: Work, command: Sequence[str], environment: dict[str, str]) -> tuple[list[Line], int]:
+    """Run a command and log what it says as it says it; a signal ends it."""
+    password = environment["SQL_PASSWORD"]
+    lines: list[Line] = []
+    with (
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+        ) as process,
+        work.interrupt.cancelling(process.terminate),
+    ):
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        for text in process.stdout:
+            line = parse(_masked(text, password))
+            lines.append(line)
+            events.logger().log(_LEVELS[line.level], "sqltool.said", message=line.message, **line.values)
+    return lines, process.returncode
+
+
+def _end_statement(work: Work) -> None:
+    """End what the server still does for the tool, which has died: the statement would go on without it."""
+    with suppress(psycopg.Error):  # the next run looks for it too, before it begins
+        work.conn.execute("SET ROLE NONE")  # the login may be set to act as another role, which could not end it
+        database.ask(work.conn, _END_WORKERS, [work.lock.worker])
+
+
+def _masked(text: str, password: str) -> str:
+    """Return the text without the password, in plain or as the tool writes it into its URL."""
+    forms = [password, quote_plus(password)] if password else []
+    return reduce(lambda done, form: done.replace(form, "***"), forms, text)
+
+
+def parse(text: str) -> Line:
+    """Return what a line of the tool's log says: time, level, message and values, separated by tabs."""
+    _, level, message, values, *_ = [*_COLOUR.sub("", text.rstrip("\n")).split("\t"), "", "", "", ""]
+    if level.lower() not in _LEVELS:
+        return Line(level="error" if text.startswith("panic:") else "debug", message=text.strip(), values={})
+    found = _values(values)
+    kept = {name: value for name, value in found.items() if name not in _UNTOLD}
+    return Line(level=level.lower(), message=message, values=kept)
+
+
+def _values(text: str) -> dict[str, object]:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {"values": text}
+
+
+def _environment(work: Work, plan: Plan) -> dict[str, str]:
+    """Return the variables that lead the tool to the server that we are connected to, with one schema in its path."""
+    info, given = work.conn.info, work.store.sql
+    host, port = given.direct_host or info.host, given.direct_port or info.port
+    found = {
+        "PATH": os.environ.get("PATH", ""),
+        "SQL_PLUGIN": given.plugin or "postgres12",
+        "SQL_HOST": f"[{host}]" if ":" in host else host,
+        "SQL_PORT": str(port),
+        "SQL_USER": info.user,
+        "SQL_PASSWORD": work.store.password() or info.password,
+        "SQL_DATABASE": pooler.past(work.conn, work.store).database,
+        "SQL_CONNECT_ATTRIBUTES": urlencode(_attributes(work, plan)),
+        **_tls(work.conn),
+    }
+    _assert_conveyable(found, given)
+    return found
+
+
+def _tls(conn: Connection) -> dict[str, str]:
+    """Return the variables for TLS as our own connection has it; 1.29.1 panics at an sslmode among the attributes."""
+    if not conn.pgconn.ssl_in_use:
+        return {}
+    own = conn.info.get_parameters()
+    files = {name: own[key] for key, name in _CERTIFICATES.items() if own.get(key) not in (None, "", "system")}
+    loose = own.get("sslmode") != "verify-full"
+    return {"SQL_TLS": "true", "SQL_TLS_DISABLE_HOST_VERIFICATION": str(loose).lower(), **files}
+
+
+def _attributes(work: Work, plan: Plan) -> dict[str, str]:
+    """Return the session's settings: one schema, a name by which the next run finds it, and an end with its client."""
+    limit = round(work.settings.run.statement_timeout * 1000)
+    return {
+        "search_path": sql.Identifier(plan.schema).as_string(work.conn),
+        "application_name": work.lock.worker,
+        **({"statement_timeout": str(limit)} if limit else {}),
+        **({"client_connection_check_interval": "5s"} if work.conn.info.server_version >= _POSTGRES_14 else {}),
+    }
+
+
+def _assert_conveyable(environment: dict[str, str], given: SqlSettings) -> None:
+    """Refuse what the tool garbles: it writes a URL, and escapes the password alone, with + for a blank."""
+    if given.tls and given.tls_server_name:
+        raise SettingsError(
+            "SQL_TLS_SERVER_NAME is set, which the vendor's tool does not heed for PostgreSQL",
+            hint="connect by the name in the server's certificate, or take the executor native",
+        )
+    host, password = environment["SQL_HOST"], environment["SQL_PASSWORD"]
+    garbled = [name for name in ("SQL_USER", "SQL_DATABASE") if not _PLAIN.fullmatch(environment[name])]
+    if " " in password:
+        garbled.append("SQL_PASSWORD")
+    if garbled:
+        raise SettingsError(
+            f"{garbled[0]} has a character that the vendor's tool cannot send",
+            hint="take the executor native, or another name or password",
+        )
+    if host.startswith("/"):
+        raise SettingsError(
+            f'the server is reached by the socket in "{host}", but the vendor\'s tool needs a host',
+            hint="set SQL_HOST, or take the executor native",
+        )

@@ -1,0 +1,221 @@
+"""Proof that the copy holds every row as it is: without it the table that it replaces is never given up.
+
+A damaged index must not hide a row from the proof, nor from what comes after it. So the live table is read as it
+lies on the disk, a range of pages at a time under one snapshot each, and of every row there
+
+1. the primary key's index leads, by the row's key, to this row and to no other: there are no two rows of one key, and
+   the replays that follow, which look rows up by key, find every row that is there;
+2. the copy has a row of the same key with the same bytes in every column that stays, or the log has its key: then the
+   row has changed since it was copied, and is replayed before the swap.
+
+By 1 and 2 no two rows of the table have their like in one row of the copy. So the copy has at least as many rows as the
+table, keys in the log left out on both sides; when both are counted under one snapshot and are as many, the copy has
+none too many. The count comes last: a key that is not in the log then has not changed during all of the proof, so that
+what was seen of its row under an earlier snapshot still holds.
+
+The planner is not trusted with "as it lies". A subquery with OFFSET 0 leaves no index of the live table anything to be
+useful for, and the plan is looked at before the result is believed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, LiteralString, NoReturn
+
+from psycopg import sql
+
+from schema_migrator import events
+from schema_migrator.online import cutover, damage, query_plans, shadow
+from schema_migrator.online.damage import Fault
+from schema_migrator.online.shadow import listed, places
+from schema_migrator.postgres import database
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schema_migrator.errors import NotAsRehearsed
+    from schema_migrator.online.shadow import Live
+    from schema_migrator.online.worker_pool import Crew
+    from schema_migrator.planning.rewrite_span import Shape
+    from schema_migrator.postgres.database import Connection
+
+_PAGES = 1024
+_FIRST_WITH_RANGES = 140000  # before, PostgreSQL read the whole table for each range of pages
+_END = "(4294967295,0)"
+# Bytes are compared, not values: json knows no equality, and 1.0 is not 1.00. Of the log only what is needed is looked
+# at, hashed, after the rows: a condition on each row would read all of the log for each.
+_CHECK: LiteralString = """
+SELECT f.schema_migrator_key, f.schema_migrator_place::text, f.schema_migrator_led::text[], f.schema_migrator_same,
+  f.schema_migrator_copied
+FROM (
+  SELECT {of_l}, {texts} AS schema_migrator_key, l.schema_migrator_place, d.schema_migrator_led,
+    d.schema_migrator_same, s.schema_migrator_copied,
+    d.schema_migrator_led IS DISTINCT FROM ARRAY[l.schema_migrator_place]
+      OR d.schema_migrator_same IS NOT TRUE AS schema_migrator_astray
+  FROM (
+    SELECT lying.ctid AS schema_migrator_place, {columns} FROM {live} lying
+    WHERE lying.ctid >= {start} AND lying.ctid < {end} OFFSET 0
+  ) l
+  CROSS JOIN LATERAL (
+    SELECT array_agg(x.schema_migrator_place) AS schema_migrator_led,
+      bool_and(({of_x}) = ({of_l})) AS schema_migrator_same
+    FROM (
+      SELECT led.ctid AS schema_migrator_place, {of_led} FROM {live} led
+      WHERE {leads} ORDER BY {of_led} LIMIT 2
+    ) x
+  ) d
+  LEFT JOIN LATERAL (
+    SELECT true AS schema_migrator_copied, {columns} FROM {shadow} copied WHERE ({of_copied}) = ({of_l}) OFFSET 0
+  ) s ON true
+  WHERE d.schema_migrator_led IS DISTINCT FROM ARRAY[l.schema_migrator_place] OR d.schema_migrator_same IS NOT TRUE
+    OR s.schema_migrator_copied IS NULL OR ROW({columns_l})::record *<> ROW({columns_s})::record
+  OFFSET 0
+) f LEFT JOIN (SELECT DISTINCT true AS schema_migrator_logged, {key} FROM {ours}.log) g ON ({of_g}) = ({of_f})
+WHERE f.schema_migrator_astray OR g.schema_migrator_logged IS NULL
+LIMIT 1
+"""
+# The places are counted, else an index alone could answer.
+_COUNTED: LiteralString = """
+(SELECT count(l.schema_migrator_place) FROM (SELECT {alias}.ctid AS schema_migrator_place, {key} FROM {table} {alias}
+  OFFSET 0) l WHERE NOT EXISTS (SELECT FROM {ours}.log g WHERE ({of_g}) = ({of_l})))
+"""
+_SURPLUS: LiteralString = """
+SELECT {texts} FROM (SELECT copied.ctid AS schema_migrator_place, {key} FROM {shadow} copied OFFSET 0) s
+WHERE NOT EXISTS (SELECT FROM {ours}.log g WHERE ({of_g}) = ({of_s}))
+  AND NOT EXISTS (SELECT FROM (SELECT lying.ctid AS schema_migrator_place, {key} FROM {live} lying OFFSET 0) l
+    WHERE ({of_l}) = ({of_s}) AND l.schema_migrator_place IS NOT NULL)
+LIMIT 1
+"""
+_SIZE = "SELECT pg_relation_size(%s) / current_setting('block_size')::int, current_setting('server_version_num')::int"
+_Ends = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copy:
+    """What is proven: the columns that stay, the computed ones included, and the live table's primary key's index."""
+
+    crew: Crew
+    live: Live
+    shape: Shape
+    columns: tuple[str, ...]
+    primary: str
+
+
+def prove(crew: Crew, live: Live, shape: Shape) -> None:
+    """Compare all rows. Raises NotAsRehearsed where one is missing, too many, not the same or not led to.
+
+    Raises TableChanged where the table was emptied or altered.
+    """
+    started, first = time.monotonic(), crew.conns[0]
+    columns, (primary, _) = shadow.columns(first, live, shape, computed=True), shadow.primary(first, live)
+    copy = _Copy(crew=crew, live=live, shape=shape, columns=columns, primary=primary)
+    stretches = _stretches(first, live)
+
+    def tell(done: int) -> None:
+        events.logger().info("online.proving", table=live.table, parts=done, of=len(stretches))
+
+    crew.share(stretches, partial(_compare, copy), tell)
+    events.logger().info("online.counting", table=live.table)
+    crew.share([copy], _count, tell)
+    events.logger().info("online.proved", table=live.table, seconds=round(time.monotonic() - started, 1))
+
+
+def _refuse(copy: _Copy, conn: Connection, error: NotAsRehearsed) -> NoReturn:
+    """Say why rows differ: the table was changed as a whole, or something is damaged."""
+    with copy.crew.transaction(conn, copy.live.schema):
+        cutover.assert_same(conn, copy.live, copy.shape)
+    raise error
+
+
+def _compare(copy: _Copy, conn: Connection, ends: _Ends) -> None:
+    """Look at the rows between two places. Raises NotAsRehearsed for the first with a fault."""
+    live, start, end = copy.live, *map(_tid, ends)
+    aliases: tuple[LiteralString, ...] = ("f", "g", "l", "x", "led", "copied")
+    query = sql.SQL(_CHECK).format(
+        **places(live),
+        **{f"of_{alias}": listed(live.key_names, alias) for alias in aliases},
+        columns=listed(copy.columns),
+        columns_l=listed(copy.columns, "l"),
+        columns_s=listed(copy.columns, "s"),
+        texts=damage.texts(live, "l"),
+        leads=_leads(live.key_names),
+        start=start,
+        end=end,
+    )
+    with copy.crew.transaction(conn, live.schema):
+        damage.assert_nothing_hidden(conn)
+        # Without sorts only the primary key's index gives its order: without statistics another one looks as cheap.
+        sorts = {"sort": "off", "incremental_sort": "off"}
+        with database.planner(conn, seqscan="off", bitmapscan="off", nestloop="off", **sorts):
+            query_plans.assert_scans(conn, live, query, {"lying": query_plans.PHYSICAL, "led": copy.primary})
+            row = conn.execute(query).fetchone()
+    if row is not None:
+        _refuse(copy, conn, damage.refusal(live, _fault(*row)))
+
+
+def _leads(key: Sequence[str]) -> sql.Composed:
+    """Return the condition that holds for what the index has for a row's key, as ranges of one key each.
+
+    Only a range of the last column ends a scan at once: one of whole rows goes on while the first column is the same.
+    """
+    *before, last = map(sql.Identifier, key)
+    parts = [sql.SQL("led.{0} = l.{0}").format(name) for name in before]
+    parts += [sql.SQL("led.{0} >= l.{0} AND led.{0} <= l.{0}").format(last)]
+    return sql.SQL(" AND ").join(parts)
+
+
+def _fault(key: list[str], place: str, led: list[str] | None, same: bool | None, copied: bool | None) -> Fault:  # noqa: FBT001 - a row's
+    """Say what is wrong with a row: with how it is led to, which may be why its copy is wrong, before its copy."""
+    others = [one for one in led or () if one != place]
+    if not led:
+        return Fault(what=damage.UNLED, key=tuple(key), places=(place,))
+    if others or not same:
+        return Fault(what=damage.DOUBLED if same else damage.MISLED, key=tuple(key), places=(place, *others))
+    return Fault(what=damage.DIFFERS if copied else damage.MISSING, key=tuple(key), places=(place,))
+
+
+def _count(conn: Connection, copy: _Copy) -> None:
+    """Count the rows of both tables. Raises NotAsRehearsed where they are not as many."""
+    live = copy.live
+    query = sql.SQL("SELECT {} AS live, {} AS copied").format(_counted(live, "lying"), _counted(live, "copied"))
+    with copy.crew.transaction(conn, live.schema):
+        damage.assert_nothing_hidden(conn)
+        with database.planner(conn, nestloop="off"):
+            query_plans.assert_scans(conn, live, query, {"lying": query_plans.PHYSICAL, "copied": query_plans.PHYSICAL})
+            ((here, there),) = conn.execute(query).fetchall()
+        if here == there:
+            return
+        fault = _surplus(conn, live) or damage.twins(conn, live)
+    _refuse(copy, conn, damage.refusal(live, fault) if fault else damage.miscounted(live, here, there))
+
+
+def _counted(live: Live, alias: LiteralString) -> sql.Composed:
+    known = places(live)
+    of_g, of_l = listed(live.key_names, "g"), listed(live.key_names, "l")
+    table = known["live" if alias == "lying" else "shadow"]
+    return sql.SQL(_COUNTED).format(**known, alias=sql.SQL(alias), table=table, of_g=of_g, of_l=of_l)
+
+
+def _surplus(conn: Connection, live: Live) -> Fault | None:
+    """Return a row of the copy that the table does not have; slow."""
+    aliases: tuple[LiteralString, ...] = ("g", "l", "s")
+    query = sql.SQL(_SURPLUS).format(
+        **places(live),
+        **{f"of_{alias}": listed(live.key_names, alias) for alias in aliases},
+        texts=damage.texts(live, "s"),
+    )
+    row = conn.execute(query).fetchone()
+    return Fault(what=damage.SURPLUS, key=tuple(row[0])) if row else None
+
+
+def _tid(place: str) -> sql.Composed:
+    return sql.SQL("{}::tid").format(sql.Literal(place))
+
+
+def _stretches(conn: Connection, live: Live) -> list[_Ends]:
+    """Return stretches of the table's file, each from one place (inclusive) to another (exclusive)."""
+    ((pages, version),) = database.ask(conn, _SIZE, [live.oid])
+    starts = [f"({page},0)" for page in range(0, max(pages if version >= _FIRST_WITH_RANGES else 0, 1), _PAGES)]
+    return list(zip(starts, [*starts[1:], _END], strict=True))

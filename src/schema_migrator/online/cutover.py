@@ -1,0 +1,169 @@
+"""The swap: one short transaction under the lock in which the shadow takes the table's place."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
+
+from psycopg import sql
+
+from schema_migrator import events
+from schema_migrator.errors import NotAsRehearsed, RewriteBlocked, TableChanged, TableLockTimeout
+from schema_migrator.online import catalog_comparison, replay, shadow
+from schema_migrator.planning import tables
+from schema_migrator.postgres import database
+from schema_migrator.postgres.activity import ALIVE
+from schema_migrator.runs import guarded, version_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schema_migrator.online.shadow import Live
+    from schema_migrator.planning.plan import Online, Plan, PlannedStep
+    from schema_migrator.planning.rewrite_span import Shape
+    from schema_migrator.postgres.database import Connection
+    from schema_migrator.runs.context import Work
+
+# A client that is stopped under the lock keeps it for so long; one at work sends its next statement in milliseconds.
+_LEFT_ALONE: LiteralString = "SET LOCAL idle_in_transaction_session_timeout = '3s'"
+# A transaction may import the snapshot of an older one, and sees no more than that. It can do so while the other lives
+# (PostgreSQL: "Snapshot Synchronization Functions"), so whoever may have done it is known by the time of its end.
+_ALIVE = f"""
+SELECT l.pid, l.virtualxid, coalesce(a.application_name, ''), age(a.backend_xmin) > age(%s::xid) {ALIVE}
+"""
+# 64 bits, of which a session's backend_xmin has the lower 32; PostgreSQL 12 has no function of another name.
+_NEXT: LiteralString = "SELECT mod(txid_snapshot_xmax(txid_current_snapshot()), 4294967296)::text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readers:
+    """The transactions that were open when the last row had been copied, by pid and virtual id, and the next xid."""
+
+    found: frozenset[tuple[int, str]]
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reader:
+    """A transaction of somebody else; `older`: its snapshot may be from before that next xid."""
+
+    transaction: tuple[int, str]
+    name: str
+    older: bool
+
+
+def readers(conn: Connection) -> Readers:
+    """Return whose snapshots may be older than the shadow's rows; to those it would look empty."""
+    ((number,),) = database.ask(conn, _NEXT)
+    return Readers(found=frozenset(reader.transaction for reader in _alive(conn, number)), next=number)
+
+
+def await_readers(work: Work, live: Live, old: Readers) -> None:
+    """Wait until they have ended. Raises TableLockTimeout at the deadline, naming them."""
+    started, beat = time.monotonic(), events.Beat(seconds=work.settings.run.heartbeat)
+    watched, may_import = set(old.found), True
+    while True:
+        alive = _alive(work.conn, old.next)
+        if may_import:
+            watched |= {reader.transaction for reader in alive if reader.older}
+        may_import = any(reader.transaction in old.found for reader in alive)
+        named = ", ".join(reader.name for reader in alive if reader.transaction in watched)
+        if not named:
+            return
+        if time.monotonic() - started > work.settings.run.wait_timeout:
+            raise TableLockTimeout(
+                f'transactions are older than the copied rows of "{live.table}" and would not see them: {named}',
+                hint="end them or let them end, then run it again: it carries on; or migrate --abandon",
+            )
+        if beat.due():
+            events.logger().info("online.waiting", table=live.table, for_old_snapshots_of=named)
+        work.interrupt.sleep(0.2)
+
+
+def _alive(conn: Connection, number: str) -> list[_Reader]:
+    return [
+        _Reader(transaction=(pid, transaction), name=f"pid {pid} ({name or 'unnamed'})", older=bool(older))
+        for pid, transaction, name, older in database.ask(conn, _ALIVE, [number])
+    ]
+
+
+def swap(
+    work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], live: Live, columns: Sequence[str]
+) -> float:
+    """Replay the rest, swap the tables, prove the result and record the steps; return the seconds under the lock.
+
+    Raises TableLockTimeout where the lock cannot be had, TableChanged where the table is no longer what was
+    copied, NotAsRehearsed where the result is not what the files make; then nothing of it remains.
+    """
+    assert online.shape is not None  # noqa: S101 - a plan has no online steps without
+    with (
+        database.translated(work.store, work.interrupt),
+        guarded.transaction(work, plan, steps[-1].step.version, steps[0]) as sent,
+    ):
+        conn = work.conn
+        conn.execute(_LEFT_ALONE)
+        conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(live.schema, live.table)))
+        conn.execute("SELECT 1").fetchone()  # nothing that was sent before is waited for until then
+        started = time.monotonic()
+        now = assert_untouched(conn, live, online.shape)
+        replay.assert_little(conn, live)
+        replay.finish(conn, live, columns)
+        shadow.retire(conn, live, online, kept=work.settings.run.keep_old)
+        assert_alike(conn, now, online.shape, live.schema, live.table)
+        wrong = guarded.deviations(conn, live.schema, online.shape.touched, online.shape.end)
+        if wrong:
+            raise NotAsRehearsed(
+                f'the rewritten table "{live.table}" does not end as rehearsed and was not put in place: {wrong}',
+                hint="take --rewrite in-place, and see schema-migrator verify for what is special about this database",
+            )
+        for step in steps:
+            version_table.move(sent, plan.database, step.step, step.previous)
+    return time.monotonic() - started
+
+
+def assert_same(conn: Connection, live: Live, shape: Shape) -> None:
+    """Raise TableChanged unless the live table is as it was when the copy began, and its changes are logged.
+
+    Raises RewriteBlocked where something forbids an online rewrite by now.
+    """
+    assert_untouched(conn, live, shape)
+    _assert_free(live, ", ".join(tables.hindrances(conn, oids=[live.oid]).get(live.table, ())))
+
+
+def assert_untouched(conn: Connection, live: Live, shape: Shape) -> Live:
+    """Return the live table as it is now. Raises TableChanged where it is not as it was when the copy began."""
+    now = shadow.look(conn, live.schema, shape)
+    if now is None or now.fingerprint != live.fingerprint or not shadow.watched(conn, live):
+        raise TableChanged(
+            f'the table "{live.table}" was truncated or altered while it was rewritten',
+            hint="run it again: it starts over from what is there now",
+        )
+    return now
+
+
+def assert_alike(conn: Connection, live: Live, shape: Shape, schema: str, table: str) -> None:
+    """Compare the new table, which stands there, with the live one, whose picture was just taken.
+
+    Raises NotAsRehearsed where they differ in more than what the steps change, and RewriteBlocked where something
+    forbids an online rewrite by now.
+    """
+    oid, _ = shadow.locate(conn, schema, table) or (0, 0)
+    found, new = tables.hindrances(conn, oids=[live.oid, oid]), catalog_comparison.take(conn, oid, new=True)
+    bare = not any(said.get("contype") == "p" for said in new.values())  # its indexes are still to be built
+    got = [one for one in found.pop(table, ()) if not (bare and one == "no primary key")]
+    _assert_free(live, ", ".join(one for forbidden in found.values() for one in forbidden))
+    wrong = [*(catalog_comparison.differences(live.picture, new, shape, bare=bare) if new else ["it is gone"]), *got]
+    if wrong:
+        raise NotAsRehearsed(
+            f'the rewritten table "{live.table}" differs from the old one and was not put in place: {"; ".join(wrong)}',
+            hint="remove what makes it differ, an event trigger for one, or take --rewrite in-place",
+        )
+
+
+def _assert_free(live: Live, forbidden: str) -> None:
+    if forbidden:
+        raise RewriteBlocked(
+            f'while the table "{live.table}" was rewritten, it got what would have stayed behind: {forbidden}',
+            hint="remove that and run it again: it carries on",
+        )

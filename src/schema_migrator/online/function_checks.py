@@ -1,0 +1,69 @@
+"""Functions that a table's indexes, checks and computed columns call, and that the copy calls for every row too.
+
+Our transactions run with a search_path of their own and in our role, so a function that another role or another
+search_path is needed for would end the copy, or give it other values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from schema_migrator.catalog import function_calls
+from schema_migrator.errors import RewriteBlocked
+from schema_migrator.postgres import database
+
+if TYPE_CHECKING:
+    from schema_migrator.catalog.function_calls import Call
+    from schema_migrator.online.shadow import Live
+    from schema_migrator.planning.plan import Online, Plan
+    from schema_migrator.runs.context import Work
+
+
+def check(work: Work, plan: Plan, online: Online, live: Live) -> None:
+    """Raise RewriteBlocked where the copy could not call a function as the live table does; nothing was changed."""
+    assert online.shape is not None  # noqa: S101 - a plan has no online steps without
+    parts = function_calls.Parts(
+        table=live.oid,
+        schema=live.schema,
+        indexes=tuple(name for name, _ in online.shape.indexes),
+        checks=tuple(name for name, _ in online.shape.checks),
+        gone=tuple(online.shape.gone),
+    )
+    with database.transaction(work.conn, None, database.LOOK, name=database.APPLICATION):
+        called = function_calls.look(work.conn, parts, function_calls.created(work.release.source(plan.store)))
+    found = problems(called)
+    if found:
+        raise RewriteBlocked(
+            f'"{live.table}" cannot be rewritten online as it is, and nothing was changed',
+            hint="what stands against it, each with its remedy:",
+            detail="\n".join(f"  - {what}\n    {remedy}" for what, remedy in found),
+        )
+
+
+def problems(called: Sequence[Call]) -> tuple[tuple[str, str], ...]:
+    """Return what stands against the copy, each with its remedy."""
+    denied = {
+        f'{call.what} calls {call.function}, which the role "{call.role}" may not execute': (
+            f'as its owner run: GRANT EXECUTE ON FUNCTION {call.function} TO "{call.role}";'
+        )
+        for call in called
+        if not call.allowed
+    }
+    unsettled = {
+        f"{call.what} calls {call.function}, which finds other objects under another search_path": (
+            f"as its owner run: ALTER FUNCTION {call.function} SET search_path = <the schemas that its body needs>;"
+        )
+        for call in called
+        if not call.settled
+    }
+    endangered = {
+        f'{call.what} calls {call.function} of the role "{call.owner}", which would run as the superuser'
+        f' "{call.role}"': (
+            f'migrate as "{call.owner}" or another role that is no superuser; or look what it does, then take it:'
+            f' ALTER FUNCTION {call.function} OWNER TO "{call.role}";'
+        )
+        for call in called
+        if call.endangered
+    }
+    return tuple({**denied, **unsettled, **endangered}.items())

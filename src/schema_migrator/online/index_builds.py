@@ -1,0 +1,149 @@
+"""The shadow's indexes, built plainly and side by side: nobody else uses it, so nobody is held up."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import psycopg
+from psycopg import errors, sql
+
+from schema_migrator import events
+from schema_migrator.catalog.leftovers import ROWS
+from schema_migrator.errors import RetryableError
+from schema_migrator.online import damage, shadow
+from schema_migrator.postgres import database
+
+if TYPE_CHECKING:
+    from schema_migrator.config.settings import StoreSettings
+    from schema_migrator.errors import NotAsRehearsed
+    from schema_migrator.online.shadow import Live
+    from schema_migrator.online.worker_pool import Crew
+    from schema_migrator.planning.rewrite_span import Named, Shape
+    from schema_migrator.postgres.database import Connection
+
+_BUILT = """
+SELECT c.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+WHERE i.indrelid = %s::regclass
+"""
+_SIZES = """
+SELECT c.relname::text, pg_catalog.pg_relation_size(c.oid)
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = %s
+"""
+# Those that stay are where they were; new ones go where the role puts them, as a rewrite in place leaves it.
+_SPACES = """
+SELECT c.relname::text, coalesce(s.spcname::text, '') FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid LEFT JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
+WHERE i.indrelid = %s
+"""
+_DEFAULT_SPACE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_tablespace'"
+# A share of what the server keeps for itself, and never less than it is set to.
+_MEMORY = """
+SELECT set_config('maintenance_work_mem', greatest(
+  pg_size_bytes(current_setting('maintenance_work_mem')),
+  least(pg_size_bytes(current_setting('shared_buffers')) / (4 * %s), 1024::bigint * 1024 * 1024)) / 1024 || 'kB', true)
+"""
+
+
+def rehearse(conn: Connection, store: StoreSettings, live: Live, shape: Shape) -> None:
+    """Build all on the empty shadow and take them back, in the open transaction. Raises what `build` would raise."""
+    sent: list[tuple[str, psycopg.Cursor[Any]]] = []
+    conn.execute("SAVEPOINT schema_migrator_indexes")
+    try:
+        with database.store_path(conn, database.path_of(conn, live.schema)):
+            for name, definition in shape.indexes:
+                cursor = conn.cursor()
+                sent.append((name, cursor))
+                cursor.execute(shadow.index_on(definition, live.ours))
+        conn.execute("SELECT 1").fetchone()  # nothing has failed
+    except psycopg.Error as error:
+        failed = next((name for name, cursor in sent if cursor.statusmessage is None), None)
+        if failed is None:
+            raise
+        _refuse(error, store, live, failed, "nothing was changed")
+    conn.execute("ROLLBACK TO SAVEPOINT schema_migrator_indexes")
+    conn.execute("RELEASE SAVEPOINT schema_migrator_indexes")
+
+
+def build(crew: Crew, live: Live, shape: Shape) -> None:
+    """Build what is not there yet, the largest first, then make the primary key of its index."""
+    first = crew.conns[0]
+    key = shadow.primary(first, live)
+    place = f"{live.ours}.{ROWS}"
+    built = {name for (name,) in database.ask(first, _BUILT, [place])}
+    missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])
+    spaces = _spaces(first, live, shape)
+    started = time.monotonic()
+
+    def build_one(conn: Connection, one: Named) -> None:
+        name, definition = one
+        try:
+            _build_one(crew, conn, live, definition, spaces[name])
+        except errors.UniqueViolation as error:
+            raise _doubled(crew, conn, live, error) from error
+        except psycopg.Error as error:
+            _refuse(error, crew.work.store, live, name)
+        events.logger().debug("online.index", index=name)
+
+    def tell(done: int) -> None:
+        left, spent = len(missing) - done, round(time.monotonic() - started)
+        events.logger().info("online.indexing", table=live.table, left=left, of=len(missing), seconds=spent)
+
+    crew.share(missing, build_one, tell)
+    _make_primary(crew, live, key[0])
+    seconds = round(time.monotonic() - started, 1)
+    events.logger().info("online.indexed", table=live.table, indexes=len(missing), seconds=seconds)
+
+
+def _largest_first(conn: Connection, live: Live, missing: list[Named]) -> list[Named]:
+    """Order them so that no member is left alone with a long one at the end; what is new counts as middling."""
+    sizes = dict(database.ask(conn, _SIZES, [live.oid]))
+    middling = sorted(sizes.values())[len(sizes) // 2] if sizes else 0
+    return sorted(missing, key=lambda one: -sizes.get(one[0], middling))
+
+
+def _spaces(conn: Connection, live: Live, shape: Shape) -> dict[str, str]:
+    """Return the tablespace of each index that is to be, empty for the database's own."""
+    made = {key.name for key in shape.touched if key.kind == "index"}
+    kept = {name: space for name, space in database.ask(conn, _SPACES, [live.oid]) if name not in made}
+    ((default,),) = database.ask(conn, _DEFAULT_SPACE)
+    return {**{name: default or "" for name, _ in shape.indexes}, **kept}
+
+
+def _build_one(crew: Crew, conn: Connection, live: Live, definition: str, space: str) -> None:
+    with crew.transaction(conn, live.schema):
+        conn.execute(_MEMORY, [len(crew.conns)])
+        conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the crew is that many already
+        with database.store_path(conn, database.path_of(conn, live.schema)):
+            conn.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(space)))
+            conn.execute(shadow.index_on(definition, live.ours))
+
+
+def _doubled(crew: Crew, conn: Connection, live: Live, error: errors.UniqueViolation) -> NotAsRehearsed:
+    """Return why a key was copied twice: two rows of the table have it, or its index led to one row twice."""
+    with crew.transaction(conn, live.schema):
+        fault = damage.twins(conn, live)
+    detail = (error.diag.message_detail or error.diag.message_primary or "").removesuffix(".")
+    return damage.refusal(live, fault) if fault else damage.led_twice(live, detail)
+
+
+def _refuse(error: psycopg.Error, store: StoreSettings, live: Live, name: str, stays: str = "") -> NoReturn:
+    """Raise the error that names the index, or the error itself where a retry helps."""
+    found = database.explain(error, store)
+    if isinstance(found, RetryableError):
+        raise error
+    said = f'PostgreSQL cannot build the index "{name}" of "{live.table}" ({error.sqlstate})'
+    hint = "; ".join(filter(None, [found.hint, stays]))
+    raise type(found)(f"{said}: {error.diag.message_primary}", hint=hint) from error
+
+
+def _make_primary(crew: Crew, live: Live, name: str) -> None:
+    made = "SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'"
+    conn = crew.conns[0]
+    if database.ask(conn, made, [f"{live.ours}.{ROWS}"]):
+        return
+    with crew.transaction(conn, live.schema):
+        add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} PRIMARY KEY USING INDEX {}")
+        conn.execute(add.format(sql.Identifier(live.ours, ROWS), sql.Identifier(name), sql.Identifier(name)))
+        for statement in live.dress.late:
+            conn.execute(statement.encode())

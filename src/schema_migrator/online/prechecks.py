@@ -1,0 +1,144 @@
+"""What has to be so on the server before an online rewrite begins: room, replicas that keep up, no old transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
+
+from schema_migrator import events
+from schema_migrator.catalog import owners
+from schema_migrator.config import sizes
+from schema_migrator.errors import NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
+from schema_migrator.online import disk, replicas
+from schema_migrator.online.throttle import KEPT
+from schema_migrator.postgres import activity, database
+from schema_migrator.postgres.activity import ALIVE
+
+if TYPE_CHECKING:
+    from schema_migrator.config.fields import RunSettings
+    from schema_migrator.online.disk import Free
+    from schema_migrator.online.replicas import Replicas
+    from schema_migrator.planning.plan import Online
+    from schema_migrator.postgres.database import Connection
+    from schema_migrator.runs.context import Work
+
+OLD_SECONDS = 600
+"""A transaction that is older than this would most likely outlive the copy, and keep the tables from being swapped."""
+
+_OLD: LiteralString = f"""
+SELECT l.pid, coalesce(a.application_name, ''), round(extract(epoch FROM clock_timestamp() - a.xact_start))::int
+{ALIVE} AND a.xact_start < clock_timestamp() - make_interval(secs => %s)
+UNION ALL
+SELECT 0, 'prepared transaction ' || gid, round(extract(epoch FROM clock_timestamp() - prepared))::int
+FROM pg_catalog.pg_prepared_xacts
+WHERE database = current_database() AND prepared < clock_timestamp() - make_interval(secs => %s)
+ORDER BY 3 DESC LIMIT 1
+"""  # noqa: S608 - constants of this module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the server tells our role.
+
+    `sees_all`: it may look into all sessions; `hidden` are the roles with sessions here that it may not look into, and
+    how many; `replicas` and `active` (sessions of others at work) are None where they are not watched; `old` is the
+    oldest transaction: pid, name and seconds; `free` is None where nobody tells.
+    """
+
+    role: str
+    sees_all: bool
+    replicas: Replicas | None = None
+    active: int | None = None
+    hidden: tuple[tuple[str, int], ...] = ()
+    old: tuple[int, str, int] | None = None
+    free: Free | None = None
+
+
+def look(conn: Connection, run: RunSettings) -> Found:
+    """Ask the server. Raises PreflightFailed where it was to run `df` and does not."""
+    with database.transaction(conn, None, database.LOOK, name=database.APPLICATION):
+        role, sees_all = activity.sees_all(conn)
+        return Found(
+            role=role,
+            sees_all=sees_all,
+            replicas=None if run.max_replica_lag is None else replicas.look(conn, run.ignore_replicas),
+            active=activity.active(conn) if run.max_load is not None and sees_all else None,
+            hidden=activity.hidden(conn),
+            old=conn.execute(_OLD, [OLD_SECONDS, OLD_SECONDS]).fetchone(),
+            free=disk.look(conn, run.disk_free),
+        )
+
+
+def check(work: Work, online: Online) -> None:
+    """Raise what speaks against beginning now: nothing was changed. What could not be seen is said."""
+    run = work.settings.run
+    found = look(work.conn, run)
+    judge(online, run, found)
+    _tell(online, found)
+
+
+def assert_seen(work: Work, online: Online) -> None:
+    """Raise PreflightFailed where a rewrite is to go on under limits that our role cannot keep."""
+    judge_sight(online, work.settings.run, look(work.conn, work.settings.run), begun=True)
+
+
+def judge(online: Online, run: RunSettings, found: Found) -> None:
+    """Raise what speaks against beginning."""
+    judge_sight(online, run, found)
+    lacking = disk.lacking(disk.need(online), found.free) if found.free else ""
+    if lacking:
+        raise NoSpace(
+            f'{lacking} of "{online.table}"',
+            hint="make room there, or take --rewrite in-place, which keeps the table locked and takes no less at once",
+        )
+    late = found.replicas.late(run.max_replica_lag) if found.replicas and run.max_replica_lag else None
+    if late is not None and run.max_replica_lag:
+        raise ServerBusy(
+            f'{replicas.lateness(late, run.max_replica_lag)}, and the rewrite of "{online.table}" would add to it',
+            hint=replicas.LEAVE_OUT,
+        )
+    if found.old is not None:
+        pid, name, seconds = found.old
+        who = f"pid {pid} ({name or 'unnamed'})" if pid else name
+        raise TableLockTimeout(
+            f'a transaction is {seconds} s old, and "{online.table}" cannot be swapped before it ends: {who}',
+            hint="end it or let it end, then run this again",
+        )
+
+
+def judge_sight(online: Online, run: RunSettings, found: Found, *, begun: bool = False) -> None:
+    """Raise PreflightFailed where our role cannot see what a limit is about; `begun`: an earlier run has begun it."""
+    kept, goes_on = (f"; {KEPT}", "go on") if begun else ("", "begin")
+    if run.max_load is not None and not found.sees_all:
+        raise PreflightFailed(
+            f'--max-load cannot be kept: the role "{found.role}" does not see what the sessions of other roles do',
+            hint=f"as a superuser run: {grant(found.role)} or do without --max-load{kept}",
+        )
+    if found.replicas is not None and found.replicas.unseen:
+        raise PreflightFailed(
+            f'{replicas.blindness(found.replicas, found.role)}, so the rewrite of "{online.table}" does not {goes_on}',
+            hint=replicas.remedy(found.role) + kept,
+        )
+
+
+def grant(role: str) -> str:
+    """Return the SQL that lets a role look into all sessions."""
+    return f"GRANT pg_read_all_stats TO {owners.quoted(role)};"
+
+
+def _tell(online: Online, found: Found) -> None:
+    log = events.logger()
+    if found.hidden:
+        log.warning(
+            "online.sessions_hidden",
+            sessions=dict(found.hidden),
+            reason="their transactions may be old: if so, the swap waits for them",
+            remedy=grant(found.role),
+        )
+    for slot in found.replicas.idle if found.replicas else ():
+        log.warning("online.slot_idle", slot=slot.name, bytes_kept=slot.kept)
+    if found.replicas and found.replicas.unmatched:
+        log.warning("online.no_such_replica", names=list(found.replicas.unmatched))
+    if found.free is None:
+        wanted = disk.need(online).total
+        log.warning("online.disk_unknown", bytes_needed=wanted, needed=sizes.text(wanted), remedy="--disk-free")

@@ -1,0 +1,125 @@
+"""When an online rewrite pauses: while others are busier than they may be, or a replica is far behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from schema_migrator import events
+from schema_migrator.catalog.leftovers import ROWS
+from schema_migrator.errors import MigratorError, NoSpace, PreflightFailed, ServerBusy
+from schema_migrator.online import disk, replicas
+from schema_migrator.postgres import activity, database
+
+if TYPE_CHECKING:
+    from schema_migrator.online.shadow import Live
+    from schema_migrator.planning.plan import Online
+    from schema_migrator.postgres.database import Connection
+    from schema_migrator.runs.context import Work
+
+_PAUSE_SECONDS = 1.0
+_DISK_SECONDS = 60.0
+KEPT = (
+    "the copy so far is kept, the table's trigger logs changes, and the next run carries on;"
+    " migrate --abandon removes both"
+)
+"""What is so after a failure that does not remove an unfinished rewrite."""
+
+_WRITTEN = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
+
+
+@dataclass(slots=True, kw_only=True)
+class Pace:
+    """Says when to pause. Shared by the crew; the server is asked at most once a second, for its disk once a minute."""
+
+    work: Work
+    online: Online
+    live: Live
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _asked: float = 0.0
+    _weighed: float = 0.0
+    _had: int | None = None
+    _failure: MigratorError | None = None
+
+    def keep(self, conn: Connection) -> None:
+        """Return when it is time to go on.
+
+        Raises ServerBusy, or PreflightFailed where a retry is no use, when that is not so before the deadline;
+        NoSpace; Stopped.
+        """
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            if time.monotonic() - self._asked < _PAUSE_SECONDS:
+                return
+            try:
+                self._await(conn)
+            except MigratorError as error:  # what ends one member ends all: each would wait anew otherwise
+                self._failure = error
+                raise
+            self._asked = time.monotonic()
+
+    def _await(self, conn: Connection) -> None:
+        run = self.work.settings.run
+        started, beat = time.monotonic(), events.Beat(seconds=run.heartbeat)
+        told = False
+        while (reason := self._look(conn)) is not None:
+            spent = time.monotonic() - started
+            if spent >= run.wait_timeout:
+                raise reason
+            if not told or beat.due():
+                events.logger().info(
+                    "online.paused", reason=reason.message, seconds=round(spent), limit=run.wait_timeout
+                )
+                told = True
+            self.work.interrupt.sleep(_PAUSE_SECONDS)
+
+    def _look(self, conn: Connection) -> MigratorError | None:
+        """Return why to pause, as what is raised at the deadline."""
+        limits = database.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
+        with database.transaction(conn, None, limits, name=self.work.lock.worker):
+            self._weigh(conn)
+            return self._load(conn) or self._replicas(conn)
+
+    def _load(self, conn: Connection) -> MigratorError | None:
+        most = self.work.settings.run.max_load
+        if most is None or (active := activity.active(conn)) <= most:
+            return None
+        return ServerBusy(f"{active} sessions of others are active, the limit is {most}", hint=KEPT)
+
+    def _replicas(self, conn: Connection) -> MigratorError | None:
+        run = self.work.settings.run
+        if run.max_replica_lag is None:
+            return None
+        found = replicas.look(conn, run.ignore_replicas)
+        if (late := found.late(run.max_replica_lag)) is not None:
+            return ServerBusy(replicas.lateness(late, run.max_replica_lag), hint=f"{KEPT}; {replicas.LEAVE_OUT}")
+        if not found.unseen:
+            return None
+        role, _ = activity.sees_all(conn)
+        return PreflightFailed(replicas.blindness(found, role), hint=f"{replicas.remedy(role)}; {KEPT}")
+
+    def _weigh(self, conn: Connection) -> None:
+        """Raise NoSpace when the disk has not enough for what is still to be written."""
+        said = self.work.settings.run.disk_free
+        if said is None or (self._weighed and time.monotonic() - self._weighed < _DISK_SECONDS):
+            return
+        row = conn.execute(_WRITTEN, [f"{self.live.ours}.{ROWS}"]).fetchone()
+        written = int(row[0]) if row else 0
+        if self._had is None:
+            self._had = written
+        # What was said to be free when the run began has since been written to by this run alone.
+        try:
+            free = disk.look(conn, said if said == "df" else max(said - (written - self._had), 0))
+        except PreflightFailed as error:
+            error.hint += f"; {KEPT}"
+            raise
+        lacking = disk.lacking(disk.need(self.online).left(written), free) if free else ""
+        if lacking:
+            raise NoSpace(
+                f'{lacking} of "{self.live.table}" as far as it is still to be done',
+                hint="make room, then run this again; the copy so far is removed, and the table as it was",
+            )
+        self._weighed = time.monotonic()

@@ -1,0 +1,92 @@
+"""What `plan` says about the server: each check before an online rewrite, with what it sees or cannot see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from schema_migrator.config import sizes
+from schema_migrator.online import disk, prechecks, replicas
+
+if TYPE_CHECKING:
+    from schema_migrator.config.fields import RunSettings
+    from schema_migrator.online.prechecks import Found
+    from schema_migrator.online.replicas import Replica
+    from schema_migrator.planning.plan import Online
+
+
+def checks_json(online: Online, run: RunSettings, found: Found) -> dict[str, Any]:
+    """Return the checks as JSON; null stands for what cannot be seen or is not watched."""
+    seen, need = found.replicas, disk.need(online)
+    return {
+        "replicas": None
+        if seen is None
+        else {
+            "limit_bytes": run.max_replica_lag,
+            "connected": [
+                {"name": one.name, "slot": one.slot, "pid": one.pid, "behind_bytes": one.behind} for one in seen.seen
+            ],
+            "idle_slots": [{"name": one.name, "kept_bytes": one.kept} for one in seen.idle],
+            "left_out": list(seen.left_out),
+            "unmatched": list(seen.unmatched),
+        },
+        "load": None if run.max_load is None else {"limit": run.max_load, "active": found.active},
+        "hidden_sessions": dict(found.hidden),
+        "disk": {
+            "needed_bytes": need.total,
+            "needed_data_bytes": need.data,
+            "needed_wal_bytes": need.wal,
+            "free_bytes": found.free.data if found.free else None,
+            "free_wal_bytes": found.free.wal if found.free else None,
+        },
+    }
+
+
+def checks_text(online: Online, run: RunSettings, found: Found) -> list[str]:
+    """Return a line for each check."""
+    return [*_disk(online, found), *_replicas(run, found), *_load(run, found), *_hidden(found)]
+
+
+def _disk(online: Online, found: Found) -> list[str]:
+    need, free = disk.need(online), found.free
+    basis = f"{disk.MARGIN:g} times the forecast" if online.forecast else "not measured, so by the table's size"
+    wanted = f"disk: the rewrite needs {sizes.text(need.total)} free, half of it for WAL ({basis})"
+    if free is None:
+        return [f"{wanted}; how much is free is unknown: say so with --disk-free, or let the server run df"]
+    apart = "" if free.wal is None else f", and {sizes.text(free.wal)} on the disk of pg_wal"
+    return [f"{wanted}; {sizes.text(free.data)} are free{apart}"]
+
+
+def _replicas(run: RunSettings, found: Found) -> list[str]:
+    if found.replicas is None or run.max_replica_lag is None:
+        return ["replicas: not watched (--max-replica-lag off)"]
+    seen = found.replicas
+    said = "; ".join(_behind(one) for one in seen.seen) or "none is connected"
+    lines = [f"replicas: {said}; the limit is {sizes.text(run.max_replica_lag)}"]
+    lines += [f"replicas that do not count: {', '.join(seen.left_out)}"] if seen.left_out else []
+    lines += [f"replicas: {replicas.remedy(found.role)}"] if seen.unseen else []
+    lines += [f'--ignore-replica "{name}" is the name of no replica and no slot' for name in seen.unmatched]
+    return lines + [
+        f'slot "{one.name}": nobody reads it, and it keeps {sizes.text(one.kept)} of WAL; a rewrite adds all its WAL'
+        for one in seen.idle
+    ]
+
+
+def _behind(one: Replica) -> str:
+    if one.behind is None:
+        return f"{one.said} (pid {one.pid}) cannot be seen by this role"
+    return f"{one.said} is {sizes.text(one.behind)} behind"
+
+
+def _load(run: RunSettings, found: Found) -> list[str]:
+    if run.max_load is None:
+        return []
+    seen = f"{found.active} sessions of others are active" if found.active is not None else "this role cannot see it"
+    return [f"load: {seen}; the limit is {run.max_load}"]
+
+
+def _hidden(found: Found) -> list[str]:
+    if not found.hidden:
+        return []
+    who = ", ".join(f'{count} of "{role}"' for role, count in found.hidden)
+    said = f"sessions that this role may not look into: {who}; if one has an old transaction, the swap waits for it"
+    return [f"{said}; to see them: {prechecks.grant(found.role)}"]

@@ -1,0 +1,262 @@
+"""The advisory lock: one run at a time in a database, and it dies with its owner.
+
+A connection of its own holds a transaction-level lock in an open READ COMMITTED transaction, which
+holds no snapshot between statements. Waiters poll: a blocked `pg_advisory_lock` would hold a snapshot
+and so stop the holder's CREATE INDEX CONCURRENTLY (golang-migrate issue 960). A transaction-level lock
+survives a transaction pooler. PostgreSQL: "Explicit Locking", "Advisory Locks".
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from schema_migrator import events
+from schema_migrator.errors import LockHeld, LockLost
+from schema_migrator.postgres import database
+from schema_migrator.postgres.conninfo import session_name
+from schema_migrator.postgres.database import PROGRAM
+
+if TYPE_CHECKING:
+    from schema_migrator.concurrency import Interrupt
+    from schema_migrator.config.settings import StoreSettings
+    from schema_migrator.postgres.database import Connection
+
+KEY = 0x54656D706F72616C
+"""The lock's key: "Temporal" in ASCII. Its halves are pg_locks.classid and objid."""
+
+_SIGN_OF_LIFE_SECONDS = 10.0
+_HOLDER_TIMEOUT_SECONDS = 60  # a holder that shows no sign of life for so long loses the lock
+_ORPHAN_SECONDS = 15.0
+
+_NO_LIMITS = database.Limits(table_lock=0, statement=0)
+_TRY = """
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL search_path = pg_catalog, pg_temp;
+{settings};
+SET LOCAL idle_in_transaction_session_timeout = {timeout};
+SELECT pg_try_advisory_xact_lock({key}), pg_backend_pid()
+"""
+_MINE = f"""
+l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+AND l.classid = {KEY >> 32} AND l.objid = {KEY & 0xFFFFFFFF}
+AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""  # noqa: S608 - constants of this module
+_HOLDER = f"""
+SELECT l.pid, a.application_name, coalesce(a.client_addr::text, 'local') AS client,
+  a.xact_start::text AS since
+FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE {_MINE}
+"""  # noqa: S608 - constants of this module
+# Inside a transaction pg_stat_activity stays as it was at the first look.
+_LOOK_ANEW = "SELECT pg_stat_clear_snapshot()"
+# What bears a worker's name works: the name lasts as long as a transaction. Of a session that our role may not look
+# into that is all there is to see. Anybody may take such a name, so only sessions of kin are ended: of the role that
+# logged in, of the one that it acts as, of the database's owner, and of their members; the owner's, as a superuser is
+# a member of every role by pg_has_role.
+_ORPHANS = f"""
+WITH RECURSIVE kin AS (
+  SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname IN (session_user, current_user)
+    OR r.oid = (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+  UNION SELECT m.member FROM kin JOIN pg_catalog.pg_auth_members m ON m.roleid = kin.oid
+)
+SELECT a.pid, a.application_name, a.usename::text AS role,
+  round(extract(epoch FROM clock_timestamp() - a.query_start))::int AS seconds,
+  EXISTS (SELECT FROM kin WHERE kin.oid = a.usesysid) AS kin
+FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = current_database() AND a.application_name ~ '^{PROGRAM}[^ ]+ worker ' AND a.application_name <> %s
+  AND a.state IS DISTINCT FROM 'idle' AND a.pid <> pg_backend_pid() ORDER BY 1
+"""  # noqa: S608 - constants of this module
+# Percent of the phase: first blocks are read, then their rows' entries written.
+_PROGRESS = """
+SELECT left(regexp_replace(a.query, '\\s+', ' ', 'g'), 80) AS statement,
+  round(extract(epoch FROM clock_timestamp() - a.query_start))::int AS seconds,
+  ARRAY(SELECT CASE WHEN b.pid = 0 THEN 'a prepared transaction' ELSE format('pid %%s (%%s%%s)', b.pid,
+      coalesce(nullif(s.application_name, ''), 'unnamed'),
+      ', open for ' || round(extract(epoch FROM clock_timestamp() - s.xact_start)) || ' s') END
+    FROM unnest(pg_blocking_pids(a.pid)) AS b(pid) LEFT JOIN pg_stat_activity s ON s.pid = b.pid) AS blocked_by,
+  p.phase, nullif(concat_ws(':', a.wait_event_type, a.wait_event), '') AS wait_event,
+  CASE a.wait_event WHEN 'SyncRep' THEN 'a synchronous standby, to confirm the commit' END AS waits_for,
+  CASE WHEN p.tuples_total > 0 AND p.blocks_done >= p.blocks_total THEN 100 * p.tuples_done / p.tuples_total
+    WHEN p.blocks_total > 0 THEN 100 * p.blocks_done / p.blocks_total END AS percent
+FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index p ON p.pid = a.pid
+WHERE a.datname = current_database() AND a.application_name = %s AND a.state = 'active'
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A held lock: the pid of the backend that holds it, and the name of the backends it protects."""
+
+    pid: int
+    worker: str
+
+    def ask(self, conn: Connection) -> psycopg.Cursor[Any]:
+        """Ask, from the worker's connection, whether the lock is still held."""
+        return conn.execute(f"SELECT EXISTS (SELECT FROM pg_locks l WHERE l.pid = %s AND {_MINE})", [self.pid])  # noqa: S608
+
+    def assert_held(self, answer: psycopg.Cursor[Any]) -> None:
+        """Raise LockLost unless the answer says that the lock is held."""
+        row = answer.fetchone()
+        if row is None or not row[0]:
+            raise LockLost(
+                f"the advisory lock of backend {self.pid} went away during the work, which was rolled back",
+                hint="run it again",
+            )
+
+
+@contextmanager
+def hold(
+    settings: StoreSettings, interrupt: Interrupt, *, run: str, patience: float, wait: float, heartbeat: float
+) -> Iterator[Lock]:
+    """Hold the lock during the block; wait for it up to `patience` seconds, `wait` for the database.
+
+    Every `heartbeat` seconds an event tells what runs meanwhile. Raises LockHeld at the deadline, naming the holder.
+    """
+    conn = database.connect(settings, interrupt, patience=wait)
+    # With values bound by the server, a query's portal, and so its snapshot, stays until the next one:
+    # a CREATE INDEX CONCURRENTLY of ours would wait for the holder for ever.
+    conn.cursor_factory = psycopg.ClientCursor
+    worker = session_name(f"worker {run}")
+    try:
+        pid = _acquire(conn, settings, interrupt, patience)
+        _end_orphans(conn, settings, interrupt, worker, max(patience, 2 * _ORPHAN_SECONDS))
+        with _heartbeat(conn, worker, events.Beat(seconds=heartbeat)):
+            yield Lock(pid=pid, worker=worker)
+    finally:
+        _release(conn)
+
+
+def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, patience: float) -> int:
+    started, pause = time.monotonic(), 0.1
+    attempt = sql.SQL(_TRY).format(
+        settings=database.settings(conn, _NO_LIMITS, session_name("lock")),
+        timeout=sql.Literal(f"{_HOLDER_TIMEOUT_SECONDS}s"),
+        key=sql.Literal(KEY),
+    )
+    while True:
+        cursor = conn.execute(attempt)
+        while cursor.nextset():
+            pass
+        held, pid = cursor.fetchone() or (False, 0)
+        if held:
+            return int(pid)
+        spent = time.monotonic() - started
+        _report_holder(conn, settings, spent, patience)
+        conn.execute("ROLLBACK")
+        interrupt.sleep(min(pause, max(patience - spent, 0.05)))
+        pause = min(pause * 1.5, 2.0)
+
+
+def _report_holder(conn: Connection, settings: StoreSettings, spent: float, patience: float) -> None:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        holder = cursor.execute(_HOLDER).fetchone()
+    who = _describe(holder)
+    if spent >= patience:
+        raise LockHeld(
+            f'another run holds the lock on database "{settings.database}" after {patience:g} s: {who}',
+            hint=f"wait for it, or end it if it is yours and hangs: {_ending(holder)}",
+        )
+    events.logger().info("lock.waiting", database=settings.database, holder=who, seconds=round(spent), limit=patience)
+
+
+def _describe(holder: dict[str, Any] | None) -> str:
+    if holder is None:
+        return "it has just let go"
+    name = holder["application_name"] or "unnamed"
+    if holder["since"] is None:
+        return f"pid {holder['pid']} ({name}), of which our role may see no more"
+    return f"pid {holder['pid']} ({name}) from {holder['client']} since {holder['since']}"
+
+
+def _ending(session: dict[str, Any] | None) -> str:
+    """Return what ends a session; without one, as of a holder that has just let go, nothing has to be ended."""
+    return f"SELECT pg_terminate_backend({session['pid']});" if session else "run this again"
+
+
+def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt, worker: str, patience: float) -> None:
+    """Wait for, then end, backends that an earlier run left working: its client is gone, they are not.
+
+    Raises LockHeld where one that is not to be ended, or cannot be, works on until the deadline.
+    """
+    started, beat, known = time.monotonic(), events.Beat(seconds=_ORPHAN_SECONDS), set[int]()
+    while orphans := _orphans(conn, worker):
+        spent, due = time.monotonic() - started, beat.due()
+        for one in orphans:
+            if due or one["pid"] not in known:
+                events.logger().warning("orphan.found", **one)
+        known |= {one["pid"] for one in orphans}
+        if spent > patience:
+            raise LockHeld(
+                f'sessions that an earlier run seems to have left in "{settings.database}" still work after'
+                f" {spent:.0f} s: {', '.join(map(_named, orphans))}",
+                hint="wait for their end, or end them as their role or a superuser: " + " ".join(map(_ending, orphans)),
+            )
+        if spent > _ORPHAN_SECONDS:
+            _end(conn, [one for one in orphans if one["kin"]], tell=due)
+        interrupt.sleep(0.5)
+        conn.execute(_LOOK_ANEW)
+
+
+def _orphans(conn: Connection, worker: str) -> list[dict[str, Any]]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_ORPHANS, [worker]).fetchall()
+
+
+def _named(one: dict[str, Any]) -> str:
+    return f'pid {one["pid"]} ({one["application_name"]}) of the role "{one["role"]}"'
+
+
+def _end(conn: Connection, those: list[dict[str, Any]], *, tell: bool) -> None:
+    """End sessions as far as our role may; the lock's transaction goes on where it may not."""
+    for one in those:
+        try:
+            with conn.transaction():
+                conn.execute("SET LOCAL ROLE NONE")  # a login that acts as another role may end its own as itself alone
+                conn.execute("SELECT pg_terminate_backend(%s)", [one["pid"]])
+        except psycopg.errors.InsufficientPrivilege as error:
+            if tell:
+                events.logger().warning("orphan.not_ended", pid=one["pid"], role=one["role"], reason=str(error).strip())
+
+
+@contextmanager
+def _heartbeat(conn: Connection, worker: str, beat: events.Beat) -> Iterator[None]:
+    done = threading.Event()
+    pause = beat.seconds / math.ceil(beat.seconds / _SIGN_OF_LIFE_SECONDS)
+
+    def live() -> None:
+        while not done.wait(pause):
+            with suppress(psycopg.Error):  # the worker looks for the lock itself before each commit
+                conn.execute(_LOOK_ANEW)
+                if beat.due():
+                    _report_progress(conn, worker)
+
+    thread = threading.Thread(target=live, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(_SIGN_OF_LIFE_SECONDS)
+
+
+def _report_progress(conn: Connection, worker: str) -> None:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        for row in cursor.execute(_PROGRESS, [worker]).fetchall():
+            shown = {name: value for name, value in row.items() if value not in (None, [])}
+            events.logger().info("statement.running", **shown)
+
+
+def _release(conn: Connection) -> None:
+    with suppress(psycopg.Error):  # what went wrong before is what people need to hear
+        if not conn.broken:
+            conn.execute("ROLLBACK")
+    conn.close()

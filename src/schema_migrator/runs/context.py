@@ -1,0 +1,38 @@
+"""What a run works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schema_migrator.postgres import database
+
+if TYPE_CHECKING:
+    from schema_migrator.concurrency import Interrupt
+    from schema_migrator.config.settings import Settings, StoreSettings
+    from schema_migrator.postgres.database import Connection, Limits
+    from schema_migrator.releases.source import Release
+    from schema_migrator.runs.advisory_lock import Lock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a run works with; `queue_seconds`: how long a table lock is queued for, if not for as long as is set."""
+
+    conn: Connection
+    release: Release
+    settings: Settings
+    store: StoreSettings
+    lock: Lock
+    interrupt: Interrupt
+    queue_seconds: float | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """Timeouts of a transaction on a store in use."""
+        run = self.settings.run
+        return database.Limits(
+            table_lock=max(run.ddl_lock_timeout, self.queue_seconds or 0),
+            statement=run.statement_timeout,
+            commit=run.wait_timeout,
+        )
