@@ -135,7 +135,7 @@ class _Worker(threading.Thread, Generic[T]):
             self.error = error
 
 
-def side_by_side(those: tuple[K, ...], interrupt: Interrupt, work: Callable[[K], T]) -> dict[K, T]:
+def run_parallel(those: tuple[K, ...], interrupt: Interrupt, work: Callable[[K], T]) -> dict[K, T]:
     """Do the work for each of those in its own thread; return the results or raise what went wrong.
 
     All are awaited, so the failure of one never leaves another half done. Raises MigratorError

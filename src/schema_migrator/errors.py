@@ -228,11 +228,11 @@ class NamespaceRefused(RefusedError, code=42):
     """The frontend does not take a namespace as it is wanted."""
 
 
-class NotThere(NamespaceRefused):
+class NotFound(NamespaceRefused):
     """The frontend says that there is no such thing."""
 
 
-class AlreadyThere(NamespaceRefused):
+class AlreadyExists(NamespaceRefused):
     """The frontend says that there is such a thing already."""
 
 

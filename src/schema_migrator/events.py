@@ -23,7 +23,7 @@ LEVELS = ("debug", "info", "warning", "error")
 _SHOWN: dict[str, bool] = {}  # whether people read the events at a terminal; empty before `configure`
 
 
-class Listener:
+class SafeStderr:
     """Standard error, whoever reads it: a pipe's end that has left must not end a migration, nor a full disk."""
 
     def write(self, text: str) -> None:
@@ -38,7 +38,7 @@ class Listener:
 
 
 @dataclass(slots=True, kw_only=True)
-class Beat:
+class Interval:
     """The time for the next word about something that lasts: every so many seconds, from now on."""
 
     seconds: float
@@ -70,7 +70,7 @@ def configure(level: str, *, terminal: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(Listener()),  # type: ignore[arg-type]  # print() needs no more
+        logger_factory=structlog.PrintLoggerFactory(SafeStderr()),  # type: ignore[arg-type]  # print() needs no more
         cache_logger_on_first_use=True,
     )
 

@@ -9,7 +9,7 @@ from schema_migrator.config import chart
 from schema_migrator.config.settings import read, read_client
 from schema_migrator.exit_codes import HOPELESS
 from schema_migrator.temporal.credentials import Credentials, credentials
-from schema_migrator.temporal.namespace_spec import Wanted, wanted
+from schema_migrator.temporal.namespace_spec import NamespaceSpec, read_specs
 from support.kubernetes.charts import one, pod, refusal, render, set_json, trigger
 from support.kubernetes.helm import Manifest
 
@@ -31,10 +31,10 @@ def is_bootstrap(job: Manifest) -> bool:
     return bool(job["spec"]["template"]["spec"]["containers"][0]["name"] == "namespaces")
 
 
-def told(job: Manifest) -> tuple[tuple[Wanted, ...], float]:
+def told(job: Manifest) -> tuple[tuple[NamespaceSpec, ...], float]:
     """Return what our program reads from the Job's variables: the namespaces, and how long it waits."""
     with patch.dict(os.environ, variables(job), clear=True):
-        return wanted(read_client({})), read({}).run.wait_timeout
+        return read_specs(read_client({})), read({}).run.wait_timeout
 
 
 def variables(job: Manifest) -> dict[str, str]:

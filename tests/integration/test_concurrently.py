@@ -6,7 +6,7 @@ from schema_migrator.errors import StatementFailed
 from schema_migrator.execution import concurrent_indexes
 from schema_migrator.planning import plan
 from schema_migrator.releases.statements import Statement
-from schema_migrator.runs.context import Work
+from schema_migrator.runs.context import RunContext
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.store_driver import Site, site
@@ -56,7 +56,7 @@ def test_an_invalid_index_in_the_way_is_dropped(used: Site, monkeypatch: pytest.
     once: list[str] = []
     one = concurrent_indexes._run_one
 
-    def late(work: Work, conn: Connection, schema: str, statement: Statement) -> None:
+    def late(work: RunContext, conn: Connection, schema: str, statement: Statement) -> None:
         if statement.concurrent_index and not once:
             once.append(statement.concurrent_index)
             used.run(statement.plain)

@@ -16,7 +16,7 @@ from schema_migrator.demo.embedded_postgres import give_tree, private_server
 from schema_migrator.errors import MigratorError, NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
 from schema_migrator.online import cutover, disk, prechecks, throttle
 from schema_migrator.online.disk import Free, Need
-from schema_migrator.online.prechecks import Found
+from schema_migrator.online.prechecks import ServerConditions
 from schema_migrator.online.replicas import Replica, Replicas
 from schema_migrator.planning.plan import Online
 from schema_migrator.postgres import activity
@@ -34,10 +34,10 @@ UPDATE executions_visibility
 SET memo = (SELECT decode(string_agg(md5(n || run_id), ''), 'hex') FROM generate_series(1, 400) n)
 """
 ONLINE = Online(table="orders", size=300 * MB, rewrites=2, versions=(Version("1.14"),), forecast=100 * MB)
-FOUND = Found(role='a"b', sees_all=False)
+FOUND = ServerConditions(role='a"b', sees_all=False)
 LATE = Replica(name="standby2", slot=None, pid=7, behind=512 * MB)
 LEAVE_OUT = "let it catch up, or leave it out by name: --ignore-replica; --max-replica-lag sets the limit"
-CIRCUMSTANCES: dict[str, tuple[dict[str, str], Found, type[MigratorError], str]] = {
+CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorError], str]] = {
     "space": (
         {},
         replace(FOUND, free=Free(data=239 * MB)),
@@ -106,7 +106,9 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], Found, type[MigratorError], str]]
 
 
 @pytest.mark.parametrize(("given", "found", "kind", "said"), CIRCUMSTANCES.values(), ids=CIRCUMSTANCES)
-def test_circumstances_are_refused(given: dict[str, str], found: Found, kind: type[Exception], said: str) -> None:
+def test_circumstances_are_refused(
+    given: dict[str, str], found: ServerConditions, kind: type[Exception], said: str
+) -> None:
     """Too little room, a replica behind or unseen, unseen load, an old transaction: each is one sentence."""
     with pytest.raises(kind) as refusal:
         prechecks.judge(ONLINE, RunSettings.model_validate(given), found)
@@ -122,7 +124,7 @@ FINE = {
 
 
 @pytest.mark.parametrize("found", FINE.values(), ids=FINE)
-def test_nothing_speaks_against_it(found: Found) -> None:
+def test_nothing_speaks_against_it(found: ServerConditions) -> None:
     """Up to the limits the rewrite begins."""
     prechecks.judge(ONLINE, RunSettings.model_validate({}), found)
 
@@ -362,7 +364,7 @@ def test_a_name_does_not_make_a_session_ours(store: Site, name: str) -> None:
         for conn in (stranger, own):
             conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             conn.execute("SELECT 1")
-        assert {pid for pid, _ in cutover.readers(looks).found} == {stranger.info.backend_pid}
+        assert {pid for pid, _ in cutover.old_snapshots(looks).found} == {stranger.info.backend_pid}
 
 
 def test_old_versions_do_not_count_as_load(store: Site) -> None:

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from schema_migrator.errors import Damaged, MigratorError, NotAsRehearsed, RewriteBlocked, TableChanged
 from schema_migrator.online import cutover, index_builds, query_plans, replay, rewrite
-from schema_migrator.online.shadow import Live
-from schema_migrator.online.table_attributes import Dress
+from schema_migrator.online.shadow import SourceTable
+from schema_migrator.online.table_attributes import TableAttributes
 from support.postgres.databases import fresh
 from support.postgres.engine import Engine
 from support.postgres.older_servers import PINNED, older
@@ -302,7 +302,15 @@ def test_a_setting_that_hides_damage_and_comes_meanwhile(origin: Origin, monkeyp
 def test_a_plan_that_takes_an_index(origin: Origin) -> None:
     """What the server would do is looked at: a count by an index alone is not believed, one of places is."""
     found = sick(origin)
-    live = Live(schema="public", table=TABLE, oid=0, key=(), dress=Dress(early=(), late=()), picture={}, fingerprint="")
+    live = SourceTable(
+        schema="public",
+        table=TABLE,
+        oid=0,
+        key=(),
+        dress=TableAttributes(early=(), late=()),
+        picture={},
+        fingerprint="",
+    )
     count = sql.SQL("SELECT count({}) FROM public.{} lying")
     alone, there = (count.format(sql.SQL(what), sql.Identifier(TABLE)) for what in ("*", "lying.ctid"))
     with found.site.connect() as owner:

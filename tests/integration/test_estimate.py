@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from schema_migrator.commands.planning import Foresight
+from schema_migrator.commands.planning import PlanPreview
 from schema_migrator.errors import LockTooLong, MigratorError, VersionMoved
 from schema_migrator.estimation.trials import BOUND_SECONDS
 from schema_migrator.online import cutover, prechecks
@@ -61,7 +61,7 @@ def open_transaction(used: Site, statement: str) -> Iterator[Connection]:
         yield connection
 
 
-def reasons(seen: Foresight) -> set[str]:
+def reasons(seen: PlanPreview) -> set[str]:
     """Return why steps have no estimate."""
     return set(seen.outlook.unmeasured.values())
 

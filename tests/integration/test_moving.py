@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from schema_migrator.catalog.state import At, Sight
+from schema_migrator.catalog.state import At, Overview
 from schema_migrator.diagnosis import examine
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
@@ -29,7 +29,7 @@ def test_another_run_between_two_looks(
     store = site(databases, "visibility").install(behind)
     looked, real = [], examine.read_live
 
-    def read_live(conn: Connection, sight: Sight) -> examine.Live:
+    def read_live(conn: Connection, sight: Overview) -> examine.LiveSchema:
         if not looked:
             other = run_cli(databases.env() | store.variables, "migrate", "--rewrite", "in-place")
             assert other.code == 0, other.stderr
@@ -48,7 +48,7 @@ def test_a_store_that_never_comes_to_rest(databases: Databases, monkeypatch: pyt
     store.run("ALTER TABLE executions_visibility DROP COLUMN TemporalReportedProblems")
     real, looks = examine.look, []
 
-    def look(place: examine.Place) -> object:
+    def look(place: examine.StoreHandle) -> object:
         looks.append(True)
         store.run(f"CREATE INDEX own_{len(looks)} ON executions_visibility (status); DROP INDEX own_{len(looks)}")
         store.run(f"UPDATE schema_version SET creation_time = now(), min_compatible_version = '0.{len(looks)}'")

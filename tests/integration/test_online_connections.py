@@ -10,11 +10,11 @@ from psycopg import sql
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import read
 from schema_migrator.errors import StatementFailed
-from schema_migrator.online.worker_pool import Crew
+from schema_migrator.online.worker_pool import WorkerPool
 from schema_migrator.postgres import database
 from schema_migrator.releases.source import Store, load_release
 from schema_migrator.runs import advisory_lock
-from schema_migrator.runs.context import Work
+from schema_migrator.runs.context import RunContext
 from support.postgres.databases import READ_BY_US, Databases, fresh
 from support.postgres.engine import Connection, Engine
 from support.program.command import await_event, finish
@@ -91,9 +91,11 @@ def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, da
         conns = tuple(stack.enter_context(closing(database.connect(store, interrupt, patience=10))) for _ in range(3))
         held = stack.enter_context(advisory_lock.hold(store, interrupt, run="crew", patience=10, wait=10, heartbeat=10))
         release = load_release(settings.run.sources, settings.run.temporal_version)
-        work = Work(conn=conns[0], release=release, settings=settings, store=store, lock=held, interrupt=interrupt)
+        work = RunContext(
+            conn=conns[0], release=release, settings=settings, store=store, lock=held, interrupt=interrupt
+        )
         pace = SimpleNamespace(keep=lambda _: None)  # a real one needs a plan of a rewrite, which is beside the point
-        crew = Crew(work=work, conns=conns, pace=pace)  # type: ignore[arg-type]  # a stand-in, which never waits
+        crew = WorkerPool(work=work, conns=conns, pace=pace)  # type: ignore[arg-type]  # a stand-in, which never waits
 
         def job(conn: Connection) -> None:
             if conn is conns[1]:

@@ -8,8 +8,8 @@ import pytest
 from schema_migrator.catalog.state import At
 from schema_migrator.demo.embedded_postgres import private_server
 from schema_migrator.online import replay
-from schema_migrator.online.shadow import Live
-from schema_migrator.online.worker_pool import Crew
+from schema_migrator.online.shadow import SourceTable
+from schema_migrator.online.worker_pool import WorkerPool
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
 from support.program.command import await_event, finish, run_cli, start_cli
@@ -167,7 +167,7 @@ def test_a_long_log_is_drained_in_rounds(origin: Origin, monkeypatch: pytest.Mon
         owner.execute(f"UPDATE {TABLE} SET task_queue = 'two'".encode())
     vacuumed, vacuum = [], replay._vacuum
 
-    def counted(crew: Crew, conn: Connection, live: Live) -> None:
+    def counted(crew: WorkerPool, conn: Connection, live: SourceTable) -> None:
         vacuumed.append(live)
         vacuum(crew, conn, live)
 

@@ -7,10 +7,10 @@ import pytest
 
 from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.online.catalog_comparison import Part, differences
-from schema_migrator.planning.rewrite_span import Shape
+from schema_migrator.planning.rewrite_span import TargetShape
 
 TABLE = "orders"
-SHAPE = Shape(
+SHAPE = TargetShape(
     table=TABLE,
     gone=("old",),
     added=(("new", "int"),),

@@ -57,7 +57,7 @@ def test_out_of_order_and_ambiguous(pasts: dict[str, Past]) -> None:
     assert key in taken[-1].objects
     live = Snapshot({**taken[-1].objects, key: "integer"})
     assert recognition.remaining_out_of_order(taken, live) is None
-    state = recognition.find(past.evidence(Version("1.1"), live, seed=Seed(version=None)))
+    state = recognition.recognise(past.evidence(Version("1.1"), live, seed=Seed(version=None)))
     assert isinstance(state, Unknown)
     assert "nearest to 1.2, but for: column executions_visibility.text01" in state.reason
 
@@ -69,6 +69,6 @@ def test_two_tools_at_once(pasts: dict[str, Past]) -> None:
     index = Key("index", "executions_visibility", "by_root_run_id")
     objects = dict(taken[-1].objects)
     del objects[index]
-    state = recognition.find(past.evidence(Version("1.5"), Snapshot(objects), seed=Seed(version=None)))
+    state = recognition.recognise(past.evidence(Version("1.5"), Snapshot(objects), seed=Seed(version=None)))
     assert isinstance(state, Between)
     assert state.remaining == (7,)

@@ -11,7 +11,7 @@ from packaging.version import Version
 from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Change, Key, Snapshot
 from schema_migrator.diagnosis import rehearsal
-from schema_migrator.diagnosis.examine import Examination, Live
+from schema_migrator.diagnosis.examine import Examination, LiveSchema
 from schema_migrator.diagnosis.rehearsal import Rehearsal
 from schema_migrator.diagnosis.repair import repair
 from schema_migrator.diagnosis.verdict import Verdict, compared, judge
@@ -142,7 +142,7 @@ def test_no_repair_destroys(
 
 def judged(source: Source, rehearsed: Rehearsal, version: Version, live: Snapshot) -> Verdict:
     """Return the verdict on a live schema."""
-    looked = Live(snapshot=live, seed=Seed(version=None), history=frozenset())
+    looked = LiveSchema(snapshot=live, seed=Seed(version=None), history=frozenset())
     found = Examination(sight=sight(at(str(version))), live=looked, rehearsal=rehearsed)
     return judge("temporal", source, found, version, source.latest)
 

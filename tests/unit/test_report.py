@@ -13,24 +13,24 @@ from schema_migrator.catalog.leftovers import Leftover
 from schema_migrator.catalog.snapshot import Change, Difference, Key, Snapshot
 from schema_migrator.catalog.state import Absent, Between, State, Unknown, Unrecorded
 from schema_migrator.commands.commands import Migration
-from schema_migrator.commands.planning import Begun, Foresight
+from schema_migrator.commands.planning import BegunRewrite, PlanPreview
 from schema_migrator.commands.store_status import StoreStatus
 from schema_migrator.config.fields import RunSettings
 from schema_migrator.diagnosis.verdict import Verdict
 from schema_migrator.estimation.model import (
     BRIEF,
-    Holder,
-    Outlook,
-    Span,
+    BlockingTransaction,
+    Estimate,
+    Forecast,
     StepEstimate,
     TableSize,
 )
 from schema_migrator.execution.native import Outcome
 from schema_migrator.online.disk import Free
-from schema_migrator.online.prechecks import Found
+from schema_migrator.online.prechecks import ServerConditions
 from schema_migrator.online.replicas import IdleSlot, Replica, Replicas
-from schema_migrator.planning.plan import Online, Plan, TableLock, Wishes
-from schema_migrator.planning.rewrite_span import Shape
+from schema_migrator.planning.plan import Online, Plan, PlanOptions, TableLock
+from schema_migrator.planning.rewrite_span import TargetShape
 from schema_migrator.releases.source import Store
 from schema_migrator.reports import plan_report, report, status_report
 from support.program.factories import at, planned, release
@@ -38,8 +38,10 @@ from support.program.factories import at, planned, release
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "reports"
 TABLE = "executions_visibility"
 NOTHING = Snapshot(objects={})
-SHAPE = Shape(table=TABLE, gone=(), added=(), indexes=(), checks=(), touched=frozenset(), start=NOTHING, end=NOTHING)
-SERVER = Found(
+SHAPE = TargetShape(
+    table=TABLE, gone=(), added=(), indexes=(), checks=(), touched=frozenset(), start=NOTHING, end=NOTHING
+)
+SERVER = ServerConditions(
     role="temporal",
     sees_all=False,
     replicas=Replicas(
@@ -82,13 +84,13 @@ def statuses() -> list[StoreStatus]:
     return [*(status(name, state) for name, state in STATES.items()), *broken]
 
 
-def seen(plan: Plan) -> Foresight:
+def seen(plan: Plan) -> PlanPreview:
     """Return a plan of which no more is known."""
     steps = {step.step.version: StepEstimate(seconds=BRIEF, locked=BRIEF, disk=0) for step in plan.steps}
-    return Foresight(plan=plan, outlook=Outlook(steps=steps))
+    return PlanPreview(plan=plan, outlook=Forecast(steps=steps))
 
 
-def upgrade() -> Foresight:
+def upgrade() -> PlanPreview:
     """Return a plan with one of everything that a step can have, and an outlook of that kind."""
     plan = planned(at("1.5"))
     locks = (
@@ -103,15 +105,19 @@ def upgrade() -> Foresight:
         fourth,
     )
     online = Online(table=TABLE, size=5 * 1024**3, rewrites=3, versions=(third.step.version,), shape=SHAPE)
-    costs = (Span(likely=100, low=50, high=200), Span(likely=4, low=2, high=8), Span(likely=1200, low=600, high=2400))
-    outlook = Outlook(
+    costs = (
+        Estimate(likely=100, low=50, high=200),
+        Estimate(likely=4, low=2, high=8),
+        Estimate(likely=1200, low=600, high=2400),
+    )
+    outlook = Forecast(
         sizes=(TableSize(table=TABLE, heap=1024**3, toast=8192, indexes=4 * 1024**3, rows=1_000_000),),
         holders=(
-            Holder(table=TABLE, mode="RowExclusiveLock", pid=7, who="temporal-history", seconds=340.2),
-            Holder(table=TABLE, mode="AccessShareLock", pid=8, who="", seconds=None),
-            Holder(table=TABLE, mode="AccessShareLock", pid=9, who="young", seconds=0.2),
-            Holder(table="t", mode="AccessShareLock", pid=10, who="reader", seconds=99),
-            Holder(table="t", mode="RowExclusiveLock", pid=None, who="a transfer", seconds=4000),
+            BlockingTransaction(table=TABLE, mode="RowExclusiveLock", pid=7, who="temporal-history", seconds=340.2),
+            BlockingTransaction(table=TABLE, mode="AccessShareLock", pid=8, who="", seconds=None),
+            BlockingTransaction(table=TABLE, mode="AccessShareLock", pid=9, who="young", seconds=0.2),
+            BlockingTransaction(table="t", mode="AccessShareLock", pid=10, who="reader", seconds=99),
+            BlockingTransaction(table="t", mode="RowExclusiveLock", pid=None, who="a transfer", seconds=4000),
         ),
         steps={
             first.step.version: StepEstimate(seconds=costs[0], locked=costs[0], disk=5 * 1024**3),
@@ -124,8 +130,8 @@ def upgrade() -> Foresight:
         left_out=("by_words",),
     )
     refusal = "step 1.6 would keep executions_visibility and t locked for about 100 s, the limit is 10 s"
-    begun = (Begun(leftover=leftover("online_7"), copied=420_000, continues=True),)
-    return Foresight(
+    begun = (BegunRewrite(leftover=leftover("online_7"), copied=420_000, continues=True),)
+    return PlanPreview(
         plan=replace(plan, steps=steps, online=online, leftovers=(leftover("retired_5", kept=True),)),
         outlook=outlook,
         refusal=refusal,
@@ -135,17 +141,17 @@ def upgrade() -> Foresight:
     )
 
 
-def hindered() -> Foresight:
+def hindered() -> PlanPreview:
     """Return a plan with a rewrite that cannot be online, and what another run has left of one."""
     plan = planned(at("1.7"))
     versions = tuple(step.step.version for step in plan.steps)
     why = ('trigger "own"', "row level security")
     online = Online(table=TABLE, size=5 * 1024**3, rewrites=1, versions=versions, hindrances=why)
-    begun = (Begun(leftover=leftover("online_7"), copied=0, continues=False),)
+    begun = (BegunRewrite(leftover=leftover("online_7"), copied=0, continues=False),)
     return replace(seen(replace(plan, online=online)), begun=begun)
 
 
-def declined() -> Foresight:
+def declined() -> PlanPreview:
     """Return a plan with a rewrite of a table that is too small to be written anew online."""
     plan = planned(at("1.8"))
     versions = tuple(step.step.version for step in plan.steps)
@@ -209,7 +215,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "plan_upgrade": lambda: plan_report.plan_text(upgrade()),
     "plan_hindered": lambda: plan_report.plan_text(hindered()),
     "plan_declined": lambda: plan_report.plan_text(declined()),
-    "plan_by_tool": lambda: plan_report.plan_text(seen(planned(Absent(), "1.1", wishes=Wishes(by_tool=True)))),
+    "plan_by_tool": lambda: plan_report.plan_text(seen(planned(Absent(), "1.1", wishes=PlanOptions(by_tool=True)))),
     "plan_nothing": lambda: plan_report.plan_text(seen(planned(at("1.9")))),
     "plan_adopt": lambda: plan_report.plan_text(
         seen(planned(Unrecorded(version=Version("1.8"), recorded=None, confirmed=True)))

@@ -7,7 +7,7 @@ from packaging.version import Version
 
 from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.planning import rewrite_span
-from schema_migrator.planning.rewrite_span import Shape, Stretch
+from schema_migrator.planning.rewrite_span import RewriteSpan, TargetShape
 from support.program.rehearsed import Past
 
 TABLE = "executions_visibility"
@@ -36,13 +36,13 @@ def visibility(pasts: dict[str, Past]) -> Past:
     return pasts["visibility"]
 
 
-def found(past: Past, version: str, done: int = 0) -> Stretch | None:
+def found(past: Past, version: str, done: int = 0) -> RewriteSpan | None:
     """Return the stretch from a version on."""
     steps = [step for step in past.source.steps if step.version > Version(version)]
-    return rewrite_span.stretch(past.rehearsal, steps, done)
+    return rewrite_span.rewrite_span(past.rehearsal, steps, done)
 
 
-def became(past: Past, version: str, done: int = 0, live: Snapshot | None = None) -> Shape | str:
+def became(past: Past, version: str, done: int = 0, live: Snapshot | None = None) -> TargetShape | str:
     """Return what the table becomes from a version on, with so many statements of the next step done."""
     stretch = found(past, version, done)
     assert stretch is not None
@@ -80,7 +80,7 @@ def test_a_statement_that_may_change_rows_ends_a_stretch(visibility: Past) -> No
     first, *others = steps[0].files
     changing = replace(first, text=f"{first.text}; UPDATE {TABLE} SET status = 1")
     steps[0] = replace(steps[0], files=(changing, *others))
-    stretch = rewrite_span.stretch(visibility.rehearsal, steps, 0)
+    stretch = rewrite_span.rewrite_span(visibility.rehearsal, steps, 0)
     assert stretch is not None
     assert [str(step.version) for step in stretch.steps] == ["1.14"]
 
@@ -93,7 +93,7 @@ def test_the_shape_is_the_end_at_every_point(visibility: Past) -> None:
     assert len(stretches) > 100
     for point, stretch in stretches:
         shape = became(visibility, *point)
-        assert isinstance(shape, Shape)
+        assert isinstance(shape, TargetShape)
         start = visibility.rehearsal.within[stretch.steps[0].version][stretch.done]
         kept = [name for name in start.order(TABLE) if name not in shape.gone]
         assert kept + [name for name, _ in shape.added] == list(end.order(TABLE))
@@ -113,7 +113,7 @@ def of(taken: Snapshot, kind: str) -> dict[str, str]:
 def test_a_column_added_again_is_another_one(visibility: Past) -> None:
     """1.6 drops two columns and adds them again: their values are not carried over, those of all others are."""
     shape = became(visibility, "1.5")
-    assert isinstance(shape, Shape)
+    assert isinstance(shape, TargetShape)
     assert {"root_run_id", "root_workflow_id"} <= set(shape.gone)
     assert {"root_run_id", "root_workflow_id"} <= {name for name, _ in shape.added}
     assert not {"namespace_id", "run_id", "memo", "search_attributes"} & set(shape.gone)
@@ -135,7 +135,7 @@ def test_the_users_own_goes_along(visibility: Past) -> None:
         Key("order", "", TABLE): ", ".join([*order, "own"]),
     }
     shape = became(visibility, "1.12", live=live_with(visibility, "1.12", own))
-    assert isinstance(shape, Shape)
+    assert isinstance(shape, TargetShape)
     assert "own" in dict(shape.indexes)
     assert dict(shape.checks)["own"] == "CHECK (status > 0)"
     assert "own" not in shape.gone

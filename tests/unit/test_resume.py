@@ -38,7 +38,7 @@ def test_what_is_left_is_planned(pasts: dict[str, Past], store: str, data: st.Da
     taken, total = past.rehearsal.within[step.version], len(step.statements)
     made = data.draw(st.integers(0, total))
     live = data.draw(extras(taken[made]))
-    state = recognition.find(past.evidence(before, live, seed=seed_after(step, made)))
+    state = recognition.recognise(past.evidence(before, live, seed=seed_after(step, made)))
     done = next(k for k, one in enumerate(taken) if one == taken[made])
     inserts = {k for k, statement in enumerate(step.statements) if statement.data_only}
     remaining = tuple(k for k in range(done, total) if k not in inserts or k >= made)
@@ -59,7 +59,7 @@ def test_later_objects_are_never_extras(pasts: dict[str, Past], store: str, data
     stranger = data.draw(st.sampled_from(sorted(later)))
     live = Snapshot({**taken.objects, stranger: "whatever"})
     assert resume_point(past.rehearsal, step.version, before, live) is None
-    state = recognition.find(past.evidence(before, live, seed=seed_after(step, 0)))
+    state = recognition.recognise(past.evidence(before, live, seed=seed_after(step, 0)))
     assert isinstance(state, Unknown | Unrecorded)
 
 
@@ -105,7 +105,7 @@ def test_version_row_beside_the_tables(pasts: dict[str, Past], store: str, data:
     recorded = data.draw(st.sampled_from([UNVERSIONED, *past.source.versions[:-1]]))
     version = data.draw(st.sampled_from([one for one in past.source.versions if after[one] != after[recorded]]))
     live = data.draw(extras(after[version]))
-    state = recognition.find(past.evidence(recorded, live, seed=Seed(version=1)))
+    state = recognition.recognise(past.evidence(recorded, live, seed=Seed(version=1)))
     lowest = min(one for one in after if after[one] == after[version])
     if isinstance(state, Between):
         assert live_is_within(past, state, after[version])
@@ -129,7 +129,7 @@ def test_row_ahead_and_an_index_dropped(pasts: dict[str, Past], store: str, tabl
     """Tables of 1.0 under a row that says 1.5 are refused also when they are not quite those of 1.0."""
     past = pasts[store]
     live = past.rehearsal.after[Version("1.0")].without([Key("index", table, gone)])
-    state = recognition.find(past.evidence(Version("1.5"), live, seed=Seed(version=1)))
+    state = recognition.recognise(past.evidence(Version("1.5"), live, seed=Seed(version=1)))
     assert isinstance(state, Unknown)
     assert state.reason == (
         "version 1.5 is recorded; the tables are those of no version, and nearest to 1.0, "
@@ -155,7 +155,7 @@ def test_the_hint_names_what_verify_compares_with(
     evidence = past.evidence(Version(recorded), live, seed=Seed(version=2 if recorded == "0.0" else 1))
     strange = Unknown(reason="found", hint="set TEMPORAL_VERSION to the release that made it, or to a newer one")
     sight = evidence.sight if recorded != "1.4.1" else replace(evidence.sight, state=strange)
-    state = recognition.find(replace(evidence, sight=sight))
+    state = recognition.recognise(replace(evidence, sight=sight))
     assert isinstance(state, Unknown)
     assert state.hint == hint
 
@@ -163,7 +163,7 @@ def test_the_hint_names_what_verify_compares_with(
 def test_version_that_the_release_does_not_have(pasts: dict[str, Past]) -> None:
     """Whatever the tables look like, no step follows on a version that is none."""
     past = pasts["default"]
-    state = recognition.find(
+    state = recognition.recognise(
         past.evidence(Version("1.4.1"), past.rehearsal.after[Version("1.5")], seed=Seed(version=1))
     )
     assert state == Unrecorded(version=Version("1.5"), recorded=Version("1.4.1"), confirmed=False)
@@ -174,7 +174,7 @@ def test_drift_is_no_reason_to_doubt_the_row(pasts: dict[str, Past]) -> None:
     past = pasts["visibility"]
     objects = dict(past.rehearsal.after[Version("1.8")].objects)
     del objects[Key("index", "executions_visibility", "by_build_ids")]
-    state = recognition.find(past.evidence(Version("1.8"), Snapshot(objects), seed=Seed(version=None)))
+    state = recognition.recognise(past.evidence(Version("1.8"), Snapshot(objects), seed=Seed(version=None)))
     assert state == At(version=Version("1.8"), min_compatible=Version("0.1"))
 
 
@@ -184,7 +184,9 @@ def test_adopted_by_itself(pasts: dict[str, Past], store: str, elsewhere: str) -
     """Another db_name's row confirms the tables exactly if it says their version."""
     past, version = pasts[store], pasts[store].source.latest
     rows = {"none": [], "same": [("old", str(version))], "other": [("old", "1.3")]}[elsewhere]
-    state = recognition.find(past.evidence(UNVERSIONED, past.rehearsal.after[version], *rows, seed=Seed(version=7)))
+    state = recognition.recognise(
+        past.evidence(UNVERSIONED, past.rehearsal.after[version], *rows, seed=Seed(version=7))
+    )
     assert state == Unrecorded(version=version, recorded=UNVERSIONED, confirmed=elsewhere == "same")
 
 
@@ -193,9 +195,9 @@ def test_no_half_applied_install_of_a_cluster(pasts: dict[str, Past], seed: Seed
     """Where a cluster has left its rows, 1.0 is not resumed: whole it is recognised, else it is refused."""
     past = pasts["default"]
     taken = past.rehearsal.within[Version("1.0")]
-    whole = recognition.find(past.evidence(UNVERSIONED, taken[-1], seed=seed))
+    whole = recognition.recognise(past.evidence(UNVERSIONED, taken[-1], seed=seed))
     assert whole == Unrecorded(version=Version("1.0"), recorded=UNVERSIONED, confirmed=False)
-    part = recognition.find(past.evidence(UNVERSIONED, taken[-2], seed=seed))
+    part = recognition.recognise(past.evidence(UNVERSIONED, taken[-2], seed=seed))
     assert isinstance(part, Unknown)
     assert f"{seed.used}, so a cluster has used these tables and nothing was touched" in part.reason
 
@@ -224,7 +226,7 @@ def test_other_releases(pasts: dict[str, Past]) -> None:
     other = replace(past.rehearsal, release="1.30.4", after={**past.rehearsal.after})
     made = Snapshot({**past.rehearsal.after[Version("1.9")].objects, **column("temporalreportedproblems")})
     other.after[Version("1.10")] = made  # type: ignore[index]  # the mapping made above is a dict
-    state: State = recognition.find(past.evidence(Version("1.10"), made, seed=Seed(version=None)), [other])
+    state: State = recognition.recognise(past.evidence(Version("1.10"), made, seed=Seed(version=None)), [other])
     assert state == At(version=Version("1.10"), min_compatible=Version("0.1"), release="1.30.4")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from schema_migrator.config.settings import read_client
 from schema_migrator.errors import SettingsError
-from schema_migrator.temporal.namespace_spec import wanted
+from schema_migrator.temporal.namespace_spec import read_specs
 from schema_migrator.temporal.namespaces import duration
 from schema_migrator.temporal.search_attributes import surplus_columns
 
@@ -17,7 +17,7 @@ VARIABLE = "SCHEMA_MIGRATOR_NAMESPACES"
 def refused(text: str) -> str:
     """Return why a list is refused, without the variable's name."""
     with pytest.raises(SettingsError) as caught:
-        wanted(read_client({VARIABLE: text}))
+        read_specs(read_client({VARIABLE: text}))
     assert str(caught.value).startswith(VARIABLE)
     return str(caught.value).removeprefix(VARIABLE)
 
@@ -33,7 +33,7 @@ def refused(text: str) -> str:
 )
 def test_retentions(text: str, length: timedelta) -> None:
     """Days, hours, minutes and seconds, in this order."""
-    (one,) = wanted(read_client({VARIABLE: json.dumps([{"name": "a", "retention": text}])}))
+    (one,) = read_specs(read_client({VARIABLE: json.dumps([{"name": "a", "retention": text}])}))
     assert one.retention == length
 
 
@@ -121,14 +121,14 @@ def test_one_source(tmp_path: Path) -> None:
     path = tmp_path / "list"
     file = {f"{VARIABLE}_FILE": str(path)}
     with pytest.raises(SettingsError) as caught:
-        wanted(read_client({VARIABLE: "a", **file}))
+        read_specs(read_client({VARIABLE: "a", **file}))
     assert str(caught.value) == f"{VARIABLE} and {VARIABLE}_FILE are both set, expected one of them; unset the other"
     with pytest.raises(SettingsError) as caught:
-        wanted(read_client(file))
+        read_specs(read_client(file))
     assert str(caught.value) == f'{VARIABLE}_FILE: "{path}" cannot be read (No such file or directory)'
     path.write_bytes(b"\xff")
     with pytest.raises(SettingsError) as caught:
-        wanted(read_client(file))
+        read_specs(read_client(file))
     assert str(caught.value) == f'{VARIABLE}_FILE: "{path}" is no UTF-8 text'
 
 

@@ -74,7 +74,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class TableCalls:
     """Parts of a table, by its oid: primary key, named indexes and checks, and all columns but those `gone`."""
 
     table: int
@@ -84,7 +84,7 @@ class Parts:
     gone: tuple[str, ...] = ()
 
 
-def look(conn: Connection, parts: Parts, vendors: Collection[str]) -> list[Call]:
+def look(conn: Connection, parts: TableCalls, vendors: Collection[str]) -> list[Call]:
     """Return the calls of a table's parts, in a transaction; `vendors` are the functions that the files create."""
     named = {"indexes": list(parts.indexes), "checks": list(parts.checks), "gone": list(parts.gone)}
     values = {"table": parts.table, "schema": parts.schema, "vendors": sorted(vendors), **named}

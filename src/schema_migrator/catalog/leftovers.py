@@ -135,7 +135,7 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stranger:
+class ForeignSchema:
     """A schema that looks like ours and is not, and `why`; nothing in it is ever touched.
 
     `watched`: the store's table that a trigger of it is on. `wanted`: the one whose online rewrite needs that name.
@@ -153,7 +153,7 @@ class Traces:
     """What online rewrites of a store have left, and what only looks like that."""
 
     leftovers: tuple[Leftover, ...] = ()
-    strangers: tuple[Stranger, ...] = ()
+    strangers: tuple[ForeignSchema, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,11 +190,11 @@ def judged(looks: Iterable[Look], schema: str) -> Traces:
     found = [one for one in (_judge(look, schema) for look in looks) if one is not None]
     return Traces(
         leftovers=tuple(one for one in found if isinstance(one, Leftover)),
-        strangers=tuple(one for one in found if isinstance(one, Stranger)),
+        strangers=tuple(one for one in found if isinstance(one, ForeignSchema)),
     )
 
 
-def _judge(look: Look, schema: str) -> Leftover | Stranger | None:
+def _judge(look: Look, schema: str) -> Leftover | ForeignSchema | None:
     """Return what a schema is; None where it is of another store in this database."""
     if not look.trusted:
         others = look.elsewhere and not look.watched
@@ -243,8 +243,8 @@ def _leftover(look: Look, schema: str, says: Comment | None, *, lost: bool) -> L
     )
 
 
-def _stranger(look: Look, why: str) -> Stranger:
-    return Stranger(name=look.name, owner=look.owner, why=why, watched=look.watched, wanted=look.numbered)
+def _stranger(look: Look, why: str) -> ForeignSchema:
+    return ForeignSchema(name=look.name, owner=look.owner, why=why, watched=look.watched, wanted=look.numbered)
 
 
 def copied(conn: Connection, found: Leftover) -> int:

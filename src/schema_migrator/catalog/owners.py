@@ -12,7 +12,7 @@ from psycopg import Cursor
 from psycopg.rows import dict_row
 
 from schema_migrator.catalog import leftovers
-from schema_migrator.catalog.leftovers import STORE, Leftover, Look, Stranger
+from schema_migrator.catalog.leftovers import STORE, ForeignSchema, Leftover, Look
 
 if TYPE_CHECKING:
     from schema_migrator.postgres.database import Connection
@@ -84,7 +84,7 @@ class Right:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stray:
+class ForeignOwner:
     """A table of the store that another role owns than most of them."""
 
     table: str
@@ -93,7 +93,7 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whose:
+class Ownership:
     """Whose a store's schema and tables are, seen by `role`.
 
     `chosen`: search_path is set, and not to its default; `named`: it has the schema's very name, not only `"$user"`.
@@ -111,16 +111,16 @@ class Whose:
     trusted: bool = True
     heir: str = ""
     may_give: bool = False
-    strays: tuple[Stray, ...] = ()
+    strays: tuple[ForeignOwner, ...] = ()
     unreadable: tuple[str, ...] = ()
     open_to: tuple[str, ...] = ()
     makes_by_itself: bool = True
     rights: tuple[Right, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
-    strangers: tuple[Stranger, ...] = ()
+    strangers: tuple[ForeignSchema, ...] = ()
 
 
-UNSEEN = Whose()
+UNSEEN = Ownership()
 """What nobody has asked for."""
 
 
@@ -134,7 +134,7 @@ def ask(conn: Connection, schema: str, known: Collection[str]) -> Asked:
     return conn.cursor(row_factory=dict_row).execute(_WHOSE, values), leftovers.ask(conn, schema, known)
 
 
-def look(asked: Asked, schema: str, path: Sequence[str]) -> Whose:
+def look(asked: Asked, schema: str, path: Sequence[str]) -> Ownership:
     """Return what was asked for; `path` is the search_path that the settings give, if any."""
     answer, left = asked
     row = answer.fetchone()
@@ -143,11 +143,11 @@ def look(asked: Asked, schema: str, path: Sequence[str]) -> Whose:
     return replace(read(row, schema, path), leftovers=found.leftovers, strangers=found.strangers)
 
 
-def read(row: Mapping[str, Any], schema: str, path: Sequence[str]) -> Whose:
+def read(row: Mapping[str, Any], schema: str, path: Sequence[str]) -> Ownership:
     """Return what the answer's row says."""
     names = tuple(path or search_path(row["session_path"]))
     chosen = names not in ((), _DEFAULT)
-    return Whose(
+    return Ownership(
         schema=schema,
         role=row["role"],
         schema_owner=row["schema_owner"],
@@ -156,7 +156,7 @@ def read(row: Mapping[str, Any], schema: str, path: Sequence[str]) -> Whose:
         trusted=row["trusted"],
         heir=row["heir"],
         may_give=row["may_give"],
-        strays=tuple(Stray(table=table, owner=owner, heir=heir) for table, owner, heir in row["strays"]),
+        strays=tuple(ForeignOwner(table=table, owner=owner, heir=heir) for table, owner, heir in row["strays"]),
         unreadable=tuple(row["unreadable"]),
         open_to=tuple(row["open_to"]),
         makes_by_itself=row["makes_by_itself"],

@@ -17,7 +17,7 @@ from schema_migrator.releases.source import UNVERSIONED, parse_version
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schema_migrator.catalog.owners import Whose
+    from schema_migrator.catalog.owners import Ownership
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.postgres.database import Connection
     from schema_migrator.releases.source import Release, Source
@@ -182,7 +182,7 @@ State: TypeAlias = Absent | At | Between | Unrecorded | Unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Overview:
     """What one look at a database found; `recorded` is the configured database's own row.
 
     `whose`: only a look that examine takes asks for it.
@@ -192,12 +192,12 @@ class Sight:
     rows: tuple[VersionRow, ...]
     recorded: Version | None
     state: State
-    whose: Whose = UNSEEN
+    whose: Ownership = UNSEEN
 
 
 def look(
     conn: Connection, release: Release, settings: StoreSettings, path: Sequence[str], *, lock: bool = False
-) -> Sight:
+) -> Overview:
     """Read a store's state, in a transaction; with `lock` the version rows stay locked until that ends.
 
     The schema is the first of `path` that is there, as PostgreSQL chooses; without a path the role's. A failed read
@@ -218,7 +218,7 @@ def look(
     rows = _read_rows(conn, facts, lock=lock) if facts.versioned else ()
     own = next((row for row in rows if row.db_name == settings.database), None)
     recorded = parse_version(own.curr_version or "") if own else None
-    return Sight(facts=facts, rows=rows, recorded=recorded, state=recognise(release, settings, facts, rows))
+    return Overview(facts=facts, rows=rows, recorded=recorded, state=recognise(release, settings, facts, rows))
 
 
 def _read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRow, ...]:

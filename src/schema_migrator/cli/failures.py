@@ -99,7 +99,7 @@ def _masked(text: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _line(text: str) -> None:
-    print(printable(chart.named(text)), file=events.Listener(), flush=True)
+    print(printable(chart.named(text)), file=events.SafeStderr(), flush=True)
 
 
 def _last_words(text: str, arguments: Mapping[str, Any]) -> None:

@@ -176,7 +176,7 @@ def _wait(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
     from schema_migrator.commands import wait  # noqa: PLC0415
     from schema_migrator.reports import bootstrap_report  # noqa: PLC0415
 
-    ready = wait.wait(settings, read_client(arguments), interrupt, wait.aims(arguments["aims"]))
+    ready = wait.wait(settings, read_client(arguments), interrupt, wait.wait_targets(arguments["aims"]))
     return bootstrap_report.ready_json(ready) if settings.run.output == "json" else bootstrap_report.ready_text(ready)
 
 

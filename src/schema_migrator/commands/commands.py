@@ -16,15 +16,15 @@ from schema_migrator.catalog.owners import UNSEEN
 from schema_migrator.catalog.state import Absent, At
 from schema_migrator.commands import drift, store_status
 from schema_migrator.commands.planning import (
-    Foresight,
+    PlanPreview,
     cannot_rehearse,
     checked_plan,
-    foresee,
-    weigh_locks,
-    weigh_sight,
+    enforce_lock_limit,
+    preview,
+    refuse_blind,
     with_forecast,
 )
-from schema_migrator.commands.store_tasks import Task, each, looks, patiently, tasks
+from schema_migrator.commands.store_tasks import StoreTask, each, looks, patiently, tasks
 from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.verdict import compared, judge
 from schema_migrator.errors import PreflightFailed, UnknownState
@@ -34,14 +34,14 @@ from schema_migrator.planning import notices
 from schema_migrator.postgres import database
 from schema_migrator.releases.source import UNVERSIONED, Release, Store, carried, load_release, release_with
 from schema_migrator.runs import advisory_lock, readback
-from schema_migrator.runs.context import Work
+from schema_migrator.runs.context import RunContext
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.leftovers import Leftover
-    from schema_migrator.catalog.owners import Whose
-    from schema_migrator.catalog.state import Sight
+    from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.catalog.state import Overview
     from schema_migrator.commands.store_status import StoreStatus
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
@@ -62,7 +62,7 @@ class Migration:
     seconds: float = 0.0
     verdict: Verdict | None = None
     rebuilt: tuple[str, ...] = ()
-    whose: Whose = UNSEEN
+    whose: Ownership = UNSEEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +81,9 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
         sights = looks(those)
         checked = each(those, lambda task: _planned(task, sights[task.store.store]))
         if settings.run.on_drift == "fail":
-            each(those, lambda task: drift.weigh(task, checked[task.store.store][0]))
-        each(those, lambda task: weigh_locks(task, *checked[task.store.store]))
-        each(those, lambda task: weigh_sight(task, checked[task.store.store][1]))
+            each(those, lambda task: drift.check(task, checked[task.store.store][0]))
+        each(those, lambda task: enforce_lock_limit(task, *checked[task.store.store]))
+        each(those, lambda task: refuse_blind(task, checked[task.store.store][1]))
         return tuple(each(those, lambda task: _migrate(task, *checked[task.store.store])).values())
 
 
@@ -94,11 +94,11 @@ def abandon(settings: Settings, interrupt: Interrupt) -> tuple[Removal, ...]:
         return tuple(each(those, lambda task: _abandon(task, sights[task.store.store])).values())
 
 
-def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[Foresight, ...]:
+def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[PlanPreview, ...]:
     """Return what `migrate` would do, and what that takes; nothing is changed."""
     with tasks(settings, interrupt, changing=True) as those:
         sights = looks(those)
-        return tuple(each(those, lambda task: _foresee(task, sights[task.store.store])).values())
+        return tuple(each(those, lambda task: _preview(task, sights[task.store.store])).values())
 
 
 def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
@@ -133,7 +133,7 @@ def releases(settings: Settings) -> tuple[Release, ...]:
     return tuple(load_release(settings.run.sources, name) for name in carried(settings.run.sources))
 
 
-def _abandon(task: Task, sight: Sight) -> Removal:
+def _abandon(task: StoreTask, sight: Overview) -> Removal:
     schema = sight.facts.schema or ""
     removed: tuple[Leftover, ...] = ()
     if sight.whose.leftovers:
@@ -146,22 +146,22 @@ def _abandon(task: Task, sight: Sight) -> Removal:
 
 
 def _steadily(
-    task: Task, sight: Sight, decide: Callable[[Task, Sight], _Found], doubted: Callable[[_Found], bool]
+    task: StoreTask, sight: Overview, decide: Callable[[StoreTask, Overview], _Found], doubted: Callable[[_Found], bool]
 ) -> _Found:
     """Decide from a sight of a store that others may lock, or move on, meanwhile."""
-    return patiently(task, lambda: examine.steadily(task.place, sight, partial(decide, task), doubted))
+    return patiently(task, lambda: examine.examine_steadily(task.place, sight, partial(decide, task), doubted))
 
 
-def _planned(task: Task, sight: Sight) -> tuple[Examination, Plan]:
+def _planned(task: StoreTask, sight: Overview) -> tuple[Examination, Plan]:
     return _steadily(task, sight, checked_plan, lambda planned: not examine.at_rest(planned[0].state))
 
 
-def _status(task: Task, sight: Sight) -> StoreStatus:
+def _status(task: StoreTask, sight: Overview) -> StoreStatus:
     """Look closer; what seems half done may only be on its way from one version to another."""
     return _steadily(task, sight, store_status.look, lambda status: not examine.at_rest(status.state))
 
 
-def _refuse_unseen(task: Task, sight: Sight) -> None:
+def _refuse_unseen(task: StoreTask, sight: Overview) -> None:
     """Raise PreflightFailed where no store is to be seen, but something that a rewrite has left."""
     if sight.facts.versioned:
         return
@@ -175,17 +175,17 @@ def _refuse_unseen(task: Task, sight: Sight) -> None:
         )
 
 
-def _foresee(task: Task, sight: Sight) -> Foresight:
+def _preview(task: StoreTask, sight: Overview) -> PlanPreview:
     found, made = _planned(task, sight)
-    drift.weigh(task, found)
-    return foresee(task, found, made)
+    drift.check(task, found)
+    return preview(task, found, made)
 
 
-def _verify(task: Task, sight: Sight) -> Verdict:
+def _verify(task: StoreTask, sight: Overview) -> Verdict:
     return _steadily(task, sight, _compared, lambda verdict: not verdict.equal)
 
 
-def _compared(task: Task, sight: Sight) -> Verdict:
+def _compared(task: StoreTask, sight: Overview) -> Verdict:
     version = compared(sight.recorded, task.target, asked=task.store.target_version is not None)
     if version is None:
         raise UnknownState(
@@ -202,7 +202,7 @@ def _compared(task: Task, sight: Sight) -> Verdict:
     return replace(_judge(task, found, version), whose=sight.whose)
 
 
-def _holding(task: Task, version: Version) -> Task:
+def _holding(task: StoreTask, version: Version) -> StoreTask:
     """Return the task with a release that has a version: after a rollback the given one does not have the newer one."""
     if version in task.place.source.versions:
         return task
@@ -217,18 +217,18 @@ def _holding(task: Task, version: Version) -> Task:
     return replace(task, place=replace(task.place, release=release))
 
 
-def _set_up(task: Task, sight: Sight) -> bool:
+def _set_up(task: StoreTask, sight: Overview) -> bool:
     if not isinstance(sight.state, Absent):
         return False
     empty = replace(task, target=UNVERSIONED)
     return bool(_migrate(empty, *checked_plan(empty, sight)).plan.setup)
 
 
-def _judge(task: Task, found: Examination, version: Version) -> Verdict:
+def _judge(task: StoreTask, found: Examination, version: Version) -> Verdict:
     return judge(task.store.database, task.place.source, found, version, task.target)
 
 
-def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
+def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     """Do the work under the lock, from a new look: another run may have done it while we waited."""
     started = time.monotonic()
     if first.empty and all(one.kept for one in first.leftovers):
@@ -238,12 +238,12 @@ def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
     run = task.settings.run
     with _working(task) as work:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
-        named = drift.weigh(task, found)
+        named = drift.check(task, found)
         rewrite.clear(work, made)
         rebuilt = _rebuild_invalid(work, made)
         if rebuilt:
             found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place)))
-        weigh_locks(task, found, made, first)
+        enforce_lock_limit(task, found, made, first)
         made = with_forecast(task, found, made)
         outcomes = (vendor_tool if made.by_tool else native).run(work, made)
         proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
@@ -256,13 +256,13 @@ def _migrate(task: Task, seen: Examination, first: Plan) -> Migration:
     return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose)
 
 
-def _tell(whose: Whose) -> None:
+def _tell(whose: Ownership) -> None:
     for one in notices.standing(whose):
         events.logger().warning(one.event, found=one.found, remedy=one.remedy)
 
 
 @contextmanager
-def _working(task: Task) -> Iterator[Work]:
+def _working(task: StoreTask) -> Iterator[RunContext]:
     """Hold the advisory lock, and give what a run works with."""
     run, name = task.settings.run, secrets.token_hex(4)
     times = {"patience": run.lock_timeout, "wait": run.wait_timeout, "heartbeat": run.heartbeat}
@@ -271,7 +271,7 @@ def _working(task: Task) -> Iterator[Work]:
         yield _work(task, mine)
 
 
-def _rebuild_invalid(work: Work, made: Plan) -> tuple[str, ...]:
+def _rebuild_invalid(work: RunContext, made: Plan) -> tuple[str, ...]:
     """Rebuild the vendor's indexes that are invalid, and drop what interrupted rebuilds left; return their names."""
     if made.rebuild:
         again = [name for name in made.rebuild if name not in made.dropped]
@@ -279,7 +279,7 @@ def _rebuild_invalid(work: Work, made: Plan) -> tuple[str, ...]:
     return made.rebuild
 
 
-def _prove(task: Task, found: Examination, made: Plan) -> Verdict | None:
+def _prove(task: StoreTask, found: Examination, made: Plan) -> Verdict | None:
     """Compare what is there now with the rehearsal of the target, or read an installation back; None: no comparison."""
     if made.together and not found.facts.may_rehearse:
         readback.assert_installed(task.place, made)
@@ -288,8 +288,8 @@ def _prove(task: Task, found: Examination, made: Plan) -> Verdict | None:
     return _judge(task, examine.again(task.place, found, version), version)
 
 
-def _work(task: Task, held: advisory_lock.Lock) -> Work:
-    return Work(
+def _work(task: StoreTask, held: advisory_lock.Lock) -> RunContext:
+    return RunContext(
         conn=task.place.conn,
         release=task.place.release,
         settings=task.settings,

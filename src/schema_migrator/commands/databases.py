@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from schema_migrator import events
-from schema_migrator.concurrency import Interrupt, side_by_side
+from schema_migrator.concurrency import Interrupt, run_parallel
 from schema_migrator.errors import (
     MigratorError,
     PasswordRejected,
@@ -48,7 +48,7 @@ def create(settings: Settings, interrupt: Interrupt, *, through: str | None) -> 
         _assert_meant(wanted)
     made: dict[Store, bool] = {}
     for wanted in settings.stores:
-        made |= side_by_side((wanted.store,), interrupt, lambda store: _create(settings, store, interrupt, through))
+        made |= run_parallel((wanted.store,), interrupt, lambda store: _create(settings, store, interrupt, through))
     return made
 
 

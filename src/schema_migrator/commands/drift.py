@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.snapshot import Change, Key
-    from schema_migrator.commands.store_tasks import Task
-    from schema_migrator.diagnosis.examine import Examination, Place
+    from schema_migrator.commands.store_tasks import StoreTask
+    from schema_migrator.diagnosis.examine import Examination, StoreHandle
     from schema_migrator.diagnosis.rehearsal import Rehearsal
     from schema_migrator.diagnosis.verdict import Verdict
 
 _NAMED = 5
 
 
-def weigh(task: Task, found: Examination) -> frozenset[Key]:
+def check(task: StoreTask, found: Examination) -> frozenset[Key]:
     """Name what was changed by hand before we came, and return it; an invalid index is not, and is rebuilt.
 
     Raises NotAsRehearsed with `--on-drift fail`. Then a store at its target is looked at too, which else costs nothing.
@@ -44,7 +44,7 @@ def weigh(task: Task, found: Examination) -> frozenset[Key]:
     return report(task, judge(task.store.database, task.place.source, seen, version, task.target))
 
 
-def report(task: Task, verdict: Verdict, named: frozenset[Key] = frozenset()) -> frozenset[Key]:
+def report(task: StoreTask, verdict: Verdict, named: frozenset[Key] = frozenset()) -> frozenset[Key]:
     """Name the changes that were not named before. Raises NotAsRehearsed with `--on-drift fail`, if there are any."""
     changes = [*verdict.difference.missing, *verdict.difference.different]
     for change in _new(changes, named):
@@ -67,7 +67,7 @@ def _new(changes: list[Change] | tuple[Change, ...], named: frozenset[Key]) -> l
     return [change for change in changes if change.key not in named]
 
 
-def _looked(task: Task, found: Examination) -> Examination | None:
+def _looked(task: StoreTask, found: Examination) -> Examination | None:
     """Return a full look where one is there or needed, None where the version row alone is enough."""
     state = found.state
     if found.live is not None or task.settings.run.on_drift != "fail":
@@ -82,7 +82,7 @@ def _looked(task: Task, found: Examination) -> Examination | None:
     return looked if whole else replace(looked, sight=found.sight)
 
 
-def _place(task: Task, version: Version | None) -> Place:
+def _place(task: StoreTask, version: Version | None) -> StoreHandle:
     """Return the place with a release that has a version: a store ahead of its target may be at a newer one's."""
     place = task.place
     if version in place.source.versions:

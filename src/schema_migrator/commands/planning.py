@@ -17,21 +17,21 @@ from schema_migrator.postgres import database
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
-    from schema_migrator.catalog.owners import Whose
-    from schema_migrator.catalog.state import Sight
-    from schema_migrator.commands.store_tasks import Task
+    from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.catalog.state import Overview
+    from schema_migrator.commands.store_tasks import StoreTask
     from schema_migrator.config.fields import RunSettings
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.examine import Examination
     from schema_migrator.diagnosis.prediction import Problem
-    from schema_migrator.estimation.model import Outlook
-    from schema_migrator.online.prechecks import Found
+    from schema_migrator.estimation.model import Forecast
+    from schema_migrator.online.prechecks import ServerConditions
     from schema_migrator.planning.notices import Notice
     from schema_migrator.planning.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foresight:
+class PlanPreview:
     """What `migrate` would do to one store, what that costs, and why it refuses (empty: it does not).
 
     `begun` are the rewrites that earlier runs have left unfinished; `obstacle` is what keeps an online one from
@@ -40,17 +40,17 @@ class Foresight:
     """
 
     plan: Plan
-    outlook: Outlook
+    outlook: Forecast
     refusal: str = ""
-    begun: tuple[Begun, ...] = ()
+    begun: tuple[BegunRewrite, ...] = ()
     obstacle: str = ""
-    found: tuple[RunSettings, Found] | None = None
-    whose: Whose = UNSEEN
+    found: tuple[RunSettings, ServerConditions] | None = None
+    whose: Ownership = UNSEEN
     notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class BegunRewrite:
     """An unfinished online rewrite with the rows that it has copied, and whether it is carried on with."""
 
     leftover: Leftover
@@ -58,7 +58,7 @@ class Begun:
     continues: bool
 
 
-def checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tuple[Examination, Plan]:
+def checked_plan(task: StoreTask, sight: Overview, checked: Plan | None = None) -> tuple[Examination, Plan]:
     """Plan with all that is known, and refuse what preflight speaks against, unless it was checked before."""
     run = task.settings.run
     if isinstance(sight.state, Unknown) and sight.state.refinable and not sight.facts.may_rehearse:
@@ -80,7 +80,7 @@ def checked_plan(task: Task, sight: Sight, checked: Plan | None = None) -> tuple
     return found, made
 
 
-def _in_place(task: Task, found: Examination, made: Plan) -> list[Problem]:
+def _in_place(task: StoreTask, found: Examination, made: Plan) -> list[Problem]:
     """Return the refusals of large tables that would be rewritten in place, unless that is asked for."""
     if task.settings.run.rewrite == "in-place" or made.together or not made.steps:
         return []
@@ -89,32 +89,32 @@ def _in_place(task: Task, found: Examination, made: Plan) -> list[Problem]:
     return in_place.problems(made, _measured(task, found, made)) if in_place.blocked(made) else []
 
 
-def _wishes(settings: Settings) -> plan.Wishes:
+def _wishes(settings: Settings) -> plan.PlanOptions:
     run = settings.run
-    return plan.Wishes(adopt=run.adopt, by_tool=run.executor == "sql-tool", rewrite=run.rewrite)
+    return plan.PlanOptions(adopt=run.adopt, by_tool=run.executor == "sql-tool", rewrite=run.rewrite)
 
 
-def _knowledge(task: Task, found: Examination) -> plan.Knowledge | None:
+def _knowledge(task: StoreTask, found: Examination) -> plan.PlanInputs | None:
     if found.live is None or found.rehearsal is None:
         return None
     known = tables.read(task.place.conn, found.facts.schema or "")
-    return plan.Knowledge(rehearsal=found.rehearsal, live=found.live.snapshot, tables=known)
+    return plan.PlanInputs(rehearsal=found.rehearsal, live=found.live.snapshot, tables=known)
 
 
-def cannot_rehearse(task: Task, sight: Sight) -> PreflightFailed:
+def cannot_rehearse(task: StoreTask, sight: Overview) -> PreflightFailed:
     """Return the refusal of what takes a rehearsal."""
     problem = preflight.cannot_rehearse(sight.facts, task.store.database)
     return PreflightFailed(f'role "{sight.facts.role}": {problem.found}', hint=problem.remedy)
 
 
-def foresee(task: Task, found: Examination, made: Plan) -> Foresight:
+def preview(task: StoreTask, found: Examination, made: Plan) -> PlanPreview:
     """Measure what a checked plan costs; some seconds."""
     outlook, limit = _measured(task, found, made), task.settings.run.max_lock_seconds
     made = _forecast(made, outlook)
     begun = tuple(_begun(task, made, one) for one in made.leftovers if one.unfinished)
     seen, obstacle = _circumstances(task, made, continues=any(one.continues for one in begun))
     task.interrupt.check()  # what a signal broke off may count as unknown until here
-    return Foresight(
+    return PlanPreview(
         plan=made,
         outlook=outlook,
         refusal=extrapolation.refusal(made, outlook, limit) if limit else "",
@@ -126,13 +126,13 @@ def foresee(task: Task, found: Examination, made: Plan) -> Foresight:
     )
 
 
-def weigh_locks(task: Task, found: Examination, made: Plan, weighed: Plan | None = None) -> None:
+def enforce_lock_limit(task: StoreTask, found: Examination, made: Plan, weighed: Plan | None = None) -> None:
     """Raise LockTooLong where a table would be locked for longer than it may; measured only where there is a limit.
 
     What runs the same way as in a plan that was weighed before is not measured again.
     """
     limit = task.settings.run.max_lock_seconds
-    if limit is None or (weighed is not None and _ways(made) == _ways(weighed)):
+    if limit is None or (weighed is not None and _execution_modes(made) == _execution_modes(weighed)):
         return
     reason = extrapolation.refusal(made, _measured(task, found, made), limit)
     if reason:
@@ -141,7 +141,7 @@ def weigh_locks(task: Task, found: Examination, made: Plan, weighed: Plan | None
         raise LockTooLong(reason, hint=f"{way}, or raise --max-lock-seconds")
 
 
-def weigh_sight(task: Task, made: Plan) -> None:
+def refuse_blind(task: StoreTask, made: Plan) -> None:
     """Raise PreflightFailed where an online rewrite is to keep to limits that our role cannot see."""
     if made.online is not None and made.online.shape is not None:
         found = prechecks.look(task.place.conn, task.settings.run)
@@ -149,36 +149,38 @@ def weigh_sight(task: Task, made: Plan) -> None:
         prechecks.judge_sight(made.online, task.settings.run, found, begun=begun)
 
 
-def with_forecast(task: Task, found: Examination, made: Plan) -> Plan:
+def with_forecast(task: StoreTask, found: Examination, made: Plan) -> Plan:
     """Return the plan with what its online rewrite will take, measured only where the disk is to be checked."""
     if task.settings.run.disk_free is None or made.online is None or made.online.shape is None:
         return made
     return _forecast(made, _measured(task, found, made))
 
 
-def _forecast(made: Plan, outlook: Outlook) -> Plan:
+def _forecast(made: Plan, outlook: Forecast) -> Plan:
     if made.online is None or outlook.online is None:
         return made
     return replace(made, online=replace(made.online, forecast=outlook.online.disk or None))
 
 
-def _measured(task: Task, found: Examination, made: Plan) -> Outlook:
-    return trials.look_ahead(task.place.conn, task.place.source, made, _knowledge(task, found), task.interrupt)
+def _measured(task: StoreTask, found: Examination, made: Plan) -> Forecast:
+    return trials.forecast(task.place.conn, task.place.source, made, _knowledge(task, found), task.interrupt)
 
 
-def _ways(made: Plan) -> list[object]:
+def _execution_modes(made: Plan) -> list[object]:
     return [(one.step.version, one.statements, one.concurrently, one.online) for one in made.steps]
 
 
-def _begun(task: Task, made: Plan, one: Leftover) -> Begun:
+def _begun(task: StoreTask, made: Plan, one: Leftover) -> BegunRewrite:
     conn, shape = task.place.conn, made.online.shape if made.online else None
     with database.transaction(conn, made.schema, database.LOOK, name=database.APPLICATION):
         live = shadow.look(conn, made.schema, shape) if shape else None
         continues = live is not None and shadow.continues(conn, live, one)
-        return Begun(leftover=one, copied=leftovers.copied(conn, one), continues=continues)
+        return BegunRewrite(leftover=one, copied=leftovers.copied(conn, one), continues=continues)
 
 
-def _circumstances(task: Task, made: Plan, *, continues: bool) -> tuple[tuple[RunSettings, Found] | None, str]:
+def _circumstances(
+    task: StoreTask, made: Plan, *, continues: bool
+) -> tuple[tuple[RunSettings, ServerConditions] | None, str]:
     """Return what the checks see, and what would keep the plan's online rewrite from beginning now, or going on."""
     if made.online is None or made.online.shape is None:
         return None, ""

@@ -20,9 +20,9 @@ from schema_migrator.postgres import database
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from schema_migrator.catalog.owners import Whose
-    from schema_migrator.catalog.state import Sight, State
-    from schema_migrator.commands.store_tasks import Task
+    from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.catalog.state import Overview, State
+    from schema_migrator.commands.store_tasks import StoreTask
     from schema_migrator.releases.source import Store
 
 
@@ -41,7 +41,7 @@ class StoreStatus:
     release: str
     state: State
     unlisted: tuple[Version, ...] = ()
-    whose: Whose = UNSEEN
+    whose: Ownership = UNSEEN
     copied: int = 0
     invalid: tuple[str, ...] = ()
     keyless: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class StoreStatus:
         return reached and not self.invalid and not self.keyless
 
 
-def look(task: Task, sight: Sight) -> StoreStatus:
+def look(task: StoreTask, sight: Overview) -> StoreStatus:
     """Return a store's status, after the first look at it."""
     found = _examined(task, sight)
     listed = examine.read_history(task.place.conn, sight)
@@ -80,7 +80,7 @@ def look(task: Task, sight: Sight) -> StoreStatus:
     )
 
 
-def _examined(task: Task, sight: Sight) -> examine.Examination:
+def _examined(task: StoreTask, sight: Overview) -> examine.Examination:
     """Examine closely; if the server refuses what a rehearsal makes, as in a freeze of DDL, the version row tells."""
     try:
         return examine.examine(task.place, sight, task.target)
@@ -90,7 +90,7 @@ def _examined(task: Task, sight: Sight) -> examine.Examination:
         return examine.Examination(sight=sight)
 
 
-def _copied(task: Task, sight: Sight) -> int:
+def _copied(task: StoreTask, sight: Overview) -> int:
     """Return how many rows unfinished rewrites have copied."""
     with database.transaction(task.place.conn, None, database.LOOK, name=database.APPLICATION):
         return sum(leftovers.copied(task.place.conn, one) for one in sight.whose.leftovers if one.unfinished)

@@ -9,16 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator.catalog.owners import search_path
-from schema_migrator.concurrency import Interrupt, side_by_side
+from schema_migrator.concurrency import Interrupt, run_parallel
 from schema_migrator.diagnosis import examine
-from schema_migrator.diagnosis.examine import Place
+from schema_migrator.diagnosis.examine import StoreHandle
 from schema_migrator.errors import MigratorError, SharedDatabase, TargetError
 from schema_migrator.postgres import database, lock_retries
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from schema_migrator.catalog.state import Sight
+    from schema_migrator.catalog.state import Overview
     from schema_migrator.config.settings import Settings, StoreSettings
     from schema_migrator.postgres.database import Connection
     from schema_migrator.releases.source import Release, Store
@@ -29,10 +29,10 @@ _RECORDS = frozenset({"schema_version", "schema_update_history"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class StoreTask:
     """One store with its connection and its target."""
 
-    place: Place
+    place: StoreHandle
     settings: Settings
     target: Version
     interrupt: Interrupt
@@ -51,7 +51,7 @@ class Task:
 @contextmanager
 def tasks(
     settings: Settings, interrupt: Interrupt, *, began: float | None = None, changing: bool = False
-) -> Iterator[dict[Store, Task]]:
+) -> Iterator[dict[Store, StoreTask]]:
     """Read the files, then connect to every store; `began`: see database.connect.
 
     Raises InputError before anything is contacted; `changing`: also for a target below what the release's servers need.
@@ -61,12 +61,12 @@ def tasks(
     if changing and not settings.run.allow_older_targets:
         _refuse_older(release, targets)
     connect = partial(database.connect, interrupt=interrupt, patience=settings.run.wait_timeout, began=began)
-    conns = side_by_side(tuple(targets), interrupt, lambda store: connect(settings.store(store)))
+    conns = run_parallel(tuple(targets), interrupt, lambda store: connect(settings.store(store)))
     with ExitStack() as stack:
         for conn in conns.values():
             stack.callback(conn.close)
         yield {
-            one.store: Task(
+            one.store: StoreTask(
                 place=_place(settings, one, release, conns[one.store]),
                 settings=settings,
                 target=targets[one.store],
@@ -89,18 +89,18 @@ def _refuse_older(release: Release, targets: dict[Store, Version]) -> None:
         )
 
 
-def _place(settings: Settings, store: StoreSettings, release: Release, conn: Connection) -> Place:
+def _place(settings: Settings, store: StoreSettings, release: Release, conn: Connection) -> StoreHandle:
     path = search_path(store.attributes.get("search_path", ""))
-    return Place(conn=conn, store=store, release=release, sources=settings.run.sources, path=path)
+    return StoreHandle(conn=conn, store=store, release=release, sources=settings.run.sources, path=path)
 
 
-def each(those: dict[Store, Task], work: Callable[[Task], T]) -> dict[Store, T]:
+def each(those: dict[Store, StoreTask], work: Callable[[StoreTask], T]) -> dict[Store, T]:
     """Do the work for every store side by side."""
     interrupt = next(iter(those.values())).interrupt
-    return side_by_side(tuple(those), interrupt, lambda store: _guarded(those[store], work))
+    return run_parallel(tuple(those), interrupt, lambda store: _guarded(those[store], work))
 
 
-def _guarded(task: Task, work: Callable[[Task], T]) -> T:
+def _guarded(task: StoreTask, work: Callable[[StoreTask], T]) -> T:
     """Do one store's work: its events and errors carry its name."""
     import structlog  # noqa: PLC0415 - logs loads it late
 
@@ -115,7 +115,7 @@ def _guarded(task: Task, work: Callable[[Task], T]) -> T:
             raise
 
 
-def patiently(task: Task, look: Callable[[], T], *, seconds: float | None = None) -> T:
+def patiently(task: StoreTask, look: Callable[[], T], *, seconds: float | None = None) -> T:
     """Return what a look finds, tried again while somebody keeps a table of the store locked, for --wait-timeout."""
 
     def attempt(_: float | None) -> T:
@@ -127,14 +127,14 @@ def patiently(task: Task, look: Callable[[], T], *, seconds: float | None = None
     return lock_retries.retried(task.place.conn, task.interrupt, tables, attempt, seconds=limit)
 
 
-def looks(those: dict[Store, Task], *, seconds: float | None = None) -> dict[Store, Sight]:
+def looks(those: dict[Store, StoreTask], *, seconds: float | None = None) -> dict[Store, Overview]:
     """Look at every store; `seconds`: see patiently. Raises SharedDatabase where two lead to one database."""
     sights = each(those, lambda task: patiently(task, lambda: examine.look(task.place), seconds=seconds))
     _refuse_shared_database(sights)
     return sights
 
 
-def _refuse_shared_database(sights: dict[Store, Sight]) -> None:
+def _refuse_shared_database(sights: dict[Store, Overview]) -> None:
     identities = {sight.facts.identity for sight in sights.values()}
     if len(identities) < len(sights):
         raise SharedDatabase(

@@ -13,7 +13,7 @@ from schema_migrator import events
 from schema_migrator.catalog import owners
 from schema_migrator.catalog.state import Absent, At, Unknown
 from schema_migrator.commands.store_tasks import looks, tasks
-from schema_migrator.concurrency import side_by_side
+from schema_migrator.concurrency import run_parallel
 from schema_migrator.errors import (
     MigratorError,
     RetryableError,
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from schema_migrator.catalog.owners import Whose
-    from schema_migrator.catalog.state import Sight
-    from schema_migrator.commands.store_tasks import Task
+    from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.catalog.state import Overview
+    from schema_migrator.commands.store_tasks import StoreTask
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.fields import ClientSettings
     from schema_migrator.config.settings import Settings
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _LINE_EVERY_SECONDS = 15.0
 
 
-class Aim(StrEnum):
+class WaitTarget(StrEnum):
     """What can be waited for."""
 
     DATABASE = "database"
@@ -56,39 +56,41 @@ class Aim(StrEnum):
 class Ready:
     """Something that is there: a database that lets us in, or a schema with its version, or the frontend."""
 
-    aim: Aim
+    aim: WaitTarget
     place: str
     store: Store | None = None
     version: Version | None = None
     target: Version | None = None
 
 
-def aims(words: Iterable[str]) -> tuple[Aim, ...]:
+def wait_targets(words: Iterable[str]) -> tuple[WaitTarget, ...]:
     """Return what the words name, each of them one or several separated by commas. Raises SettingsError."""
     names = [name.strip() for word in words for name in word.split(",") if name.strip()]
-    strange = next((name for name in names if name not in tuple(Aim)), None)
+    strange = next((name for name in names if name not in tuple(WaitTarget)), None)
     if strange is not None or not names:
         found = f'--for is "{strange or ""}"'
-        raise SettingsError(f"{found}, expected one or more of {', '.join(Aim)}")
-    return tuple(aim for aim in Aim if aim in names)
+        raise SettingsError(f"{found}, expected one or more of {', '.join(WaitTarget)}")
+    return tuple(aim for aim in WaitTarget if aim in names)
 
 
-def wait(settings: Settings, client: ClientSettings, interrupt: Interrupt, aims: tuple[Aim, ...]) -> tuple[Ready, ...]:
+def wait(
+    settings: Settings, client: ClientSettings, interrupt: Interrupt, aims: tuple[WaitTarget, ...]
+) -> tuple[Ready, ...]:
     """Return when all is there, or raise what speaks against it; all share one deadline.
 
     Raises DatabaseUnavailable, SchemaBehind or FrontendUnavailable at the deadline, and at once what no waiting
     cures.
     """
     began = time.monotonic()
-    shown = credentials(client) if Aim.FRONTEND in aims else None
+    shown = credentials(client) if WaitTarget.FRONTEND in aims else None
     found: tuple[Ready, ...] = ()
-    if Aim.DATABASE in aims:
+    if WaitTarget.DATABASE in aims:
         found += _databases(settings, interrupt, began)
-    if Aim.SCHEMA in aims:
+    if WaitTarget.SCHEMA in aims:
         found += _schemas(settings, interrupt, began)
     if shown is not None:
         reached = frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
-        found += (Ready(aim=Aim.FRONTEND, place=frontend.run(reached, interrupt).address),)
+        found += (Ready(aim=WaitTarget.FRONTEND, place=frontend.run(reached, interrupt).address),)
     return found
 
 
@@ -98,9 +100,9 @@ def _databases(settings: Settings, interrupt: Interrupt, began: float) -> tuple[
     def reach(store: Store) -> Ready:
         wanted = settings.store(store)
         database.connect(wanted, interrupt, patience=patience, began=began).close()
-        return Ready(aim=Aim.DATABASE, store=store, place=wanted.address)
+        return Ready(aim=WaitTarget.DATABASE, store=store, place=wanted.address)
 
-    return tuple(side_by_side(tuple(one.store for one in settings.stores), interrupt, reach).values())
+    return tuple(run_parallel(tuple(one.store for one in settings.stores), interrupt, reach).values())
 
 
 def _schemas(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
@@ -130,7 +132,7 @@ def _look_once(settings: Settings, interrupt: Interrupt, began: float) -> tuple[
     return tuple(_ready(task, sights[store]) for store, task in those.items())
 
 
-def _behind(task: Task, sight: Sight) -> MigratorError | None:
+def _behind(task: StoreTask, sight: Overview) -> MigratorError | None:
     """Return what is missing, None where a server would start: it asks for at least its version."""
     state = sight.state
     if isinstance(state, At) and state.version >= task.needed:
@@ -146,7 +148,7 @@ def _behind(task: Task, sight: Sight) -> MigratorError | None:
     )
 
 
-def _pinned(task: Task) -> str:
+def _pinned(task: StoreTask) -> str:
     """Say that a migration to the target would not be enough."""
     if task.target == task.needed:
         return ""
@@ -156,7 +158,7 @@ def _pinned(task: Task) -> str:
     )
 
 
-def _unreadable(task: Task, whose: Whose) -> MigratorError | None:
+def _unreadable(task: StoreTask, whose: Ownership) -> MigratorError | None:
     """Return what the role that waits, a server's mostly, may not read; a server would fail on it."""
     if not whose.unreadable:
         return None
@@ -170,9 +172,9 @@ def _unreadable(task: Task, whose: Whose) -> MigratorError | None:
     )
 
 
-def _ready(task: Task, sight: Sight) -> Ready:
+def _ready(task: StoreTask, sight: Overview) -> Ready:
     return Ready(
-        aim=Aim.SCHEMA,
+        aim=WaitTarget.SCHEMA,
         store=task.store.store,
         place=task.store.address,
         version=sight.recorded,

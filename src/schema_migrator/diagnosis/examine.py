@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.seed_row import Seed
     from schema_migrator.catalog.snapshot import Snapshot
-    from schema_migrator.catalog.state import Facts, Sight, State
+    from schema_migrator.catalog.state import Facts, Overview, State
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.diagnosis.rehearsal import Rehearsal
     from schema_migrator.postgres.database import Connection
@@ -34,7 +34,7 @@ _HISTORY = sql.SQL("SELECT new_version FROM {} WHERE version_partition = 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class StoreHandle:
     """Where a store is looked for. `path`: search_path, if it is given; `sources`: the folder of all releases."""
 
     conn: Connection
@@ -50,7 +50,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
+class LiveSchema:
     """What is there: the schema as it is, the seed row, and the versions that the history records."""
 
     snapshot: Snapshot
@@ -62,8 +62,8 @@ class Live:
 class Examination:
     """What a full look found; without `live` and `rehearsal` the version row alone was enough."""
 
-    sight: Sight
-    live: Live | None = None
+    sight: Overview
+    live: LiveSchema | None = None
     rehearsal: Rehearsal | None = None
 
     @property
@@ -77,7 +77,7 @@ class Examination:
         return self.sight.facts
 
 
-def look(place: Place) -> Sight:
+def look(place: StoreHandle) -> Overview:
     """Read the version row and a few facts; some round trips."""
     with database.transaction(place.conn, None, database.LOOK, name=database.APPLICATION):
         found = state.look(place.conn, place.release, place.store, place.path)
@@ -86,8 +86,8 @@ def look(place: Place) -> Sight:
     return replace(found, whose=owners.look(asked, schema, place.path))
 
 
-def steadily(
-    place: Place, sight: Sight, decide: Callable[[Sight], _Found], doubted: Callable[[_Found], bool]
+def examine_steadily(
+    place: StoreHandle, sight: Overview, decide: Callable[[Overview], _Found], doubted: Callable[[_Found], bool]
 ) -> _Found:
     """Return what is decided from a sight, from a newer one if the store has moved on since.
 
@@ -117,16 +117,16 @@ def at_rest(state: State) -> bool:
     return isinstance(state, Absent | At)
 
 
-def _moved(before: Sight, now: Sight) -> bool:
+def _moved(before: Overview, now: Overview) -> bool:
     """Whether the store's rows, tables, indexes or leftovers have changed; behind a pooler the session may."""
 
-    def shown(sight: Sight) -> tuple[object, ...]:
+    def shown(sight: Overview) -> tuple[object, ...]:
         return sight.rows, replace(sight.facts, pid=0), [leftover.name for leftover in sight.whose.leftovers]
 
     return shown(before) != shown(now)
 
 
-def examine(place: Place, sight: Sight, target: Version) -> Examination:
+def examine(place: StoreHandle, sight: Overview, target: Version) -> Examination:
     """Return the state, found by snapshot where the row does not settle it."""
     if not sight.facts.may_rehearse:
         return Examination(sight=sight)
@@ -135,7 +135,7 @@ def examine(place: Place, sight: Sight, target: Version) -> Examination:
     return Examination(sight=sight)
 
 
-def in_full(place: Place, sight: Sight, target: Version) -> Examination:
+def in_full(place: StoreHandle, sight: Overview, target: Version) -> Examination:
     """Rehearse and compare, whatever the version row says. Needs CREATE on the database.
 
     Raises WrongStore where all tables of the store's names are somebody else's.
@@ -155,15 +155,15 @@ def in_full(place: Place, sight: Sight, target: Version) -> Examination:
         rehearsal=rehearsed,
         history=live.history,
     )
-    found = recognition.find(evidence, _other_rehearsals(place))
+    found = recognition.recognise(evidence, _other_rehearsals(place))
     if isinstance(found, Unrecorded) and found.version < (sight.recorded or UNVERSIONED):
         steps = recognition.pending(place.source, found.version, target)
         rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
     return Examination(sight=replace(sight, state=found), live=live, rehearsal=rehearsed)
 
 
-def _refuse_strangers(place: Place, live: Snapshot, rehearsed: Rehearsal) -> None:
-    strange = recognition.strangers(rehearsed, live)
+def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) -> None:
+    strange = recognition.unknown_objects(rehearsed, live)
     if strange and place.source.tables & live.tables == {*strange}:
         raise WrongStore(
             f'database "{place.store.database}" holds tables of the same name that are not Temporal\'s:'
@@ -172,14 +172,14 @@ def _refuse_strangers(place: Place, live: Snapshot, rehearsed: Rehearsal) -> Non
         )
 
 
-def again(place: Place, before: Examination, version: Version) -> Examination:
+def again(place: StoreHandle, before: Examination, version: Version) -> Examination:
     """Look at the schema again; what was rehearsed is not rehearsed twice."""
     sight = look(place)
     rehearsed = before.rehearsal or rehearsal.rehearse(place.conn, place.source, only=version)
     return Examination(sight=sight, live=read_live(place.conn, sight), rehearsal=rehearsed)
 
 
-def settled(sight: Sight, target: Version) -> bool:
+def settled(sight: Overview, target: Version) -> bool:
     """Whether the version row alone says all there is to know: an empty store, or one at its target or above."""
     match sight.state:
         case state.Absent():
@@ -190,21 +190,21 @@ def settled(sight: Sight, target: Version) -> bool:
             return not _refinable(sight)
 
 
-def _refinable(sight: Sight) -> bool:
+def _refinable(sight: Overview) -> bool:
     """Whether a snapshot can say more: not where the row is unreadable, or recorded tables are gone."""
     return not isinstance(sight.state, Unknown) or sight.state.refinable
 
 
-def read_live(conn: Connection, sight: Sight) -> Live:
+def read_live(conn: Connection, sight: Overview) -> LiveSchema:
     """Read the snapshot, the seed row and the history of a schema that exists."""
     schema = sight.facts.schema or ""
     with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
         taken = snapshot.take(conn, schema)
         found = seed_row.read(conn, schema, taken, installing=sight.recorded in (None, UNVERSIONED))
-    return Live(snapshot=taken, seed=found, history=read_history(conn, sight))
+    return LiveSchema(snapshot=taken, seed=found, history=read_history(conn, sight))
 
 
-def read_history(conn: Connection, sight: Sight) -> frozenset[Version]:
+def read_history(conn: Connection, sight: Overview) -> frozenset[Version]:
     """Return the versions that schema_update_history lists."""
     if "schema_update_history" not in sight.facts.tables:
         return frozenset()
@@ -213,7 +213,7 @@ def read_history(conn: Connection, sight: Sight) -> frozenset[Version]:
     return frozenset(version for version in versions if version)
 
 
-def _other_rehearsals(place: Place) -> Iterator[Rehearsal]:
+def _other_rehearsals(place: StoreHandle) -> Iterator[Rehearsal]:
     """Rehearse the releases whose files make something that this one's do not."""
     ours = {_made_by(step) for step in place.source.steps}
     for name in carried(place.sources):

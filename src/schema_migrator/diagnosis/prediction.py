@@ -94,7 +94,7 @@ def _predict(rehearsal: Rehearsal, step: Step, remaining: Iterable[int], start: 
     for index in remaining:
         statement, before, after = step.statements[index], taken[index], taken[index + 1]
         effect = changed(before, after)
-        if effect and not _RERUNS.search(statement.text) and _done(effect, current, after):
+        if effect and not _RERUNS.search(statement.text) and _already_done(effect, current, after):
             continue
         kept.append(index)
         problems += _problems(f"step {step.version}", statement, before, after, current)
@@ -124,7 +124,7 @@ def _predict(rehearsal: Rehearsal, step: Step, remaining: Iterable[int], start: 
     )
 
 
-def _done(effect: Collection[Key], current: Snapshot, after: Snapshot) -> bool:
+def _already_done(effect: Collection[Key], current: Snapshot, after: Snapshot) -> bool:
     return all(current.objects.get(key) == after.objects.get(key) for key in effect)
 
 
@@ -132,7 +132,9 @@ def _applied(current: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
     """Return the schema as a statement leaves it: what it does not change of an object stays as it is."""
     effect = changed(before, after)
     gone = effect - after.objects.keys()
-    objects = {key: text for key, text in current.objects.items() if key not in gone and not hangs_on(key, text, gone)}
+    objects = {
+        key: text for key, text in current.objects.items() if key not in gone and not depends_on(key, text, gone)
+    }
     for key in effect & after.objects.keys():
         old, new, here = before.objects.get(key), after.objects[key], objects.get(key)
         merged = key.kind == "column" and old is not None and here is not None
@@ -140,7 +142,7 @@ def _applied(current: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
     return Snapshot(objects)
 
 
-def hangs_on(key: Key, definition: str, gone: Iterable[Key]) -> bool:
+def depends_on(key: Key, definition: str, gone: Iterable[Key]) -> bool:
     """Whether an index or a constraint goes with the columns and tables that are gone."""
     there = [one for one in gone if one.kind == "table" and one.name == key.parent]
     columns = [one.name for one in gone if one.kind == "column" and one.parent == key.parent]
@@ -173,13 +175,13 @@ def _problems(
         if new is not None:
             yield from _lacking(step, key, new, before, current)
     for key, text in sorted(current.objects.items()):
-        if key in before.objects and key in after.objects and hangs_on(key, text, gone):
+        if key in before.objects and key in after.objects and depends_on(key, text, gone):
             yield Problem(found=f"{step} drops a column that the {key}, changed by hand, uses", remedy=REPAIR)
 
 
 def _goes_along(key: Key, old: str, gone: Collection[Key]) -> bool:
     """Whether an object is dropped with its table or its column, and not by its own name."""
-    return Key("table", "", key.parent) in gone or (key.kind != "column" and hangs_on(key, old, gone))
+    return Key("table", "", key.parent) in gone or (key.kind != "column" and depends_on(key, old, gone))
 
 
 def _alterable(key: Key, old: str, new: str, here: str | None) -> bool:

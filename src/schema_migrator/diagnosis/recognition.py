@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.seed_row import Seed
     from schema_migrator.catalog.snapshot import Change, Snapshot
-    from schema_migrator.catalog.state import Sight, State
+    from schema_migrator.catalog.state import Overview, State
     from schema_migrator.diagnosis.rehearsal import Rehearsal
     from schema_migrator.releases.source import Source, Step
 
@@ -40,7 +40,7 @@ class Evidence:
     """
 
     source: Source
-    sight: Sight
+    sight: Overview
     live: Snapshot
     seed: Seed
     rehearsal: Rehearsal
@@ -65,7 +65,7 @@ def pending(source: Source, recorded: Version, target: Version) -> list[Step]:
     return [step for step in steps if step.version <= target] or steps[:1]
 
 
-def find(evidence: Evidence, others: Iterable[Rehearsal] = ()) -> State:
+def recognise(evidence: Evidence, others: Iterable[Rehearsal] = ()) -> State:
     """Return the store's state. `others` are rehearsals of other releases, made only where they are needed."""
     step = next(iter(pending(evidence.source, evidence.recorded, evidence.recorded)), None)
     if step is not None and (_in_use(evidence) or not _credible(evidence, step)):
@@ -207,7 +207,9 @@ def remaining_out_of_order(taken: tuple[Snapshot, ...], live: Snapshot) -> list[
 def _applied(current: Mapping[Key, str], effect: Collection[Key], after: Snapshot) -> dict[Key, str]:
     """Return the objects as a statement leaves them: with a column go the indexes and constraints on it."""
     gone = [key for key in effect if key not in after.objects]
-    kept = {key: text for key, text in current.items() if key not in gone and not prediction.hangs_on(key, text, gone)}
+    kept = {
+        key: text for key, text in current.items() if key not in gone and not prediction.depends_on(key, text, gone)
+    }
     return kept | {key: after.objects[key] for key in effect if key in after.objects}
 
 
@@ -249,7 +251,7 @@ def _unknown(evidence: Evidence) -> Unknown:
     reason = state.reason if isinstance(state, Unknown) else f"version {evidence.recorded} is recorded"
     if _in_use(evidence):
         reason = f"{reason}; {evidence.seed.used}, so a cluster has used these tables and nothing was touched"
-    strange = strangers(evidence.rehearsal, evidence.live)
+    strange = unknown_objects(evidence.rehearsal, evidence.live)
     if strange:
         reason = f"{reason}; tables of the same name that are not Temporal's: {', '.join(strange)}"
     return Unknown(
@@ -269,7 +271,7 @@ def _remedy(evidence: Evidence, nearest: Version) -> str:
     return f"for the SQL that brings them to {version}: schema-migrator verify {flag}"
 
 
-def strangers(rehearsal: Rehearsal, live: Snapshot) -> tuple[str, ...]:
+def unknown_objects(rehearsal: Rehearsal, live: Snapshot) -> tuple[str, ...]:
     """Return the tables that only bear a name of Temporal's: they have less than half the columns of every version."""
 
     def columns(taken: Snapshot, table: str) -> set[str]:

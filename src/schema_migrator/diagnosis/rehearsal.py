@@ -54,7 +54,7 @@ WHERE n.nspname = %s AND c.relkind = 'r'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class Storage:
     """What a snapshot does not compare: the file that holds a table's rows, and its columns' numbers.
 
     A file that changes means that every row was written anew; a column that was dropped and added again
@@ -76,7 +76,7 @@ class Rehearsal:
     release: str
     after: Mapping[Version, Snapshot]
     within: Mapping[Version, tuple[Snapshot, ...]]
-    bodies: Mapping[Version, tuple[Mapping[str, Body], ...]]
+    bodies: Mapping[Version, tuple[Mapping[str, Storage], ...]]
 
     @property
     def known(self) -> frozenset[Key]:
@@ -167,9 +167,9 @@ def _look(sent: Batch) -> _Answers:
     return sent.send(snapshot.QUERY, [sent.schema]), sent.send(_BODIES, [sent.schema])
 
 
-def _read(answers: _Answers, schema: str) -> tuple[Snapshot, dict[str, Body]]:
+def _read(answers: _Answers, schema: str) -> tuple[Snapshot, dict[str, Storage]]:
     taken, bodies = answers
-    found = {name: Body(file=file, columns=columns or {}) for name, file, columns in bodies.fetchall()}
+    found = {name: Storage(file=file, columns=columns or {}) for name, file, columns in bodies.fetchall()}
     return snapshot.read(taken, schema), found
 
 

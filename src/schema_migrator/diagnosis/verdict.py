@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from schema_migrator.catalog.owners import Whose
+    from schema_migrator.catalog.owners import Ownership
     from schema_migrator.catalog.snapshot import Snapshot
     from schema_migrator.diagnosis.examine import Examination
     from schema_migrator.diagnosis.rehearsal import Rehearsal
@@ -39,7 +39,7 @@ class Verdict:
     target: Version
     difference: Difference
     unlisted: tuple[Version, ...]
-    whose: Whose = UNSEEN
+    whose: Ownership = UNSEEN
 
     @property
     def equal(self) -> bool:

@@ -11,14 +11,14 @@ from schema_migrator.estimation.model import (
     BRIEF,
     NOTHING,
     Cost,
-    Outlook,
-    Part,
-    Span,
+    Estimate,
+    Forecast,
+    StatementGroup,
     StepEstimate,
 )
 
 if TYPE_CHECKING:
-    from schema_migrator.estimation.model import Holder, TableSize, Trial
+    from schema_migrator.estimation.model import BlockingTransaction, TableSize, Trial
     from schema_migrator.planning.plan import Plan, PlannedStep
 
 LASTING_SECONDS = 1.0
@@ -31,7 +31,7 @@ SPREAD = 2.0
 """Measured times lie within this factor of the estimate, unless the server has much more or less to do by then."""
 
 
-def parts(plan: Plan, step: PlannedStep) -> tuple[Part, ...]:
+def parts(plan: Plan, step: PlannedStep) -> tuple[StatementGroup, ...]:
     """Return how a step's statements run: all under its locks at once, or some alone, or each on its own.
 
     Those of an online rewrite do not run at all.
@@ -39,10 +39,10 @@ def parts(plan: Plan, step: PlannedStep) -> tuple[Part, ...]:
     if step.online:
         return ()
     if plan.by_tool and not step.resumed:
-        return tuple(Part(places=(place,), alone=one.concurrent) for place, one in enumerate(step.statements))
+        return tuple(StatementGroup(places=(place,), alone=one.concurrent) for place, one in enumerate(step.statements))
     alone = [one.concurrent and step.concurrently for one in step.statements]
     groups = groupby(range(len(alone)), alone.__getitem__)
-    return tuple(Part(places=tuple(places), alone=kind) for kind, places in groups)
+    return tuple(StatementGroup(places=tuple(places), alone=kind) for kind, places in groups)
 
 
 def worked_on(step: PlannedStep) -> frozenset[str]:
@@ -66,7 +66,7 @@ def tables_to_copy(plan: Plan, sizes: tuple[TableSize, ...]) -> frozenset[str]:
     return frozenset(table for step in plan.steps for table in worked_on(step) & large)
 
 
-def without_trials(plan: Plan, found: Outlook, reason: str) -> Outlook:
+def without_trials(plan: Plan, found: Forecast, reason: str) -> Forecast:
     """Return the outlook with the reason for every step that works on a table that matters, or on nobody knows what."""
     large = tables_to_copy(plan, found.sizes)
     unmeasured = {
@@ -77,13 +77,13 @@ def without_trials(plan: Plan, found: Outlook, reason: str) -> Outlook:
 
 def with_trials(
     plan: Plan,
-    found: Outlook,
+    found: Forecast,
     trials: tuple[Trial, ...],
     rows: Mapping[str, int],
     *,
     spent: float,
     left_out: tuple[str, ...],
-) -> Outlook:
+) -> Forecast:
     """Return the outlook with the estimates that the trials give; `rows` are those of the tables that were copied."""
     sizes = tuple(replace(size, rows=rows.get(size.table, size.rows)) for size in found.sizes)
     worked = [step for step in plan.steps if worked_on(step) & rows.keys()]
@@ -95,7 +95,7 @@ def with_trials(
     return _completed(plan, done)
 
 
-def _completed(plan: Plan, found: Outlook) -> Outlook:
+def _completed(plan: Plan, found: Forecast) -> Forecast:
     """Add the steps that have nothing to work on, and those that work on what is not measured."""
     brief = StepEstimate(seconds=BRIEF, locked=BRIEF, disk=0)
     strange = {one.step.version: min(parts) for one in plan.steps if (parts := worked_on(one) & found.partitioned)}
@@ -159,15 +159,15 @@ def _counts(step: PlannedStep, trials: tuple[Trial, ...], rows: Mapping[str, int
     return [trial.rows[table] for trial in trials], rows[table]
 
 
-def _span(step: PlannedStep, part: Part, trials: tuple[Trial, ...], rows: Mapping[str, int]) -> Span:
+def _span(step: PlannedStep, part: StatementGroup, trials: tuple[Trial, ...], rows: Mapping[str, int]) -> Estimate:
     """Carry what a part's statements took together on to all rows: one by one they take too little to be exact."""
     counts, whole = _counts(step, trials, rows)
     taken = [sum(trial.costs[step.step.version][place].seconds for place in part.places) for trial in trials]
     return _spread(_line(counts, taken, whole) * (CONCURRENT_FACTOR if part.alone else 1))
 
 
-def _spread(likely: float) -> Span:
-    return Span(likely=likely, low=likely / SPREAD, high=likely * SPREAD)
+def _spread(likely: float) -> Estimate:
+    return Estimate(likely=likely, low=likely / SPREAD, high=likely * SPREAD)
 
 
 def _line(counts: list[int], values: Sequence[float], whole: int) -> float:
@@ -179,7 +179,7 @@ def _line(counts: list[int], values: Sequence[float], whole: int) -> float:
     return value + max(value - less, 0) / (count - before) * (whole - count)
 
 
-def held_up_by(plan: Plan, found: Outlook) -> tuple[Holder, ...]:
+def blocked_by(plan: Plan, found: Forecast) -> tuple[BlockingTransaction, ...]:
     """Return the transactions that are old enough to last and whose locks the plan's do not go with."""
     strong = {lock.table for step in plan.steps for lock in step.locks if lock.mode == "ACCESS EXCLUSIVE"}
     return tuple(
@@ -190,7 +190,7 @@ def held_up_by(plan: Plan, found: Outlook) -> tuple[Holder, ...]:
     )
 
 
-def refusal(plan: Plan, found: Outlook, limit: float) -> str:
+def refusal(plan: Plan, found: Forecast, limit: float) -> str:
     """Return why a plan would keep a table locked for longer than the limit; empty where it would not.
 
     What it may take at worst counts. An online rewrite locks it for its swap alone, and gives way where that lasts.

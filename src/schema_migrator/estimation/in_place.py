@@ -10,7 +10,7 @@ from schema_migrator.planning.plan import ONLINE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from schema_migrator.estimation.model import Outlook
+    from schema_migrator.estimation.model import Forecast
     from schema_migrator.planning.plan import Plan, PlannedStep
     from schema_migrator.planning.tables import Table
 
@@ -31,7 +31,7 @@ def _beside(step: PlannedStep) -> list[tuple[str, str]]:
     return [(table, f"step {step.step.version} rewrites it in a way that takes its lock") for table in large]
 
 
-def problems(plan: Plan, outlook: Outlook) -> list[Problem]:
+def problems(plan: Plan, outlook: Forecast) -> list[Problem]:
     """Return the refusals of a plan: what blocks the online rewrite, what to do, and what in place would cost."""
     begun = {one.table for one in plan.leftovers if one.unfinished}
     return [
@@ -50,7 +50,7 @@ _KEPT = (
 )
 
 
-def cost(plan: Plan, outlook: Outlook, table: str) -> str:
+def cost(plan: Plan, outlook: Forecast, table: str) -> str:
     """Return how long the steps that rewrite a table in place would keep it locked."""
     steps = [step.step.version for step in plan.steps if table in step.rewrites]
     unknown = [outlook.unmeasured[version] for version in steps if version in outlook.unmeasured]

@@ -54,19 +54,19 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Estimate:
     """A number of seconds: what is likely, and between what the truth may lie."""
 
     likely: float
     low: float
     high: float
 
-    def __add__(self, other: Span) -> Span:
-        return Span(likely=self.likely + other.likely, low=self.low + other.low, high=self.high + other.high)
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(likely=self.likely + other.likely, low=self.low + other.low, high=self.high + other.high)
 
 
-NOTHING = Span(likely=0.0, low=0.0, high=0.0)
-BRIEF = Span(likely=0.0, low=0.0, high=1.0)
+NOTHING = Estimate(likely=0.0, low=0.0, high=0.0)
+BRIEF = Estimate(likely=0.0, low=0.0, high=1.0)
 """What is not measured, because there are no rows to work on, or few."""
 
 
@@ -74,13 +74,13 @@ BRIEF = Span(likely=0.0, low=0.0, high=1.0)
 class StepEstimate:
     """A step's seconds, those in which its locks are held at a stretch, and the bytes that it adds until it ends."""
 
-    seconds: Span
-    locked: Span
+    seconds: Estimate
+    locked: Estimate
     disk: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class StatementGroup:
     """Statements, by their places in a step, that run in one transaction; `alone`: outside any, and under no lock."""
 
     places: tuple[int, ...]
@@ -88,7 +88,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class BlockingTransaction:
     """A transaction that has locked a table of the plan, and so would hold a step up.
 
     `pid` is None for a prepared transaction, whose name `who` is then. `seconds`: its age, None where this role
@@ -103,7 +103,7 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class Forecast:
     """What a plan's steps will meet and cost.
 
     `steps` has an estimate, or `unmeasured` the reason why there is none, for each step that does not belong to
@@ -112,7 +112,7 @@ class Outlook:
     """
 
     sizes: tuple[TableSize, ...] = ()
-    holders: tuple[Holder, ...] = ()
+    holders: tuple[BlockingTransaction, ...] = ()
     partitioned: frozenset[str] = frozenset()
     steps: Mapping[Version, StepEstimate] = field(default_factory=dict)
     online: StepEstimate | None = None

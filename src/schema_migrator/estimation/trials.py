@@ -17,14 +17,14 @@ from schema_migrator.catalog import function_calls, snapshot
 from schema_migrator.diagnosis.rehearsal import assert_harmless, scratch_schema
 from schema_migrator.errors import MigratorError
 from schema_migrator.estimation import extrapolation
-from schema_migrator.estimation.model import Cost, Holder, Outlook, TableSize, Trial
+from schema_migrator.estimation.model import BlockingTransaction, Cost, Forecast, TableSize, Trial
 from schema_migrator.postgres import database
 from schema_migrator.releases.source import UNVERSIONED
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Key, Snapshot
     from schema_migrator.concurrency import Interrupt
-    from schema_migrator.planning.plan import Knowledge, Plan, PlannedStep
+    from schema_migrator.planning.plan import Plan, PlanInputs, PlannedStep
     from schema_migrator.postgres.database import Batch, Connection
     from schema_migrator.releases.source import Source
 
@@ -82,7 +82,7 @@ _NOW = "SELECT clock_timestamp()"
 
 
 @dataclass(slots=True, kw_only=True)
-class _Bench:
+class _TrialTable:
     """Where trials are made: the scratch schema behind `sent`, beside the live one. `rows`: of the live tables."""
 
     conn: Connection
@@ -96,15 +96,15 @@ class _Bench:
     left_out: list[str] = field(default_factory=list)
 
 
-def look_ahead(
-    conn: Connection, source: Source, plan: Plan, knowledge: Knowledge | None, interrupt: Interrupt
-) -> Outlook:
+def forecast(
+    conn: Connection, source: Source, plan: Plan, knowledge: PlanInputs | None, interrupt: Interrupt
+) -> Forecast:
     """Return what the plan's steps will meet and cost; some seconds, and only where a table's size makes it matter.
 
     `conn` must be in autocommit. What keeps it from measuring is said in the outlook, not raised. Raises Stopped.
     """
     if plan.together or not plan.steps:
-        return Outlook()
+        return Forecast()
     tables = sorted({lock.table for step in plan.steps for lock in step.locks})
     with database.transaction(conn, plan.schema, _LIMITS, name=database.APPLICATION):
         sizes = tuple(
@@ -112,11 +112,11 @@ def look_ahead(
             for name, heap, indexes, toast, rows in conn.execute(_SIZES, [plan.schema, tables]).fetchall()
         )
         holders = tuple(
-            Holder(table=table, mode=mode, pid=pid, who=who, seconds=seconds)
+            BlockingTransaction(table=table, mode=mode, pid=pid, who=who, seconds=seconds)
             for table, mode, pid, who, seconds in conn.execute(_HOLDERS, [plan.schema, tables]).fetchall()
         )
         partitioned = frozenset(name for (name,) in conn.execute(_PARTITIONED, [plan.schema, tables]).fetchall())
-    found = Outlook(sizes=sizes, holders=holders, partitioned=partitioned)
+    found = Forecast(sizes=sizes, holders=holders, partitioned=partitioned)
     if knowledge is None:
         return extrapolation.without_trials(plan, found, "without a rehearsal nobody knows what it works on")
     wanted = extrapolation.tables_to_copy(plan, sizes)
@@ -150,7 +150,7 @@ def _measure(
         most = {
             s.table: min(rows[s.table], _MOST_ROWS, _MOST_BYTES * rows[s.table] // (s.heap + s.toast)) for s in sizes
         }
-        bench = _Bench(
+        bench = _TrialTable(
             conn=conn,
             sent=sent,
             plan=plan,
@@ -174,7 +174,7 @@ def _count_rows(conn: Connection, schema: str, size: TableSize) -> int:
     return round((row[0] if row else 0) / share)
 
 
-def _prepare(bench: _Bench, source: Source) -> None:
+def _prepare(bench: _TrialTable, source: Source) -> None:
     """Make the tables as they are now: by the steps that were done, then with the indexes and columns that differ."""
     reached = bench.plan.version or UNVERSIONED
     first = bench.plan.steps[0]
@@ -195,7 +195,7 @@ def _prepare(bench: _Bench, source: Source) -> None:
             _adapt_index(bench, key.name, live.get(key))
 
 
-def _unsafe(bench: _Bench, indexes: Sequence[Key], vendors: Collection[str]) -> set[Key]:
+def _unsafe(bench: _TrialTable, indexes: Sequence[Key], vendors: Collection[str]) -> set[Key]:
     """Return the indexes for which another role's function would run as a superuser."""
     found = set()
     for table in {key.parent for key in indexes}:
@@ -203,13 +203,13 @@ def _unsafe(bench: _Bench, indexes: Sequence[Key], vendors: Collection[str]) -> 
         ((oid,),) = bench.conn.execute("SELECT to_regclass(%s)::oid", [place]).fetchall()
         names = {f'index "{key.name}"': key for key in indexes if key.parent == table}
         own = tuple(key.name for key in names.values())
-        parts = function_calls.Parts(table=oid, schema=bench.plan.schema, indexes=own)
+        parts = function_calls.TableCalls(table=oid, schema=bench.plan.schema, indexes=own)
         called = function_calls.look(bench.conn, parts, vendors)
         found |= {names[call.what] for call in called if call.endangered and call.what in names}
     return found
 
 
-def _adapt_index(bench: _Bench, name: str, definition: str | None) -> None:
+def _adapt_index(bench: _TrialTable, name: str, definition: str | None) -> None:
     """Build an index of the user's own, whose functions are found in the live schema, or drop one that is not there."""
     drop = sql.SQL("DROP INDEX {}").format(sql.Identifier(bench.sent.schema, name)).as_string(bench.conn)
     wider = f"{bench.sent.path}, {sql.Identifier(bench.plan.schema).as_string(bench.conn)}"
@@ -220,7 +220,7 @@ def _adapt_index(bench: _Bench, name: str, definition: str | None) -> None:
         bench.left_out.append(name)
 
 
-def _add_columns(bench: _Bench, table: str) -> None:
+def _add_columns(bench: _TrialTable, table: str) -> None:
     have = {name for name, _, _ in _columns(bench, bench.sent.schema, table)}
     for name, kind, _ in _columns(bench, bench.plan.schema, table):
         if name not in have:
@@ -229,13 +229,13 @@ def _add_columns(bench: _Bench, table: str) -> None:
             bench.conn.execute(add.as_string(bench.conn).encode() + kind.encode())
 
 
-def _columns(bench: _Bench, schema: str, table: str) -> list[tuple[str, str, bool]]:
+def _columns(bench: _TrialTable, schema: str, table: str) -> list[tuple[str, str, bool]]:
     """Return the names and types of a table's columns, and whether each holds values of its own."""
     name = sql.Identifier(schema, table).as_string(bench.conn)
     return bench.conn.execute(_COLUMNS, [name]).fetchall()
 
 
-def _trials(bench: _Bench) -> Iterator[Trial]:
+def _trials(bench: _TrialTable) -> Iterator[Trial]:
     """Make trials of ever more rows while time allows: what counts is the line through the last two.
 
     Raises MigratorError where they take so long without rows that those make no difference.
@@ -269,7 +269,7 @@ def _trials(bench: _Bench) -> Iterator[Trial]:
         )
 
 
-def _try(bench: _Bench, rows: Mapping[str, int]) -> Trial:
+def _try(bench: _TrialTable, rows: Mapping[str, int]) -> Trial:
     """Copy rows and run all pending statements on them, each timed by the server; then roll that back."""
     bench.sent.send("SAVEPOINT trial")
     copied = {table: _copy(bench, table, count) for table, count in rows.items()}
@@ -278,7 +278,7 @@ def _try(bench: _Bench, rows: Mapping[str, int]) -> Trial:
     return Trial(rows=copied, costs=costs)
 
 
-def _copy(bench: _Bench, table: str, count: int) -> int:
+def _copy(bench: _TrialTable, table: str, count: int) -> int:
     """Copy about so many rows, from blocks all over the table; return how many they are."""
     plain = {name for name, _, own in _columns(bench, bench.sent.schema, table) if own}
     names = [sql.Identifier(name) for name, _, _ in _columns(bench, bench.plan.schema, table) if name in plain]
@@ -300,7 +300,7 @@ def _copy(bench: _Bench, table: str, count: int) -> int:
     return int(copied)
 
 
-def _run(bench: _Bench, step: PlannedStep) -> Iterator[Cost]:
+def _run(bench: _TrialTable, step: PlannedStep) -> Iterator[Cost]:
     before = dict(bench.conn.execute(_FILES, [bench.sent.schema]).fetchall())
     for statement in step.statements:
         with bench.conn.pipeline():
@@ -315,6 +315,6 @@ def _run(bench: _Bench, step: PlannedStep) -> Iterator[Cost]:
         before = after
 
 
-def _limit(bench: _Bench) -> None:
+def _limit(bench: _TrialTable) -> None:
     left = max(bench.deadline - time.monotonic(), 0.001)
     bench.sent.send(_SET, ["statement_timeout", f"{round(left * 1000)}ms"])

@@ -16,7 +16,7 @@ from schema_migrator.postgres import database, pooler
 if TYPE_CHECKING:
     from schema_migrator.postgres.database import Connection
     from schema_migrator.releases.statements import Statement
-    from schema_migrator.runs.context import Work
+    from schema_migrator.runs.context import RunContext
 
 _LEFT_INVALID = """
 SELECT i.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
@@ -31,7 +31,7 @@ JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace WHERE n.nspname = %s AN
 _NO_LIMITS = database.Limits(table_lock=0, statement=0)
 
 
-def run(work: Work, schema: str, statements: Sequence[Statement]) -> None:
+def run(work: RunContext, schema: str, statements: Sequence[Statement]) -> None:
     """Run CONCURRENTLY statements one by one; none holds up a writer."""
     with _session(work) as conn:
         for statement in statements:
@@ -39,7 +39,7 @@ def run(work: Work, schema: str, statements: Sequence[Statement]) -> None:
             _run_one(work, conn, schema, statement)
 
 
-def _run_one(work: Work, conn: Connection, schema: str, statement: Statement) -> None:
+def _run_one(work: RunContext, conn: Connection, schema: str, statement: Statement) -> None:
     name = statement.concurrent_index
     work.lock.assert_held(work.lock.ask(conn))
     if name is not None:
@@ -71,7 +71,7 @@ def _drop_invalid(conn: Connection, schema: str, name: str) -> None:
         conn.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
 
 
-def rebuild_indexes(work: Work, schema: str, names: Sequence[str], leftovers: Sequence[str]) -> None:
+def rebuild_indexes(work: RunContext, schema: str, names: Sequence[str], leftovers: Sequence[str]) -> None:
     """Build again what an interrupted CREATE INDEX CONCURRENTLY left invalid; no writer is held up.
 
     `leftovers` are what an interrupted rebuild leaves (`..._ccnew`), which PostgreSQL says to drop.
@@ -96,7 +96,7 @@ def _assert_not_being_built(conn: Connection, schema: str, name: str) -> None:
 
 
 @contextmanager
-def _session(work: Work) -> Iterator[Connection]:
+def _session(work: RunContext) -> Iterator[Connection]:
     """Give a connection in autocommit, past a transaction pooler if there is a way."""
     store = pooler.past(work.conn, work.store)
     with ExitStack() as stack:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.database import Batch, Connection
     from schema_migrator.releases.source import Step
     from schema_migrator.releases.statements import Statement
-    from schema_migrator.runs.context import Work
+    from schema_migrator.runs.context import RunContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Outcome:
     seconds: float
 
 
-def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
+def run(work: RunContext, plan: Plan) -> tuple[Outcome, ...]:
     """Apply the plan's steps and return what was applied.
 
     Raises TableLockTimeout, StatementFailed, VersionMoved, NotAsRehearsed or LockLost; what was
@@ -62,7 +62,7 @@ def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
     return tuple(outcomes)
 
 
-def _run_online(work: Work, plan: Plan, online: Online, steps: tuple[PlannedStep, ...]) -> list[Outcome]:
+def _run_online(work: RunContext, plan: Plan, online: Online, steps: tuple[PlannedStep, ...]) -> list[Outcome]:
     started = time.monotonic()
     rewrite.run(work, plan, online, steps)
     seconds = time.monotonic() - started
@@ -72,7 +72,7 @@ def _run_online(work: Work, plan: Plan, online: Online, steps: tuple[PlannedStep
     return [Outcome(version=step.step.version, seconds=seconds / len(steps)) for step in steps]
 
 
-def _install(work: Work, plan: Plan) -> tuple[Outcome, ...]:
+def _install(work: RunContext, plan: Plan) -> tuple[Outcome, ...]:
     """Install a store whole or not at all."""
     started = time.monotonic()
     tables = sorted(work.release.source(plan.store).tables)
@@ -82,7 +82,7 @@ def _install(work: Work, plan: Plan) -> tuple[Outcome, ...]:
     return tuple(Outcome(version=step.step.version, seconds=seconds / len(plan.steps)) for step in plan.steps)
 
 
-def _run_together(work: Work, plan: Plan) -> None:
+def _run_together(work: RunContext, plan: Plan) -> None:
     with (
         database.translated(work.store, work.interrupt),
         transaction(work, plan, plan.target) as sent,
@@ -96,7 +96,7 @@ def _run_together(work: Work, plan: Plan) -> None:
                 version_table.move(sent, plan.database, step.step, step.previous)
 
 
-def adopt(work: Work, plan: Plan, step: Step) -> None:
+def adopt(work: RunContext, plan: Plan, step: Step) -> None:
     """Record the version that the tables are of; no other row is touched."""
     with (
         database.translated(work.store, work.interrupt),
@@ -107,7 +107,7 @@ def adopt(work: Work, plan: Plan, step: Step) -> None:
     events.logger().warning("version.adopted", recorded=str(plan.recorded), version=str(step.version))
 
 
-def run_step(work: Work, plan: Plan, step: PlannedStep) -> Outcome:
+def run_step(work: RunContext, plan: Plan, step: PlannedStep) -> Outcome:
     """Apply one step and record it; what it raises is what `run` raises."""
     started = time.monotonic()
     for alone, group in groupby(step.statements, lambda one: one.concurrent and step.concurrently):
@@ -123,7 +123,7 @@ def run_step(work: Work, plan: Plan, step: PlannedStep) -> Outcome:
 
 
 def _run_patiently(
-    work: Work, plan: Plan, step: PlannedStep, statements: tuple[Statement, ...], *, record: bool
+    work: RunContext, plan: Plan, step: PlannedStep, statements: tuple[Statement, ...], *, record: bool
 ) -> None:
     tables = [lock.table for lock in step.locks]
     attempt = partial(_run_transaction, plan=plan, step=step, statements=statements, record=record)
@@ -131,7 +131,7 @@ def _run_patiently(
 
 
 def _run_transaction(
-    work: Work, plan: Plan, step: PlannedStep, statements: tuple[Statement, ...], *, record: bool
+    work: RunContext, plan: Plan, step: PlannedStep, statements: tuple[Statement, ...], *, record: bool
 ) -> None:
     first = step is plan.steps[0] or step.previous == UNVERSIONED
     setup = plan.setup and first
@@ -152,7 +152,7 @@ def _run_transaction(
             version_table.move(sent, plan.database, step.step, step.previous)
 
 
-def _shielded(work: Work, plan: Plan, statements: Sequence[Statement]) -> AbstractContextManager[None]:
+def _shielded(work: RunContext, plan: Plan, statements: Sequence[Statement]) -> AbstractContextManager[None]:
     return shielded(work.conn, plan.schema, work.release.source(plan.store).tables, statements)
 
 

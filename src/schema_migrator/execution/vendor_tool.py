@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from schema_migrator.config.settings import Settings
     from schema_migrator.planning.plan import Plan, PlannedStep
     from schema_migrator.postgres.database import Connection
-    from schema_migrator.runs.context import Work
+    from schema_migrator.runs.context import RunContext
 
 _END_WORKERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -120,7 +120,7 @@ def _release_of(path: Path) -> str | None:
     return built or (found[1] if found else None)
 
 
-def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
+def run(work: RunContext, plan: Plan) -> tuple[Outcome, ...]:
     """Apply the plan's steps by the vendor's binary, and one that was begun before natively.
 
     Raises ToolFailed where a call did not lead to its version, and what execute.run raises.
@@ -132,7 +132,7 @@ def run(work: Work, plan: Plan) -> tuple[Outcome, ...]:
     return tuple(_run_step(work, plan, step) for step in plan.steps)
 
 
-def _run_step(work: Work, plan: Plan, step: PlannedStep) -> Outcome:
+def _run_step(work: RunContext, plan: Plan, step: PlannedStep) -> Outcome:
     if step.resumed:
         return native.run_step(work, plan, step)
     started = time.monotonic()
@@ -154,7 +154,7 @@ def _run_step(work: Work, plan: Plan, step: PlannedStep) -> Outcome:
     return Outcome(version=step.step.version, seconds=seconds)
 
 
-def _assert_equal(work: Work, plan: Plan, step: PlannedStep, expected: Snapshot, when: str) -> None:
+def _assert_equal(work: RunContext, plan: Plan, step: PlannedStep, expected: Snapshot, when: str) -> None:
     assert step.proof is not None  # noqa: S101 - the callers have looked
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         wrong = guarded.deviations(work.conn, plan.schema, step.proof.touched, expected)
@@ -165,7 +165,7 @@ def _assert_equal(work: Work, plan: Plan, step: PlannedStep, expected: Snapshot,
         )
 
 
-def _call(work: Work, plan: Plan, arguments: Sequence[str], reached: Version) -> None:
+def _call(work: RunContext, plan: Plan, arguments: Sequence[str], reached: Version) -> None:
     """Call the binary under the lock, then look whether the version is recorded that it was to reach."""
     with database.transaction(work.conn, None, database.LOOK, name=work.lock.worker):
         work.lock.assert_held(work.lock.ask(work.conn))
@@ -189,7 +189,7 @@ def _call(work: Work, plan: Plan, arguments: Sequence[str], reached: Version) ->
     )
 
 
-def _converse(work: Work, command: Sequence[str], environment: dict[str, str]) -> tuple[list[Line], int]:
+def _converse(work: RunContext, command: Sequence[str], environment: dict[str, str]) -> tuple[list[Line], int]:
     """Run a command and log what it says as it says it; a signal ends it."""
     password = environment["SQL_PASSWORD"]
     lines: list[Line] = []
@@ -212,7 +212,7 @@ def _converse(work: Work, command: Sequence[str], environment: dict[str, str]) -
     return lines, process.returncode
 
 
-def _end_statement(work: Work) -> None:
+def _end_statement(work: RunContext) -> None:
     """End what the server still does for the tool, which has died: the statement would go on without it."""
     with suppress(psycopg.Error):  # the next run looks for it too, before it begins
         work.conn.execute("SET ROLE NONE")  # the login may be set to act as another role, which could not end it
@@ -243,7 +243,7 @@ def _values(text: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {"values": text}
 
 
-def _environment(work: Work, plan: Plan) -> dict[str, str]:
+def _environment(work: RunContext, plan: Plan) -> dict[str, str]:
     """Return the variables that lead the tool to the server that we are connected to, with one schema in its path."""
     info, given = work.conn.info, work.store.sql
     host, port = given.direct_host or info.host, given.direct_port or info.port
@@ -272,7 +272,7 @@ def _tls(conn: Connection) -> dict[str, str]:
     return {"SQL_TLS": "true", "SQL_TLS_DISABLE_HOST_VERIFICATION": str(loose).lower(), **files}
 
 
-def _attributes(work: Work, plan: Plan) -> dict[str, str]:
+def _attributes(work: RunContext, plan: Plan) -> dict[str, str]:
     """Return the session's settings: one schema, a name by which the next run finds it, and an end with its client."""
     limit = round(work.settings.run.statement_timeout * 1000)
     return {

@@ -21,8 +21,8 @@ from schema_migrator.postgres import database
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from schema_migrator.online.shadow import Live
-    from schema_migrator.online.worker_pool import Crew
+    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.postgres.database import Connection
 
 _SECONDS = 0.5
@@ -66,24 +66,24 @@ class Range:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Cutter:
+class _Batches:
     """Hands out batches, those first that an earlier run left open; shared by the crew.
 
     `total`: about how many rows there are, None where nobody has counted them.
     """
 
-    live: Live
+    live: SourceTable
     left: list[Batch]
     last: Batch | None
     copied: int
     total: int | None
-    beat: events.Beat
+    beat: events.Interval
     size: int = _FIRST
     started: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
     copied_before: int = 0
 
-    def next(self, crew: Crew, conn: Connection) -> Batch | None:
+    def next(self, crew: WorkerPool, conn: Connection) -> Batch | None:
         """Return the next batch, already noted in the list; None when there is none, or when the crew has failed.
 
         Whoever fails to note a batch stops all: it may be noted or not, and one after a gap never may be.
@@ -102,7 +102,7 @@ class _Cutter:
                 raise
             return self.last
 
-    def _note(self, crew: Crew, conn: Connection) -> Batch:
+    def _note(self, crew: WorkerPool, conn: Connection) -> Batch:
         after = self.last.upto if self.last else None
         number = self.last.number + 1 if self.last else 0
         with crew.transaction(conn, self.live.schema):
@@ -134,7 +134,7 @@ class _Cutter:
         return found | {"left": left, "percent": percent} | ({"seconds_left": round(left / rate)} if rate else {})
 
 
-def fill(crew: Crew, live: Live, columns: Sequence[str]) -> int:
+def fill(crew: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
     """Copy all rows; return how many. Raises what a transaction raises."""
     cutter = _take_up(crew, live)
 
@@ -149,21 +149,21 @@ def fill(crew: Crew, live: Live, columns: Sequence[str]) -> int:
     return cutter.copied
 
 
-def batches(conn: Connection, live: Live) -> tuple[tuple[Batch, int | None], ...]:
+def batches(conn: Connection, live: SourceTable) -> tuple[tuple[Batch, int | None], ...]:
     """Return the batches in the order of their keys, each with the number of its rows; None where it is open."""
     query = sql.SQL("SELECT number, after, upto, rows FROM {}.batches ORDER BY number")
     found = database.ask(conn, query.format(sql.Identifier(live.ours)))
     return tuple((Batch(number=number, after=after, upto=upto), rows) for number, after, upto, rows in found)
 
 
-def _take_up(crew: Crew, live: Live) -> _Cutter:
+def _take_up(crew: WorkerPool, live: SourceTable) -> _Batches:
     """Return the batches as an earlier run left them."""
     found = batches(crew.conns[0], live)
     copied = sum(rows or 0 for _, rows in found)
     estimate = database.ask(crew.conns[0], _ESTIMATE, [live.oid])
     if found:
         events.logger().info("online.resumed", table=live.table, rows=copied)
-    return _Cutter(
+    return _Batches(
         live=live,
         left=[batch for batch, rows in found if rows is None],
         last=found[-1][0] if found else None,
@@ -174,7 +174,7 @@ def _take_up(crew: Crew, live: Live) -> _Cutter:
     )
 
 
-def _copy_batch(crew: Crew, conn: Connection, live: Live, columns: Sequence[str], batch: Batch) -> int:
+def _copy_batch(crew: WorkerPool, conn: Connection, live: SourceTable, columns: Sequence[str], batch: Batch) -> int:
     named = {**places(live), "columns": listed(columns)}
     parts = [_within(live, part) for part in ranges(batch.after, batch.upto)]
     rows = sql.SQL(" UNION ALL ").join(sql.SQL(_ROWS).format(**named, within=condition) for condition, _ in parts)
@@ -193,7 +193,7 @@ def _assert_alone(row: tuple[int] | None) -> int:
     return row[0]
 
 
-def _boundary(live: Live, after: Sequence[str] | None, size: int) -> tuple[sql.Composed, list[object]]:
+def _boundary(live: SourceTable, after: Sequence[str] | None, size: int) -> tuple[sql.Composed, list[object]]:
     """Return the query for the key that ends a batch of so many rows; without a row, the batch is the last.
 
     A value that is the same as where the batch begins is written the same way, which types such as numeric leave open.
@@ -229,7 +229,7 @@ def ranges(after: Sequence[str] | None, upto: Sequence[str] | None) -> Iterator[
         yield Range(same=high[:place], upto=high[place], included=place == last)
 
 
-def _within(live: Live, part: Range) -> tuple[sql.Composed, list[str]]:
+def _within(live: SourceTable, part: Range) -> tuple[sql.Composed, list[str]]:
     """Return the condition that holds for a range's rows, and its values, which come as texts."""
     compared = [("=", value) for value in part.same]
     limits = [(">", part.above), ("<=" if part.included else "<", part.upto)]

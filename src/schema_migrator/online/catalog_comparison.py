@@ -9,7 +9,7 @@ from schema_migrator.catalog import table_register
 from schema_migrator.catalog.snapshot import Key
 
 if TYPE_CHECKING:
-    from schema_migrator.planning.rewrite_span import Shape
+    from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.database import Connection
 
 Part = tuple[str, str]
@@ -70,7 +70,7 @@ def take(conn: Connection, oid: int, *, new: bool = False) -> Picture:
     return {(kind, name): properties for kind, name, properties in rows}
 
 
-def differences(old: Picture, new: Picture, shape: Shape, *, bare: bool = False) -> tuple[str, ...]:
+def differences(old: Picture, new: Picture, shape: TargetShape, *, bare: bool = False) -> tuple[str, ...]:
     """Return in words how the new table differs from the old one beyond what the steps change.
 
     A `bare` table has no indexes yet, and neither key nor replica identity.
@@ -79,14 +79,14 @@ def differences(old: Picture, new: Picture, shape: Shape, *, bare: bool = False)
     return tuple(_differ(before, after))
 
 
-def _expected(old: Picture, shape: Shape, *, bare: bool) -> Picture:
+def _expected(old: Picture, shape: TargetShape, *, bare: bool) -> Picture:
     """Return the picture of the old table as the steps leave it."""
     columns = [*(name for name in old["table", ""]["columns"] if name not in shape.gone), *dict(shape.added)]
     kept = _left(old, shape, bare=bare)
     return {**kept, ("table", ""): {**kept["table", ""], "columns": columns}}
 
 
-def _left(one: Picture, shape: Shape, *, bare: bool) -> Picture:
+def _left(one: Picture, shape: TargetShape, *, bare: bool) -> Picture:
     """Return the part of a picture that no step changes."""
     changed = {*shape.gone, *dict(shape.added)}
 

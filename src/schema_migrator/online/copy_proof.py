@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schema_migrator.errors import NotAsRehearsed
-    from schema_migrator.online.shadow import Live
-    from schema_migrator.online.worker_pool import Crew
-    from schema_migrator.planning.rewrite_span import Shape
+    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.worker_pool import WorkerPool
+    from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.database import Connection
 
 _PAGES = 1024
@@ -96,14 +96,14 @@ _Ends = tuple[str, str]
 class _Copy:
     """What is proven: the columns that stay, the computed ones included, and the live table's primary key's index."""
 
-    crew: Crew
-    live: Live
-    shape: Shape
+    crew: WorkerPool
+    live: SourceTable
+    shape: TargetShape
     columns: tuple[str, ...]
     primary: str
 
 
-def prove(crew: Crew, live: Live, shape: Shape) -> None:
+def prove(crew: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     """Compare all rows. Raises NotAsRehearsed where one is missing, too many, not the same or not led to.
 
     Raises TableChanged where the table was emptied or altered.
@@ -111,7 +111,7 @@ def prove(crew: Crew, live: Live, shape: Shape) -> None:
     started, first = time.monotonic(), crew.conns[0]
     columns, (primary, _) = shadow.columns(first, live, shape, computed=True), shadow.primary(first, live)
     copy = _Copy(crew=crew, live=live, shape=shape, columns=columns, primary=primary)
-    stretches = _stretches(first, live)
+    stretches = _page_ranges(first, live)
 
     def tell(done: int) -> None:
         events.logger().info("online.proving", table=live.table, parts=done, of=len(stretches))
@@ -191,14 +191,14 @@ def _count(conn: Connection, copy: _Copy) -> None:
     _refuse(copy, conn, damage.refusal(live, fault) if fault else damage.miscounted(live, here, there))
 
 
-def _counted(live: Live, alias: LiteralString) -> sql.Composed:
+def _counted(live: SourceTable, alias: LiteralString) -> sql.Composed:
     known = places(live)
     of_g, of_l = listed(live.key_names, "g"), listed(live.key_names, "l")
     table = known["live" if alias == "lying" else "shadow"]
     return sql.SQL(_COUNTED).format(**known, alias=sql.SQL(alias), table=table, of_g=of_g, of_l=of_l)
 
 
-def _surplus(conn: Connection, live: Live) -> Fault | None:
+def _surplus(conn: Connection, live: SourceTable) -> Fault | None:
     """Return a row of the copy that the table does not have; slow."""
     aliases: tuple[LiteralString, ...] = ("g", "l", "s")
     query = sql.SQL(_SURPLUS).format(
@@ -214,7 +214,7 @@ def _tid(place: str) -> sql.Composed:
     return sql.SQL("{}::tid").format(sql.Literal(place))
 
 
-def _stretches(conn: Connection, live: Live) -> list[_Ends]:
+def _page_ranges(conn: Connection, live: SourceTable) -> list[_Ends]:
     """Return stretches of the table's file, each from one place (inclusive) to another (exclusive)."""
     ((pages, version),) = database.ask(conn, _SIZE, [live.oid])
     starts = [f"({page},0)" for page in range(0, max(pages if version >= _FIRST_WITH_RANGES else 0, 1), _PAGES)]

@@ -19,11 +19,11 @@ from schema_migrator.runs import guarded, version_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schema_migrator.online.shadow import Live
+    from schema_migrator.online.shadow import SourceTable
     from schema_migrator.planning.plan import Online, Plan, PlannedStep
-    from schema_migrator.planning.rewrite_span import Shape
+    from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.database import Connection
-    from schema_migrator.runs.context import Work
+    from schema_migrator.runs.context import RunContext
 
 # A client that is stopped under the lock keeps it for so long; one at work sends its next statement in milliseconds.
 _LEFT_ALONE: LiteralString = "SET LOCAL idle_in_transaction_session_timeout = '3s'"
@@ -37,7 +37,7 @@ _NEXT: LiteralString = "SELECT mod(txid_snapshot_xmax(txid_current_snapshot()), 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readers:
+class OldSnapshots:
     """The transactions that were open when the last row had been copied, by pid and virtual id, and the next xid."""
 
     found: frozenset[tuple[int, str]]
@@ -53,15 +53,15 @@ class _Reader:
     older: bool
 
 
-def readers(conn: Connection) -> Readers:
+def old_snapshots(conn: Connection) -> OldSnapshots:
     """Return whose snapshots may be older than the shadow's rows; to those it would look empty."""
     ((number,),) = database.ask(conn, _NEXT)
-    return Readers(found=frozenset(reader.transaction for reader in _alive(conn, number)), next=number)
+    return OldSnapshots(found=frozenset(reader.transaction for reader in _alive(conn, number)), next=number)
 
 
-def await_readers(work: Work, live: Live, old: Readers) -> None:
+def await_old_snapshots(work: RunContext, live: SourceTable, old: OldSnapshots) -> None:
     """Wait until they have ended. Raises TableLockTimeout at the deadline, naming them."""
-    started, beat = time.monotonic(), events.Beat(seconds=work.settings.run.heartbeat)
+    started, beat = time.monotonic(), events.Interval(seconds=work.settings.run.heartbeat)
     watched, may_import = set(old.found), True
     while True:
         alive = _alive(work.conn, old.next)
@@ -88,8 +88,13 @@ def _alive(conn: Connection, number: str) -> list[_Reader]:
     ]
 
 
-def swap(
-    work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], live: Live, columns: Sequence[str]
+def cut_over(
+    work: RunContext,
+    plan: Plan,
+    online: Online,
+    steps: Sequence[PlannedStep],
+    live: SourceTable,
+    columns: Sequence[str],
 ) -> float:
     """Replay the rest, swap the tables, prove the result and record the steps; return the seconds under the lock.
 
@@ -122,16 +127,16 @@ def swap(
     return time.monotonic() - started
 
 
-def assert_same(conn: Connection, live: Live, shape: Shape) -> None:
+def assert_same(conn: Connection, live: SourceTable, shape: TargetShape) -> None:
     """Raise TableChanged unless the live table is as it was when the copy began, and its changes are logged.
 
     Raises RewriteBlocked where something forbids an online rewrite by now.
     """
     assert_untouched(conn, live, shape)
-    _assert_free(live, ", ".join(tables.hindrances(conn, oids=[live.oid]).get(live.table, ())))
+    _assert_free(live, ", ".join(tables.rewrite_blockers(conn, oids=[live.oid]).get(live.table, ())))
 
 
-def assert_untouched(conn: Connection, live: Live, shape: Shape) -> Live:
+def assert_untouched(conn: Connection, live: SourceTable, shape: TargetShape) -> SourceTable:
     """Return the live table as it is now. Raises TableChanged where it is not as it was when the copy began."""
     now = shadow.look(conn, live.schema, shape)
     if now is None or now.fingerprint != live.fingerprint or not shadow.watched(conn, live):
@@ -142,14 +147,14 @@ def assert_untouched(conn: Connection, live: Live, shape: Shape) -> Live:
     return now
 
 
-def assert_alike(conn: Connection, live: Live, shape: Shape, schema: str, table: str) -> None:
+def assert_alike(conn: Connection, live: SourceTable, shape: TargetShape, schema: str, table: str) -> None:
     """Compare the new table, which stands there, with the live one, whose picture was just taken.
 
     Raises NotAsRehearsed where they differ in more than what the steps change, and RewriteBlocked where something
     forbids an online rewrite by now.
     """
     oid, _ = shadow.locate(conn, schema, table) or (0, 0)
-    found, new = tables.hindrances(conn, oids=[live.oid, oid]), catalog_comparison.take(conn, oid, new=True)
+    found, new = tables.rewrite_blockers(conn, oids=[live.oid, oid]), catalog_comparison.take(conn, oid, new=True)
     bare = not any(said.get("contype") == "p" for said in new.values())  # its indexes are still to be built
     got = [one for one in found.pop(table, ()) if not (bare and one == "no primary key")]
     _assert_free(live, ", ".join(one for forbidden in found.values() for one in forbidden))
@@ -161,7 +166,7 @@ def assert_alike(conn: Connection, live: Live, shape: Shape, schema: str, table:
         )
 
 
-def _assert_free(live: Live, forbidden: str) -> None:
+def _assert_free(live: SourceTable, forbidden: str) -> None:
     if forbidden:
         raise RewriteBlocked(
             f'while the table "{live.table}" was rewritten, it got what would have stayed behind: {forbidden}',

@@ -18,7 +18,7 @@ from schema_migrator.online.shadow import listed, places
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from schema_migrator.online.shadow import Live
+    from schema_migrator.online.shadow import SourceTable
     from schema_migrator.postgres.database import Connection
 
 UNLED = "no entry of the primary key's index leads to a row of {}"
@@ -56,7 +56,7 @@ class Fault:
     places: tuple[str, ...] = ()
 
 
-def refusal(live: Live, fault: Fault) -> Damaged:
+def refusal(live: SourceTable, fault: Fault) -> Damaged:
     """Return the error that names the table, the key, the blocks, and what to do."""
     names = zip(live.key_names, fault.key, strict=True)
     key = ", ".join(f"{name} = {_shortened(value)}" for name, value in names)
@@ -67,7 +67,7 @@ def refusal(live: Live, fault: Fault) -> Damaged:
     )
 
 
-def led_twice(live: Live, detail: str) -> Damaged:
+def led_twice(live: SourceTable, detail: str) -> Damaged:
     """Return the error for a row that was copied twice, though the table has it once; `detail` names its key."""
     return Damaged(
         f'the primary key\'s index of "{live.table}" leads to one row twice, expected a sound table; '
@@ -76,7 +76,7 @@ def led_twice(live: Live, detail: str) -> Damaged:
     )
 
 
-def miscounted(live: Live, here: int, there: int) -> Damaged:
+def miscounted(live: SourceTable, here: int, there: int) -> Damaged:
     """Return the error for a copy that has another number of rows than the table, without one that shows why."""
     return Damaged(
         f'the copy of "{live.table}" has {there} rows, expected {here}; the table was not replaced and is as before',
@@ -94,14 +94,14 @@ def assert_nothing_hidden(conn: Connection) -> None:
         )
 
 
-def twins(conn: Connection, live: Live) -> Fault | None:
+def twins(conn: Connection, live: SourceTable) -> Fault | None:
     """Return two rows of one key, read as they lie on the disk; slow."""
     query = sql.SQL(_TWINS).format(**places(live), texts=texts(live, "l"), of_l=listed(live.key_names, "l"))
     row = conn.execute(query).fetchone()
     return Fault(what=DOUBLED, key=tuple(row[0]), places=tuple(row[1])) if row else None
 
 
-def texts(live: Live, of: LiteralString) -> sql.Composed:
+def texts(live: SourceTable, of: LiteralString) -> sql.Composed:
     """Return the key of an alias as an array of texts, for a statement."""
     parts = [sql.SQL("{}.{}::text").format(sql.SQL(of), sql.Identifier(name)) for name in live.key_names]
     return sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(parts))

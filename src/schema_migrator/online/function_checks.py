@@ -15,15 +15,15 @@ from schema_migrator.postgres import database
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.function_calls import Call
-    from schema_migrator.online.shadow import Live
+    from schema_migrator.online.shadow import SourceTable
     from schema_migrator.planning.plan import Online, Plan
-    from schema_migrator.runs.context import Work
+    from schema_migrator.runs.context import RunContext
 
 
-def check(work: Work, plan: Plan, online: Online, live: Live) -> None:
+def check(work: RunContext, plan: Plan, online: Online, live: SourceTable) -> None:
     """Raise RewriteBlocked where the copy could not call a function as the live table does; nothing was changed."""
     assert online.shape is not None  # noqa: S101 - a plan has no online steps without
-    parts = function_calls.Parts(
+    parts = function_calls.TableCalls(
         table=live.oid,
         schema=live.schema,
         indexes=tuple(name for name, _ in online.shape.indexes),

@@ -17,9 +17,9 @@ from schema_migrator.postgres import database
 if TYPE_CHECKING:
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.errors import NotAsRehearsed
-    from schema_migrator.online.shadow import Live
-    from schema_migrator.online.worker_pool import Crew
-    from schema_migrator.planning.rewrite_span import Named, Shape
+    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.worker_pool import WorkerPool
+    from schema_migrator.planning.rewrite_span import Named, TargetShape
     from schema_migrator.postgres.database import Connection
 
 _BUILT = """
@@ -45,7 +45,7 @@ SELECT set_config('maintenance_work_mem', greatest(
 """
 
 
-def rehearse(conn: Connection, store: StoreSettings, live: Live, shape: Shape) -> None:
+def rehearse(conn: Connection, store: StoreSettings, live: SourceTable, shape: TargetShape) -> None:
     """Build all on the empty shadow and take them back, in the open transaction. Raises what `build` would raise."""
     sent: list[tuple[str, psycopg.Cursor[Any]]] = []
     conn.execute("SAVEPOINT schema_migrator_indexes")
@@ -65,7 +65,7 @@ def rehearse(conn: Connection, store: StoreSettings, live: Live, shape: Shape) -
     conn.execute("RELEASE SAVEPOINT schema_migrator_indexes")
 
 
-def build(crew: Crew, live: Live, shape: Shape) -> None:
+def build(crew: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     """Build what is not there yet, the largest first, then make the primary key of its index."""
     first = crew.conns[0]
     key = shadow.primary(first, live)
@@ -95,14 +95,14 @@ def build(crew: Crew, live: Live, shape: Shape) -> None:
     events.logger().info("online.indexed", table=live.table, indexes=len(missing), seconds=seconds)
 
 
-def _largest_first(conn: Connection, live: Live, missing: list[Named]) -> list[Named]:
+def _largest_first(conn: Connection, live: SourceTable, missing: list[Named]) -> list[Named]:
     """Order them so that no member is left alone with a long one at the end; what is new counts as middling."""
     sizes = dict(database.ask(conn, _SIZES, [live.oid]))
     middling = sorted(sizes.values())[len(sizes) // 2] if sizes else 0
     return sorted(missing, key=lambda one: -sizes.get(one[0], middling))
 
 
-def _spaces(conn: Connection, live: Live, shape: Shape) -> dict[str, str]:
+def _spaces(conn: Connection, live: SourceTable, shape: TargetShape) -> dict[str, str]:
     """Return the tablespace of each index that is to be, empty for the database's own."""
     made = {key.name for key in shape.touched if key.kind == "index"}
     kept = {name: space for name, space in database.ask(conn, _SPACES, [live.oid]) if name not in made}
@@ -110,7 +110,7 @@ def _spaces(conn: Connection, live: Live, shape: Shape) -> dict[str, str]:
     return {**{name: default or "" for name, _ in shape.indexes}, **kept}
 
 
-def _build_one(crew: Crew, conn: Connection, live: Live, definition: str, space: str) -> None:
+def _build_one(crew: WorkerPool, conn: Connection, live: SourceTable, definition: str, space: str) -> None:
     with crew.transaction(conn, live.schema):
         conn.execute(_MEMORY, [len(crew.conns)])
         conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the crew is that many already
@@ -119,7 +119,7 @@ def _build_one(crew: Crew, conn: Connection, live: Live, definition: str, space:
             conn.execute(shadow.index_on(definition, live.ours))
 
 
-def _doubled(crew: Crew, conn: Connection, live: Live, error: errors.UniqueViolation) -> NotAsRehearsed:
+def _doubled(crew: WorkerPool, conn: Connection, live: SourceTable, error: errors.UniqueViolation) -> NotAsRehearsed:
     """Return why a key was copied twice: two rows of the table have it, or its index led to one row twice."""
     with crew.transaction(conn, live.schema):
         fault = damage.twins(conn, live)
@@ -127,7 +127,7 @@ def _doubled(crew: Crew, conn: Connection, live: Live, error: errors.UniqueViola
     return damage.refusal(live, fault) if fault else damage.led_twice(live, detail)
 
 
-def _refuse(error: psycopg.Error, store: StoreSettings, live: Live, name: str, stays: str = "") -> NoReturn:
+def _refuse(error: psycopg.Error, store: StoreSettings, live: SourceTable, name: str, stays: str = "") -> NoReturn:
     """Raise the error that names the index, or the error itself where a retry helps."""
     found = database.explain(error, store)
     if isinstance(found, RetryableError):
@@ -137,7 +137,7 @@ def _refuse(error: psycopg.Error, store: StoreSettings, live: Live, name: str, s
     raise type(found)(f"{said}: {error.diag.message_primary}", hint=hint) from error
 
 
-def _make_primary(crew: Crew, live: Live, name: str) -> None:
+def _make_primary(crew: WorkerPool, live: SourceTable, name: str) -> None:
     made = "SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'"
     conn = crew.conns[0]
     if database.ask(conn, made, [f"{live.ours}.{ROWS}"]):

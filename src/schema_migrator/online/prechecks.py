@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from schema_migrator.online.replicas import Replicas
     from schema_migrator.planning.plan import Online
     from schema_migrator.postgres.database import Connection
-    from schema_migrator.runs.context import Work
+    from schema_migrator.runs.context import RunContext
 
 OLD_SECONDS = 600
 """A transaction that is older than this would most likely outlive the copy, and keep the tables from being swapped."""
@@ -37,7 +37,7 @@ ORDER BY 3 DESC LIMIT 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ServerConditions:
     """What the server tells our role.
 
     `sees_all`: it may look into all sessions; `hidden` are the roles with sessions here that it may not look into, and
@@ -54,11 +54,11 @@ class Found:
     free: Free | None = None
 
 
-def look(conn: Connection, run: RunSettings) -> Found:
+def look(conn: Connection, run: RunSettings) -> ServerConditions:
     """Ask the server. Raises PreflightFailed where it was to run `df` and does not."""
     with database.transaction(conn, None, database.LOOK, name=database.APPLICATION):
         role, sees_all = activity.sees_all(conn)
-        return Found(
+        return ServerConditions(
             role=role,
             sees_all=sees_all,
             replicas=None if run.max_replica_lag is None else replicas.look(conn, run.ignore_replicas),
@@ -69,7 +69,7 @@ def look(conn: Connection, run: RunSettings) -> Found:
         )
 
 
-def check(work: Work, online: Online) -> None:
+def check(work: RunContext, online: Online) -> None:
     """Raise what speaks against beginning now: nothing was changed. What could not be seen is said."""
     run = work.settings.run
     found = look(work.conn, run)
@@ -77,12 +77,12 @@ def check(work: Work, online: Online) -> None:
     _tell(online, found)
 
 
-def assert_seen(work: Work, online: Online) -> None:
+def assert_seen(work: RunContext, online: Online) -> None:
     """Raise PreflightFailed where a rewrite is to go on under limits that our role cannot keep."""
     judge_sight(online, work.settings.run, look(work.conn, work.settings.run), begun=True)
 
 
-def judge(online: Online, run: RunSettings, found: Found) -> None:
+def judge(online: Online, run: RunSettings, found: ServerConditions) -> None:
     """Raise what speaks against beginning."""
     judge_sight(online, run, found)
     lacking = disk.lacking(disk.need(online), found.free) if found.free else ""
@@ -106,7 +106,7 @@ def judge(online: Online, run: RunSettings, found: Found) -> None:
         )
 
 
-def judge_sight(online: Online, run: RunSettings, found: Found, *, begun: bool = False) -> None:
+def judge_sight(online: Online, run: RunSettings, found: ServerConditions, *, begun: bool = False) -> None:
     """Raise PreflightFailed where our role cannot see what a limit is about; `begun`: an earlier run has begun it."""
     kept, goes_on = (f"; {KEPT}", "go on") if begun else ("", "begin")
     if run.max_load is not None and not found.sees_all:
@@ -126,7 +126,7 @@ def grant(role: str) -> str:
     return f"GRANT pg_read_all_stats TO {owners.quoted(role)};"
 
 
-def _tell(online: Online, found: Found) -> None:
+def _tell(online: Online, found: ServerConditions) -> None:
     log = events.logger()
     if found.hidden:
         log.warning(

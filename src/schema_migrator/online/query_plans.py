@@ -11,7 +11,7 @@ from schema_migrator.errors import NotAsRehearsed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from schema_migrator.online.shadow import Live
+    from schema_migrator.online.shadow import SourceTable
     from schema_migrator.postgres.database import Connection
 
 PHYSICAL = ""
@@ -19,7 +19,7 @@ PHYSICAL = ""
 _PHYSICAL = ("Seq Scan", "Tid Range Scan")
 
 
-def assert_scans(conn: Connection, live: Live, query: sql.Composed, expected: Mapping[str, str]) -> None:
+def assert_scans(conn: Connection, live: SourceTable, query: sql.Composed, expected: Mapping[str, str]) -> None:
     """Raise NotAsRehearsed unless each alias is read by the index expected of it, or as the table lies on the disk.
 
     Nor may the live table be read under any other alias. To be called in the transaction in which the query runs,

@@ -24,8 +24,8 @@ from schema_migrator.postgres import database
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schema_migrator.online.shadow import Live
-    from schema_migrator.online.worker_pool import Crew
+    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.postgres.database import Connection
 
 LITTLE = 100
@@ -68,7 +68,7 @@ FROM wrong f GROUP BY {of_f}, f.schema_migrator_stays LIMIT 1
 """
 
 
-def statement(live: Live, columns: Sequence[str]) -> sql.Composed:
+def statement(live: SourceTable, columns: Sequence[str]) -> sql.Composed:
     """Return the query that replays up to so many log entries.
 
     It answers with nothing, or with a key where the log and the index contradict each other: the key as texts, whether
@@ -94,7 +94,7 @@ def statement(live: Live, columns: Sequence[str]) -> sql.Composed:
     )
 
 
-def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
+def drain(crew: WorkerPool, live: SourceTable, columns: Sequence[str]) -> None:
     """Replay until little is left.
 
     Raises TableLockTimeout where the writers stay ahead until the deadline, and NotAsRehearsed where the log and the
@@ -128,12 +128,12 @@ def drain(crew: Crew, live: Live, columns: Sequence[str]) -> None:
             )
 
 
-def finish(conn: Connection, live: Live, columns: Sequence[str]) -> None:
+def finish(conn: Connection, live: SourceTable, columns: Sequence[str]) -> None:
     """Replay all that is left; under the swap's lock nothing is added any more. Raises NotAsRehearsed."""
     _replay(conn, live, statement(live, columns), None)
 
 
-def assert_little(conn: Connection, live: Live) -> None:
+def assert_little(conn: Connection, live: SourceTable) -> None:
     """Raise TableLockTimeout where much was logged while the swap's lock was waited for: nobody is to wait for that."""
     if not _few(conn, live, _MANY):
         raise TableLockTimeout(
@@ -141,7 +141,7 @@ def assert_little(conn: Connection, live: Live) -> None:
         )
 
 
-def _backlog(conn: Connection, live: Live) -> int:
+def _backlog(conn: Connection, live: SourceTable) -> int:
     """Return about how many log entries wait: from the oldest to the newest, in a time that does not grow with them."""
     query = "SELECT coalesce(max(schema_migrator_turn) - min(schema_migrator_turn) + 1, 0) FROM {}.log"
     with database.planner(conn, seqscan="off"):
@@ -149,7 +149,7 @@ def _backlog(conn: Connection, live: Live) -> int:
     return int(found)
 
 
-def _few(conn: Connection, live: Live, most: int) -> bool:
+def _few(conn: Connection, live: SourceTable, most: int) -> bool:
     """Return whether no more than so many log entries wait; in a transaction. No more than those are looked at."""
     query = "SELECT count(*) FROM (SELECT FROM {}.log ORDER BY schema_migrator_turn LIMIT %s) head"
     with database.planner(conn, seqscan="off"):
@@ -157,14 +157,14 @@ def _few(conn: Connection, live: Live, most: int) -> bool:
     return int(found) <= most
 
 
-def _vacuum(crew: Crew, conn: Connection, live: Live) -> None:
+def _vacuum(crew: WorkerPool, conn: Connection, live: SourceTable) -> None:
     """Remove what was replayed, or each look for the oldest entry would go over all of it; no writer is held up."""
     limits = database.Limits(table_lock=0, statement=0)
     with database.session(conn, limits, name=crew.work.lock.worker):
         conn.execute(sql.SQL("VACUUM (TRUNCATE false) {}.log").format(sql.Identifier(live.ours)))
 
 
-def _replay(conn: Connection, live: Live, query: sql.Composed, most: int | None) -> None:
+def _replay(conn: Connection, live: SourceTable, query: sql.Composed, most: int | None) -> None:
     """Take entries from the log; their rows are looked up by their keys, whatever the statistics say."""
     with database.planner(conn, seqscan="off", mergejoin="off", indexonlyscan="off"):
         row = conn.execute(query, [most]).fetchone()

@@ -44,39 +44,39 @@ from schema_migrator.online import (
     value_checks,
     worker_pool,
 )
-from schema_migrator.online.throttle import Pace
-from schema_migrator.online.worker_pool import Crew
+from schema_migrator.online.throttle import Throttle
+from schema_migrator.online.worker_pool import WorkerPool
 from schema_migrator.postgres import database
 from schema_migrator.runs import guarded
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
-    from schema_migrator.online.cutover import Readers
-    from schema_migrator.online.shadow import Live
+    from schema_migrator.online.cutover import OldSnapshots
+    from schema_migrator.online.shadow import SourceTable
     from schema_migrator.planning.plan import Online, Plan, PlannedStep
-    from schema_migrator.planning.rewrite_span import Shape
+    from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.database import Connection
-    from schema_migrator.runs.context import Work
+    from schema_migrator.runs.context import RunContext
 
 _COLUMNS = "SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
 _ABANDON = "schema-migrator migrate --abandon removes it with the copy"
 
 
-def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> float:
+def run(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> float:
     """Rewrite the table and record the steps; return the seconds that its lock was held.
 
     What the next run can carry on with is left for it, and the error says so; after TableChanged, NotAsRehearsed and
     NoSpace not a trace is left. Raises MigratorError.
     """
     try:
-        with database.translated(work.store, work.interrupt), worker_pool.gathered(work) as conns:
+        with database.translated(work.store, work.interrupt), worker_pool.open_pool(work) as conns:
             live = _begin(work, conns, plan, online, steps)
-            those = _crew(work, conns, online, live)
+            those = _pool(work, conns, online, live)
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
             with _explained(those, live, online):
                 old = _fill(those, live, online, columns)
                 _settle(work, those, live, online, columns, old)
-                locked = _swap(those, plan, online, steps, live, columns)
+                locked = _cut_over(those, plan, online, steps, live, columns)
     except MigratorError as error:
         gone = isinstance(error, TableChanged | NotAsRehearsed | NoSpace) and _removed(work, plan.schema)
         if not gone and "--abandon" not in error.hint:
@@ -86,7 +86,7 @@ def run(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep]) ->
     return locked
 
 
-def _removed(work: Work, schema: str) -> bool:
+def _removed(work: RunContext, schema: str) -> bool:
     """Remove all traces after a failure; return whether that could be done. What failed first is what is raised."""
     try:
         abandon(work, schema)
@@ -96,7 +96,7 @@ def _removed(work: Work, schema: str) -> bool:
     return True
 
 
-def _remaining(work: Work, schema: str) -> str:
+def _remaining(work: RunContext, schema: str) -> str:
     """Return in words what of an unfinished rewrite is on the table, empty where there is nothing."""
     try:
         left = [one for one in _left(work, schema) if one.unfinished]
@@ -108,22 +108,22 @@ def _remaining(work: Work, schema: str) -> str:
     )
 
 
-def _left(work: Work, schema: str) -> tuple[Leftover, ...]:
+def _left(work: RunContext, schema: str) -> tuple[Leftover, ...]:
     with database.transaction(work.conn, schema, database.LOOK, name=work.lock.worker):
         return find(work, schema)
 
 
-def find(work: Work, schema: str) -> tuple[Leftover, ...]:
+def find(work: RunContext, schema: str) -> tuple[Leftover, ...]:
     """Return what online rewrites have left for the store's tables in a schema; in a transaction."""
     return leftovers.find(work.conn, schema, work.release.source(work.store.store).tables).leftovers
 
 
-def abandon(work: Work, schema: str, *, kept: bool = False) -> tuple[Leftover, ...]:
+def abandon(work: RunContext, schema: str, *, kept: bool = False) -> tuple[Leftover, ...]:
     """Remove what is unfinished, and what a finished rewrite left; with `kept` also what was to be kept."""
     return _remove(work, [one for one in _left(work, schema) if kept or not one.kept])
 
 
-def clear(work: Work, plan: Plan) -> None:
+def clear(work: RunContext, plan: Plan) -> None:
     """Remove, before a plan runs, what earlier rewrites left and this one does not carry on with."""
     going_on = plan.online.table if plan.online and plan.online.shape else None
     _remove(
@@ -131,7 +131,7 @@ def clear(work: Work, plan: Plan) -> None:
     )
 
 
-def tidy(work: Work, schema: str) -> tuple[Leftover, ...]:
+def tidy(work: RunContext, schema: str) -> tuple[Leftover, ...]:
     """Remove what a finished rewrite has no more use for. What is in use just now is left for the next run."""
     done = [one for one in _left(work, schema) if one.finished and not one.kept]
     try:
@@ -141,14 +141,14 @@ def tidy(work: Work, schema: str) -> tuple[Leftover, ...]:
         return ()
 
 
-def _remove(work: Work, those: Sequence[Leftover]) -> tuple[Leftover, ...]:
+def _remove(work: RunContext, those: Sequence[Leftover]) -> tuple[Leftover, ...]:
     for one in those:
         guarded.retried(work, one.target, [one.table], partial(_remove_one, one=one))
         events.logger().info("online.removed", schema=one.name, table=one.table)
     return tuple(those)
 
 
-def _remove_one(work: Work, one: Leftover) -> None:
+def _remove_one(work: RunContext, one: Leftover) -> None:
     with (
         database.translated(work.store, work.interrupt),
         database.transaction(work.conn, one.schema, work.limits, name=work.lock.worker),
@@ -157,11 +157,13 @@ def _remove_one(work: Work, one: Leftover) -> None:
         work.lock.assert_held(work.lock.ask(work.conn))
 
 
-def _crew(work: Work, conns: tuple[Connection, ...], online: Online, live: Live) -> Crew:
-    return Crew(work=work, conns=conns, pace=Pace(work=work, online=online, live=live))
+def _pool(work: RunContext, conns: tuple[Connection, ...], online: Online, live: SourceTable) -> WorkerPool:
+    return WorkerPool(work=work, conns=conns, pace=Throttle(work=work, online=online, live=live))
 
 
-def _begin(work: Work, conns: tuple[Connection, ...], plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> Live:
+def _begin(
+    work: RunContext, conns: tuple[Connection, ...], plan: Plan, online: Online, steps: Sequence[PlannedStep]
+) -> SourceTable:
     """Carry on with what an earlier run has begun, or begin."""
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         damage.assert_nothing_hidden(work.conn)
@@ -177,15 +179,15 @@ def _begin(work: Work, conns: tuple[Connection, ...], plan: Plan, online: Online
     prechecks.check(work, online)
     if live:
         function_checks.check(work, plan, online, live)
-        value_checks.check(_crew(work, conns, online, live), live, online)
-    begun: list[Live] = []
+        value_checks.check(_pool(work, conns, online, live), live, online)
+    begun: list[SourceTable] = []
     attempt = partial(_make, plan=plan, online=online, steps=steps, begun=begun)
     guarded.retried(work, str(online.versions[-1]), [online.table], attempt)
     events.logger().info("online.begun", table=online.table, bytes=online.size, target=str(online.versions[-1]))
     return begun[-1]
 
 
-def _refuse_names(work: Work, live: Live) -> None:
+def _refuse_names(work: RunContext, live: SourceTable) -> None:
     """Raise RewriteBlocked where a name has a percent sign, which in our statements stands for a value, or is ours."""
     columns = [name for (name,) in database.ask(work.conn, _COLUMNS, [live.oid])]
     strange = [name for name in (live.schema, live.table, *columns) if "%" in name]
@@ -202,7 +204,7 @@ def _refuse_names(work: Work, live: Live) -> None:
         )
 
 
-def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], begun: list[Live]) -> None:
+def _make(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedStep], begun: list[SourceTable]) -> None:
     """Make the shadow, and last the trigger: it locks the table against writers until the commit, a moment later."""
     shape, conn = _shape(online), work.conn
     with (
@@ -227,7 +229,7 @@ def _make(work: Work, plan: Plan, online: Online, steps: Sequence[PlannedStep], 
 
 
 @contextmanager
-def _explained(those: Crew, live: Live, online: Online) -> Iterator[None]:
+def _explained(those: WorkerPool, live: SourceTable, online: Online) -> Iterator[None]:
     """Look for what is behind a refused statement: a table altered in the meantime, or a value that does not fit."""
     try:
         yield
@@ -239,33 +241,35 @@ def _explained(those: Crew, live: Live, online: Online) -> Iterator[None]:
         raise
 
 
-def _fill(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> Readers:
+def _fill(those: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> OldSnapshots:
     """Copy all rows, then build the indexes; return the transactions to which the rows may be too new."""
     started = time.monotonic()
     rows = backfill.fill(those, live, columns)
-    old = cutover.readers(those.work.conn)
+    old = cutover.old_snapshots(those.work.conn)
     events.logger().info("online.copied", table=live.table, rows=rows, seconds=round(time.monotonic() - started, 1))
     index_builds.build(those, live, _shape(online))
     return old
 
 
-def _settle(work: Work, those: Crew, live: Live, online: Online, columns: Sequence[str], old: Readers) -> None:
+def _settle(
+    work: RunContext, those: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str], old: OldSnapshots
+) -> None:
     """Catch up with the writers, and let the new table be as fit as a table is that has been in use for long."""
     _drain(those, live, online, columns)
     _vacuum(those, live)
     copy_proof.prove(those, live, _shape(online))
     _compare(those, live, _shape(online))
-    cutover.await_readers(work, live, old)
+    cutover.await_old_snapshots(work, live, old)
 
 
-def _compare(those: Crew, live: Live, shape: Shape) -> None:
+def _compare(those: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     """Find out before the lock what the comparison under it would refuse."""
     conn = those.conns[0]
     with database.translated(those.work.store, those.work.interrupt), those.transaction(conn, live.schema):
         cutover.assert_alike(conn, cutover.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
 
 
-def _drain(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> None:
+def _drain(those: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> None:
     """Replay until little is left. Raises TableChanged where the table was emptied, and logged rows with it."""
     try:
         replay.drain(those, live, columns)
@@ -275,28 +279,33 @@ def _drain(those: Crew, live: Live, online: Online, columns: Sequence[str]) -> N
         raise
 
 
-def _vacuum(those: Crew, live: Live) -> None:
+def _vacuum(those: WorkerPool, live: SourceTable) -> None:
     conn, limits = those.conns[0], database.Limits(table_lock=0, statement=0)
     with database.session(conn, limits, name=those.work.lock.worker):
         conn.execute("SET max_parallel_maintenance_workers = 0")  # a container's /dev/shm may not hold what they share
         conn.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(live.ours, ROWS)))
 
 
-def _swap(
-    those: Crew, plan: Plan, online: Online, steps: Sequence[PlannedStep], live: Live, columns: Sequence[str]
+def _cut_over(
+    those: WorkerPool,
+    plan: Plan,
+    online: Online,
+    steps: Sequence[PlannedStep],
+    live: SourceTable,
+    columns: Sequence[str],
 ) -> float:
     locked: list[float] = []
 
-    def attempt(work: Work) -> None:
+    def attempt(work: RunContext) -> None:
         with database.translated(those.work.store, those.work.interrupt):
             _drain(those, live, online, columns)
-        locked.append(cutover.swap(work, plan, online, steps, live, columns))
+        locked.append(cutover.cut_over(work, plan, online, steps, live, columns))
 
     guarded.retried(those.work, str(online.versions[-1]), [online.table], attempt)
     events.logger().info("online.swapped", table=online.table, locked_seconds=round(locked[-1], 3))
     return locked[-1]
 
 
-def _shape(online: Online) -> Shape:
+def _shape(online: Online) -> TargetShape:
     assert online.shape is not None  # noqa: S101 - a plan has no online steps without
     return online.shape

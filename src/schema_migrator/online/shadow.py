@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.online.catalog_comparison import Picture
-    from schema_migrator.online.table_attributes import Dress
+    from schema_migrator.online.table_attributes import TableAttributes
     from schema_migrator.planning.plan import Online
-    from schema_migrator.planning.rewrite_span import Named, Shape
+    from schema_migrator.planning.rewrite_span import Named, TargetShape
     from schema_migrator.postgres.database import Connection
 
 _LOCATE = """
@@ -87,7 +87,7 @@ END
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
+class SourceTable:
     """A table as it stands: where, its primary key (names and types), its picture and its fingerprint.
 
     The fingerprint changes with the table's file (TRUNCATE), its structure, and what it wears.
@@ -97,7 +97,7 @@ class Live:
     table: str
     oid: int
     key: tuple[Named, ...]
-    dress: Dress
+    dress: TableAttributes
     picture: Picture
     fingerprint: str
 
@@ -123,7 +123,7 @@ def locate(conn: Connection, schema: str, table: str) -> tuple[int, int] | None:
     return None if row is None else (int(row[0]), int(row[1]))
 
 
-def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
+def look(conn: Connection, schema: str, shape: TargetShape) -> SourceTable | None:
     """Look at the live table, in a transaction; None where it is gone."""
     found = locate(conn, schema, shape.table)
     if found is None:
@@ -139,12 +139,12 @@ def look(conn: Connection, schema: str, shape: Shape) -> Live | None:
         (oid, file, key, own, worn, sorted(picture.items()), shape.added, shape.gone, shape.indexes, shape.checks)
     )
     fingerprint = hashlib.sha256(told.encode()).hexdigest()
-    return Live(
+    return SourceTable(
         schema=schema, table=shape.table, oid=oid, key=key, dress=worn, picture=picture, fingerprint=fingerprint
     )
 
 
-def _kept(shape: Shape) -> Kept:
+def _kept(shape: TargetShape) -> Kept:
     def names(kind: str, found: Iterable[Named]) -> tuple[str, ...]:
         return tuple(name for name, _ in found if Key(kind, shape.table, name) not in shape.touched)
 
@@ -157,7 +157,7 @@ def listed(names: Iterable[str], of: LiteralString | None = None) -> sql.Compose
     return sql.SQL(", ").join(plain if of is None else (sql.SQL("{}.{}").format(sql.SQL(of), name) for name in plain))
 
 
-def places(live: Live) -> dict[str, sql.Composable]:
+def places(live: SourceTable) -> dict[str, sql.Composable]:
     """Return what statements name: our schema, the shadow, the live table, and the list of the key's columns."""
     return {
         "ours": sql.Identifier(live.ours),
@@ -167,18 +167,18 @@ def places(live: Live) -> dict[str, sql.Composable]:
     }
 
 
-def watched(conn: Connection, live: Live) -> bool:
+def watched(conn: Connection, live: SourceTable) -> bool:
     """Return whether the trigger that logs changes is there, ours, on, and has never been off."""
     row = conn.execute(_WATCHED, [live.oid, TRIGGER, live.ours]).fetchone()
     return row is not None and bool(row[0])
 
 
-def continues(conn: Connection, live: Live, found: Leftover) -> bool:
+def continues(conn: Connection, live: SourceTable, found: Leftover) -> bool:
     """Return whether what an earlier run has begun is of the table as it is, and knows of every change since."""
     return (found.name, found.fingerprint) == (live.ours, live.fingerprint) and watched(conn, live)
 
 
-def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
+def build(conn: Connection, live: SourceTable, online: Online, shape: TargetShape) -> None:
     """Make the empty shadow, the log of changes and the list of batches; `watch` fills the log.
 
     They stand where the table does, whatever the role's own defaults are.
@@ -210,7 +210,7 @@ def build(conn: Connection, live: Live, online: Online, shape: Shape) -> None:
     _close(conn, live.ours)
 
 
-def watch(conn: Connection, live: Live) -> None:
+def watch(conn: Connection, live: SourceTable) -> None:
     """Log every change of the live table from now on, whatever session_replication_role its writer has."""
     source, trigger = sql.Identifier(live.schema, live.table), sql.Identifier(TRIGGER)
     create = "CREATE TRIGGER {} AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW EXECUTE FUNCTION {}.log()"
@@ -218,7 +218,7 @@ def watch(conn: Connection, live: Live) -> None:
     conn.execute(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(source, trigger))
 
 
-def try_log(conn: Connection, live: Live) -> None:
+def try_log(conn: Connection, live: SourceTable) -> None:
     """Log one key and take it back, in the open transaction: what an event trigger has done to the log shows here.
 
     If it failed in the trigger, each write to the live table would fail with it. Raises psycopg.Error.
@@ -231,20 +231,20 @@ def try_log(conn: Connection, live: Live) -> None:
     conn.execute("RELEASE SAVEPOINT schema_migrator_log")
 
 
-def columns(conn: Connection, live: Live, shape: Shape, *, computed: bool) -> tuple[str, ...]:
+def columns(conn: Connection, live: SourceTable, shape: TargetShape, *, computed: bool) -> tuple[str, ...]:
     """Return the columns that stay, those that are computed only if wanted."""
     added = [name for name, _ in shape.added]
     ((found,),) = database.ask(conn, _STAYING, [_qualified(conn, live.ours, ROWS), computed, added])
     return tuple(found)
 
 
-def primary(conn: Connection, live: Live) -> Named:
+def primary(conn: Connection, live: SourceTable) -> Named:
     """Return the primary key's index: its name and its definition."""
     ((name, definition),) = database.ask(conn, _PRIMARY, [live.oid])
     return name, snapshot.local(definition, live.schema)
 
 
-def retire(conn: Connection, live: Live, online: Online, *, kept: bool) -> None:
+def retire(conn: Connection, live: SourceTable, online: Online, *, kept: bool) -> None:
     """Swap the tables, under the lock: names of indexes and constraints go along with each, and none changes."""
     source, trigger = sql.Identifier(live.schema, live.table), sql.Identifier(TRIGGER)
     conn.execute(sql.SQL("DROP TRIGGER {} ON {}").format(trigger, source))
@@ -270,7 +270,7 @@ def index_on(definition: str, schema: str) -> bytes:
     return f"{made['head']}{schema}.{ROWS}{made['rest']}".encode()  # both are plain names of ours
 
 
-def _make_schema(conn: Connection, name: str, live: Live, online: Online, *, kept: bool) -> None:
+def _make_schema(conn: Connection, name: str, live: SourceTable, online: Online, *, kept: bool) -> None:
     conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     says = Comment(
         format=1,
@@ -295,7 +295,7 @@ def _close(conn: Connection, name: str) -> None:
         conn.execute(revoke.format(sql.Identifier(name), who))
 
 
-def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:
+def _make_shadow(conn: Connection, live: SourceTable, shape: TargetShape) -> None:
     """Copy the live structure and change it, still under the vendor's name, from which PostgreSQL makes others."""
     shadow, source = sql.Identifier(live.ours, live.table), sql.Identifier(live.schema, live.table)
     like = "CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS EXCLUDING IDENTITY)"
@@ -308,10 +308,10 @@ def _make_shadow(conn: Connection, live: Live, shape: Shape) -> None:
     for (owner,) in conn.execute(_OWNER, [live.oid]).fetchall():
         grant = sql.SQL("GRANT CREATE, USAGE ON SCHEMA {} TO {}")
         conn.execute(grant.format(sql.Identifier(live.ours), sql.Identifier(owner)))
-    table_attributes.put_on(conn, live.dress, _qualified(conn, live.ours, ROWS))
+    table_attributes.apply(conn, live.dress, _qualified(conn, live.ours, ROWS))
 
 
-def _changes(conn: Connection, live: Live, shape: Shape) -> list[sql.Composable]:
+def _changes(conn: Connection, live: SourceTable, shape: TargetShape) -> list[sql.Composable]:
     """Return what is to be altered in a copy of the live structure."""
     add = sql.SQL("ADD COLUMN {} {}")
     columns: list[sql.Composable] = [sql.SQL("DROP COLUMN {}").format(sql.Identifier(name)) for name in shape.gone]
@@ -329,7 +329,7 @@ def _changes(conn: Connection, live: Live, shape: Shape) -> list[sql.Composable]
     return [*columns, *checks]
 
 
-def _log_function(conn: Connection, live: Live) -> sql.Composed:
+def _log_function(conn: Connection, live: SourceTable) -> sql.Composed:
     old, new = listed(live.key_names, "OLD"), listed(live.key_names, "NEW")
     body = sql.SQL(_LOG_BODY).format(**places(live), old=old, new=new)
     return sql.SQL(_LOG).format(**places(live), body=sql.Literal(body.as_string(conn)))

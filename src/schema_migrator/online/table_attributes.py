@@ -81,7 +81,7 @@ FROM t WHERE relreplident IN ('f', 'n') OR EXISTS (SELECT FROM x WHERE indisrepl
 ORDER BY 1, 2
 """
 _LATE = 2
-_UNDRESS: LiteralString = """
+_REVOKE_ALL: LiteralString = """
 SELECT DISTINCT format('REVOKE ALL ON TABLE %%s FROM %%s', %(to)s::text,
   CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
 FROM pg_catalog.pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) WHERE c.oid = %(to)s::regclass
@@ -89,7 +89,7 @@ FROM pg_catalog.pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dress:
+class TableAttributes:
     """Statements that dress another table alike: `early` before it has its indexes, the owner first; `late` after."""
 
     early: tuple[str, ...]
@@ -114,20 +114,20 @@ def ask(conn: Connection, oid: int, other: str, schema: str, kept: Kept) -> Curs
     return conn.execute(_QUERY, {"oid": oid, "to": other, "schema": schema, **names})
 
 
-def read(answer: Cursor[Any]) -> Dress:
+def read(answer: Cursor[Any]) -> TableAttributes:
     """Return the dress that the answer holds."""
     rows = answer.fetchall()
-    return Dress(
+    return TableAttributes(
         early=tuple(statement for turn, statement in rows if turn < _LATE),
         late=tuple(statement for turn, statement in rows if turn == _LATE),
     )
 
 
-def put_on(conn: Connection, dress: Dress, other: str) -> None:
+def apply(conn: Connection, dress: TableAttributes, other: str) -> None:
     """Dress a new table: its owner, then no right but those that the first one gives, then the rest."""
     owner, *rest = dress.early
     conn.execute(owner.encode())
-    for (statement,) in conn.execute(_UNDRESS, {"to": other}).fetchall():
+    for (statement,) in conn.execute(_REVOKE_ALL, {"to": other}).fetchall():
         conn.execute(statement.encode())
     for statement in rest:
         conn.execute(statement.encode())

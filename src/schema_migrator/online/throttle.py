@@ -14,10 +14,10 @@ from schema_migrator.online import disk, replicas
 from schema_migrator.postgres import activity, database
 
 if TYPE_CHECKING:
-    from schema_migrator.online.shadow import Live
+    from schema_migrator.online.shadow import SourceTable
     from schema_migrator.planning.plan import Online
     from schema_migrator.postgres.database import Connection
-    from schema_migrator.runs.context import Work
+    from schema_migrator.runs.context import RunContext
 
 _PAUSE_SECONDS = 1.0
 _DISK_SECONDS = 60.0
@@ -31,12 +31,12 @@ _WRITTEN = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
 
 
 @dataclass(slots=True, kw_only=True)
-class Pace:
+class Throttle:
     """Says when to pause. Shared by the crew; the server is asked at most once a second, for its disk once a minute."""
 
-    work: Work
+    work: RunContext
     online: Online
-    live: Live
+    live: SourceTable
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _asked: float = 0.0
     _weighed: float = 0.0
@@ -63,7 +63,7 @@ class Pace:
 
     def _await(self, conn: Connection) -> None:
         run = self.work.settings.run
-        started, beat = time.monotonic(), events.Beat(seconds=run.heartbeat)
+        started, beat = time.monotonic(), events.Interval(seconds=run.heartbeat)
         told = False
         while (reason := self._look(conn)) is not None:
             spent = time.monotonic() - started

@@ -24,10 +24,10 @@ from schema_migrator.postgres import database
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Snapshot
-    from schema_migrator.online.shadow import Live
-    from schema_migrator.online.worker_pool import Crew
+    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.planning.plan import Online
-    from schema_migrator.planning.rewrite_span import Shape
+    from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.database import Connection
 
 _PAGES = 1024
@@ -65,14 +65,14 @@ class Part:
 class Trial:
     """What rows of a table are tried with: the parts, and the columns that their values come from."""
 
-    live: Live
+    live: SourceTable
     parts: tuple[Part, ...]
     columns: tuple[str, ...]
     target: str
     begun: bool = False
 
 
-def check(crew: Crew, live: Live, online: Online, *, begun: bool = False) -> None:
+def check(crew: WorkerPool, live: SourceTable, online: Online, *, begun: bool = False) -> None:
     """Raise DoesNotFit, which names the row and the column, where a row cannot be taken over.
 
     `begun`: the rewrite has begun, so that something of it stays. A role that may not create temporary tables is
@@ -116,7 +116,7 @@ def of_values(error: BaseException | None) -> bool:
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_OF_VALUES)
 
 
-def parts(shape: Shape, live: Snapshot) -> tuple[Part, ...]:
+def parts(shape: TargetShape, live: Snapshot) -> tuple[Part, ...]:
     """Return what PostgreSQL computes or checks for each row; nothing if none of it can refuse one."""
     kept = {
         key.name: text
@@ -132,7 +132,7 @@ def parts(shape: Shape, live: Snapshot) -> tuple[Part, ...]:
     return tuple(found) if can_fail else ()
 
 
-def sources(shape: Shape, stored: Sequence[str], found: Sequence[Part], key: Sequence[str]) -> tuple[str, ...]:
+def sources(shape: TargetShape, stored: Sequence[str], found: Sequence[Part], key: Sequence[str]) -> tuple[str, ...]:
     """Return the columns that are read: the key, and what the definitions may mention, if only by a part of a word."""
     stay = [name for name in stored if name not in shape.gone]
     texts = [one.definition for one in found]
@@ -157,7 +157,7 @@ def _at(places: Sequence[str]) -> sql.Composed:
     return sql.SQL("ctid = ANY ({}::tid[])").format(sql.Literal(list(places)))
 
 
-def _try(crew: Crew, conn: Connection, trial: Trial, within: sql.Composed) -> int:
+def _try(crew: WorkerPool, conn: Connection, trial: Trial, within: sql.Composed) -> int:
     """Return how many rows there are, all of which fit. Raises DoesNotFit, and what is no row's fault."""
     for left in reversed(range(_TRIES)):
         outcome = _outcome(crew, conn, trial, trial.parts, within)
@@ -169,7 +169,7 @@ def _try(crew: Crew, conn: Connection, trial: Trial, within: sql.Composed) -> in
     return 0
 
 
-def _narrowed(crew: Crew, conn: Connection, trial: Trial, within: sql.Composed) -> DoesNotFit | None:
+def _narrowed(crew: WorkerPool, conn: Connection, trial: Trial, within: sql.Composed) -> DoesNotFit | None:
     """Return the refusal that names a row which does not fit, and the part; None where all fit by now."""
     with crew.transaction(conn, trial.live.schema), _by_place(conn):
         query = sql.SQL("SELECT ctid::text FROM {} WHERE {}").format(_table(trial), within)
@@ -191,7 +191,7 @@ def _with(trial: Trial, part: Part) -> tuple[Part, ...]:
     return (part,) if part.kind == "column" else (*(one for one in trial.parts if one.kind == "column"), part)
 
 
-def _key(crew: Crew, conn: Connection, trial: Trial, places: Sequence[str]) -> tuple[str, ...] | None:
+def _key(crew: WorkerPool, conn: Connection, trial: Trial, places: Sequence[str]) -> tuple[str, ...] | None:
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in trial.live.key_names)
     with crew.transaction(conn, trial.live.schema):
         query = sql.SQL("SELECT {} FROM {} WHERE {}").format(texts, _table(trial), _at(places))
@@ -214,7 +214,7 @@ def _refusal(trial: Trial, part: Part, row: Sequence[str], error: psycopg.Error)
 
 
 def _outcome(
-    crew: Crew, conn: Connection, trial: Trial, chosen: Sequence[Part], within: sql.Composed
+    crew: WorkerPool, conn: Connection, trial: Trial, chosen: Sequence[Part], within: sql.Composed
 ) -> int | psycopg.Error:
     """Return how many rows fit, or why one does not. Raises what is no row's fault."""
     try:
@@ -225,7 +225,7 @@ def _outcome(
         raise
 
 
-def _put(crew: Crew, conn: Connection, trial: Trial, chosen: Sequence[Part], within: sql.Composed) -> int:
+def _put(crew: WorkerPool, conn: Connection, trial: Trial, chosen: Sequence[Part], within: sql.Composed) -> int:
     """Put rows into a temporary table with the parts, take it back, and return how many there were."""
     live, columns = trial.live, listed(trial.columns)
     own = sql.Identifier("pg_temp", live.table)  # under the table's name, which definitions may mention

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 
 from schema_migrator import events
-from schema_migrator.concurrency import side_by_side
+from schema_migrator.concurrency import run_parallel
 from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, StatementTimeout, gravest
 from schema_migrator.postgres import database, pooler
 
 if TYPE_CHECKING:
-    from schema_migrator.online.throttle import Pace
+    from schema_migrator.online.throttle import Throttle
     from schema_migrator.postgres.database import Batch, Connection
-    from schema_migrator.runs.context import Work
+    from schema_migrator.runs.context import RunContext
 
 T = TypeVar("T")
 
@@ -30,25 +30,25 @@ _AFFORDS = "SELECT least(current_setting('max_parallel_workers')::int, current_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
+class WorkerPool:
     """Connections in autocommit, each for one thread, all of them the run's workers."""
 
-    work: Work
+    work: RunContext
     conns: tuple[Connection, ...]
-    pace: Pace
+    pace: Throttle
     failed: threading.Event = field(default_factory=threading.Event)
     busy: set[Connection] = field(default_factory=set)
     cancelled: set[Connection] = field(default_factory=set)
 
-    def beat(self) -> events.Beat:
+    def beat(self) -> events.Interval:
         """Return when to say how far it is."""
-        return events.Beat(seconds=self.work.settings.run.heartbeat)
+        return events.Interval(seconds=self.work.settings.run.heartbeat)
 
     def each(self, job: Callable[[Connection], None]) -> None:
         """Let every member do the job in its thread until none has anything left. Raises what went wrong."""
         numbers = tuple(range(len(self.conns)))
         try:
-            side_by_side(numbers, self.work.interrupt, lambda number: self._guarded(self.conns[number], job))
+            run_parallel(numbers, self.work.interrupt, lambda number: self._guarded(self.conns[number], job))
         except SeveralErrors as error:  # what stops one member mostly stops all
             raise gravest(error.parts) from error
 
@@ -114,7 +114,7 @@ class Crew:
 
 
 @contextmanager
-def gathered(work: Work) -> Iterator[tuple[Connection, ...]]:
+def open_pool(work: RunContext) -> Iterator[tuple[Connection, ...]]:
     """Connect as many as the server affords and lets in, past a transaction pooler if there is a way.
 
     Where it lets in no more, the run's own connection is the only one. Raises what a connection raises.
@@ -129,14 +129,14 @@ def gathered(work: Work) -> Iterator[tuple[Connection, ...]]:
         yield tuple(conns) or (work.conn,)
 
 
-def _opened(work: Work, stack: ExitStack, wanted: int) -> Iterator[Connection]:
+def _opened(work: RunContext, stack: ExitStack, wanted: int) -> Iterator[Connection]:
     """Open up to so many connections, and leave it at that where the server lets in no more."""
     with suppress(DatabaseUnavailable):
         for _ in range(wanted):
             yield _connect(work, stack)
 
 
-def _connect(work: Work, stack: ExitStack, patience: float = 0) -> Connection:
+def _connect(work: RunContext, stack: ExitStack, patience: float = 0) -> Connection:
     conn = database.connect(pooler.past(work.conn, work.store), work.interrupt, patience=patience)
     stack.callback(conn.close)
     database.ask(conn, "SELECT")  # the role's idle_session_timeout may end it before its first work

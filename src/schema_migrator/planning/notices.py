@@ -14,9 +14,9 @@ from schema_migrator.releases.statements import created_tables
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from schema_migrator.catalog.leftovers import Stranger
-    from schema_migrator.catalog.owners import Whose
-    from schema_migrator.catalog.state import Sight
+    from schema_migrator.catalog.leftovers import ForeignSchema
+    from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.catalog.state import Overview
     from schema_migrator.planning.plan import Plan
 
 _SHOWN = 5
@@ -34,12 +34,12 @@ class Notice:
         return f"{self.found}: {self.remedy}"
 
 
-def standing(whose: Whose) -> tuple[Notice, ...]:
+def standing(whose: Ownership) -> tuple[Notice, ...]:
     """Return what is so already."""
     return (*_schema(whose), *_strangers(whose.strangers), *_strays(whose), *_lacking(whose))
 
 
-def ahead(plan: Plan, whose: Whose) -> tuple[Notice, ...]:
+def ahead(plan: Plan, whose: Ownership) -> tuple[Notice, ...]:
     """Return what is so already, and what the tables that a plan makes will lack."""
     texts = (statement.text for step in plan.steps for statement in step.statements)
     new = sorted(frozenset().union(*map(created_tables, texts)))
@@ -48,7 +48,7 @@ def ahead(plan: Plan, whose: Whose) -> tuple[Notice, ...]:
     return (*standing(whose), *_new_owner(plan, whose, new), *_new_rights(whose, new))
 
 
-def refuse_unsettled(found: tuple[Stranger, ...]) -> None:
+def refuse_unsettled(found: tuple[ForeignSchema, ...]) -> None:
     """Raise NotOurs where a trigger is on a table of the store that looks like ours, and nothing of it is ours."""
     for one in found:
         if one.watched:
@@ -59,12 +59,12 @@ def refuse_unsettled(found: tuple[Stranger, ...]) -> None:
             )
 
 
-def elsewhere(sight: Sight) -> str:
+def elsewhere(sight: Overview) -> str:
     """Return the schemas where the store's tables are too; empty where search_path says which is meant."""
     return "" if sight.whose.chosen else ", ".join(sight.facts.elsewhere)
 
 
-def _schema(whose: Whose) -> Iterator[Notice]:
+def _schema(whose: Ownership) -> Iterator[Notice]:
     schema = quoted(whose.schema)
     if not whose.trusted:
         yield Notice(
@@ -84,7 +84,7 @@ def _schema(whose: Whose) -> Iterator[Notice]:
         )
 
 
-def _strangers(found: tuple[Stranger, ...]) -> Iterator[Notice]:
+def _strangers(found: tuple[ForeignSchema, ...]) -> Iterator[Notice]:
     for one in found[:_SHOWN]:
         place = f'the schema "{one.name}" of "{one.owner}"'
         said = f"{place} looks like ours, but {one.why}"
@@ -99,7 +99,7 @@ def _strangers(found: tuple[Stranger, ...]) -> Iterator[Notice]:
         )
 
 
-def _strays(whose: Whose) -> Iterator[Notice]:
+def _strays(whose: Ownership) -> Iterator[Notice]:
     if not whose.strays:
         return
     schema, heir = quoted(whose.schema), whose.strays[0].heir
@@ -111,14 +111,14 @@ def _strays(whose: Whose) -> Iterator[Notice]:
     )
 
 
-def _lacking(whose: Whose) -> Iterator[Notice]:
+def _lacking(whose: Ownership) -> Iterator[Notice]:
     lacking: list[tuple[str, str, Collection[str]]] = [
         (right.role, right.what, right.lacking) for right in whose.rights if right.lacking
     ]
     yield from _rights(whose, lacking, "has rights to most tables of the store, but not to all")
 
 
-def _new_owner(plan: Plan, whose: Whose, new: list[str]) -> Iterator[Notice]:
+def _new_owner(plan: Plan, whose: Ownership, new: list[str]) -> Iterator[Notice]:
     if not whose.heir or plan.heir:
         return
     schema, heir, role = quoted(whose.schema), quoted(whose.heir), quoted(whose.role)
@@ -131,7 +131,7 @@ def _new_owner(plan: Plan, whose: Whose, new: list[str]) -> Iterator[Notice]:
     )
 
 
-def _new_rights(whose: Whose, new: list[str]) -> Iterator[Notice]:
+def _new_rights(whose: Ownership, new: list[str]) -> Iterator[Notice]:
     lacking: list[tuple[str, str, Collection[str]]] = [
         (right.role, right.what, new) for right in whose.rights if not right.given
     ]
@@ -140,14 +140,14 @@ def _new_rights(whose: Whose, new: list[str]) -> Iterator[Notice]:
     )
 
 
-def _rights(whose: Whose, lacking: list[tuple[str, str, Collection[str]]], words: str) -> Iterator[Notice]:
+def _rights(whose: Ownership, lacking: list[tuple[str, str, Collection[str]]], words: str) -> Iterator[Notice]:
     for role in sorted({role for role, _, _ in lacking}):
         remedy = " ".join(grants(whose.schema, [one for one in lacking if one[0] == role]))
         who = "everybody (PUBLIC)" if role == "public" else f'the role "{role}"'
         yield Notice(event="tables.rights", found=f"{who} {words}", remedy=remedy)
 
 
-def place_json(whose: Whose) -> dict[str, str | None]:
+def place_json(whose: Ownership) -> dict[str, str | None]:
     """Return in which schema a store is, and whose that is."""
     return {"schema": whose.schema or None, "schema_owner": whose.schema_owner or None}
 
@@ -157,6 +157,6 @@ def notices_json(found: Iterable[Notice]) -> list[dict[str, str]]:
     return [{"event": one.event, "found": one.found, "remedy": one.remedy} for one in found]
 
 
-def place_text(whose: Whose) -> str:
+def place_text(whose: Ownership) -> str:
     """Return in which schema a store is, and whose that is, in words."""
     return f'"{whose.schema}", which "{whose.schema_owner}" owns'

@@ -19,10 +19,10 @@ from schema_migrator.releases.source import UNVERSIONED
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.snapshot import Snapshot
-    from schema_migrator.catalog.state import Sight, State
+    from schema_migrator.catalog.state import Overview, State
     from schema_migrator.diagnosis.prediction import Predicted, Problem, Proof
     from schema_migrator.diagnosis.rehearsal import Rehearsal
-    from schema_migrator.planning.rewrite_span import Shape
+    from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.planning.tables import Table
     from schema_migrator.releases.source import Source, Step, Store
     from schema_migrator.releases.statements import Statement
@@ -76,7 +76,7 @@ class Online:
     size: int
     rewrites: int
     versions: tuple[Version, ...]
-    shape: Shape | None = None
+    shape: TargetShape | None = None
     declined: str = ""
     hindrances: tuple[str, ...] = ()
     forecast: int | None = None
@@ -138,7 +138,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Knowledge:
+class PlanInputs:
     """What a rehearsal and a look at the tables add."""
 
     rehearsal: Rehearsal
@@ -147,7 +147,7 @@ class Knowledge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class PlanOptions:
     """To adopt the version that the tables are of; to let the vendor's binary run the steps; to rewrite tables so."""
 
     adopt: bool = False
@@ -157,12 +157,12 @@ class Wishes:
 
 def build(
     source: Source,
-    sight: Sight,
+    sight: Overview,
     target: Version,
     *,
     database: str,
-    wishes: Wishes = Wishes(),
-    knowledge: Knowledge | None = None,
+    wishes: PlanOptions = PlanOptions(),
+    knowledge: PlanInputs | None = None,
 ) -> Plan:
     """Return the plan. Raises UnknownState where no plan can be made.
 
@@ -203,15 +203,15 @@ def build(
 def _online(
     steps: Sequence[PlannedStep],
     state: State,
-    knowledge: Knowledge | None,
-    wishes: Wishes,
+    knowledge: PlanInputs | None,
+    wishes: PlanOptions,
     seen: Sequence[Predicted],
 ) -> Online | None:
     """Return the rewrite of a table among the pending steps that could be online."""
     if knowledge is None or not steps:
         return None
     done = state.remaining[0] if isinstance(state, Between) and state.remaining else 0
-    found = rewrite_span.stretch(knowledge.rehearsal, [one.step for one in steps], done)
+    found = rewrite_span.rewrite_span(knowledge.rehearsal, [one.step for one in steps], done)
     table = knowledge.tables.get(found.table) if found else None
     if found is None or table is None:
         return None
@@ -243,7 +243,7 @@ def _declined(size: int, wish: Literal["online", "in-place"] | None) -> str:
     return "in place is asked for" if wish == "in-place" else ""
 
 
-def _refuse(source: Source, sight: Sight, target: Version, database: str, *, adopt: bool) -> None:
+def _refuse(source: Source, sight: Overview, target: Version, database: str, *, adopt: bool) -> None:
     state = sight.state
     match state:
         case Absent() | Between():
@@ -271,7 +271,7 @@ def _refuse(source: Source, sight: Sight, target: Version, database: str, *, ado
 
 
 def _planned(
-    step: Step, previous: Version, seen: Predicted | None, state: State, knowledge: Knowledge | None
+    step: Step, previous: Version, seen: Predicted | None, state: State, knowledge: PlanInputs | None
 ) -> PlannedStep:
     """Return a step as it will run."""
     resumed = isinstance(state, Between) and state.step == step.version

@@ -16,8 +16,8 @@ from schema_migrator.postgres import database, pooler
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schema_migrator.catalog.owners import Whose
-    from schema_migrator.catalog.state import Facts, Sight
+    from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.catalog.state import Facts, Overview
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.planning.plan import Plan
@@ -62,7 +62,7 @@ class ExtensionRights:
 def check(
     conn: Connection,
     plan: Plan,
-    sight: Sight,
+    sight: Overview,
     *,
     verify: bool,
     way: Sequence[Problem] = (),
@@ -103,7 +103,9 @@ def _kind(plan: Plan, facts: Facts, found: Sequence[Problem], blockers: Sequence
     return HarmfulDrift if all(problem in drift for problem in found) else PreflightFailed
 
 
-def problems(plan: Plan, facts: Facts, rights: ExtensionRights | None, *, whose: Whose = UNSEEN) -> tuple[Problem, ...]:
+def problems(
+    plan: Plan, facts: Facts, rights: ExtensionRights | None, *, whose: Ownership = UNSEEN
+) -> tuple[Problem, ...]:
     """Return everything that would stop the plan."""
     found = [] if plan.empty else [*_server(facts), *_schema(plan, facts, whose), *_ownership(facts)]
     found += [*plan.problems, *_keys(plan, facts), *_taken(plan, whose)]
@@ -150,7 +152,7 @@ def _server(facts: Facts) -> list[Problem]:
     return [*found, _READ_ONLY] if facts.read_only else found
 
 
-def _schema(plan: Plan, facts: Facts, whose: Whose) -> list[Problem]:
+def _schema(plan: Plan, facts: Facts, whose: Ownership) -> list[Problem]:
     if not facts.schema_exists:
         named = f'the schema "{facts.schema}"' if facts.schema else "no schema of the search_path"
         wanted = f"CREATE SCHEMA {quoted(facts.schema)};" if facts.schema else "set search_path in its settings"
@@ -192,7 +194,7 @@ def _schema(plan: Plan, facts: Facts, whose: Whose) -> list[Problem]:
     return found
 
 
-def _taken(plan: Plan, whose: Whose) -> list[Problem]:
+def _taken(plan: Plan, whose: Ownership) -> list[Problem]:
     """Find schemas of others that bear the names which an online rewrite needs."""
     if plan.online is None or plan.online.shape is None:
         return []

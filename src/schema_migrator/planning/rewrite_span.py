@@ -27,7 +27,7 @@ _KINDS = frozenset({"column", "order", "index", "constraint"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class RewriteSpan:
     """Consecutive steps that change one table and write it anew `rewrites` times.
 
     `done` statements of the first one were run before.
@@ -40,7 +40,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class TargetShape:
     """What a table becomes: from what is there, the `gone` columns left out, the `added` ones put behind.
 
     `indexes` and `checks` are all that it has at the end, the primary key aside. `touched` are the objects that
@@ -57,7 +57,7 @@ class Shape:
     end: Snapshot
 
 
-def stretch(rehearsal: Rehearsal, steps: Sequence[Step], done: int) -> Stretch | None:
+def rewrite_span(rehearsal: Rehearsal, steps: Sequence[Step], done: int) -> RewriteSpan | None:
     """Return the first stretch of the pending steps that writes a table anew, None where there is none.
 
     `done` statements of the first step were run before; those steps have been rehearsed closely.
@@ -76,7 +76,7 @@ def stretch(rehearsal: Rehearsal, steps: Sequence[Step], done: int) -> Stretch |
             rehearsal.rewrites(step.version, start=begun if step is taken[0] else 0).get(table, 0) for step in taken
         )
         if rewrites:
-            return Stretch(table=table, steps=tuple(taken), done=begun, rewrites=rewrites)
+            return RewriteSpan(table=table, steps=tuple(taken), done=begun, rewrites=rewrites)
     return None
 
 
@@ -104,7 +104,7 @@ def _swappable(key: Key, taken: Sequence[Snapshot]) -> bool:
     return key.kind != "index" or all(definition.startswith("CREATE INDEX ") for definition in definitions)
 
 
-def shape(rehearsal: Rehearsal, found: Stretch, live: Snapshot) -> Shape | str:
+def shape(rehearsal: Rehearsal, found: RewriteSpan, live: Snapshot) -> TargetShape | str:
     """Return what the table becomes, or the reason why it cannot be told."""
     first, last = found.steps[0].version, [step for step in found.steps if step.statements][-1].version
     start, end = rehearsal.within[first][found.done], rehearsal.within[last][-1]
@@ -129,7 +129,7 @@ def shape(rehearsal: Rehearsal, found: Stretch, live: Snapshot) -> Shape | str:
     if changed or strange:
         said = "a step changes the column" if changed else "it has already a part of the new version"
         return f'{said}: "{min(changed or strange)}"'
-    return Shape(
+    return TargetShape(
         table=found.table,
         gone=tuple(name for name in live.order(found.table) if name not in here),
         added=tuple((name, _column(end, found.table, name) or "") for name in added),

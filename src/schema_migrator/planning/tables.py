@@ -34,10 +34,12 @@ def read(conn: Connection, schema: str) -> dict[str, Table]:
     """
     with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
         sizes = conn.execute(_SIZES, [schema]).fetchall()
-        reasons, unknown = hindrances(conn, schema), blockers.unknown(conn)
+        reasons, unknown = rewrite_blockers(conn, schema), blockers.unknown(conn)
     return {name: Table(size=size, hindrances=(*reasons.get(name, ()), *unknown)) for name, size in sizes}
 
 
-def hindrances(conn: Connection, schema: str | None = None, oids: Sequence[int] = ()) -> dict[str, tuple[str, ...]]:
+def rewrite_blockers(
+    conn: Connection, schema: str | None = None, oids: Sequence[int] = ()
+) -> dict[str, tuple[str, ...]]:
     """Return what keeps tables of a schema, or tables of different names, from being rewritten online, by those."""
     return blockers.find(conn, schema, oids)

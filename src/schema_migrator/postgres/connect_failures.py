@@ -27,7 +27,7 @@ _PLACES = (
 )
 
 
-class Refusal(Enum):
+class ConnectFailure(Enum):
     """Why a connection failed, as far as it says what to do next."""
 
     ABSENT = auto()  # wait for it
@@ -43,18 +43,18 @@ class Refusal(Enum):
 # What is not recognised (a server that speaks another language) is retried until the deadline.
 _TEXTS = (
     (
-        Refusal.FORBIDDEN,
+        ConnectFailure.FORBIDDEN,
         re.compile(
             r"no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database|not permitted to log in"
             r"|not currently accepting connections|(Peer|Ident|GSSAPI|SSPI) authentication failed"
         ),
     ),
-    (Refusal.NO_PASSWORD, re.compile(r"no password supplied")),
-    (Refusal.TLS, re.compile(r"certificate|private key file|not support SSL|SSL error: (?!unexpected eof)")),
-    (Refusal.REJECTED, re.compile(r"authentication failed")),
-    (Refusal.NO_ROLE, re.compile(r'role ".*" does not exist|no such user')),
+    (ConnectFailure.NO_PASSWORD, re.compile(r"no password supplied")),
+    (ConnectFailure.TLS, re.compile(r"certificate|private key file|not support SSL|SSL error: (?!unexpected eof)")),
+    (ConnectFailure.REJECTED, re.compile(r"authentication failed")),
+    (ConnectFailure.NO_ROLE, re.compile(r'role ".*" does not exist|no such user')),
     (
-        Refusal.MISTAKEN,
+        ConnectFailure.MISTAKEN,
         re.compile(
             r"invalid \w+ value|invalid port|weak sslmode|could not match|unrecognized configuration parameter"
             r"|invalid value for parameter|unsupported startup parameter|permission denied to set parameter"
@@ -72,20 +72,20 @@ _TLS_HINTS = {
 }
 
 
-def refusal(error: BaseException | None) -> tuple[Refusal, str]:
+def refusal(error: BaseException | None) -> tuple[ConnectFailure, str]:
     """Return what a failed attempt means, and the line that says so; of several hosts, the most telling one."""
     kind, line = _telling(error)
     return kind, _PREAMBLE.sub("", line).strip() or type(error).__name__
 
 
-def _telling(error: BaseException | None) -> tuple[Refusal, str]:
+def _telling(error: BaseException | None) -> tuple[ConnectFailure, str]:
     """Return what a failed attempt means, and the whole line that says so."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     for kind, pattern in _TEXTS:
         for line in lines:
             if pattern.search(_PREAMBLE.sub("", line)):
                 return kind, line
-    return Refusal.ABSENT, lines[0] if lines else ""
+    return ConnectFailure.ABSENT, lines[0] if lines else ""
 
 
 def place_of(error: BaseException, settings: StoreSettings) -> str:
@@ -103,18 +103,18 @@ def explain(error: psycopg.OperationalError, settings: StoreSettings, patience: 
     kind, text = refusal(error)
     place = place_of(error, settings)
     match kind:
-        case Refusal.ABSENT:
+        case ConnectFailure.ABSENT:
             return _absent(text, place, settings, patience)
-        case Refusal.REJECTED | Refusal.NO_PASSWORD:
+        case ConnectFailure.REJECTED | ConnectFailure.NO_PASSWORD:
             return _password(kind, place, settings)
-        case Refusal.NO_ROLE:
+        case ConnectFailure.NO_ROLE:
             return _no_role(text, place, settings)
-        case Refusal.FORBIDDEN:
+        case ConnectFailure.FORBIDDEN:
             return _forbidden(text, place, settings)
-        case Refusal.TLS:
+        case ConnectFailure.TLS:
             hint = next((hint for part, hint in _TLS_HINTS.items() if part in text), "correct the settings SQL_TLS_*")
             return TlsRejected(f"no TLS connection to {place}: {text}", hint=hint, store=settings.store)
-        case Refusal.MISTAKEN:
+        case ConnectFailure.MISTAKEN:
             return mistaken(text, settings)
 
 
@@ -142,8 +142,8 @@ def _password_hint(settings: StoreSettings) -> str:
     return "the Secret and the role's password differ: make them the same"
 
 
-def _password(kind: Refusal, place: str, settings: StoreSettings) -> PasswordRejected:
-    if kind is Refusal.REJECTED:
+def _password(kind: ConnectFailure, place: str, settings: StoreSettings) -> PasswordRejected:
+    if kind is ConnectFailure.REJECTED:
         found = f"the server rejected the password for {place}"
         return PasswordRejected(found, hint=_password_hint(settings), store=settings.store)
     return PasswordRejected(

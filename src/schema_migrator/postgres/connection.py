@@ -15,7 +15,7 @@ import tenacity
 
 from schema_migrator import events
 from schema_migrator.errors import SettingsError
-from schema_migrator.postgres.connect_failures import Refusal, explain, mistaken, place_of, refusal
+from schema_migrator.postgres.connect_failures import ConnectFailure, explain, mistaken, place_of, refusal
 from schema_migrator.postgres.conninfo import is_local, may_go_without_tls, parameters
 from schema_migrator.postgres.pipelines import PipelineConnection
 
@@ -144,10 +144,10 @@ class _Patience:
     def left(self, state: tenacity.RetryCallState) -> float:
         kind, _ = refusal(state.outcome.exception() if state.outcome else None)
         now = time.monotonic()
-        if kind in (Refusal.REJECTED, Refusal.NO_ROLE):
+        if kind in (ConnectFailure.REJECTED, ConnectFailure.NO_ROLE):
             self.rejected_until = min(self.rejected_until, now + _PASSWORD_PATIENCE_SECONDS)
             return min(self.deadline, self.rejected_until) - now
-        return self.deadline - now if kind is Refusal.ABSENT else 0.0
+        return self.deadline - now if kind is ConnectFailure.ABSENT else 0.0
 
     def wait(self, state: tenacity.RetryCallState) -> float:
         return max(0.0, min(self.backoff(state), self.left(state)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from schema_migrator.commands.wait import Ready
-    from schema_migrator.temporal.namespaces import Outcome
+    from schema_migrator.temporal.namespaces import NamespaceResult
 
 
 def ready_json(found: tuple[Ready, ...]) -> str:
@@ -31,12 +31,12 @@ def _line(one: Ready) -> str:
     return f"{whose}: {one.place} is ready{version}"
 
 
-def namespaces_json(done: tuple[Outcome, ...], checked: tuple[str, ...]) -> str:
+def namespaces_json(done: tuple[NamespaceResult, ...], checked: tuple[str, ...]) -> str:
     """Return what was done to each namespace, and the names that were looked for and found, as JSON."""
     return json.dumps({"namespaces": [_namespace(one) for one in done], "checked": list(checked)}, indent=2)
 
 
-def namespaces_text(done: tuple[Outcome, ...], checked: tuple[str, ...]) -> str:
+def namespaces_text(done: tuple[NamespaceResult, ...], checked: tuple[str, ...]) -> str:
     """Return a table of what was done to each namespace, and a line for each name that was looked for and found."""
     from schema_migrator.reports.report import table  # noqa: PLC0415 - slow to load, and JSON does without it
 
@@ -44,7 +44,7 @@ def namespaces_text(done: tuple[Outcome, ...], checked: tuple[str, ...]) -> str:
     return "\n".join([*tables, *(f'namespace "{name}" exists' for name in checked)])
 
 
-def _namespace(one: Outcome) -> dict[str, Any]:
+def _namespace(one: NamespaceResult) -> dict[str, Any]:
     return {
         "name": one.name,
         "created": one.created,
@@ -54,7 +54,7 @@ def _namespace(one: Outcome) -> dict[str, Any]:
     }
 
 
-def _done(one: Outcome) -> str:
+def _done(one: NamespaceResult) -> str:
     said = ["created"] if one.created else []
     said += [
         f"{d.field} changed from {d.found or 'none'} to {d.wanted}"

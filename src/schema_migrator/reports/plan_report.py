@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from schema_migrator.estimation.extrapolation import CONCURRENT_FACTOR, held_up_by
+from schema_migrator.estimation.extrapolation import CONCURRENT_FACTOR, blocked_by
 from schema_migrator.estimation.model import BRIEF
 from schema_migrator.planning.notices import notices_json, place_json, place_text
 from schema_migrator.planning.plan import ONLINE_BYTES
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.leftovers import Leftover
-    from schema_migrator.commands.planning import Begun, Foresight
-    from schema_migrator.estimation.model import Holder, Outlook, Span, StepEstimate, TableSize
+    from schema_migrator.commands.planning import BegunRewrite, PlanPreview
+    from schema_migrator.estimation.model import BlockingTransaction, Estimate, Forecast, StepEstimate, TableSize
     from schema_migrator.planning.plan import Online, Plan, PlannedStep
 
 _MINUTE = 60
@@ -26,7 +26,7 @@ _TENTHS_BELOW = 10
 _NOWHERE = "-"
 
 
-def plan_json(seen: Foresight) -> dict[str, Any]:
+def plan_json(seen: PlanPreview) -> dict[str, Any]:
     """Return a plan as JSON; seconds are numbers, `estimate` is null where `not_estimated` says why."""
     found, outlook = seen.plan, seen.outlook
     return {
@@ -47,12 +47,12 @@ def plan_json(seen: Foresight) -> dict[str, Any]:
         "kept": [one.name for one in found.leftovers if one.kept],
         "tables": [_size_json(one) for one in outlook.sizes],
         "measured": _measured(outlook) if outlook.sampled else None,
-        "held_up_by": [_holder_json(one) for one in held_up_by(found, outlook)],
+        "held_up_by": [_holder_json(one) for one in blocked_by(found, outlook)],
         "notices": notices_json(seen.notices),
     }
 
 
-def _step(step: PlannedStep, outlook: Outlook) -> dict[str, Any]:
+def _step(step: PlannedStep, outlook: Forecast) -> dict[str, Any]:
     version = step.step.version
     return {
         "version": str(version),
@@ -78,11 +78,11 @@ def _estimate_json(found: StepEstimate | None) -> dict[str, Any] | None:
     }
 
 
-def _span_json(span: Span) -> dict[str, float]:
+def _span_json(span: Estimate) -> dict[str, float]:
     return {"likely": round(span.likely, 2), "low": round(span.low, 2), "high": round(span.high, 2)}
 
 
-def _online(found: Online, seen: Foresight) -> dict[str, Any]:
+def _online(found: Online, seen: PlanPreview) -> dict[str, Any]:
     return {
         "table": found.table,
         "bytes": found.size,
@@ -98,7 +98,7 @@ def _online(found: Online, seen: Foresight) -> dict[str, Any]:
     }
 
 
-def _begun_json(one: Begun) -> dict[str, Any]:
+def _begun_json(one: BegunRewrite) -> dict[str, Any]:
     left = one.leftover
     return {
         "schema": left.name,
@@ -119,7 +119,7 @@ def _size_json(size: TableSize) -> dict[str, Any]:
     }
 
 
-def _measured(outlook: Outlook) -> dict[str, Any]:
+def _measured(outlook: Forecast) -> dict[str, Any]:
     return {
         "rows": dict(outlook.sampled),
         "seconds": round(outlook.spent, 2),
@@ -127,7 +127,7 @@ def _measured(outlook: Outlook) -> dict[str, Any]:
     }
 
 
-def _holder_json(one: Holder) -> dict[str, Any]:
+def _holder_json(one: BlockingTransaction) -> dict[str, Any]:
     return {
         "table": one.table,
         "lock": one.mode,
@@ -144,7 +144,7 @@ def _rebuilding(found: Plan) -> str:
     return " and ".join([*parts, *([f"drops {', '.join(found.dropped)}"] if found.dropped else [])])
 
 
-def plan_text(seen: Foresight) -> str:
+def plan_text(seen: PlanPreview) -> str:
     """Return a plan as a heading, a table of its steps, and what there is to know about them."""
     found, outlook = seen.plan, seen.outlook
     where = f", schema {place_text(seen.whose)}" if seen.whose.schema_owner else ""
@@ -164,7 +164,7 @@ def plan_text(seen: Foresight) -> str:
     return "\n".join([heading, _steps(found, outlook), *_notes(seen), *told])
 
 
-def _steps(found: Plan, outlook: Outlook) -> str:
+def _steps(found: Plan, outlook: Forecast) -> str:
     if found.together:
         rows = [(str(one.step.version), _kinds(one), one.step.description) for one in found.steps]
         return table(("version", "statements", "what the vendor says"), rows)
@@ -172,12 +172,12 @@ def _steps(found: Plan, outlook: Outlook) -> str:
     return table(heads, [_row(one, outlook) for one in found.steps])
 
 
-def _row(step: PlannedStep, outlook: Outlook) -> tuple[str, ...]:
+def _row(step: PlannedStep, outlook: Forecast) -> tuple[str, ...]:
     version = step.step.version
     return (str(version), step.step.description, _kinds(step), _locks(step), *_cost(step, outlook))
 
 
-def _cost(step: PlannedStep, outlook: Outlook) -> tuple[str, str, str]:
+def _cost(step: PlannedStep, outlook: Forecast) -> tuple[str, str, str]:
     found = outlook.steps.get(step.step.version)
     if step.online or found is None:
         word = "see online" if step.online else "unknown"
@@ -201,7 +201,7 @@ def _locks(step: PlannedStep) -> str:
     return "\n".join(parts + (["resumed"] if step.resumed else [])) or _NOWHERE
 
 
-def _notes(seen: Foresight) -> list[str]:
+def _notes(seen: PlanPreview) -> list[str]:
     """Return what the table's numbers rest on, and what could make them wrong."""
     found, outlook = seen.plan, seen.outlook
     notes = [
@@ -212,12 +212,12 @@ def _notes(seen: Foresight) -> list[str]:
     ]
     notes += _online_notes(seen)
     notes += [f"no estimate for {version}: {reason}" for version, reason in _reasons(outlook)]
-    notes += _honesty(outlook) if outlook.sampled else []
-    notes += [f"held up by {_holder(one)}" for one in held_up_by(found, outlook)]
+    notes += _caveats(outlook) if outlook.sampled else []
+    notes += [f"held up by {_holder(one)}" for one in blocked_by(found, outlook)]
     return notes + ([f"migrate refuses: {seen.refusal}"] if seen.refusal else [])
 
 
-def _reasons(outlook: Outlook) -> list[tuple[str, str]]:
+def _reasons(outlook: Forecast) -> list[tuple[str, str]]:
     """Return each reason once, with its versions."""
     reasons: dict[str, list[Version]] = {}
     for version, reason in outlook.unmeasured.items():
@@ -225,7 +225,7 @@ def _reasons(outlook: Outlook) -> list[tuple[str, str]]:
     return [(", ".join(map(str, versions)), reason) for reason, versions in reasons.items()]
 
 
-def _online_notes(seen: Foresight) -> list[str]:
+def _online_notes(seen: PlanPreview) -> list[str]:
     found = seen.plan.online
     notes = [] if found is None else [_why_not(found) if found.shape is None else _how(found, seen)]
     notes += checks_text(found, *seen.found) if found is not None and seen.found else []
@@ -244,7 +244,7 @@ def _why_not(found: Online) -> str:
     return f"not online: for {_steps_of(found)} {found.table} is written anew {times} under its lock: {reason}"
 
 
-def _how(found: Online, seen: Foresight) -> str:
+def _how(found: Online, seen: PlanPreview) -> str:
     cost = seen.outlook.online
     taken = f"it takes {_span(cost.seconds)} and {size_text(cost.disk)} of disk" if cost else "see below"
     instead = "" if found.rewrites == 1 else f", once instead of {found.rewrites} times"
@@ -254,7 +254,7 @@ def _how(found: Online, seen: Foresight) -> str:
     )
 
 
-def _left(one: Begun) -> str:
+def _left(one: BegunRewrite) -> str:
     what, left = "carries on with it" if one.continues else "removes it", one.leftover
     target = "whose comment is gone" if left.lost else f"to {left.target}"
     return (
@@ -266,7 +266,7 @@ def _kept(one: Leftover) -> str:
     return f'kept: the old {one.table} in the schema "{one.name}": migrate --abandon removes it'
 
 
-def _honesty(outlook: Outlook) -> list[str]:
+def _caveats(outlook: Forecast) -> list[str]:
     copied = " and ".join(f"{count} rows of {name}" for name, count in outlook.sampled.items())
     measured = f"measured in {outlook.spent:.1f} s on copies of {copied}, which are gone, and carried on to all rows;"
     unmeasured = "a busier server, waiting for others and WAL are not in it"
@@ -275,13 +275,13 @@ def _honesty(outlook: Outlook) -> list[str]:
     return notes + ([f"not measured: your {', '.join(outlook.left_out)}"] if outlook.left_out else [])
 
 
-def _holder(one: Holder) -> str:
+def _holder(one: BlockingTransaction) -> str:
     who = f'the prepared transaction "{one.who}"' if one.pid is None else f"pid {one.pid} ({one.who or 'unnamed'})"
     age = "for a time that this role may not see" if one.seconds is None else f"for {one.seconds:.0f} s"
     return f"{who}, {age}: {one.mode} on {one.table}"
 
 
-def _span(span: Span) -> str:
+def _span(span: Estimate) -> str:
     if span == BRIEF:
         return "under 1 s"
     if span.likely >= _LONG_SECONDS:
@@ -289,7 +289,7 @@ def _span(span: Span) -> str:
     return _about(span, "s", 1)
 
 
-def _about(span: Span, unit: str, factor: float) -> str:
+def _about(span: Estimate, unit: str, factor: float) -> str:
     likely, low, high = (_short(count * factor) for count in (span.likely, span.low, span.high))
     return f"{likely} {unit}" if low == high else f"{likely} {unit} ({low} to {high})"
 

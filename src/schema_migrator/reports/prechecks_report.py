@@ -9,12 +9,12 @@ from schema_migrator.online import disk, prechecks, replicas
 
 if TYPE_CHECKING:
     from schema_migrator.config.fields import RunSettings
-    from schema_migrator.online.prechecks import Found
+    from schema_migrator.online.prechecks import ServerConditions
     from schema_migrator.online.replicas import Replica
     from schema_migrator.planning.plan import Online
 
 
-def checks_json(online: Online, run: RunSettings, found: Found) -> dict[str, Any]:
+def checks_json(online: Online, run: RunSettings, found: ServerConditions) -> dict[str, Any]:
     """Return the checks as JSON; null stands for what cannot be seen or is not watched."""
     seen, need = found.replicas, disk.need(online)
     return {
@@ -41,12 +41,12 @@ def checks_json(online: Online, run: RunSettings, found: Found) -> dict[str, Any
     }
 
 
-def checks_text(online: Online, run: RunSettings, found: Found) -> list[str]:
+def checks_text(online: Online, run: RunSettings, found: ServerConditions) -> list[str]:
     """Return a line for each check."""
     return [*_disk(online, found), *_replicas(run, found), *_load(run, found), *_hidden(found)]
 
 
-def _disk(online: Online, found: Found) -> list[str]:
+def _disk(online: Online, found: ServerConditions) -> list[str]:
     need, free = disk.need(online), found.free
     basis = f"{disk.MARGIN:g} times the forecast" if online.forecast else "not measured, so by the table's size"
     wanted = f"disk: the rewrite needs {sizes.text(need.total)} free, half of it for WAL ({basis})"
@@ -56,7 +56,7 @@ def _disk(online: Online, found: Found) -> list[str]:
     return [f"{wanted}; {sizes.text(free.data)} are free{apart}"]
 
 
-def _replicas(run: RunSettings, found: Found) -> list[str]:
+def _replicas(run: RunSettings, found: ServerConditions) -> list[str]:
     if found.replicas is None or run.max_replica_lag is None:
         return ["replicas: not watched (--max-replica-lag off)"]
     seen = found.replicas
@@ -77,14 +77,14 @@ def _behind(one: Replica) -> str:
     return f"{one.said} is {sizes.text(one.behind)} behind"
 
 
-def _load(run: RunSettings, found: Found) -> list[str]:
+def _load(run: RunSettings, found: ServerConditions) -> list[str]:
     if run.max_load is None:
         return []
     seen = f"{found.active} sessions of others are active" if found.active is not None else "this role cannot see it"
     return [f"load: {seen}; the limit is {run.max_load}"]
 
 
-def _hidden(found: Found) -> list[str]:
+def _hidden(found: ServerConditions) -> list[str]:
     if not found.hidden:
         return []
     who = ", ".join(f'{count} of "{role}"' for role, count in found.hidden)

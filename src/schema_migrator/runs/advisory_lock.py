@@ -129,7 +129,7 @@ def hold(
     try:
         pid = _acquire(conn, settings, interrupt, patience)
         _end_orphans(conn, settings, interrupt, worker, max(patience, 2 * _ORPHAN_SECONDS))
-        with _heartbeat(conn, worker, events.Beat(seconds=heartbeat)):
+        with _heartbeat(conn, worker, events.Interval(seconds=heartbeat)):
             yield Lock(pid=pid, worker=worker)
     finally:
         _release(conn)
@@ -187,7 +187,7 @@ def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt
 
     Raises LockHeld where one that is not to be ended, or cannot be, works on until the deadline.
     """
-    started, beat, known = time.monotonic(), events.Beat(seconds=_ORPHAN_SECONDS), set[int]()
+    started, beat, known = time.monotonic(), events.Interval(seconds=_ORPHAN_SECONDS), set[int]()
     while orphans := _orphans(conn, worker):
         spent, due = time.monotonic() - started, beat.due()
         for one in orphans:
@@ -228,7 +228,7 @@ def _end(conn: Connection, those: list[dict[str, Any]], *, tell: bool) -> None:
 
 
 @contextmanager
-def _heartbeat(conn: Connection, worker: str, beat: events.Beat) -> Iterator[None]:
+def _heartbeat(conn: Connection, worker: str, beat: events.Interval) -> Iterator[None]:
     done = threading.Event()
     pause = beat.seconds / math.ceil(beat.seconds / _SIGN_OF_LIFE_SECONDS)
 

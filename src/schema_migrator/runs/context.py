@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class RunContext:
     """What a run works with; `queue_seconds`: how long a table lock is queued for, if not for as long as is set."""
 
     conn: Connection

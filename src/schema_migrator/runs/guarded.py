@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.snapshot import Change, Key, Snapshot
-    from schema_migrator.catalog.state import Sight
+    from schema_migrator.catalog.state import Overview
     from schema_migrator.planning.plan import Plan, PlannedStep
     from schema_migrator.postgres.database import Batch, Connection
-    from schema_migrator.runs.context import Work
+    from schema_migrator.runs.context import RunContext
 
 
-def retried(work: Work, what: str, tables: Sequence[str], attempt: Callable[[Work], None]) -> None:
+def retried(work: RunContext, what: str, tables: Sequence[str], attempt: Callable[[RunContext], None]) -> None:
     """Run a transaction, and again after a growing pause when it could not get its table locks.
 
     Between tries everything is rolled back, so that no writer queues behind us in the meantime. Raises TableLockTimeout
@@ -39,7 +39,7 @@ def retried(work: Work, what: str, tables: Sequence[str], attempt: Callable[[Wor
 
 
 @contextmanager
-def transaction(work: Work, plan: Plan, reached: Version, step: PlannedStep | None = None) -> Iterator[Batch]:
+def transaction(work: RunContext, plan: Plan, reached: Version, step: PlannedStep | None = None) -> Iterator[Batch]:
     """Open a transaction that commits only from where the plan starts to the reached version, under the lock."""
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker) as sent:
         sight = state.look(work.conn, work.release, work.store, [plan.schema], lock=True)
@@ -50,7 +50,7 @@ def transaction(work: Work, plan: Plan, reached: Version, step: PlannedStep | No
         work.lock.assert_held(held)
 
 
-def _assert_unmoved(sight: Sight, plan: Plan, step: PlannedStep | None) -> None:
+def _assert_unmoved(sight: Overview, plan: Plan, step: PlannedStep | None) -> None:
     if step is None:
         unmoved, expected = sight.recorded == plan.recorded, plan.recorded
         unmoved = unmoved and (not plan.together or sight.state == plan.state)
@@ -71,10 +71,10 @@ def deviations(conn: Connection, schema: str, touched: Collection[Key], expected
     What an event trigger makes of a plain table, such as row level security, is drift, and no reason to stop.
     """
     change = snapshot.compare(expected, snapshot.take(conn, schema).only(touched))
-    different = (one for one in change.different if not _is_dress(one))
+    different = (one for one in change.different if not _is_attribute(one))
     wrong = [*change.missing, *different, *change.extra]
     return "; ".join(f"{one.key} is {one.found or 'not there'}, expected {one.expected or 'none'}" for one in wrong)
 
 
-def _is_dress(change: Change) -> bool:
+def _is_attribute(change: Change) -> bool:
     return change.key.kind == "table" and change.expected == "" and "PARTITIONED" not in (change.found or "")

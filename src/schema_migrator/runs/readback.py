@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from schema_migrator.diagnosis.examine import Examination, Live, Place
+    from schema_migrator.diagnosis.examine import Examination, LiveSchema, StoreHandle
     from schema_migrator.planning.plan import Plan
     from schema_migrator.releases.source import Source
 
 
-def assert_installed(place: Place, plan: Plan) -> None:
+def assert_installed(place: StoreHandle, plan: Plan) -> None:
     """Raise NotAsRehearsed where records, tables or primary keys of an installation are not there after its commit.
 
     All statements have run in one transaction. This tells what is there now, not that each column is as it should be:
@@ -55,7 +55,7 @@ def standing_tables(source: Source, target: Version) -> frozenset[str]:
     return frozenset(tables)
 
 
-def _lacks(source: Source, target: Version, found: Examination, live: Live) -> Iterator[str]:
+def _lacks(source: Source, target: Version, found: Examination, live: LiveSchema) -> Iterator[str]:
     state, facts = found.state, found.facts
     if not isinstance(state, At) or state.version != target:
         yield f"version {found.sight.recorded} is recorded, expected {target}"

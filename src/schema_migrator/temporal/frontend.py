@@ -17,12 +17,12 @@ import tenacity
 
 from schema_migrator import events
 from schema_migrator.errors import (
-    AlreadyThere,
+    AlreadyExists,
     FrontendRefused,
     FrontendUnavailable,
     MigratorError,
     NamespaceRefused,
-    NotThere,
+    NotFound,
     SettingsError,
     TlsRejected,
 )
@@ -46,7 +46,7 @@ _OUR_CERTIFICATE = "set TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KE
 _MAY = "set TEMPORAL_API_KEY, or a client certificate, that may do this"
 
 
-class Refusal(Enum):
+class FrontendFailure(Enum):
     """Why the frontend did not answer as one, as far as it says what to do next."""
 
     ABSENT = auto()  # wait for it
@@ -59,32 +59,47 @@ class Refusal(Enum):
 # The client library says what went wrong on the way only in texts, those of Rust's tonic and rustls. What is not
 # recognised is waited for until the deadline.
 _TEXTS = (
-    (Refusal.MISNAMED, r"Invalid URI|InvalidDnsName", "TEMPORAL_TLS_SERVER_NAME is no host's name", "correct it"),
-    (Refusal.MISNAMED, r"invalid target URL|InvalidUri", "TEMPORAL_ADDRESS is no host and port", "correct it"),
-    (Refusal.ABSENT, r"dns error", "there is no such host", _THERE),
-    (Refusal.ABSENT, r"ConnectionRefused", "connection refused", _THERE),
-    (Refusal.ABSENT, r"TimeoutExpired|TimedOut|deadline has elapsed", "no answer", _THERE),
-    (Refusal.ABSENT, r"ConnectionReset|BrokenPipe|UnexpectedEof", "the connection was closed", _THERE),
     (
-        Refusal.TLS,
+        FrontendFailure.MISNAMED,
+        r"Invalid URI|InvalidDnsName",
+        "TEMPORAL_TLS_SERVER_NAME is no host's name",
+        "correct it",
+    ),
+    (FrontendFailure.MISNAMED, r"invalid target URL|InvalidUri", "TEMPORAL_ADDRESS is no host and port", "correct it"),
+    (FrontendFailure.ABSENT, r"dns error", "there is no such host", _THERE),
+    (FrontendFailure.ABSENT, r"ConnectionRefused", "connection refused", _THERE),
+    (FrontendFailure.ABSENT, r"TimeoutExpired|TimedOut|deadline has elapsed", "no answer", _THERE),
+    (FrontendFailure.ABSENT, r"ConnectionReset|BrokenPipe|UnexpectedEof", "the connection was closed", _THERE),
+    (
+        FrontendFailure.TLS,
         r"InvalidCertificate\(UnknownIssuer",
         "no authority that we trust has signed its certificate",
         "set TEMPORAL_TLS_SERVER_CA_CERT_PATH to the one that has",
     ),
     (
-        Refusal.TLS,
+        FrontendFailure.TLS,
         r"NotValidForName",
         "its certificate is for another name",
         "set TEMPORAL_TLS_SERVER_NAME to a name that it has",
     ),
-    (Refusal.TLS, r"InvalidCertificate\(Expired", "its certificate has expired", "renew it, or set this clock"),
-    (Refusal.TLS, r"InvalidCertificate\(NotValidYet", "its certificate is not valid yet", "is this clock right?"),
-    (Refusal.TLS, r"InvalidCertificate\((\w+)", "its certificate is not accepted ({0})", "have it issued anew"),
-    (Refusal.TLS, r"InvalidContentType", "it does without TLS", "set TEMPORAL_TLS=false, or let it speak TLS"),
-    (Refusal.TLS, r"alert: (CertificateRequired)", "it asks for a certificate of ours", _OUR_CERTIFICATE),
-    (Refusal.TLS, r"alert: (\w+)", "it does not accept our side of TLS ({0})", _OUR_CERTIFICATE),
-    (Refusal.TLS, r"H2NotNegotiated", "it speaks TLS, but not gRPC", "give the frontend's gRPC port"),
-    (Refusal.FOREIGN, r"h2 protocol error|Http2", "what answers there does not speak gRPC", "give its gRPC port"),
+    (FrontendFailure.TLS, r"InvalidCertificate\(Expired", "its certificate has expired", "renew it, or set this clock"),
+    (
+        FrontendFailure.TLS,
+        r"InvalidCertificate\(NotValidYet",
+        "its certificate is not valid yet",
+        "is this clock right?",
+    ),
+    (FrontendFailure.TLS, r"InvalidCertificate\((\w+)", "its certificate is not accepted ({0})", "have it issued anew"),
+    (FrontendFailure.TLS, r"InvalidContentType", "it does without TLS", "set TEMPORAL_TLS=false, or let it speak TLS"),
+    (FrontendFailure.TLS, r"alert: (CertificateRequired)", "it asks for a certificate of ours", _OUR_CERTIFICATE),
+    (FrontendFailure.TLS, r"alert: (\w+)", "it does not accept our side of TLS ({0})", _OUR_CERTIFICATE),
+    (FrontendFailure.TLS, r"H2NotNegotiated", "it speaks TLS, but not gRPC", "give the frontend's gRPC port"),
+    (
+        FrontendFailure.FOREIGN,
+        r"h2 protocol error|Http2",
+        "what answers there does not speak gRPC",
+        "give its gRPC port",
+    ),
 )
 _STATUS = re.compile(r'Status \{ code: (\w+), message: "((?:[^"\\]|\\.)*)"')
 
@@ -114,7 +129,7 @@ class Frontend:
         there is none (common/namespace/nsregistry/registry.go). Raises the same.
         """
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(NotThere),
+            retry=tenacity.retry_if_exception_type(NotFound),
             stop=self.stop,
             wait=tenacity.wait_exponential(multiplier=_PAUSES[0], max=_PAUSES[-1]),
             before_sleep=_say_once,
@@ -122,7 +137,7 @@ class Frontend:
         )
         try:
             return await retrying(self.ask, call, request)
-        except NotThere as error:
+        except NotFound as error:
             raise FrontendUnavailable(
                 f"the frontend at {self.address} does not know of it yet", hint="run it again"
             ) from error
@@ -169,7 +184,7 @@ async def reach(shown: Credentials, *, patience: float, began: float) -> Fronten
         else:
             return Frontend(shown.address, service, deadline)
         left = deadline - time.monotonic()
-        if kind is not Refusal.ABSENT or left <= 0:
+        if kind is not FrontendFailure.ABSENT or left <= 0:
             break
         if words != said[0] or time.monotonic() - said[1] >= _LINE_EVERY_SECONDS:
             said = words, time.monotonic()
@@ -222,33 +237,33 @@ def _quiet_runtime() -> Runtime:
     return Runtime(telemetry=TelemetryConfig(logging=None))
 
 
-async def _reason(error: Exception, shown: Credentials) -> tuple[Refusal, str, str]:
+async def _reason(error: Exception, shown: Credentials) -> tuple[FrontendFailure, str, str]:
     """Return what a failed attempt means, in words, and what to do about it."""
     text = str(error)
     if isinstance(error, TimeoutError):
-        return Refusal.ABSENT, "no answer", _THERE
+        return FrontendFailure.ABSENT, "no answer", _THERE
     if isinstance(error, _NotReady) and not _STATUS.search(text):
-        return Refusal.ABSENT, text, "look at the server's log"
+        return FrontendFailure.ABSENT, text, "look at the server's log"
     if (
         shown.tls is None
         and re.search(r"hyper::Error|h2 protocol", text)
         and await asyncio.to_thread(_speaks_tls, shown)
     ):
-        return Refusal.TLS, "it speaks TLS", "set TEMPORAL_TLS=true"
+        return FrontendFailure.TLS, "it speaks TLS", "set TEMPORAL_TLS=true"
     for kind, pattern, words, hint in _TEXTS:
         if found := re.search(pattern, text):
             return kind, words.format(*found.groups()), hint
     status = _STATUS.search(text)
-    return _status_reason(status[1], status[2]) if status else (Refusal.ABSENT, text, _THERE)
+    return _status_reason(status[1], status[2]) if status else (FrontendFailure.ABSENT, text, _THERE)
 
 
-def _status_reason(code: str, message: str) -> tuple[Refusal, str, str]:
+def _status_reason(code: str, message: str) -> tuple[FrontendFailure, str, str]:
     name = code.replace("_", "").lower()
     if name in ("permissiondenied", "unauthenticated"):
-        return Refusal.FORBIDDEN, message.rstrip("."), _MAY
+        return FrontendFailure.FORBIDDEN, message.rstrip("."), _MAY
     if name == "unimplemented":
-        return Refusal.FOREIGN, "what answers there is no frontend of Temporal's", "give its gRPC port"
-    return Refusal.ABSENT, message or code, "look at the server's log"
+        return FrontendFailure.FOREIGN, "what answers there is no frontend of Temporal's", "give its gRPC port"
+    return FrontendFailure.ABSENT, message or code, "look at the server's log"
 
 
 def _speaks_tls(shown: Credentials) -> bool:
@@ -264,20 +279,20 @@ def _speaks_tls(shown: Credentials) -> bool:
     return False
 
 
-def _explain(kind: Refusal, words: str, hint: str, shown: Credentials, patience: float) -> MigratorError:
+def _explain(kind: FrontendFailure, words: str, hint: str, shown: Credentials, patience: float) -> MigratorError:
     address = shown.address
     match kind:
-        case Refusal.ABSENT:
+        case FrontendFailure.ABSENT:
             return FrontendUnavailable(
                 f"the frontend at {address} was not ready after {patience:g} s: {words}", hint=hint
             )
-        case Refusal.TLS:
+        case FrontendFailure.TLS:
             return TlsRejected(f"no TLS connection to the frontend at {address}: {words}", hint=hint)
-        case Refusal.FORBIDDEN:
+        case FrontendFailure.FORBIDDEN:
             return FrontendRefused(f"the frontend at {address} does not let us: {words}", hint=hint)
-        case Refusal.MISNAMED:
+        case FrontendFailure.MISNAMED:
             return SettingsError(f"{words} (frontend {address})", hint=hint)
-        case Refusal.FOREIGN:
+        case FrontendFailure.FOREIGN:
             return FrontendRefused(f"there is no frontend at {address}: {words}", hint=hint)
 
 
@@ -287,9 +302,9 @@ def _explain_status(error: RPCError, address: str) -> MigratorError:
     refused = f"the frontend at {address} refuses it: {text}"
     match error.status.name:
         case "NOT_FOUND":
-            return NotThere(refused)
+            return NotFound(refused)
         case "ALREADY_EXISTS":
-            return AlreadyThere(refused)
+            return AlreadyExists(refused)
         case "PERMISSION_DENIED" | "UNAUTHENTICATED":
             return FrontendRefused(f"the frontend at {address} does not let us: {text}", hint=_MAY)
         case "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE" | "UNIMPLEMENTED":

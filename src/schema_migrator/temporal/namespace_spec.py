@@ -58,7 +58,7 @@ _Attribute = Annotated[str, BeforeValidator(_attribute)]
 _Type = Literal["Text", "Keyword", "Int", "Double", "Bool", "Datetime", "KeywordList"]
 
 
-class Wanted(BaseModel):
+class NamespaceSpec(BaseModel):
     """A namespace as it is to be; what is None stays as it is, or as the server makes it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -71,7 +71,7 @@ class Wanted(BaseModel):
     search_attributes: dict[_Attribute, _Type] = Field(default_factory=dict, validation_alias="searchAttributes")
 
 
-_LIST = TypeAdapter(list[Wanted])
+_LIST = TypeAdapter(list[NamespaceSpec])
 _EXPECTED = {
     "missing": "it to be given",
     "extra_forbidden": "name, description, owner, retention, data or searchAttributes",
@@ -86,7 +86,7 @@ _EXPECTED = {
 }
 
 
-def wanted(settings: ClientSettings) -> tuple[Wanted, ...]:
+def read_specs(settings: ClientSettings) -> tuple[NamespaceSpec, ...]:
     """Return the namespaces in the order given; none where nothing names any. Raises SettingsError."""
     if settings.namespaces is not None and settings.namespaces_file is not None:
         raise SettingsError(f"{_VARIABLE} and {_FILE} are both set, expected one of them", hint="unset the other")
@@ -108,7 +108,7 @@ def _text(path: Path) -> str:
         raise SettingsError(f'{_FILE}: "{path}" is no UTF-8 text') from error
 
 
-def _parsed(text: str, place: str) -> tuple[Wanted, ...]:
+def _parsed(text: str, place: str) -> tuple[NamespaceSpec, ...]:
     try:
         found = TypeAdapter(Any).validate_json(text)
     except ValidationError as error:
@@ -116,7 +116,7 @@ def _parsed(text: str, place: str) -> tuple[Wanted, ...]:
     return _checked(found, place)
 
 
-def _checked(found: object, place: str) -> tuple[Wanted, ...]:
+def _checked(found: object, place: str) -> tuple[NamespaceSpec, ...]:
     try:
         made = tuple(_LIST.validate_python(found))
     except ValidationError as error:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from schema_migrator import events
 from schema_migrator.errors import (
-    AlreadyThere,
+    AlreadyExists,
     FrontendUnavailable,
     MigratorError,
     NamespaceMissing,
     NamespaceRefused,
-    NotThere,
+    NotFound,
     SettingsError,
     combine,
 )
 from schema_migrator.temporal import frontend, search_attributes
 from schema_migrator.temporal.credentials import credentials
-from schema_migrator.temporal.namespace_spec import SYSTEM, wanted
+from schema_migrator.temporal.namespace_spec import SYSTEM, read_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from schema_migrator.config.fields import ClientSettings
     from schema_migrator.config.settings import Settings
     from schema_migrator.temporal.frontend import Frontend
-    from schema_migrator.temporal.namespace_spec import Wanted
+    from schema_migrator.temporal.namespace_spec import NamespaceSpec
 
 _RETENTION = timedelta(hours=72)  # where none is wanted, as the vendor's command line has it
 _MOST_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class FieldDifference:
     """A field of a namespace that is not as it is wanted."""
 
     field: str
@@ -46,30 +46,30 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class NamespaceResult:
     """What a namespace was like, and what was done: `differences` were changed if `updated`."""
 
     name: str
     created: bool
     updated: bool
-    differences: tuple[Difference, ...]
+    differences: tuple[FieldDifference, ...]
     attributes_added: tuple[str, ...]
 
 
 def ensure(
     settings: Settings, client: ClientSettings, interrupt: Interrupt, *, update: bool, check: tuple[str, ...]
-) -> tuple[Outcome, ...]:
+) -> tuple[NamespaceResult, ...]:
     """Create what is missing of the wanted namespaces, then look for those to check.
 
     Raises SettingsError before anything is contacted, FrontendUnavailable, FrontendRefused, TlsRejected,
     NamespaceRefused, and NamespaceMissing for a checked one; of several, all.
     """
-    shown, those = credentials(client), wanted(client)
+    shown, those = credentials(client), read_specs(client)
     if not those and not check:
         raise SettingsError("no namespace is named", hint="set SCHEMA_MIGRATOR_NAMESPACES, or give --check with a name")
     began = time.monotonic()
 
-    async def work() -> tuple[Outcome, ...]:
+    async def work() -> tuple[NamespaceResult, ...]:
         there = await frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
         done, errors = await _each(there, those, update=update)
         if settings.run.on_drift == "fail":
@@ -83,7 +83,7 @@ def ensure(
     return frontend.run(work(), interrupt)
 
 
-def _differing(outcome: Outcome) -> NamespaceRefused:
+def _differing(outcome: NamespaceResult) -> NamespaceRefused:
     listed = ", ".join(
         f'{setting.field} is "{setting.found}", expected "{setting.wanted}"' for setting in outcome.differences
     )
@@ -94,8 +94,8 @@ def _differing(outcome: Outcome) -> NamespaceRefused:
 
 
 async def _each(
-    there: Frontend, those: Iterable[Wanted], *, update: bool
-) -> tuple[tuple[Outcome, ...], list[MigratorError]]:
+    there: Frontend, those: Iterable[NamespaceSpec], *, update: bool
+) -> tuple[tuple[NamespaceResult, ...], list[MigratorError]]:
     """One that is refused leaves the others theirs; a frontend that is gone ends it."""
     done, errors = [], []
     for one in those:
@@ -109,7 +109,7 @@ async def _each(
     return tuple(done), errors
 
 
-async def _ensure(there: Frontend, one: Wanted, *, update: bool) -> Outcome:
+async def _ensure(there: Frontend, one: NamespaceSpec, *, update: bool) -> NamespaceResult:
     created = await _create(there, one)
     found = await _describe(there, one.name)
     differences = compare(found, one)
@@ -117,19 +117,21 @@ async def _ensure(there: Frontend, one: Wanted, *, update: bool) -> Outcome:
     if changing:
         await _update(there, one)
     added = await search_attributes.add(there, one.name, one.search_attributes) if one.search_attributes else ()
-    done = Outcome(name=one.name, created=created, updated=changing, differences=differences, attributes_added=added)
+    done = NamespaceResult(
+        name=one.name, created=created, updated=changing, differences=differences, attributes_added=added
+    )
     _log(done)
     return done
 
 
-async def _create(there: Frontend, one: Wanted) -> bool:
+async def _create(there: Frontend, one: NamespaceSpec) -> bool:
     """Create the namespace; return whether it was we who did."""
     from google.protobuf.duration_pb2 import Duration  # noqa: PLC0415 - slow to load, and there only with the client
     from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest  # noqa: PLC0415
 
     try:
         await there.ask(there.workflows.describe_namespace, DescribeNamespaceRequest(namespace=one.name))
-    except NotThere:
+    except NotFound:
         retention = Duration()
         retention.FromTimedelta(one.retention or _RETENTION)
         request = RegisterNamespaceRequest(
@@ -141,7 +143,7 @@ async def _create(there: Frontend, one: Wanted) -> bool:
         )
         try:
             await there.ask(there.workflows.register_namespace, request)
-        except AlreadyThere:  # another run was faster
+        except AlreadyExists:  # another run was faster
             return False
         return True
     return False
@@ -159,7 +161,7 @@ async def _describe(there: Frontend, name: str) -> Any:  # noqa: ANN401 - tempor
     return found
 
 
-def compare(found: Any, one: Wanted) -> tuple[Difference, ...]:  # noqa: ANN401 - the same
+def compare(found: Any, one: NamespaceSpec) -> tuple[FieldDifference, ...]:  # noqa: ANN401 - the same
     """Return where a namespace differs from what is wanted of it; what is not said is not compared."""
     info, retention = found.namespace_info, found.config.workflow_execution_retention_ttl.ToTimedelta()
     pairs = [
@@ -169,7 +171,7 @@ def compare(found: Any, one: Wanted) -> tuple[Difference, ...]:  # noqa: ANN401 
         *((f"data.{key}", info.data.get(key, ""), value) for key, value in one.data.items()),
     ]
     return tuple(
-        Difference(field=field, found=is_, wanted=wants)
+        FieldDifference(field=field, found=is_, wanted=wants)
         for field, is_, wants in pairs
         if wants is not None and is_ != wants
     )
@@ -184,7 +186,7 @@ def duration(length: timedelta) -> str:
     return f"{seconds}s"
 
 
-async def _update(there: Frontend, one: Wanted) -> None:
+async def _update(there: Frontend, one: NamespaceSpec) -> None:
     """Set what is wanted; the server keeps what is empty here, and merges the data."""
     from temporalio.api.namespace.v1 import NamespaceConfig, UpdateNamespaceInfo  # noqa: PLC0415
     from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest  # noqa: PLC0415
@@ -226,7 +228,7 @@ def _explain(name: str, existing: list[str], address: str) -> NamespaceMissing:
     )
 
 
-def _log(outcome: Outcome) -> None:
+def _log(outcome: NamespaceResult) -> None:
     log = events.logger().bind(namespace=outcome.name)
     if outcome.created:
         log.info("namespace.created")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import tenacity
 
-from schema_migrator.errors import AlreadyThere, FrontendRefused, FrontendUnavailable, NamespaceRefused
+from schema_migrator.errors import AlreadyExists, FrontendRefused, FrontendUnavailable, NamespaceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -105,9 +105,9 @@ def _value(kind: str) -> IndexedValueType.ValueType:
 async def _add_each(there: Frontend, namespace: str, types: Mapping[str, str]) -> None:
     try:
         await _request(there, namespace, types)
-    except AlreadyThere:  # another run was faster with one of them, and the others were refused with it
+    except AlreadyExists:  # another run was faster with one of them, and the others were refused with it
         for name, kind in types.items():
-            with suppress(AlreadyThere):
+            with suppress(AlreadyExists):
                 await _request(there, namespace, {name: kind})
 
 

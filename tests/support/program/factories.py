@@ -5,7 +5,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from schema_migrator.catalog.state import Absent, At, Facts, Sight, State
+from schema_migrator.catalog.state import Absent, At, Facts, Overview, State
 from schema_migrator.planning import plan
 from schema_migrator.releases.source import Release, Store, load_release
 from support.postgres.databases import RELEASES
@@ -43,10 +43,10 @@ def release(version: str = "1.29.1") -> Release:
     return load_release(RELEASES, version)
 
 
-def sight(state: State) -> Sight:
+def sight(state: State) -> Overview:
     """Return a look that found this state, with its version row."""
     recorded = None if isinstance(state, Absent) else getattr(state, "recorded", getattr(state, "version", None))
-    return Sight(facts=HEALTHY, rows=(), recorded=recorded, state=state)
+    return Overview(facts=HEALTHY, rows=(), recorded=recorded, state=state)
 
 
 def planned(state: State, target: str | None = None, *, store: Store = Store.VISIBILITY, **more: Any) -> plan.Plan:  # noqa: ANN401 - see plan.build

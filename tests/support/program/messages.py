@@ -12,7 +12,7 @@ QUERY = re.compile(
     re.DOTALL,
 )
 PATTERN = re.compile(r"\(\?|\\[a-z]")
-REGISTERS = ("attributes.py", "catalog_register.py")
+REGISTERS = ("attributes.py", "table_register.py")
 """Modules whose texts are tables of documents of their own, and compared there."""
 
 

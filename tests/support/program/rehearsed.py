@@ -8,7 +8,7 @@ from packaging.version import Version
 
 from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot
-from schema_migrator.catalog.state import At, Sight, VersionRow
+from schema_migrator.catalog.state import At, Overview, VersionRow
 from schema_migrator.diagnosis.recognition import Evidence
 from schema_migrator.diagnosis.rehearsal import Rehearsal
 from schema_migrator.releases.source import UNVERSIONED, Source, Step
@@ -40,7 +40,7 @@ class Past:
         """Return what `find` is given for a recorded version, 0.0 without a row, and a live schema."""
         state = At(version=recorded, min_compatible=Version("0.1"))
         made = tuple(VersionRow(db_name=name, curr_version=v, min_compatible_version="0.1") for name, v in rows)
-        sight = Sight(facts=HEALTHY, rows=made, recorded=recorded, state=state)
+        sight = Overview(facts=HEALTHY, rows=made, recorded=recorded, state=state)
         return Evidence(source=self.source, sight=sight, live=live, seed=seed, rehearsal=self.rehearsal)
 
 

@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from schema_migrator.commands import commands
 from schema_migrator.commands.commands import Migration
-from schema_migrator.commands.planning import Foresight
+from schema_migrator.commands.planning import PlanPreview
 from schema_migrator.commands.store_status import StoreStatus
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config import settings
@@ -74,7 +74,7 @@ class Site:
         """Return what migrate would do."""
         return self.foresee(**variables).plan
 
-    def foresee(self, **variables: str) -> Foresight:
+    def foresee(self, **variables: str) -> PlanPreview:
         """Return what migrate would do, and what that takes."""
         return self._one(commands.show_plan, variables)
 
