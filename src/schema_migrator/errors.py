@@ -40,8 +40,8 @@ MigratorError             3   no code of its own
 │   ├── FrontendRefused  40
 │   ├── NamespaceMissing 41
 │   └── NamespaceRefused 42
-│       ├── NotThere
-│       └── AlreadyThere
+│       ├── NotFound
+│       └── AlreadyExists
 ├── LockHeld              4   another run holds the advisory lock
 ├── Stopped               129, 130 or 143
 └── SeveralErrors         the gravest of its parts

@@ -180,7 +180,7 @@ def test_a_preflight() -> None:
     (looks,), (migrates,) = first.pop("containers"), second.pop("containers")
     assert first == second
     assert looks.pop("args") == ["wait", "--for", "database"]
-    assert main.parser().parse_args(["wait", "--for", "database"]).aims == ["database"]
+    assert main.parser().parse_args(["wait", "--for", "database"]).targets == ["database"]
     assert migrates.pop("args") == ["migrate"]
     assert (looks.pop("name"), migrates.pop("name")) == ("preflight", "migrate")
     mine, theirs = variables(looks), variables(migrates)

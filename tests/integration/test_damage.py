@@ -289,7 +289,7 @@ def test_a_setting_that_hides_damage_and_comes_meanwhile(origin: Origin, monkeyp
     """It is looked for in the transaction of the proof; the copy is kept until it is off."""
     found = sick(origin)
     on = f'ALTER DATABASE "{found.site.name}" SET zero_damaged_pages = on'
-    meanwhile(monkeypatch, rewrite.crew, "gathered", lambda: found.damage(on))
+    meanwhile(monkeypatch, rewrite.pool, "gathered", lambda: found.damage(on))
     with pytest.raises(RewriteBlocked, match="zero_damaged_pages = on"):
         found.site.migrate()
     monkeypatch.undo()
@@ -307,7 +307,7 @@ def test_a_plan_that_takes_an_index(origin: Origin) -> None:
         table=TABLE,
         oid=0,
         key=(),
-        dress=TableAttributes(early=(), late=()),
+        attributes=TableAttributes(early=(), late=()),
         picture={},
         fingerprint="",
     )

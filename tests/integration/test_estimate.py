@@ -63,7 +63,7 @@ def open_transaction(used: Site, statement: str) -> Iterator[Connection]:
 
 def reasons(seen: PlanPreview) -> set[str]:
     """Return why steps have no estimate."""
-    return set(seen.outlook.unmeasured.values())
+    return set(seen.forecast.unmeasured.values())
 
 
 def test_foretells_from_a_sample_and_leaves_no_trace(used: Site) -> None:
@@ -72,12 +72,12 @@ def test_foretells_from_a_sample_and_leaves_no_trace(used: Site) -> None:
         before = connection.execute(TRACES).fetchone()
         seen = used.foresee()
         assert connection.execute(TRACES).fetchone() == before
-    (size,) = seen.outlook.sizes
+    (size,) = seen.forecast.sizes
     assert size.rows == ROWS
-    assert 0 < seen.outlook.sampled["executions_visibility"] <= ROWS
+    assert 0 < seen.forecast.sampled["executions_visibility"] <= ROWS
     assert reasons(seen) == set()
-    assert seen.outlook.spent < BOUND_SECONDS
-    by_version = {str(version): one for version, one in seen.outlook.steps.items()}
+    assert seen.forecast.spent < BOUND_SECONDS
+    by_version = {str(version): one for version, one in seen.forecast.steps.items()}
     for version in ("1.13", "1.14"):
         found = by_version[version]
         assert 0 < found.locked.low < found.locked.likely <= found.seconds.likely
@@ -91,10 +91,10 @@ def test_foretells_about_what_comes(used: Site) -> None:
     before = used.picture()
     seen = used.foresee()
     assert used.picture() == before
-    assert seen.outlook.left_out == ()
+    assert seen.forecast.left_out == ()
     done = used.migrate()
     for outcome in done.outcomes:
-        span = seen.outlook.steps[outcome.version].seconds
+        span = seen.forecast.steps[outcome.version].seconds
         assert span.low <= outcome.seconds <= max(span.high, 1.0), (outcome, span)
 
 
@@ -151,9 +151,9 @@ def test_names_who_would_hold_a_step_up(used: Site) -> None:
     with open_transaction(used, "UPDATE executions_visibility SET status = 2 WHERE status = 99") as connection:
         connection.execute("SET application_name = 'a server'")
         seen = used.foresee()
-        (holder,) = {(one.pid, one.who) for one in seen.outlook.holders}
+        (holder,) = {(one.pid, one.who) for one in seen.forecast.holders}
         assert holder == (connection.info.backend_pid, "a server")
-    assert all(one.seconds is not None and one.seconds > 0 for one in seen.outlook.holders)
+    assert all(one.seconds is not None and one.seconds > 0 for one in seen.forecast.holders)
 
 
 def test_foretells_where_rows_are_hidden(used: Site) -> None:
@@ -172,10 +172,10 @@ def test_foretells_an_online_rewrite(used: Site) -> None:
     used.run(SLOW, SLOW_INDEX)
     online = {"SCHEMA_MIGRATOR_REWRITE": "online", "SCHEMA_MIGRATOR_MAX_LOCK_SECONDS": "1"}
     seen = used.foresee(**online)
-    assert {str(version) for version in seen.outlook.steps} == {"1.10", "1.11", "1.12"}  # they change nothing
-    assert seen.outlook.online is not None
-    assert seen.outlook.online.seconds.likely > 1
-    assert seen.outlook.online.locked.high == 1
+    assert {str(version) for version in seen.forecast.steps} == {"1.10", "1.11", "1.12"}  # they change nothing
+    assert seen.forecast.online is not None
+    assert seen.forecast.online.seconds.likely > 1
+    assert seen.forecast.online.locked.high == 1
     assert (seen.refusal, seen.obstacle) == ("", "")
     assert [str(one.version) for one in used.migrate(**online).outcomes][-1] == "1.14"
 

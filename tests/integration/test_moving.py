@@ -29,12 +29,12 @@ def test_another_run_between_two_looks(
     store = site(databases, "visibility").install(behind)
     looked, real = [], examine.read_live
 
-    def read_live(conn: Connection, sight: Overview) -> examine.LiveSchema:
+    def read_live(conn: Connection, overview: Overview) -> examine.LiveSchema:
         if not looked:
             other = run_cli(databases.env() | store.variables, "migrate", "--rewrite", "in-place")
             assert other.code == 0, other.stderr
         looked.append(True)
-        return real(conn, sight)
+        return real(conn, overview)
 
     monkeypatch.setattr(examine, "read_live", read_live)
     assert COMMANDS[command](store)

@@ -94,8 +94,10 @@ def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, da
         work = RunContext(
             conn=conns[0], release=release, settings=settings, store=store, lock=held, interrupt=interrupt
         )
-        pace = SimpleNamespace(keep=lambda _: None)  # a real one needs a plan of a rewrite, which is beside the point
-        crew = WorkerPool(work=work, conns=conns, pace=pace)  # type: ignore[arg-type]  # a stand-in, which never waits
+        throttle = SimpleNamespace(
+            keep=lambda _: None
+        )  # a real one needs a plan of a rewrite, which is beside the point
+        pool = WorkerPool(work=work, conns=conns, throttle=throttle)  # type: ignore[arg-type]  # a stand-in, which never waits
 
         def job(conn: Connection) -> None:
             if conn is conns[1]:
@@ -105,5 +107,5 @@ def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, da
             ended.append(conn)
 
         with pytest.raises(StatementFailed, match="division by zero"):
-            crew.each(job)
+            pool.each(job)
     assert ended == []

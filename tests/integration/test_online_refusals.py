@@ -141,9 +141,9 @@ def test_a_hindrance_is_named(origin: Origin, space: str, named: str, made: str)
     """What would stay behind with the old table, or what a copy could break, is found and named."""
     roles = {"server": origin.databases.server_user, "owner": origin.databases.user}
     with copied(origin) as (database, admin), origin.databases.connect(database) as owner:
-        assert tables.read(owner, "public")[TABLE].hindrances == ()
+        assert tables.read(owner, "public")[TABLE].blockers == ()
         admin.execute(made.format(columns=columns(admin), space=space, **roles).encode())
-        assert tables.read(owner, "public")[TABLE].hindrances == (named.strip().format(**roles),)
+        assert tables.read(owner, "public")[TABLE].blockers == (named.strip().format(**roles),)
 
 
 LOCKED = re.compile(r"that would keep the table locked for about \d+ s, at worst \d+ s")

@@ -167,9 +167,9 @@ def test_a_long_log_is_drained_in_rounds(origin: Origin, monkeypatch: pytest.Mon
         owner.execute(f"UPDATE {TABLE} SET task_queue = 'two'".encode())
     vacuumed, vacuum = [], replay._vacuum
 
-    def counted(crew: WorkerPool, conn: Connection, live: SourceTable) -> None:
+    def counted(pool: WorkerPool, conn: Connection, live: SourceTable) -> None:
         vacuumed.append(live)
-        vacuum(crew, conn, live)
+        vacuum(pool, conn, live)
 
     monkeypatch.setattr(replay, "_vacuum", counted)
     for name, value in {"_MANY": 20, "_MOST": 20, "_ROUNDS": 5}.items():

@@ -116,7 +116,7 @@ def test_a_strangers_schema_stays_and_ends_nothing(
     where = site(databases, "visibility", **role).install()
     plant(where, mallory, name, comment)
     before = where.picture()
-    (seen,) = where.status().whose.strangers
+    (seen,) = where.status().whose.foreign_schemas
     assert (seen.name, seen.owner, seen.why) == (name, mallory, f'it belongs to "{mallory}"')
     assert [one.event for one in where.foresee().notices] == ["schema.not_ours"]
     with capture_logs() as logs:
@@ -169,7 +169,7 @@ def test_a_strangers_trigger_of_our_name(mallory: str, databases: Databases, rol
     )
     error = where.refused(SCHEMA_MIGRATOR_REWRITE="online")
     assert 'trigger "schema_migrator_log"' in error.detail
-    (seen,) = where.status().whose.strangers
+    (seen,) = where.status().whose.foreign_schemas
     assert seen.watched == TABLE
     before = where.picture()
     with pytest.raises(RefusedError, match="which is not ours: it belongs to"):
@@ -196,7 +196,7 @@ def test_a_comment_of_another_format(unfinished: Unfinished, role: dict[str, str
         (name,) = names(owner, SCHEMAS)
         owner.execute(f"COMMENT ON SCHEMA {name} IS '{comment}'".encode())
     found = where.status().whose
-    assert (found.leftovers, [one.why for one in found.strangers]) == (
+    assert (found.leftovers, [one.why for one in found.foreign_schemas]) == (
         (),
         ["its comment is none that this version of schema-migrator writes"],
     )
@@ -333,4 +333,4 @@ def test_what_a_rehearsal_has_left_is_told(mallory: str, databases: Databases, r
     as_mallory(where, mallory, "CREATE SCHEMA schema_migrator_rehearsal_0123456789abcdee")
     with where.connect() as owner:
         assert name in names(owner, SCHEMAS)
-    assert len(where.status().whose.strangers) == 2
+    assert len(where.status().whose.foreign_schemas) == 2

@@ -285,7 +285,7 @@ def test_a_property_that_is_not_known(databases: Databases, monkeypatch: pytest.
 def blockers_of(connection: Connection) -> tuple[str, ...]:
     """Return what forbids an online rewrite of the table."""
     with connection:
-        return tables.read(connection, "public")[TABLE].hindrances
+        return tables.read(connection, "public")[TABLE].blockers
 
 
 def test_another_access_method(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:

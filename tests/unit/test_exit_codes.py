@@ -40,7 +40,7 @@ def test_only_what_may_succeed_later_is_retried() -> None:
 def test_the_causes_differ() -> None:
     """Whoever sees the code alone knows what to settle."""
     causes = {kind.__name__: kind.exit_code for kind in KINDS if 9 < kind.exit_code < BUG}
-    shared = {"NotThere", "AlreadyThere", "HarmfulDrift"}  # of NamespaceRefused and of drift
+    shared = {"NotFound", "AlreadyExists", "HarmfulDrift"}  # of NamespaceRefused and of drift
     assert len(set(causes.values())) == len(causes.keys() - shared)
 
 

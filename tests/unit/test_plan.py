@@ -93,7 +93,7 @@ def unrecorded(*, confirmed: bool) -> Unrecorded:
 @pytest.mark.parametrize(("confirmed", "adopt"), [(True, False), (False, True)])
 def test_adopts_a_version(*, confirmed: bool, adopt: bool) -> None:
     """A version that the tables are of is recorded first, where a row confirms it or a person says so."""
-    found = planned(unrecorded(confirmed=confirmed), wishes=PlanOptions(adopt=adopt))
+    found = planned(unrecorded(confirmed=confirmed), options=PlanOptions(adopt=adopt))
     assert found.adopt is not None
     assert str(found.adopt.version) == "1.8"
     assert [str(step.step.version) for step in found.steps] == ["1.9"]

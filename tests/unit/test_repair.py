@@ -19,7 +19,7 @@ from schema_migrator.releases.source import Source, carried
 from support.postgres.databases import RELEASES, fresh
 from support.postgres.engine import Engine
 from support.program.destructive_sql import destroying, statements
-from support.program.factories import at, sight
+from support.program.factories import at, overview
 from support.program.rehearsed import STORES, extras, quickly
 from support.program.store_driver import files
 
@@ -87,8 +87,8 @@ def drifted(draw: st.DrawFn, expected: Snapshot, other: Snapshot) -> Snapshot:
             objects = {one: text for one, text in objects.items() if one not in gone}
         elif key in objects:
             objects[key] = draw(st.sampled_from(list(variants(key, objects[key]))))
-    strangers = sorted(other.objects.keys() - objects.keys())
-    for key in draw(st.lists(st.sampled_from(strangers), max_size=4)) if strangers else ():
+    foreign_schemas = sorted(other.objects.keys() - objects.keys())
+    for key in draw(st.lists(st.sampled_from(foreign_schemas), max_size=4)) if foreign_schemas else ():
         objects[key] = other.objects[key]
     return draw(extras(Snapshot(objects)))
 
@@ -143,7 +143,7 @@ def test_no_repair_destroys(
 def judged(source: Source, rehearsed: Rehearsal, version: Version, live: Snapshot) -> Verdict:
     """Return the verdict on a live schema."""
     looked = LiveSchema(snapshot=live, seed=Seed(version=None), history=frozenset())
-    found = Examination(sight=sight(at(str(version))), live=looked, rehearsal=rehearsed)
+    found = Examination(overview=overview(at(str(version))), live=looked, rehearsal=rehearsed)
     return judge("temporal", source, found, version, source.latest)
 
 

@@ -87,7 +87,7 @@ def statuses() -> list[StoreStatus]:
 def seen(plan: Plan) -> PlanPreview:
     """Return a plan of which no more is known."""
     steps = {step.step.version: StepEstimate(seconds=BRIEF, locked=BRIEF, disk=0) for step in plan.steps}
-    return PlanPreview(plan=plan, outlook=Forecast(steps=steps))
+    return PlanPreview(plan=plan, forecast=Forecast(steps=steps))
 
 
 def upgrade() -> PlanPreview:
@@ -110,7 +110,7 @@ def upgrade() -> PlanPreview:
         Estimate(likely=4, low=2, high=8),
         Estimate(likely=1200, low=600, high=2400),
     )
-    outlook = Forecast(
+    forecast = Forecast(
         sizes=(TableSize(table=TABLE, heap=1024**3, toast=8192, indexes=4 * 1024**3, rows=1_000_000),),
         holders=(
             BlockingTransaction(table=TABLE, mode="RowExclusiveLock", pid=7, who="temporal-history", seconds=340.2),
@@ -133,7 +133,7 @@ def upgrade() -> PlanPreview:
     begun = (BegunRewrite(leftover=leftover("online_7"), copied=420_000, continues=True),)
     return PlanPreview(
         plan=replace(plan, steps=steps, online=online, leftovers=(leftover("retired_5", kept=True),)),
-        outlook=outlook,
+        forecast=forecast,
         refusal=refusal,
         begun=begun,
         obstacle="a transaction is 900 s old",
@@ -146,7 +146,7 @@ def hindered() -> PlanPreview:
     plan = planned(at("1.7"))
     versions = tuple(step.step.version for step in plan.steps)
     why = ('trigger "own"', "row level security")
-    online = Online(table=TABLE, size=5 * 1024**3, rewrites=1, versions=versions, hindrances=why)
+    online = Online(table=TABLE, size=5 * 1024**3, rewrites=1, versions=versions, blockers=why)
     begun = (BegunRewrite(leftover=leftover("online_7"), copied=0, continues=False),)
     return replace(seen(replace(plan, online=online)), begun=begun)
 
@@ -215,7 +215,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "plan_upgrade": lambda: plan_report.plan_text(upgrade()),
     "plan_hindered": lambda: plan_report.plan_text(hindered()),
     "plan_declined": lambda: plan_report.plan_text(declined()),
-    "plan_by_tool": lambda: plan_report.plan_text(seen(planned(Absent(), "1.1", wishes=PlanOptions(by_tool=True)))),
+    "plan_by_tool": lambda: plan_report.plan_text(seen(planned(Absent(), "1.1", options=PlanOptions(by_tool=True)))),
     "plan_nothing": lambda: plan_report.plan_text(seen(planned(at("1.9")))),
     "plan_adopt": lambda: plan_report.plan_text(
         seen(planned(Unrecorded(version=Version("1.8"), recorded=None, confirmed=True)))

@@ -154,8 +154,8 @@ def test_the_hint_names_what_verify_compares_with(
     live = past.rehearsal.after[Version(tables)].without([Key("index", "cluster_membership", "cm_idx_rolehost")])
     evidence = past.evidence(Version(recorded), live, seed=Seed(version=2 if recorded == "0.0" else 1))
     strange = Unknown(reason="found", hint="set TEMPORAL_VERSION to the release that made it, or to a newer one")
-    sight = evidence.sight if recorded != "1.4.1" else replace(evidence.sight, state=strange)
-    state = recognition.recognise(replace(evidence, sight=sight))
+    overview = evidence.overview if recorded != "1.4.1" else replace(evidence.overview, state=strange)
+    state = recognition.recognise(replace(evidence, overview=overview))
     assert isinstance(state, Unknown)
     assert state.hint == hint
 

@@ -153,7 +153,7 @@ class Traces:
     """What online rewrites of a store have left, and what only looks like that."""
 
     leftovers: tuple[Leftover, ...] = ()
-    strangers: tuple[ForeignSchema, ...] = ()
+    foreign_schemas: tuple[ForeignSchema, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +190,7 @@ def judged(looks: Iterable[Look], schema: str) -> Traces:
     found = [one for one in (_judge(look, schema) for look in looks) if one is not None]
     return Traces(
         leftovers=tuple(one for one in found if isinstance(one, Leftover)),
-        strangers=tuple(one for one in found if isinstance(one, ForeignSchema)),
+        foreign_schemas=tuple(one for one in found if isinstance(one, ForeignSchema)),
     )
 
 

@@ -117,7 +117,7 @@ class Ownership:
     makes_by_itself: bool = True
     rights: tuple[Right, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
-    strangers: tuple[ForeignSchema, ...] = ()
+    foreign_schemas: tuple[ForeignSchema, ...] = ()
 
 
 UNSEEN = Ownership()
@@ -140,7 +140,7 @@ def look(asked: Asked, schema: str, path: Sequence[str]) -> Ownership:
     row = answer.fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has its row
     found = leftovers.judged(left.fetchall(), schema)
-    return replace(read(row, schema, path), leftovers=found.leftovers, strangers=found.strangers)
+    return replace(read(row, schema, path), leftovers=found.leftovers, foreign_schemas=found.foreign_schemas)
 
 
 def read(row: Mapping[str, Any], schema: str, path: Sequence[str]) -> Ownership:

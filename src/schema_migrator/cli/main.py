@@ -176,7 +176,7 @@ def _wait(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
     from schema_migrator.commands import wait  # noqa: PLC0415
     from schema_migrator.reports import bootstrap_report  # noqa: PLC0415
 
-    ready = wait.wait(settings, read_client(arguments), interrupt, wait.wait_targets(arguments["aims"]))
+    ready = wait.wait(settings, read_client(arguments), interrupt, wait.wait_targets(arguments["targets"]))
     return bootstrap_report.ready_json(ready) if settings.run.output == "json" else bootstrap_report.ready_text(ready)
 
 
@@ -244,7 +244,7 @@ def parser() -> Parser:
         if name == "wait":
             command.add_argument(
                 "--for",
-                dest="aims",
+                dest="targets",
                 action="append",
                 metavar="WHAT",
                 required=True,

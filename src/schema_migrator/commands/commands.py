@@ -125,7 +125,7 @@ def set_up(settings: Settings, interrupt: Interrupt) -> bool:
 def describe(settings: Settings, interrupt: Interrupt) -> dict[Store, Version | None]:
     """Return what is recorded, and no more than that."""
     with tasks(settings, interrupt) as those:
-        return {store: sight.recorded for store, sight in looks(those).items()}
+        return {store: overview.recorded for store, overview in looks(those).items()}
 
 
 def releases(settings: Settings) -> tuple[Release, ...]:
@@ -133,73 +133,76 @@ def releases(settings: Settings) -> tuple[Release, ...]:
     return tuple(load_release(settings.run.sources, name) for name in carried(settings.run.sources))
 
 
-def _abandon(task: StoreTask, sight: Overview) -> Removal:
-    schema = sight.facts.schema or ""
+def _abandon(task: StoreTask, overview: Overview) -> Removal:
+    schema = overview.facts.schema or ""
     removed: tuple[Leftover, ...] = ()
-    if sight.whose.leftovers:
+    if overview.whose.leftovers:
         with _working(task) as work:
             removed = rewrite.abandon(work, schema, kept=True)
     if not removed:
-        notices.refuse_unsettled(sight.whose.strangers)
-        _refuse_unseen(task, sight)
+        notices.refuse_unsettled(overview.whose.foreign_schemas)
+        _refuse_unseen(task, overview)
     return Removal(store=task.store.store, database=task.store.database, removed=removed)
 
 
 def _steadily(
-    task: StoreTask, sight: Overview, decide: Callable[[StoreTask, Overview], _Found], doubted: Callable[[_Found], bool]
+    task: StoreTask,
+    overview: Overview,
+    decide: Callable[[StoreTask, Overview], _Found],
+    doubted: Callable[[_Found], bool],
 ) -> _Found:
     """Decide from a sight of a store that others may lock, or move on, meanwhile."""
-    return patiently(task, lambda: examine.examine_steadily(task.place, sight, partial(decide, task), doubted))
+    return patiently(task, lambda: examine.examine_steadily(task.place, overview, partial(decide, task), doubted))
 
 
-def _planned(task: StoreTask, sight: Overview) -> tuple[Examination, Plan]:
-    return _steadily(task, sight, checked_plan, lambda planned: not examine.at_rest(planned[0].state))
+def _planned(task: StoreTask, overview: Overview) -> tuple[Examination, Plan]:
+    return _steadily(task, overview, checked_plan, lambda planned: not examine.at_rest(planned[0].state))
 
 
-def _status(task: StoreTask, sight: Overview) -> StoreStatus:
+def _status(task: StoreTask, overview: Overview) -> StoreStatus:
     """Look closer; what seems half done may only be on its way from one version to another."""
-    return _steadily(task, sight, store_status.look, lambda status: not examine.at_rest(status.state))
+    return _steadily(task, overview, store_status.look, lambda status: not examine.at_rest(status.state))
 
 
-def _refuse_unseen(task: StoreTask, sight: Overview) -> None:
+def _refuse_unseen(task: StoreTask, overview: Overview) -> None:
     """Raise PreflightFailed where no store is to be seen, but something that a rewrite has left."""
-    if sight.facts.versioned:
+    if overview.facts.versioned:
         return
     with database.transaction(task.place.conn, None, database.LOOK, name=database.APPLICATION):
         left = leftovers.of_ours(task.place.conn)
     if left:
         raise PreflightFailed(
-            f'the role "{sight.facts.role}" finds no tables of the store, but what a rewrite has left: '
+            f'the role "{overview.facts.role}" finds no tables of the store, but what a rewrite has left: '
             f"{', '.join(left)}",
             hint="GRANT USAGE on the store's schema to it, or name the schema: search_path in SQL_CONNECT_ATTRIBUTES",
         )
 
 
-def _preview(task: StoreTask, sight: Overview) -> PlanPreview:
-    found, made = _planned(task, sight)
+def _preview(task: StoreTask, overview: Overview) -> PlanPreview:
+    found, made = _planned(task, overview)
     drift.check(task, found)
     return preview(task, found, made)
 
 
-def _verify(task: StoreTask, sight: Overview) -> Verdict:
-    return _steadily(task, sight, _compared, lambda verdict: not verdict.equal)
+def _verify(task: StoreTask, overview: Overview) -> Verdict:
+    return _steadily(task, overview, _compared, lambda verdict: not verdict.equal)
 
 
-def _compared(task: StoreTask, sight: Overview) -> Verdict:
-    version = compared(sight.recorded, task.target, asked=task.store.target_version is not None)
+def _compared(task: StoreTask, overview: Overview) -> Verdict:
+    version = compared(overview.recorded, task.target, asked=task.store.target_version is not None)
     if version is None:
         raise UnknownState(
             f'database "{task.store.database}" has no recorded version to compare with',
             hint=f"run schema-migrator migrate, or name a version: --{task.store.store}-target-version",
         )
     task = _holding(task, version)
-    if not sight.facts.may_rehearse:
-        raise cannot_rehearse(task, sight)
-    found = examine.in_full(task.place, sight, version)
+    if not overview.facts.may_rehearse:
+        raise cannot_rehearse(task, overview)
+    found = examine.in_full(task.place, overview, version)
     if isinstance(found.state, At) and found.state.release and version == found.state.version:
         release = load_release(task.settings.run.sources, found.state.release)
-        return _compared(replace(task, place=replace(task.place, release=release)), sight)
-    return replace(_judge(task, found, version), whose=sight.whose)
+        return _compared(replace(task, place=replace(task.place, release=release)), overview)
+    return replace(_judge(task, found, version), whose=overview.whose)
 
 
 def _holding(task: StoreTask, version: Version) -> StoreTask:
@@ -217,11 +220,11 @@ def _holding(task: StoreTask, version: Version) -> StoreTask:
     return replace(task, place=replace(task.place, release=release))
 
 
-def _set_up(task: StoreTask, sight: Overview) -> bool:
-    if not isinstance(sight.state, Absent):
+def _set_up(task: StoreTask, overview: Overview) -> bool:
+    if not isinstance(overview.state, Absent):
         return False
     empty = replace(task, target=UNVERSIONED)
-    return bool(_migrate(empty, *checked_plan(empty, sight)).plan.setup)
+    return bool(_migrate(empty, *checked_plan(empty, overview)).plan.setup)
 
 
 def _judge(task: StoreTask, found: Examination, version: Version) -> Verdict:
@@ -233,8 +236,8 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     started = time.monotonic()
     if first.empty and all(one.kept for one in first.leftovers):
         _log_nothing_to_do(first)
-        _tell(seen.sight.whose)
-        return Migration(plan=first, whose=seen.sight.whose)
+        _tell(seen.overview.whose)
+        return Migration(plan=first, whose=seen.overview.whose)
     run = task.settings.run
     with _working(task) as work:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
@@ -251,7 +254,7 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     if verdict is not None:
         drift.report(task, verdict, named)
     seconds = time.monotonic() - started
-    whose = found.sight.whose if made.together else patiently(task, lambda: examine.look(task.place)).whose
+    whose = found.overview.whose if made.together else patiently(task, lambda: examine.look(task.place)).whose
     _tell(whose)
     return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose)
 

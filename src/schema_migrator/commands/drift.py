@@ -75,11 +75,11 @@ def _looked(task: StoreTask, found: Examination) -> Examination | None:
     if not isinstance(state, At | Between) or state.version in (None, UNVERSIONED):
         return None
     if not found.facts.may_rehearse:
-        raise cannot_rehearse(task, found.sight)
+        raise cannot_rehearse(task, found.overview)
     place = _place(task, state.version)
-    looked = examine.in_full(place, found.sight, task.target)
+    looked = examine.in_full(place, found.overview, task.target)
     whole = isinstance(looked.state, At) and looked.state.release
-    return looked if whole else replace(looked, sight=found.sight)
+    return looked if whole else replace(looked, overview=found.overview)
 
 
 def _place(task: StoreTask, version: Version | None) -> StoreHandle:

@@ -40,7 +40,7 @@ class PlanPreview:
     """
 
     plan: Plan
-    outlook: Forecast
+    forecast: Forecast
     refusal: str = ""
     begun: tuple[BegunRewrite, ...] = ()
     obstacle: str = ""
@@ -58,25 +58,25 @@ class BegunRewrite:
     continues: bool
 
 
-def checked_plan(task: StoreTask, sight: Overview, checked: Plan | None = None) -> tuple[Examination, Plan]:
+def checked_plan(task: StoreTask, overview: Overview, checked: Plan | None = None) -> tuple[Examination, Plan]:
     """Plan with all that is known, and refuse what preflight speaks against, unless it was checked before."""
     run = task.settings.run
-    if isinstance(sight.state, Unknown) and sight.state.refinable and not sight.facts.may_rehearse:
-        raise cannot_rehearse(task, sight)
-    found = examine.examine(task.place, sight, task.target)
+    if isinstance(overview.state, Unknown) and overview.state.refinable and not overview.facts.may_rehearse:
+        raise cannot_rehearse(task, overview)
+    found = examine.examine(task.place, overview, task.target)
     made = plan.build(
         task.place.source,
-        found.sight,
+        found.overview,
         task.target,
         database=task.store.database,
-        wishes=_wishes(task.settings),
-        knowledge=_knowledge(task, found),
+        options=_plan_options(task.settings),
+        inputs=_plan_inputs(task, found),
     )
     if made != checked:
         rehearsed = not run.no_verify or run.rewrite == "online"
         way = preflight.session(task.place.conn, made, task.store, task.interrupt)
         blockers = _in_place(task, found, made)
-        preflight.check(task.place.conn, made, sight, verify=rehearsed, way=way, blockers=blockers)
+        preflight.check(task.place.conn, made, overview, verify=rehearsed, way=way, blockers=blockers)
     return found, made
 
 
@@ -89,40 +89,40 @@ def _in_place(task: StoreTask, found: Examination, made: Plan) -> list[Problem]:
     return in_place.problems(made, _measured(task, found, made)) if in_place.blocked(made) else []
 
 
-def _wishes(settings: Settings) -> plan.PlanOptions:
+def _plan_options(settings: Settings) -> plan.PlanOptions:
     run = settings.run
     return plan.PlanOptions(adopt=run.adopt, by_tool=run.executor == "sql-tool", rewrite=run.rewrite)
 
 
-def _knowledge(task: StoreTask, found: Examination) -> plan.PlanInputs | None:
+def _plan_inputs(task: StoreTask, found: Examination) -> plan.PlanInputs | None:
     if found.live is None or found.rehearsal is None:
         return None
     known = tables.read(task.place.conn, found.facts.schema or "")
     return plan.PlanInputs(rehearsal=found.rehearsal, live=found.live.snapshot, tables=known)
 
 
-def cannot_rehearse(task: StoreTask, sight: Overview) -> PreflightFailed:
+def cannot_rehearse(task: StoreTask, overview: Overview) -> PreflightFailed:
     """Return the refusal of what takes a rehearsal."""
-    problem = preflight.cannot_rehearse(sight.facts, task.store.database)
-    return PreflightFailed(f'role "{sight.facts.role}": {problem.found}', hint=problem.remedy)
+    problem = preflight.cannot_rehearse(overview.facts, task.store.database)
+    return PreflightFailed(f'role "{overview.facts.role}": {problem.found}', hint=problem.remedy)
 
 
 def preview(task: StoreTask, found: Examination, made: Plan) -> PlanPreview:
     """Measure what a checked plan costs; some seconds."""
-    outlook, limit = _measured(task, found, made), task.settings.run.max_lock_seconds
-    made = _forecast(made, outlook)
+    forecast, limit = _measured(task, found, made), task.settings.run.max_lock_seconds
+    made = _forecast(made, forecast)
     begun = tuple(_begun(task, made, one) for one in made.leftovers if one.unfinished)
     seen, obstacle = _circumstances(task, made, continues=any(one.continues for one in begun))
     task.interrupt.check()  # what a signal broke off may count as unknown until here
     return PlanPreview(
         plan=made,
-        outlook=outlook,
-        refusal=extrapolation.refusal(made, outlook, limit) if limit else "",
+        forecast=forecast,
+        refusal=extrapolation.refusal(made, forecast, limit) if limit else "",
         begun=begun,
         obstacle=obstacle,
         found=seen,
-        whose=found.sight.whose,
-        notices=notices.ahead(made, found.sight.whose),
+        whose=found.overview.whose,
+        notices=notices.ahead(made, found.overview.whose),
     )
 
 
@@ -156,14 +156,14 @@ def with_forecast(task: StoreTask, found: Examination, made: Plan) -> Plan:
     return _forecast(made, _measured(task, found, made))
 
 
-def _forecast(made: Plan, outlook: Forecast) -> Plan:
-    if made.online is None or outlook.online is None:
+def _forecast(made: Plan, forecast: Forecast) -> Plan:
+    if made.online is None or forecast.online is None:
         return made
-    return replace(made, online=replace(made.online, forecast=outlook.online.disk or None))
+    return replace(made, online=replace(made.online, forecast=forecast.online.disk or None))
 
 
 def _measured(task: StoreTask, found: Examination, made: Plan) -> Forecast:
-    return trials.forecast(task.place.conn, task.place.source, made, _knowledge(task, found), task.interrupt)
+    return trials.forecast(task.place.conn, task.place.source, made, _plan_inputs(task, found), task.interrupt)
 
 
 def _execution_modes(made: Plan) -> list[object]:

@@ -59,10 +59,10 @@ class StoreStatus:
         return reached and not self.invalid and not self.keyless
 
 
-def look(task: StoreTask, sight: Overview) -> StoreStatus:
+def look(task: StoreTask, overview: Overview) -> StoreStatus:
     """Return a store's status, after the first look at it."""
-    found = _examined(task, sight)
-    listed = examine.read_history(task.place.conn, sight)
+    found = _examined(task, overview)
+    listed = examine.read_history(task.place.conn, overview)
     reached = found.state.version if isinstance(found.state, At) else None
     return StoreStatus(
         store=task.store.store,
@@ -72,25 +72,25 @@ def look(task: StoreTask, sight: Overview) -> StoreStatus:
         release=task.place.release.version,
         state=found.state,
         unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
-        whose=sight.whose,
-        copied=_copied(task, sight),
-        invalid=() if reached is None or reached > task.target else tuple(sight.facts.invalid),
-        keyless=() if reached is None else tuple(sight.facts.keyless),
-        elsewhere=notices.elsewhere(sight),
+        whose=overview.whose,
+        copied=_copied(task, overview),
+        invalid=() if reached is None or reached > task.target else tuple(overview.facts.invalid),
+        keyless=() if reached is None else tuple(overview.facts.keyless),
+        elsewhere=notices.elsewhere(overview),
     )
 
 
-def _examined(task: StoreTask, sight: Overview) -> examine.Examination:
+def _examined(task: StoreTask, overview: Overview) -> examine.Examination:
     """Examine closely; if the server refuses what a rehearsal makes, as in a freeze of DDL, the version row tells."""
     try:
-        return examine.examine(task.place, sight, task.target)
+        return examine.examine(task.place, overview, task.target)
     except (psycopg.errors.RaiseException, StatementFailed, PreflightFailed) as error:
         reason = error.diag.message_primary if isinstance(error, psycopg.Error) else error.message
         events.logger().warning("rehearsal.refused", reason=reason, shown="what is recorded, without a comparison")
-        return examine.Examination(sight=sight)
+        return examine.Examination(overview=overview)
 
 
-def _copied(task: StoreTask, sight: Overview) -> int:
+def _copied(task: StoreTask, overview: Overview) -> int:
     """Return how many rows unfinished rewrites have copied."""
     with database.transaction(task.place.conn, None, database.LOOK, name=database.APPLICATION):
-        return sum(leftovers.copied(task.place.conn, one) for one in sight.whose.leftovers if one.unfinished)
+        return sum(leftovers.copied(task.place.conn, one) for one in overview.whose.leftovers if one.unfinished)

@@ -135,7 +135,7 @@ def looks(those: dict[Store, StoreTask], *, seconds: float | None = None) -> dic
 
 
 def _refuse_shared_database(sights: dict[Store, Overview]) -> None:
-    identities = {sight.facts.identity for sight in sights.values()}
+    identities = {overview.facts.identity for overview in sights.values()}
     if len(identities) < len(sights):
         raise SharedDatabase(
             "both stores' names lead to one database, expected a database for each",

@@ -74,7 +74,7 @@ def wait_targets(words: Iterable[str]) -> tuple[WaitTarget, ...]:
 
 
 def wait(
-    settings: Settings, client: ClientSettings, interrupt: Interrupt, aims: tuple[WaitTarget, ...]
+    settings: Settings, client: ClientSettings, interrupt: Interrupt, targets: tuple[WaitTarget, ...]
 ) -> tuple[Ready, ...]:
     """Return when all is there, or raise what speaks against it; all share one deadline.
 
@@ -82,11 +82,11 @@ def wait(
     cures.
     """
     began = time.monotonic()
-    shown = credentials(client) if WaitTarget.FRONTEND in aims else None
+    shown = credentials(client) if WaitTarget.FRONTEND in targets else None
     found: tuple[Ready, ...] = ()
-    if WaitTarget.DATABASE in aims:
+    if WaitTarget.DATABASE in targets:
         found += _databases(settings, interrupt, began)
-    if WaitTarget.SCHEMA in aims:
+    if WaitTarget.SCHEMA in targets:
         found += _schemas(settings, interrupt, began)
     if shown is not None:
         reached = frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
@@ -132,14 +132,14 @@ def _look_once(settings: Settings, interrupt: Interrupt, began: float) -> tuple[
     return tuple(_ready(task, sights[store]) for store, task in those.items())
 
 
-def _behind(task: StoreTask, sight: Overview) -> MigratorError | None:
+def _behind(task: StoreTask, overview: Overview) -> MigratorError | None:
     """Return what is missing, None where a server would start: it asks for at least its version."""
-    state = sight.state
+    state = overview.state
     if isinstance(state, At) and state.version >= task.needed:
-        return _unreadable(task, sight.whose)
-    found = "no version is recorded" if sight.recorded is None else f"version {sight.recorded} is recorded"
-    if isinstance(state, Absent) and (places := notices.elsewhere(sight)):
-        found += f' in the schema "{sight.facts.schema}", but tables of the store are in the schema {places}'
+        return _unreadable(task, overview.whose)
+    found = "no version is recorded" if overview.recorded is None else f"version {overview.recorded} is recorded"
+    if isinstance(state, Absent) and (places := notices.elsewhere(overview)):
+        found += f' in the schema "{overview.facts.schema}", but tables of the store are in the schema {places}'
     return SchemaBehind(
         f"the schema at {task.store.address} is not at {task.needed} or above: "
         f"{state.reason if isinstance(state, Unknown) else found}",
@@ -172,12 +172,12 @@ def _unreadable(task: StoreTask, whose: Ownership) -> MigratorError | None:
     )
 
 
-def _ready(task: StoreTask, sight: Overview) -> Ready:
+def _ready(task: StoreTask, overview: Overview) -> Ready:
     return Ready(
         aim=WaitTarget.SCHEMA,
         store=task.store.store,
         place=task.store.address,
-        version=sight.recorded,
+        version=overview.recorded,
         target=task.needed,
     )
 

@@ -62,19 +62,19 @@ class LiveSchema:
 class Examination:
     """What a full look found; without `live` and `rehearsal` the version row alone was enough."""
 
-    sight: Overview
+    overview: Overview
     live: LiveSchema | None = None
     rehearsal: Rehearsal | None = None
 
     @property
     def state(self) -> State:
         """The store's state."""
-        return self.sight.state
+        return self.overview.state
 
     @property
     def facts(self) -> Facts:
         """What the catalogs say of the database."""
-        return self.sight.facts
+        return self.overview.facts
 
 
 def look(place: StoreHandle) -> Overview:
@@ -87,7 +87,7 @@ def look(place: StoreHandle) -> Overview:
 
 
 def examine_steadily(
-    place: StoreHandle, sight: Overview, decide: Callable[[Overview], _Found], doubted: Callable[[_Found], bool]
+    place: StoreHandle, overview: Overview, decide: Callable[[Overview], _Found], doubted: Callable[[_Found], bool]
 ) -> _Found:
     """Return what is decided from a sight, from a newer one if the store has moved on since.
 
@@ -97,19 +97,19 @@ def examine_steadily(
     """
     for _ in range(_LOOKS):
         try:
-            found = decide(sight)
+            found = decide(overview)
         except RefusedError:
             now = look(place)
-            if not _moved(sight, now):
+            if not _moved(overview, now):
                 raise
         else:
             if not doubted(found):
                 return found
             now = look(place)
-            if not _moved(sight, now):
+            if not _moved(overview, now):
                 return found
-        sight = now
-    return decide(sight)
+        overview = now
+    return decide(overview)
 
 
 def at_rest(state: State) -> bool:
@@ -120,46 +120,46 @@ def at_rest(state: State) -> bool:
 def _moved(before: Overview, now: Overview) -> bool:
     """Whether the store's rows, tables, indexes or leftovers have changed; behind a pooler the session may."""
 
-    def shown(sight: Overview) -> tuple[object, ...]:
-        return sight.rows, replace(sight.facts, pid=0), [leftover.name for leftover in sight.whose.leftovers]
+    def shown(overview: Overview) -> tuple[object, ...]:
+        return overview.rows, replace(overview.facts, pid=0), [leftover.name for leftover in overview.whose.leftovers]
 
     return shown(before) != shown(now)
 
 
-def examine(place: StoreHandle, sight: Overview, target: Version) -> Examination:
+def examine(place: StoreHandle, overview: Overview, target: Version) -> Examination:
     """Return the state, found by snapshot where the row does not settle it."""
-    if not sight.facts.may_rehearse:
-        return Examination(sight=sight)
-    if not settled(sight, target):
-        return in_full(place, sight, target)
-    return Examination(sight=sight)
+    if not overview.facts.may_rehearse:
+        return Examination(overview=overview)
+    if not settled(overview, target):
+        return in_full(place, overview, target)
+    return Examination(overview=overview)
 
 
-def in_full(place: StoreHandle, sight: Overview, target: Version) -> Examination:
+def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examination:
     """Rehearse and compare, whatever the version row says. Needs CREATE on the database.
 
     Raises WrongStore where all tables of the store's names are somebody else's.
     """
-    live = read_live(place.conn, sight)
-    steps = recognition.pending(place.source, sight.recorded or UNVERSIONED, target)
+    live = read_live(place.conn, overview)
+    steps = recognition.pending(place.source, overview.recorded or UNVERSIONED, target)
     rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
-    if not _refinable(sight):
-        return Examination(sight=sight, live=live, rehearsal=rehearsed)
-    if sight.recorded in (None, UNVERSIONED):
+    if not _refinable(overview):
+        return Examination(overview=overview, live=live, rehearsal=rehearsed)
+    if overview.recorded in (None, UNVERSIONED):
         _refuse_strangers(place, live.snapshot, rehearsed)
     evidence = recognition.Evidence(
         source=place.source,
-        sight=sight,
+        overview=overview,
         live=live.snapshot.validated(),
         seed=live.seed,
         rehearsal=rehearsed,
         history=live.history,
     )
     found = recognition.recognise(evidence, _other_rehearsals(place))
-    if isinstance(found, Unrecorded) and found.version < (sight.recorded or UNVERSIONED):
+    if isinstance(found, Unrecorded) and found.version < (overview.recorded or UNVERSIONED):
         steps = recognition.pending(place.source, found.version, target)
         rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
-    return Examination(sight=replace(sight, state=found), live=live, rehearsal=rehearsed)
+    return Examination(overview=replace(overview, state=found), live=live, rehearsal=rehearsed)
 
 
 def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) -> None:
@@ -174,41 +174,41 @@ def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) 
 
 def again(place: StoreHandle, before: Examination, version: Version) -> Examination:
     """Look at the schema again; what was rehearsed is not rehearsed twice."""
-    sight = look(place)
+    overview = look(place)
     rehearsed = before.rehearsal or rehearsal.rehearse(place.conn, place.source, only=version)
-    return Examination(sight=sight, live=read_live(place.conn, sight), rehearsal=rehearsed)
+    return Examination(overview=overview, live=read_live(place.conn, overview), rehearsal=rehearsed)
 
 
-def settled(sight: Overview, target: Version) -> bool:
+def settled(overview: Overview, target: Version) -> bool:
     """Whether the version row alone says all there is to know: an empty store, or one at its target or above."""
-    match sight.state:
+    match overview.state:
         case state.Absent():
             return True
         case At(version=version):
             return version == UNVERSIONED or version >= target
         case _:
-            return not _refinable(sight)
+            return not _refinable(overview)
 
 
-def _refinable(sight: Overview) -> bool:
+def _refinable(overview: Overview) -> bool:
     """Whether a snapshot can say more: not where the row is unreadable, or recorded tables are gone."""
-    return not isinstance(sight.state, Unknown) or sight.state.refinable
+    return not isinstance(overview.state, Unknown) or overview.state.refinable
 
 
-def read_live(conn: Connection, sight: Overview) -> LiveSchema:
+def read_live(conn: Connection, overview: Overview) -> LiveSchema:
     """Read the snapshot, the seed row and the history of a schema that exists."""
-    schema = sight.facts.schema or ""
+    schema = overview.facts.schema or ""
     with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
         taken = snapshot.take(conn, schema)
-        found = seed_row.read(conn, schema, taken, installing=sight.recorded in (None, UNVERSIONED))
-    return LiveSchema(snapshot=taken, seed=found, history=read_history(conn, sight))
+        found = seed_row.read(conn, schema, taken, installing=overview.recorded in (None, UNVERSIONED))
+    return LiveSchema(snapshot=taken, seed=found, history=read_history(conn, overview))
 
 
-def read_history(conn: Connection, sight: Overview) -> frozenset[Version]:
+def read_history(conn: Connection, overview: Overview) -> frozenset[Version]:
     """Return the versions that schema_update_history lists."""
-    if "schema_update_history" not in sight.facts.tables:
+    if "schema_update_history" not in overview.facts.tables:
         return frozenset()
-    rows = database.ask(conn, _HISTORY.format(sql.Identifier(sight.facts.schema or "", "schema_update_history")))
+    rows = database.ask(conn, _HISTORY.format(sql.Identifier(overview.facts.schema or "", "schema_update_history")))
     versions = (parse_version(new or "") for (new,) in rows)
     return frozenset(version for version in versions if version)
 

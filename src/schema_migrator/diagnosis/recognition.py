@@ -40,7 +40,7 @@ class Evidence:
     """
 
     source: Source
-    sight: Overview
+    overview: Overview
     live: Snapshot
     seed: Seed
     rehearsal: Rehearsal
@@ -49,7 +49,7 @@ class Evidence:
     @property
     def recorded(self) -> Version:
         """The recorded version, 0.0 without a row."""
-        return self.sight.recorded or UNVERSIONED
+        return self.overview.recorded or UNVERSIONED
 
     def unordered(self) -> Evidence:
         """Return the evidence without the order of columns, which no statement depends on."""
@@ -166,8 +166,8 @@ def whole_version(rehearsal: Rehearsal, live: Snapshot, known: frozenset[Key]) -
         expected = rehearsal.after[version]
         if found is not None and expected != rehearsal.after[found]:
             break
-        strangers = vendors.intersection(live.objects) - expected.objects.keys()
-        if found is not None or (not strangers and snapshot.compare(expected, live).equal):
+        foreign_schemas = vendors.intersection(live.objects) - expected.objects.keys()
+        if found is not None or (not foreign_schemas and snapshot.compare(expected, live).equal):
             found = version
     return found
 
@@ -221,31 +221,33 @@ def _with_seed(evidence: Evidence, step: Step, remaining: Iterable[int]) -> tupl
 
 
 def _at_recorded(evidence: Evidence, release: str | None = None) -> State:
-    state = evidence.sight.state
+    state = evidence.overview.state
     if isinstance(state, At):
         return replace(state, release=release)
     if isinstance(state, Absent):
         return state
-    if evidence.sight.recorded is None:
+    if evidence.overview.recorded is None:
         return Absent()
-    row = next(row for row in evidence.sight.rows if parse_version(row.curr_version or "") == evidence.recorded)
+    row = next(row for row in evidence.overview.rows if parse_version(row.curr_version or "") == evidence.recorded)
     return At(version=evidence.recorded, min_compatible=parse_version(row.min_compatible_version or "") or UNVERSIONED)
 
 
 def _between(evidence: Evidence, step: Step, remaining: tuple[int, ...]) -> State:
-    return Between(version=evidence.sight.recorded, step=step.version, total=len(step.statements), remaining=remaining)
+    return Between(
+        version=evidence.overview.recorded, step=step.version, total=len(step.statements), remaining=remaining
+    )
 
 
 def _unrecorded(evidence: Evidence, version: Version) -> Unrecorded:
-    elsewhere = {parse_version(row.curr_version or "") for row in evidence.sight.rows}
+    elsewhere = {parse_version(row.curr_version or "") for row in evidence.overview.rows}
     # The slower one of two of the vendor's tools puts the row back to where it is itself.
     put_back = UNVERSIONED < evidence.recorded < version and version in evidence.history
     confirmed = put_back or (version in elsewhere and evidence.recorded == UNVERSIONED)
-    return Unrecorded(version=version, recorded=evidence.sight.recorded, confirmed=confirmed)
+    return Unrecorded(version=version, recorded=evidence.overview.recorded, confirmed=confirmed)
 
 
 def _unknown(evidence: Evidence) -> Unknown:
-    state = evidence.sight.state
+    state = evidence.overview.state
     version, changes = _nearest(evidence)
     named = ", ".join(str(one.key) for one in changes[:_NAMED]) + (", ..." if len(changes) > _NAMED else "")
     reason = state.reason if isinstance(state, Unknown) else f"version {evidence.recorded} is recorded"
@@ -257,13 +259,13 @@ def _unknown(evidence: Evidence) -> Unknown:
     return Unknown(
         reason=f"{reason}; the tables are those of no version, and nearest to {version}, but for: {named}",
         hint=_remedy(evidence, version),
-        recorded=evidence.sight.recorded,
+        recorded=evidence.overview.recorded,
     )
 
 
 def _remedy(evidence: Evidence, nearest: Version) -> str:
     """Return the command that shows the SQL; it compares with no version below the recorded one."""
-    state, recorded = evidence.sight.state, evidence.recorded
+    state, recorded = evidence.overview.state, evidence.recorded
     if isinstance(state, Unknown) and UNVERSIONED < recorded not in evidence.source.versions:
         return state.hint
     version = max(nearest, recorded)

@@ -93,9 +93,9 @@ def judge(database: str, source: Source, found: Examination, version: Version, t
 def _without_strangers(difference: Difference, rehearsal: Rehearsal) -> Difference:
     """Count what only other versions know as different: it is never the user's own."""
     known = rehearsal.known
-    strangers = tuple(one for one in difference.extra if one.key in known)
+    foreign_schemas = tuple(one for one in difference.extra if one.key in known)
     extra = tuple(one for one in difference.extra if one.key not in known)
-    return replace(difference, different=(*difference.different, *strangers), extra=extra)
+    return replace(difference, different=(*difference.different, *foreign_schemas), extra=extra)
 
 
 def _parts(key: Key, expected: Snapshot) -> tuple[Change, ...]:

@@ -19,7 +19,7 @@ _ASK = "or take --rewrite in-place"
 
 def blocked(plan: Plan) -> tuple[tuple[str, str], ...]:
     """Return the tables that would be rewritten in place although nobody asked for it, each with the reason."""
-    found = [(plan.online.table, reason) for reason in plan.online.hindrances] if plan.online else []
+    found = [(plan.online.table, reason) for reason in plan.online.blockers] if plan.online else []
     versions = plan.online.versions if plan.online else ()
     apart = (step for step in plan.steps if step.step.version not in versions)
     return (*found, *(pair for step in apart for pair in _beside(step)))
@@ -31,13 +31,13 @@ def _beside(step: PlannedStep) -> list[tuple[str, str]]:
     return [(table, f"step {step.step.version} rewrites it in a way that takes its lock") for table in large]
 
 
-def problems(plan: Plan, outlook: Forecast) -> list[Problem]:
+def problems(plan: Plan, forecast: Forecast) -> list[Problem]:
     """Return the refusals of a plan: what blocks the online rewrite, what to do, and what in place would cost."""
     begun = {one.table for one in plan.leftovers if one.unfinished}
     return [
         Problem(
             found=f'"{table}" cannot be rewritten online: {reason}',
-            remedy=f"remove that for the time of the rewrite, {_ASK}: {cost(plan, outlook, table)}"
+            remedy=f"remove that for the time of the rewrite, {_ASK}: {cost(plan, forecast, table)}"
             + (_KEPT if table in begun else ""),
         )
         for table, reason in blocked(plan)
@@ -50,13 +50,13 @@ _KEPT = (
 )
 
 
-def cost(plan: Plan, outlook: Forecast, table: str) -> str:
+def cost(plan: Plan, forecast: Forecast, table: str) -> str:
     """Return how long the steps that rewrite a table in place would keep it locked."""
     steps = [step.step.version for step in plan.steps if table in step.rewrites]
-    unknown = [outlook.unmeasured[version] for version in steps if version in outlook.unmeasured]
+    unknown = [forecast.unmeasured[version] for version in steps if version in forecast.unmeasured]
     if unknown:
         return f"for how long that would keep the table locked cannot be estimated ({unknown[0]})"
-    locked = [outlook.steps[version].locked for version in steps if version in outlook.steps]
+    locked = [forecast.steps[version].locked for version in steps if version in forecast.steps]
     likely, high = sum(one.likely for one in locked), sum(one.high for one in locked)
     times = f" in {len(steps)} steps" if len(steps) > 1 else ""
     return f"that would keep the table locked for about {likely:.0f} s, at worst {high:.0f} s{times}"

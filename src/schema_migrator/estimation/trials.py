@@ -96,9 +96,7 @@ class _TrialTable:
     left_out: list[str] = field(default_factory=list)
 
 
-def forecast(
-    conn: Connection, source: Source, plan: Plan, knowledge: PlanInputs | None, interrupt: Interrupt
-) -> Forecast:
+def forecast(conn: Connection, source: Source, plan: Plan, inputs: PlanInputs | None, interrupt: Interrupt) -> Forecast:
     """Return what the plan's steps will meet and cost; some seconds, and only where a table's size makes it matter.
 
     `conn` must be in autocommit. What keeps it from measuring is said in the outlook, not raised. Raises Stopped.
@@ -117,7 +115,7 @@ def forecast(
         )
         partitioned = frozenset(name for (name,) in conn.execute(_PARTITIONED, [plan.schema, tables]).fetchall())
     found = Forecast(sizes=sizes, holders=holders, partitioned=partitioned)
-    if knowledge is None:
+    if inputs is None:
         return extrapolation.without_trials(plan, found, "without a rehearsal nobody knows what it works on")
     wanted = extrapolation.tables_to_copy(plan, sizes)
     if not wanted:
@@ -125,7 +123,7 @@ def forecast(
     started = time.monotonic()
     try:
         large = [size for size in sizes if size.table in wanted]
-        rows, trials, left_out = _measure(conn, source, plan, knowledge.live, large, interrupt)
+        rows, trials, left_out = _measure(conn, source, plan, inputs.live, large, interrupt)
     except (psycopg.Error, MigratorError) as error:
         interrupt.check()
         return extrapolation.without_trials(plan, found, _reason(error))

@@ -83,29 +83,29 @@ class _Batches:
     lock: threading.Lock = field(default_factory=threading.Lock)
     copied_before: int = 0
 
-    def next(self, crew: WorkerPool, conn: Connection) -> Batch | None:
+    def next(self, pool: WorkerPool, conn: Connection) -> Batch | None:
         """Return the next batch, already noted in the list; None when there is none, or when the crew has failed.
 
         Whoever fails to note a batch stops all: it may be noted or not, and one after a gap never may be.
         """
         with self.lock:
-            if crew.failed.is_set():
+            if pool.failed.is_set():
                 return None
             if self.left:
                 return self.left.pop()
             if self.last is not None and self.last.upto is None:
                 return None
             try:
-                self.last = self._note(crew, conn)
+                self.last = self._note(pool, conn)
             except BaseException:
-                crew.failed.set()
+                pool.failed.set()
                 raise
             return self.last
 
-    def _note(self, crew: WorkerPool, conn: Connection) -> Batch:
+    def _note(self, pool: WorkerPool, conn: Connection) -> Batch:
         after = self.last.upto if self.last else None
         number = self.last.number + 1 if self.last else 0
-        with crew.transaction(conn, self.live.schema):
+        with pool.transaction(conn, self.live.schema):
             with database.planner(conn, seqscan="off"):
                 row = conn.execute(*_boundary(self.live, after, self.size)).fetchone()
             upto = list(row) if row else None
@@ -134,18 +134,18 @@ class _Batches:
         return found | {"left": left, "percent": percent} | ({"seconds_left": round(left / rate)} if rate else {})
 
 
-def fill(crew: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
+def fill(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
     """Copy all rows; return how many. Raises what a transaction raises."""
-    cutter = _take_up(crew, live)
+    cutter = _take_up(pool, live)
 
     def copy(conn: Connection) -> None:
-        while (batch := cutter.next(crew, conn)) is not None:
-            crew.work.interrupt.check()
-            crew.pace.keep(conn)
+        while (batch := cutter.next(pool, conn)) is not None:
+            pool.work.interrupt.check()
+            pool.throttle.keep(conn)
             started = time.monotonic()
-            cutter.learn(_copy_batch(crew, conn, live, columns, batch), time.monotonic() - started)
+            cutter.learn(_copy_batch(pool, conn, live, columns, batch), time.monotonic() - started)
 
-    crew.each(copy)
+    pool.each(copy)
     return cutter.copied
 
 
@@ -156,11 +156,11 @@ def batches(conn: Connection, live: SourceTable) -> tuple[tuple[Batch, int | Non
     return tuple((Batch(number=number, after=after, upto=upto), rows) for number, after, upto, rows in found)
 
 
-def _take_up(crew: WorkerPool, live: SourceTable) -> _Batches:
+def _take_up(pool: WorkerPool, live: SourceTable) -> _Batches:
     """Return the batches as an earlier run left them."""
-    found = batches(crew.conns[0], live)
+    found = batches(pool.conns[0], live)
     copied = sum(rows or 0 for _, rows in found)
-    estimate = database.ask(crew.conns[0], _ESTIMATE, [live.oid])
+    estimate = database.ask(pool.conns[0], _ESTIMATE, [live.oid])
     if found:
         events.logger().info("online.resumed", table=live.table, rows=copied)
     return _Batches(
@@ -170,16 +170,16 @@ def _take_up(crew: WorkerPool, live: SourceTable) -> _Batches:
         copied=copied,
         copied_before=copied,
         total=estimate[0][0] if estimate else None,
-        beat=crew.beat(),
+        beat=pool.beat(),
     )
 
 
-def _copy_batch(crew: WorkerPool, conn: Connection, live: SourceTable, columns: Sequence[str], batch: Batch) -> int:
+def _copy_batch(pool: WorkerPool, conn: Connection, live: SourceTable, columns: Sequence[str], batch: Batch) -> int:
     named = {**places(live), "columns": listed(columns)}
     parts = [_within(live, part) for part in ranges(batch.after, batch.upto)]
     rows = sql.SQL(" UNION ALL ").join(sql.SQL(_ROWS).format(**named, within=condition) for condition, _ in parts)
     query, values = sql.SQL(_COPY).format(**named, rows=rows), [value for _, found in parts for value in found]
-    with crew.transaction(conn, live.schema):
+    with pool.transaction(conn, live.schema):
         # An index scan whatever the statistics say; and a crash may take batches back with their marks.
         conn.execute("SET LOCAL synchronous_commit = off")
         with database.planner(conn, seqscan="off"):

@@ -96,35 +96,35 @@ _Ends = tuple[str, str]
 class _Copy:
     """What is proven: the columns that stay, the computed ones included, and the live table's primary key's index."""
 
-    crew: WorkerPool
+    pool: WorkerPool
     live: SourceTable
     shape: TargetShape
     columns: tuple[str, ...]
     primary: str
 
 
-def prove(crew: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
+def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     """Compare all rows. Raises NotAsRehearsed where one is missing, too many, not the same or not led to.
 
     Raises TableChanged where the table was emptied or altered.
     """
-    started, first = time.monotonic(), crew.conns[0]
+    started, first = time.monotonic(), pool.conns[0]
     columns, (primary, _) = shadow.columns(first, live, shape, computed=True), shadow.primary(first, live)
-    copy = _Copy(crew=crew, live=live, shape=shape, columns=columns, primary=primary)
+    copy = _Copy(pool=pool, live=live, shape=shape, columns=columns, primary=primary)
     stretches = _page_ranges(first, live)
 
     def tell(done: int) -> None:
         events.logger().info("online.proving", table=live.table, parts=done, of=len(stretches))
 
-    crew.share(stretches, partial(_compare, copy), tell)
+    pool.share(stretches, partial(_compare, copy), tell)
     events.logger().info("online.counting", table=live.table)
-    crew.share([copy], _count, tell)
+    pool.share([copy], _count, tell)
     events.logger().info("online.proved", table=live.table, seconds=round(time.monotonic() - started, 1))
 
 
 def _refuse(copy: _Copy, conn: Connection, error: NotAsRehearsed) -> NoReturn:
     """Say why rows differ: the table was changed as a whole, or something is damaged."""
-    with copy.crew.transaction(conn, copy.live.schema):
+    with copy.pool.transaction(conn, copy.live.schema):
         cutover.assert_same(conn, copy.live, copy.shape)
     raise error
 
@@ -144,7 +144,7 @@ def _compare(copy: _Copy, conn: Connection, ends: _Ends) -> None:
         start=start,
         end=end,
     )
-    with copy.crew.transaction(conn, live.schema):
+    with copy.pool.transaction(conn, live.schema):
         damage.assert_nothing_hidden(conn)
         # Without sorts only the primary key's index gives its order: without statistics another one looks as cheap.
         sorts = {"sort": "off", "incremental_sort": "off"}
@@ -180,7 +180,7 @@ def _count(conn: Connection, copy: _Copy) -> None:
     """Count the rows of both tables. Raises NotAsRehearsed where they are not as many."""
     live = copy.live
     query = sql.SQL("SELECT {} AS live, {} AS copied").format(_counted(live, "lying"), _counted(live, "copied"))
-    with copy.crew.transaction(conn, live.schema):
+    with copy.pool.transaction(conn, live.schema):
         damage.assert_nothing_hidden(conn)
         with database.planner(conn, nestloop="off"):
             query_plans.assert_scans(conn, live, query, {"lying": query_plans.PHYSICAL, "copied": query_plans.PHYSICAL})

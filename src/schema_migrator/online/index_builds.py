@@ -65,9 +65,9 @@ def rehearse(conn: Connection, store: StoreSettings, live: SourceTable, shape: T
     conn.execute("RELEASE SAVEPOINT schema_migrator_indexes")
 
 
-def build(crew: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
+def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     """Build what is not there yet, the largest first, then make the primary key of its index."""
-    first = crew.conns[0]
+    first = pool.conns[0]
     key = shadow.primary(first, live)
     place = f"{live.ours}.{ROWS}"
     built = {name for (name,) in database.ask(first, _BUILT, [place])}
@@ -78,19 +78,19 @@ def build(crew: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     def build_one(conn: Connection, one: Named) -> None:
         name, definition = one
         try:
-            _build_one(crew, conn, live, definition, spaces[name])
+            _build_one(pool, conn, live, definition, spaces[name])
         except errors.UniqueViolation as error:
-            raise _doubled(crew, conn, live, error) from error
+            raise _doubled(pool, conn, live, error) from error
         except psycopg.Error as error:
-            _refuse(error, crew.work.store, live, name)
+            _refuse(error, pool.work.store, live, name)
         events.logger().debug("online.index", index=name)
 
     def tell(done: int) -> None:
         left, spent = len(missing) - done, round(time.monotonic() - started)
         events.logger().info("online.indexing", table=live.table, left=left, of=len(missing), seconds=spent)
 
-    crew.share(missing, build_one, tell)
-    _make_primary(crew, live, key[0])
+    pool.share(missing, build_one, tell)
+    _make_primary(pool, live, key[0])
     seconds = round(time.monotonic() - started, 1)
     events.logger().info("online.indexed", table=live.table, indexes=len(missing), seconds=seconds)
 
@@ -110,18 +110,18 @@ def _spaces(conn: Connection, live: SourceTable, shape: TargetShape) -> dict[str
     return {**{name: default or "" for name, _ in shape.indexes}, **kept}
 
 
-def _build_one(crew: WorkerPool, conn: Connection, live: SourceTable, definition: str, space: str) -> None:
-    with crew.transaction(conn, live.schema):
-        conn.execute(_MEMORY, [len(crew.conns)])
+def _build_one(pool: WorkerPool, conn: Connection, live: SourceTable, definition: str, space: str) -> None:
+    with pool.transaction(conn, live.schema):
+        conn.execute(_MEMORY, [len(pool.conns)])
         conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the crew is that many already
         with database.store_path(conn, database.path_of(conn, live.schema)):
             conn.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(space)))
             conn.execute(shadow.index_on(definition, live.ours))
 
 
-def _doubled(crew: WorkerPool, conn: Connection, live: SourceTable, error: errors.UniqueViolation) -> NotAsRehearsed:
+def _doubled(pool: WorkerPool, conn: Connection, live: SourceTable, error: errors.UniqueViolation) -> NotAsRehearsed:
     """Return why a key was copied twice: two rows of the table have it, or its index led to one row twice."""
-    with crew.transaction(conn, live.schema):
+    with pool.transaction(conn, live.schema):
         fault = damage.twins(conn, live)
     detail = (error.diag.message_detail or error.diag.message_primary or "").removesuffix(".")
     return damage.refusal(live, fault) if fault else damage.led_twice(live, detail)
@@ -137,13 +137,13 @@ def _refuse(error: psycopg.Error, store: StoreSettings, live: SourceTable, name:
     raise type(found)(f"{said}: {error.diag.message_primary}", hint=hint) from error
 
 
-def _make_primary(crew: WorkerPool, live: SourceTable, name: str) -> None:
+def _make_primary(pool: WorkerPool, live: SourceTable, name: str) -> None:
     made = "SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'"
-    conn = crew.conns[0]
+    conn = pool.conns[0]
     if database.ask(conn, made, [f"{live.ours}.{ROWS}"]):
         return
-    with crew.transaction(conn, live.schema):
+    with pool.transaction(conn, live.schema):
         add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} PRIMARY KEY USING INDEX {}")
         conn.execute(add.format(sql.Identifier(live.ours, ROWS), sql.Identifier(name), sql.Identifier(name)))
-        for statement in live.dress.late:
+        for statement in live.attributes.late:
             conn.execute(statement.encode())

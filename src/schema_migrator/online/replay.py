@@ -94,20 +94,20 @@ def statement(live: SourceTable, columns: Sequence[str]) -> sql.Composed:
     )
 
 
-def drain(crew: WorkerPool, live: SourceTable, columns: Sequence[str]) -> None:
+def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> None:
     """Replay until little is left.
 
     Raises TableLockTimeout where the writers stay ahead until the deadline, and NotAsRehearsed where the log and the
     table contradict each other: the table is damaged, or was emptied.
     """
-    conn, query = crew.conns[0], statement(live, columns)
-    patience = crew.work.settings.run.wait_timeout
+    conn, query = pool.conns[0], statement(live, columns)
+    patience = pool.work.settings.run.wait_timeout
     batch, rounds = _MANY, 0
-    fewest, since, beat = None, time.monotonic(), crew.beat()
+    fewest, since, beat = None, time.monotonic(), pool.beat()
     while True:
-        crew.work.interrupt.check()
-        crew.pace.keep(conn)
-        with crew.transaction(conn, live.schema):
+        pool.work.interrupt.check()
+        pool.throttle.keep(conn)
+        with pool.transaction(conn, live.schema):
             conn.execute("SET LOCAL synchronous_commit = off")
             _replay(conn, live, query, batch)
             few, left = _few(conn, live, LITTLE), _backlog(conn, live)
@@ -115,7 +115,7 @@ def drain(crew: WorkerPool, live: SourceTable, columns: Sequence[str]) -> None:
             return
         rounds += 1
         if rounds % _ROUNDS == 0:
-            _vacuum(crew, conn, live)
+            _vacuum(pool, conn, live)
         batch = min(_MOST, max(_MANY, left // 10))
         if fewest is None or left < fewest:
             fewest, since = left, time.monotonic()
@@ -157,10 +157,10 @@ def _few(conn: Connection, live: SourceTable, most: int) -> bool:
     return int(found) <= most
 
 
-def _vacuum(crew: WorkerPool, conn: Connection, live: SourceTable) -> None:
+def _vacuum(pool: WorkerPool, conn: Connection, live: SourceTable) -> None:
     """Remove what was replayed, or each look for the oldest entry would go over all of it; no writer is held up."""
     limits = database.Limits(table_lock=0, statement=0)
-    with database.session(conn, limits, name=crew.work.lock.worker):
+    with database.session(conn, limits, name=pool.work.lock.worker):
         conn.execute(sql.SQL("VACUUM (TRUNCATE false) {}.log").format(sql.Identifier(live.ours)))
 
 

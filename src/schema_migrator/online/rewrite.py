@@ -158,7 +158,7 @@ def _remove_one(work: RunContext, one: Leftover) -> None:
 
 
 def _pool(work: RunContext, conns: tuple[Connection, ...], online: Online, live: SourceTable) -> WorkerPool:
-    return WorkerPool(work=work, conns=conns, pace=Throttle(work=work, online=online, live=live))
+    return WorkerPool(work=work, conns=conns, throttle=Throttle(work=work, online=online, live=live))
 
 
 def _begin(

@@ -97,7 +97,7 @@ class SourceTable:
     table: str
     oid: int
     key: tuple[Named, ...]
-    dress: TableAttributes
+    attributes: TableAttributes
     picture: Picture
     fingerprint: str
 
@@ -133,14 +133,20 @@ def look(conn: Connection, schema: str, shape: TargetShape) -> SourceTable | Non
     ours = f"{ONLINE}{oid}"
     answer = table_attributes.ask(conn, oid, _qualified(conn, ours, ROWS), ours, _kept(shape))
     taken, picture = snapshot.take(conn, schema), catalog_comparison.take(conn, oid)
-    worn = table_attributes.read(answer)
+    attributes = table_attributes.read(answer)
     own = sorted((key, text) for key, text in taken.objects.items() if table_of(key) == shape.table)
     told = repr(
-        (oid, file, key, own, worn, sorted(picture.items()), shape.added, shape.gone, shape.indexes, shape.checks)
+        (oid, file, key, own, attributes, sorted(picture.items()), shape.added, shape.gone, shape.indexes, shape.checks)
     )
     fingerprint = hashlib.sha256(told.encode()).hexdigest()
     return SourceTable(
-        schema=schema, table=shape.table, oid=oid, key=key, dress=worn, picture=picture, fingerprint=fingerprint
+        schema=schema,
+        table=shape.table,
+        oid=oid,
+        key=key,
+        attributes=attributes,
+        picture=picture,
+        fingerprint=fingerprint,
     )
 
 
@@ -308,7 +314,7 @@ def _make_shadow(conn: Connection, live: SourceTable, shape: TargetShape) -> Non
     for (owner,) in conn.execute(_OWNER, [live.oid]).fetchall():
         grant = sql.SQL("GRANT CREATE, USAGE ON SCHEMA {} TO {}")
         conn.execute(grant.format(sql.Identifier(live.ours), sql.Identifier(owner)))
-    table_attributes.apply(conn, live.dress, _qualified(conn, live.ours, ROWS))
+    table_attributes.apply(conn, live.attributes, _qualified(conn, live.ours, ROWS))
 
 
 def _changes(conn: Connection, live: SourceTable, shape: TargetShape) -> list[sql.Composable]:

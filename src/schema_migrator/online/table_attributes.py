@@ -123,9 +123,9 @@ def read(answer: Cursor[Any]) -> TableAttributes:
     )
 
 
-def apply(conn: Connection, dress: TableAttributes, other: str) -> None:
+def apply(conn: Connection, attributes: TableAttributes, other: str) -> None:
     """Dress a new table: its owner, then no right but those that the first one gives, then the rest."""
-    owner, *rest = dress.early
+    owner, *rest = attributes.early
     conn.execute(owner.encode())
     for (statement,) in conn.execute(_REVOKE_ALL, {"to": other}).fetchall():
         conn.execute(statement.encode())

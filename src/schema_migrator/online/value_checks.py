@@ -72,40 +72,40 @@ class Trial:
     begun: bool = False
 
 
-def check(crew: WorkerPool, live: SourceTable, online: Online, *, begun: bool = False) -> None:
+def check(pool: WorkerPool, live: SourceTable, online: Online, *, begun: bool = False) -> None:
     """Raise DoesNotFit, which names the row and the column, where a row cannot be taken over.
 
     `begun`: the rewrite has begun, so that something of it stays. A role that may not create temporary tables is
     told so, and nothing is checked. Raises what a transaction raises.
     """
     assert online.shape is not None  # noqa: S101 - a plan has no online steps without
-    conn, started = crew.conns[0], time.monotonic()
-    with database.translated(crew.work.store, crew.work.interrupt), crew.transaction(conn, live.schema):
+    conn, started = pool.conns[0], time.monotonic()
+    with database.translated(pool.work.store, pool.work.interrupt), pool.transaction(conn, live.schema):
         allowed, role, block, pages = conn.execute(_FACTS, [live.oid]).fetchone() or (False, "", 1, 0)
         stored = [name for (name,) in conn.execute(_STORED, [live.oid]).fetchall()]
         found = parts(online.shape, snapshot.take(conn, live.schema))
     if not found:
         return
     if not allowed:
-        grant = f'GRANT TEMPORARY ON DATABASE "{crew.work.store.database}" TO "{role}"'
+        grant = f'GRANT TEMPORARY ON DATABASE "{pool.work.store.database}" TO "{role}"'
         events.logger().warning(
             "online.unchecked", table=live.table, because="no right to temporary tables", grant=grant
         )
         return
     columns = sources(online.shape, stored, found, live.key_names)
     trial = Trial(live=live, parts=found, columns=columns, target=str(online.versions[-1]), begun=begun)
-    with database.translated(crew.work.store, crew.work.interrupt):
-        _put(crew, conn, trial, trial.parts, _at(()))  # what fails without a row is no row's fault
+    with database.translated(pool.work.store, pool.work.interrupt):
+        _put(pool, conn, trial, trial.parts, _at(()))  # what fails without a row is no row's fault
     rows: list[int] = []
     ranges = [_range(conn, first, first + _PAGES, block) for first in range(0, pages, _PAGES)]
 
     def run(conn: Connection, within: sql.Composed) -> None:
-        rows.append(_try(crew, conn, trial, within))
+        rows.append(_try(pool, conn, trial, within))
 
     def tell(done: int) -> None:
         events.logger().info("online.checking", table=live.table, parts=done, of=len(ranges))
 
-    crew.share(ranges, run, tell)
+    pool.share(ranges, run, tell)
     events.logger().info(
         "online.checked", table=live.table, rows=sum(rows), seconds=round(time.monotonic() - started, 1)
     )
@@ -157,30 +157,30 @@ def _at(places: Sequence[str]) -> sql.Composed:
     return sql.SQL("ctid = ANY ({}::tid[])").format(sql.Literal(list(places)))
 
 
-def _try(crew: WorkerPool, conn: Connection, trial: Trial, within: sql.Composed) -> int:
+def _try(pool: WorkerPool, conn: Connection, trial: Trial, within: sql.Composed) -> int:
     """Return how many rows there are, all of which fit. Raises DoesNotFit, and what is no row's fault."""
     for left in reversed(range(_TRIES)):
-        outcome = _outcome(crew, conn, trial, trial.parts, within)
+        outcome = _outcome(pool, conn, trial, trial.parts, within)
         if isinstance(outcome, int):
             return outcome
-        refusal = _narrowed(crew, conn, trial, within)
+        refusal = _narrowed(pool, conn, trial, within)
         if refusal or not left:
             raise refusal or outcome from outcome
     return 0
 
 
-def _narrowed(crew: WorkerPool, conn: Connection, trial: Trial, within: sql.Composed) -> DoesNotFit | None:
+def _narrowed(pool: WorkerPool, conn: Connection, trial: Trial, within: sql.Composed) -> DoesNotFit | None:
     """Return the refusal that names a row which does not fit, and the part; None where all fit by now."""
-    with crew.transaction(conn, trial.live.schema), _by_place(conn):
+    with pool.transaction(conn, trial.live.schema), _by_place(conn):
         query = sql.SQL("SELECT ctid::text FROM {} WHERE {}").format(_table(trial), within)
         places = [place for (place,) in conn.execute(query).fetchall()]
     while len(places) > 1:
         half = places[: len(places) // 2]
-        fits = isinstance(_outcome(crew, conn, trial, trial.parts, _at(half)), int)
+        fits = isinstance(_outcome(pool, conn, trial, trial.parts, _at(half)), int)
         places = places[len(half) :] if fits else half
-    row = _key(crew, conn, trial, places)
+    row = _key(pool, conn, trial, places)
     for part in trial.parts if row else ():
-        error = _outcome(crew, conn, trial, _with(trial, part), _at(places))
+        error = _outcome(pool, conn, trial, _with(trial, part), _at(places))
         if row and not isinstance(error, int):
             return _refusal(trial, part, row, error)
     return None
@@ -191,9 +191,9 @@ def _with(trial: Trial, part: Part) -> tuple[Part, ...]:
     return (part,) if part.kind == "column" else (*(one for one in trial.parts if one.kind == "column"), part)
 
 
-def _key(crew: WorkerPool, conn: Connection, trial: Trial, places: Sequence[str]) -> tuple[str, ...] | None:
+def _key(pool: WorkerPool, conn: Connection, trial: Trial, places: Sequence[str]) -> tuple[str, ...] | None:
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in trial.live.key_names)
-    with crew.transaction(conn, trial.live.schema):
+    with pool.transaction(conn, trial.live.schema):
         query = sql.SQL("SELECT {} FROM {} WHERE {}").format(texts, _table(trial), _at(places))
         found: tuple[str, ...] | None = conn.execute(query).fetchone()
     return found
@@ -214,22 +214,22 @@ def _refusal(trial: Trial, part: Part, row: Sequence[str], error: psycopg.Error)
 
 
 def _outcome(
-    crew: WorkerPool, conn: Connection, trial: Trial, chosen: Sequence[Part], within: sql.Composed
+    pool: WorkerPool, conn: Connection, trial: Trial, chosen: Sequence[Part], within: sql.Composed
 ) -> int | psycopg.Error:
     """Return how many rows fit, or why one does not. Raises what is no row's fault."""
     try:
-        return _put(crew, conn, trial, chosen, within)
+        return _put(pool, conn, trial, chosen, within)
     except psycopg.Error as error:
-        if isinstance(database.explain(error, crew.work.store), StatementFailed):
+        if isinstance(database.explain(error, pool.work.store), StatementFailed):
             return error
         raise
 
 
-def _put(crew: WorkerPool, conn: Connection, trial: Trial, chosen: Sequence[Part], within: sql.Composed) -> int:
+def _put(pool: WorkerPool, conn: Connection, trial: Trial, chosen: Sequence[Part], within: sql.Composed) -> int:
     """Put rows into a temporary table with the parts, take it back, and return how many there were."""
     live, columns = trial.live, listed(trial.columns)
     own = sql.Identifier("pg_temp", live.table)  # under the table's name, which definitions may mention
-    with crew.transaction(conn, live.schema):
+    with pool.transaction(conn, live.schema):
         conn.execute("SAVEPOINT schema_migrator_fits")  # so that an event trigger's notes go too
         make = sql.SQL("CREATE TEMP TABLE {} AS SELECT {} FROM {} WITH NO DATA")
         conn.execute(make.format(own, columns, _table(trial)))

@@ -35,7 +35,7 @@ class WorkerPool:
 
     work: RunContext
     conns: tuple[Connection, ...]
-    pace: Throttle
+    throttle: Throttle
     failed: threading.Event = field(default_factory=threading.Event)
     busy: set[Connection] = field(default_factory=set)
     cancelled: set[Connection] = field(default_factory=set)
@@ -62,7 +62,7 @@ class WorkerPool:
         def work(conn: Connection) -> None:
             while not self.failed.is_set():
                 self.work.interrupt.check()
-                self.pace.keep(conn)
+                self.throttle.keep(conn)
                 with turn:
                     item = next(waiting, None)
                 if item is None:

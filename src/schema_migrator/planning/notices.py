@@ -36,7 +36,7 @@ class Notice:
 
 def standing(whose: Ownership) -> tuple[Notice, ...]:
     """Return what is so already."""
-    return (*_schema(whose), *_strangers(whose.strangers), *_strays(whose), *_lacking(whose))
+    return (*_schema(whose), *_strangers(whose.foreign_schemas), *_strays(whose), *_lacking(whose))
 
 
 def ahead(plan: Plan, whose: Ownership) -> tuple[Notice, ...]:
@@ -59,9 +59,9 @@ def refuse_unsettled(found: tuple[ForeignSchema, ...]) -> None:
             )
 
 
-def elsewhere(sight: Overview) -> str:
+def elsewhere(overview: Overview) -> str:
     """Return the schemas where the store's tables are too; empty where search_path says which is meant."""
-    return "" if sight.whose.chosen else ", ".join(sight.facts.elsewhere)
+    return "" if overview.whose.chosen else ", ".join(overview.facts.elsewhere)
 
 
 def _schema(whose: Ownership) -> Iterator[Notice]:

@@ -78,7 +78,7 @@ class Online:
     versions: tuple[Version, ...]
     shape: TargetShape | None = None
     declined: str = ""
-    hindrances: tuple[str, ...] = ()
+    blockers: tuple[str, ...] = ()
     forecast: int | None = None
 
 
@@ -157,83 +157,83 @@ class PlanOptions:
 
 def build(
     source: Source,
-    sight: Overview,
+    overview: Overview,
     target: Version,
     *,
     database: str,
-    wishes: PlanOptions = PlanOptions(),
-    knowledge: PlanInputs | None = None,
+    options: PlanOptions = PlanOptions(),
+    inputs: PlanInputs | None = None,
 ) -> Plan:
     """Return the plan. Raises UnknownState where no plan can be made.
 
     Without knowledge the steps carry no locks and no proof, and all tables count as small.
     """
-    state = sight.state
-    _refuse(source, sight, target, database, adopt=wishes.adopt)
+    state = overview.state
+    _refuse(source, overview, target, database, adopt=options.adopt)
     fresh = isinstance(state, Absent) or (isinstance(state, At) and state.version == UNVERSIONED)
     start = UNVERSIONED if isinstance(state, Absent | Unknown) else state.version or UNVERSIONED
     pending = [step for step in source.steps if start < step.version <= target]
-    known = None if fresh else knowledge
+    known = None if fresh else inputs
     begun = state.remaining if isinstance(state, Between) else None
     seen = prediction.predict(known.rehearsal, pending, known.live, begun) if known else ()
     previous = [start, *(step.version for step in pending)]
     steps = [_planned(*one, state, known) for one in zip_longest(pending, previous[:-1], seen)]
     unrecorded = isinstance(state, Unrecorded)
-    online = _online(steps, state, known, wishes, seen)
+    online = _online(steps, state, known, options, seen)
     apart = online.versions if online and online.shape else ()
     return Plan(
         store=source.store,
         database=database,
-        schema=sight.facts.schema or "",
+        schema=overview.facts.schema or "",
         state=state,
         target=target,
-        setup=sight.recorded is None and not unrecorded,
+        setup=overview.recorded is None and not unrecorded,
         adopt=next(step for step in source.steps if step.version == start) if unrecorded else None,
-        together=fresh and not wishes.by_tool,
+        together=fresh and not options.by_tool,
         steps=tuple(replace(one, online=one.step.version in apart) for one in steps),
-        rebuild=() if fresh or start > target else tuple(sight.facts.invalid),
-        by_tool=wishes.by_tool,
+        rebuild=() if fresh or start > target else tuple(overview.facts.invalid),
+        by_tool=options.by_tool,
         online=online,
-        leftovers=sight.whose.leftovers,
+        leftovers=overview.whose.leftovers,
         problems=required_objects.problems(known.rehearsal, known.live, seen, previous[-1]) if known else (),
-        heir=sight.whose.heir if sight.whose.may_give else "",
+        heir=overview.whose.heir if overview.whose.may_give else "",
     )
 
 
 def _online(
     steps: Sequence[PlannedStep],
     state: State,
-    knowledge: PlanInputs | None,
-    wishes: PlanOptions,
+    inputs: PlanInputs | None,
+    options: PlanOptions,
     seen: Sequence[Predicted],
 ) -> Online | None:
     """Return the rewrite of a table among the pending steps that could be online."""
-    if knowledge is None or not steps:
+    if inputs is None or not steps:
         return None
     done = state.remaining[0] if isinstance(state, Between) and state.remaining else 0
-    found = rewrite_span.rewrite_span(knowledge.rehearsal, [one.step for one in steps], done)
-    table = knowledge.tables.get(found.table) if found else None
+    found = rewrite_span.rewrite_span(inputs.rehearsal, [one.step for one in steps], done)
+    table = inputs.tables.get(found.table) if found else None
     if found is None or table is None:
         return None
     # Applied out of order: no point in the step's rehearsal is where the table stands.
     skipping = steps[0].resumed and len(steps[0].statements) != len(steps[0].step.statements) - done
     strange = f"the state of step {steps[0].step.version}, half-applied out of order"
-    shape = strange if skipping else rewrite_span.shape(knowledge.rehearsal, found, knowledge.live)
+    shape = strange if skipping else rewrite_span.shape(inputs.rehearsal, found, inputs.live)
     if not isinstance(shape, str):
         those = [one for one in seen if one.version in {step.version for step in found.steps}]
         start, end = those[0].start.only(shape.touched), those[-1].end.only(shape.touched)
         shape = replace(shape, start=start, end=end)
-    declined = _declined(table.size, wishes.rewrite)
-    reasons = [*([shape] if isinstance(shape, str) else []), *(["the executor is sql-tool"] if wishes.by_tool else [])]
-    hindrances = () if declined else (*table.hindrances, *reasons)
+    declined = _declined(table.size, options.rewrite)
+    reasons = [*([shape] if isinstance(shape, str) else []), *(["the executor is sql-tool"] if options.by_tool else [])]
+    blockers = () if declined else (*table.blockers, *reasons)
     return Online(
         table=found.table,
         size=table.size,
         rewrites=found.rewrites,
         versions=tuple(step.version for step in found.steps),
-        shape=None if isinstance(shape, str) or hindrances or declined else shape,
+        shape=None if isinstance(shape, str) or blockers or declined else shape,
         declined=declined,
-        hindrances=hindrances,
+        blockers=blockers,
     )
 
 
@@ -243,8 +243,8 @@ def _declined(size: int, wish: Literal["online", "in-place"] | None) -> str:
     return "in place is asked for" if wish == "in-place" else ""
 
 
-def _refuse(source: Source, sight: Overview, target: Version, database: str, *, adopt: bool) -> None:
-    state = sight.state
+def _refuse(source: Source, overview: Overview, target: Version, database: str, *, adopt: bool) -> None:
+    state = overview.state
     match state:
         case Absent() | Between():
             return
@@ -271,15 +271,15 @@ def _refuse(source: Source, sight: Overview, target: Version, database: str, *, 
 
 
 def _planned(
-    step: Step, previous: Version, seen: Predicted | None, state: State, knowledge: PlanInputs | None
+    step: Step, previous: Version, seen: Predicted | None, state: State, inputs: PlanInputs | None
 ) -> PlannedStep:
     """Return a step as it will run."""
     resumed = isinstance(state, Between) and state.step == step.version
-    if knowledge is None or seen is None:
+    if inputs is None or seen is None:
         indexes = state.remaining if isinstance(state, Between) and resumed else range(len(step.statements))
         return PlannedStep(step=step, previous=previous, statements=tuple(step.statements[one] for one in indexes))
     statements = tuple(step.statements[index] for index in seen.remaining)
-    rehearsal, tables = knowledge.rehearsal, knowledge.tables
+    rehearsal, tables = inputs.rehearsal, inputs.tables
     locks = tuple(
         TableLock(table=table, mode=mode, size=tables[table].size if table in tables else 0)
         for table, mode in rehearsal.altered(step, previous).items()

@@ -62,7 +62,7 @@ class ExtensionRights:
 def check(
     conn: Connection,
     plan: Plan,
-    sight: Overview,
+    overview: Overview,
     *,
     verify: bool,
     way: Sequence[Problem] = (),
@@ -74,11 +74,11 @@ def check(
     server; `blockers`: what blocks an online rewrite.
     Raises RewriteBlocked or HarmfulDrift where all problems are of that kind.
     """
-    facts = sight.facts
+    facts = overview.facts
     if plan.empty and not facts.keyless:
         return
     rights = _extension_rights(conn) if _needs_btree_gin(plan) and not facts.btree_gin else None
-    found = [*problems(plan, facts, rights, whose=sight.whose), *dependents.find(conn, plan), *way, *blockers]
+    found = [*problems(plan, facts, rights, whose=overview.whose), *dependents.find(conn, plan), *way, *blockers]
     rehearsed = verify and not plan.together  # an installation is read back instead
     if rehearsed and (plan.steps or plan.setup or plan.adopt) and not facts.may_create_schema:
         problem = _no_scratch_schema(facts, plan.database)
@@ -205,7 +205,7 @@ def _taken(plan: Plan, whose: Ownership) -> list[Problem]:
             remedy=f'let "{one.owner}" rename or drop it: ALTER SCHEMA {quoted(one.name)} RENAME TO ...;'
             " or take --rewrite in-place",
         )
-        for one in whose.strangers
+        for one in whose.foreign_schemas
         if one.wanted == plan.online.table
     ]
 

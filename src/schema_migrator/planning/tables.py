@@ -24,7 +24,7 @@ class Table:
     """A table: its bytes with its indexes, and what keeps it from being rewritten online."""
 
     size: int
-    hindrances: tuple[str, ...] = ()
+    blockers: tuple[str, ...] = ()
 
 
 def read(conn: Connection, schema: str) -> dict[str, Table]:
@@ -35,7 +35,7 @@ def read(conn: Connection, schema: str) -> dict[str, Table]:
     with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
         sizes = conn.execute(_SIZES, [schema]).fetchall()
         reasons, unknown = rewrite_blockers(conn, schema), blockers.unknown(conn)
-    return {name: Table(size=size, hindrances=(*reasons.get(name, ()), *unknown)) for name, size in sizes}
+    return {name: Table(size=size, blockers=(*reasons.get(name, ()), *unknown)) for name, size in sizes}
 
 
 def rewrite_blockers(

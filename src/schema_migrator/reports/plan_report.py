@@ -28,7 +28,7 @@ _NOWHERE = "-"
 
 def plan_json(seen: PlanPreview) -> dict[str, Any]:
     """Return a plan as JSON; seconds are numbers, `estimate` is null where `not_estimated` says why."""
-    found, outlook = seen.plan, seen.outlook
+    found, forecast = seen.plan, seen.forecast
     return {
         "store": str(found.store),
         "database": found.database,
@@ -41,18 +41,18 @@ def plan_json(seen: PlanPreview) -> dict[str, Any]:
         "one_transaction": found.together,
         "adopts": str(found.adopt.version) if found.adopt else None,
         "refusal": seen.refusal or None,
-        "steps": [_step(step, outlook) for step in found.steps],
+        "steps": [_step(step, forecast) for step in found.steps],
         "online": _online(found.online, seen) if found.online else None,
         "unfinished": [_begun_json(one) for one in seen.begun],
         "kept": [one.name for one in found.leftovers if one.kept],
-        "tables": [_size_json(one) for one in outlook.sizes],
-        "measured": _measured(outlook) if outlook.sampled else None,
-        "held_up_by": [_holder_json(one) for one in blocked_by(found, outlook)],
+        "tables": [_size_json(one) for one in forecast.sizes],
+        "measured": _measured(forecast) if forecast.sampled else None,
+        "held_up_by": [_holder_json(one) for one in blocked_by(found, forecast)],
         "notices": notices_json(seen.notices),
     }
 
 
-def _step(step: PlannedStep, outlook: Forecast) -> dict[str, Any]:
+def _step(step: PlannedStep, forecast: Forecast) -> dict[str, Any]:
     version = step.step.version
     return {
         "version": str(version),
@@ -63,8 +63,8 @@ def _step(step: PlannedStep, outlook: Forecast) -> dict[str, Any]:
         "concurrently": step.concurrently,
         "online": step.online,
         "resumed": step.resumed,
-        "estimate": _estimate_json(outlook.steps.get(version)),
-        "not_estimated": outlook.unmeasured.get(version),
+        "estimate": _estimate_json(forecast.steps.get(version)),
+        "not_estimated": forecast.unmeasured.get(version),
     }
 
 
@@ -91,10 +91,10 @@ def _online(found: Online, seen: PlanPreview) -> dict[str, Any]:
         "instead_of_rewrites": found.rewrites,
         "will_be": found.shape is not None,
         "declined": found.declined or None,
-        "hindrances": list(found.hindrances),
+        "hindrances": list(found.blockers),
         "cannot_begin_now": seen.obstacle or None,
         "checks": checks_json(found, *seen.found) if seen.found else None,
-        "estimate": _estimate_json(seen.outlook.online),
+        "estimate": _estimate_json(seen.forecast.online),
     }
 
 
@@ -119,11 +119,11 @@ def _size_json(size: TableSize) -> dict[str, Any]:
     }
 
 
-def _measured(outlook: Forecast) -> dict[str, Any]:
+def _measured(forecast: Forecast) -> dict[str, Any]:
     return {
-        "rows": dict(outlook.sampled),
-        "seconds": round(outlook.spent, 2),
-        "without_indexes": list(outlook.left_out),
+        "rows": dict(forecast.sampled),
+        "seconds": round(forecast.spent, 2),
+        "without_indexes": list(forecast.left_out),
     }
 
 
@@ -146,7 +146,7 @@ def _rebuilding(found: Plan) -> str:
 
 def plan_text(seen: PlanPreview) -> str:
     """Return a plan as a heading, a table of its steps, and what there is to know about them."""
-    found, outlook = seen.plan, seen.outlook
+    found, forecast = seen.plan, seen.forecast
     where = f", schema {place_text(seen.whose)}" if seen.whose.schema_owner else ""
     heading = f'{found.store} store, database "{found.database}"{where}: '
     told = [str(one) for one in seen.notices]
@@ -161,24 +161,24 @@ def plan_text(seen: PlanPreview) -> str:
     alone = "each step by temporal-sql-tool" if found.by_tool else "one transaction a step"
     heading += f"{found.version or 'nothing'} to {found.target}, "
     heading += "in one transaction" if found.together else alone
-    return "\n".join([heading, _steps(found, outlook), *_notes(seen), *told])
+    return "\n".join([heading, _steps(found, forecast), *_notes(seen), *told])
 
 
-def _steps(found: Plan, outlook: Forecast) -> str:
+def _steps(found: Plan, forecast: Forecast) -> str:
     if found.together:
         rows = [(str(one.step.version), _kinds(one), one.step.description) for one in found.steps]
         return table(("version", "statements", "what the vendor says"), rows)
     heads = ("version", "what the vendor says", "statements", "locks and rewrites", "locked for", "takes", "disk")
-    return table(heads, [_row(one, outlook) for one in found.steps])
+    return table(heads, [_row(one, forecast) for one in found.steps])
 
 
-def _row(step: PlannedStep, outlook: Forecast) -> tuple[str, ...]:
+def _row(step: PlannedStep, forecast: Forecast) -> tuple[str, ...]:
     version = step.step.version
-    return (str(version), step.step.description, _kinds(step), _locks(step), *_cost(step, outlook))
+    return (str(version), step.step.description, _kinds(step), _locks(step), *_cost(step, forecast))
 
 
-def _cost(step: PlannedStep, outlook: Forecast) -> tuple[str, str, str]:
-    found = outlook.steps.get(step.step.version)
+def _cost(step: PlannedStep, forecast: Forecast) -> tuple[str, str, str]:
+    found = forecast.steps.get(step.step.version)
     if step.online or found is None:
         word = "see online" if step.online else "unknown"
         return word, word, word
@@ -203,24 +203,24 @@ def _locks(step: PlannedStep) -> str:
 
 def _notes(seen: PlanPreview) -> list[str]:
     """Return what the table's numbers rest on, and what could make them wrong."""
-    found, outlook = seen.plan, seen.outlook
+    found, forecast = seen.plan, seen.forecast
     notes = [
         f"{one.table}: {'rows that nobody has counted' if one.rows is None else f'about {one.rows} rows'}"
         f" in {size_text(one.heap)}, long values {size_text(one.toast)},"
         f" indexes {size_text(one.indexes)}"
-        for one in outlook.sizes
+        for one in forecast.sizes
     ]
     notes += _online_notes(seen)
-    notes += [f"no estimate for {version}: {reason}" for version, reason in _reasons(outlook)]
-    notes += _caveats(outlook) if outlook.sampled else []
-    notes += [f"held up by {_holder(one)}" for one in blocked_by(found, outlook)]
+    notes += [f"no estimate for {version}: {reason}" for version, reason in _reasons(forecast)]
+    notes += _caveats(forecast) if forecast.sampled else []
+    notes += [f"held up by {_holder(one)}" for one in blocked_by(found, forecast)]
     return notes + ([f"migrate refuses: {seen.refusal}"] if seen.refusal else [])
 
 
-def _reasons(outlook: Forecast) -> list[tuple[str, str]]:
+def _reasons(forecast: Forecast) -> list[tuple[str, str]]:
     """Return each reason once, with its versions."""
     reasons: dict[str, list[Version]] = {}
-    for version, reason in outlook.unmeasured.items():
+    for version, reason in forecast.unmeasured.items():
         reasons.setdefault(reason, []).append(version)
     return [(", ".join(map(str, versions)), reason) for reason, versions in reasons.items()]
 
@@ -240,12 +240,12 @@ def _steps_of(found: Online) -> str:
 
 def _why_not(found: Online) -> str:
     times = "once" if found.rewrites == 1 else f"{found.rewrites} times"
-    reason = found.declined or "; ".join(found.hindrances)
+    reason = found.declined or "; ".join(found.blockers)
     return f"not online: for {_steps_of(found)} {found.table} is written anew {times} under its lock: {reason}"
 
 
 def _how(found: Online, seen: PlanPreview) -> str:
-    cost = seen.outlook.online
+    cost = seen.forecast.online
     taken = f"it takes {_span(cost.seconds)} and {size_text(cost.disk)} of disk" if cost else "see below"
     instead = "" if found.rewrites == 1 else f", once instead of {found.rewrites} times"
     return (
@@ -266,13 +266,13 @@ def _kept(one: Leftover) -> str:
     return f'kept: the old {one.table} in the schema "{one.name}": migrate --abandon removes it'
 
 
-def _caveats(outlook: Forecast) -> list[str]:
-    copied = " and ".join(f"{count} rows of {name}" for name, count in outlook.sampled.items())
-    measured = f"measured in {outlook.spent:.1f} s on copies of {copied}, which are gone, and carried on to all rows;"
+def _caveats(forecast: Forecast) -> list[str]:
+    copied = " and ".join(f"{count} rows of {name}" for name, count in forecast.sampled.items())
+    measured = f"measured in {forecast.spent:.1f} s on copies of {copied}, which are gone, and carried on to all rows;"
     unmeasured = "a busier server, waiting for others and WAL are not in it"
     counted = f"an index built CONCURRENTLY counts as {CONCURRENT_FACTOR:g}, an online rewrite as one in place"
     notes = [f"{measured} in brackets: between what the truth may lie", f"{unmeasured}; {counted}"]
-    return notes + ([f"not measured: your {', '.join(outlook.left_out)}"] if outlook.left_out else [])
+    return notes + ([f"not measured: your {', '.join(forecast.left_out)}"] if forecast.left_out else [])
 
 
 def _holder(one: BlockingTransaction) -> str:

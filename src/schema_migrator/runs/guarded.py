@@ -42,24 +42,24 @@ def retried(work: RunContext, what: str, tables: Sequence[str], attempt: Callabl
 def transaction(work: RunContext, plan: Plan, reached: Version, step: PlannedStep | None = None) -> Iterator[Batch]:
     """Open a transaction that commits only from where the plan starts to the reached version, under the lock."""
     with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker) as sent:
-        sight = state.look(work.conn, work.release, work.store, [plan.schema], lock=True)
-        _assert_unmoved(sight, plan, step)
+        overview = state.look(work.conn, work.release, work.store, [plan.schema], lock=True)
+        _assert_unmoved(overview, plan, step)
         yield sent
         recorded, held = version_table.ask(sent, plan), work.lock.ask(work.conn)
         version_table.assert_reached(recorded, reached, plan)
         work.lock.assert_held(held)
 
 
-def _assert_unmoved(sight: Overview, plan: Plan, step: PlannedStep | None) -> None:
+def _assert_unmoved(overview: Overview, plan: Plan, step: PlannedStep | None) -> None:
     if step is None:
-        unmoved, expected = sight.recorded == plan.recorded, plan.recorded
-        unmoved = unmoved and (not plan.together or sight.state == plan.state)
+        unmoved, expected = overview.recorded == plan.recorded, plan.recorded
+        unmoved = unmoved and (not plan.together or overview.state == plan.state)
     else:
         expected = None if plan.recorded is None and step.previous == UNVERSIONED else step.previous
-        unmoved = sight.recorded == expected
+        unmoved = overview.recorded == expected
     if not unmoved:
         raise VersionMoved(
-            f'database "{plan.database}" was at {expected or "no version"}, but is now at {sight.recorded}',
+            f'database "{plan.database}" was at {expected or "no version"}, but is now at {overview.recorded}',
             hint="another tool is migrating it: let that end, then run this again",
             store=plan.store,
         )

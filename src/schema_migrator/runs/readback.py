@@ -27,9 +27,9 @@ def assert_installed(place: StoreHandle, plan: Plan) -> None:
     All statements have run in one transaction. This tells what is there now, not that each column is as it should be:
     that takes a rehearsal, and so CREATE on the database.
     """
-    sight = examine.look(place)
-    live = examine.read_live(place.conn, sight)
-    wrong = tuple(_lacks(place.source, plan.target, examine.Examination(sight=sight, live=live), live))
+    overview = examine.look(place)
+    live = examine.read_live(place.conn, overview)
+    wrong = tuple(_lacks(place.source, plan.target, examine.Examination(overview=overview, live=live), live))
     if wrong:
         raise NotAsRehearsed(
             f"the installation was committed, but read back it is not whole: {'; '.join(wrong)}",
@@ -58,7 +58,7 @@ def standing_tables(source: Source, target: Version) -> frozenset[str]:
 def _lacks(source: Source, target: Version, found: Examination, live: LiveSchema) -> Iterator[str]:
     state, facts = found.state, found.facts
     if not isinstance(state, At) or state.version != target:
-        yield f"version {found.sight.recorded} is recorded, expected {target}"
+        yield f"version {found.overview.recorded} is recorded, expected {target}"
     if missing := sorted(standing_tables(source, target) - set(facts.tables)):
         yield f"without the tables {', '.join(missing)}"
     if facts.keyless:

@@ -43,7 +43,7 @@ def release(version: str = "1.29.1") -> Release:
     return load_release(RELEASES, version)
 
 
-def sight(state: State) -> Overview:
+def overview(state: State) -> Overview:
     """Return a look that found this state, with its version row."""
     recorded = None if isinstance(state, Absent) else getattr(state, "recorded", getattr(state, "version", None))
     return Overview(facts=HEALTHY, rows=(), recorded=recorded, state=state)
@@ -52,4 +52,4 @@ def sight(state: State) -> Overview:
 def planned(state: State, target: str | None = None, *, store: Store = Store.VISIBILITY, **more: Any) -> plan.Plan:  # noqa: ANN401 - see plan.build
     """Return the plan from a state to a target of release 1.29.1, the latest unless said."""
     source = release().source(store)
-    return plan.build(source, sight(state), source.target(target), database="temporal_visibility", **more)
+    return plan.build(source, overview(state), source.target(target), database="temporal_visibility", **more)

@@ -40,8 +40,8 @@ class Past:
         """Return what `find` is given for a recorded version, 0.0 without a row, and a live schema."""
         state = At(version=recorded, min_compatible=Version("0.1"))
         made = tuple(VersionRow(db_name=name, curr_version=v, min_compatible_version="0.1") for name, v in rows)
-        sight = Overview(facts=HEALTHY, rows=made, recorded=recorded, state=state)
-        return Evidence(source=self.source, sight=sight, live=live, seed=seed, rehearsal=self.rehearsal)
+        overview = Overview(facts=HEALTHY, rows=made, recorded=recorded, state=state)
+        return Evidence(source=self.source, overview=overview, live=live, seed=seed, rehearsal=self.rehearsal)
 
 
 @st.composite
