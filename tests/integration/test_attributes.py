@@ -17,7 +17,7 @@ from schema_migrator.config.attributes import NAMES, REGISTER, Attribute, Fate
 from schema_migrator.config.fields import SqlSettings
 from schema_migrator.config.settings import read
 from schema_migrator.errors import MigratorError, SettingsError, TlsRejected
-from schema_migrator.postgres import database
+from schema_migrator.postgres import connection
 from schema_migrator.postgres.conninfo import APPLICATION
 from support.postgres.databases import READ_BY_US, Databases, fresh
 from support.postgres.engine import Engine
@@ -126,7 +126,7 @@ def connected(patch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> dict[s
     """Connect under these variables; return libpq's parameters as the connection has them, and work_mem."""
     for name, value in variables.items():
         patch.setenv(name, value)
-    with closing(database.connect(read({}).stores[0], Interrupt(), patience=5)) as conn:
+    with closing(connection.connect(read({}).stores[0], Interrupt(), patience=5)) as conn:
         (work_mem,) = conn.execute("SHOW work_mem").fetchone() or ("",)
         used = {one.keyword.decode(): one.val.decode() for one in conn.pgconn.info if one.val is not None}
     return used | {"work_mem": work_mem}

@@ -13,7 +13,7 @@ import pytest
 
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import read
-from schema_migrator.postgres import database
+from schema_migrator.postgres import connection
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 
@@ -25,7 +25,7 @@ def connected(databases: Databases, **variables: str) -> Iterator[Connection]:
     """Connect as the program does."""
     with patch.dict(os.environ, databases.env() | variables):
         settings = read({}).stores[0]
-        with database.connect(settings, Interrupt(), patience=5) as conn:
+        with connection.connect(settings, Interrupt(), patience=5) as conn:
             yield conn
 
 

@@ -11,7 +11,7 @@ from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import read
 from schema_migrator.errors import StatementFailed
 from schema_migrator.online.worker_pool import WorkerPool
-from schema_migrator.postgres import database
+from schema_migrator.postgres import connection
 from schema_migrator.releases.source import Store, load_release
 from schema_migrator.runs import advisory_lock
 from schema_migrator.runs.context import RunContext
@@ -88,7 +88,7 @@ def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, da
     settings, interrupt, ended = read({}), Interrupt(), []
     store = settings.store(Store.VISIBILITY)
     with ExitStack() as stack:
-        conns = tuple(stack.enter_context(closing(database.connect(store, interrupt, patience=10))) for _ in range(3))
+        conns = tuple(stack.enter_context(closing(connection.connect(store, interrupt, patience=10))) for _ in range(3))
         held = stack.enter_context(advisory_lock.hold(store, interrupt, run="crew", patience=10, wait=10, heartbeat=10))
         release = load_release(settings.run.sources, settings.run.temporal_version)
         work = RunContext(

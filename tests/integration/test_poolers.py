@@ -9,7 +9,7 @@ import pytest
 
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import StoreSettings, read
-from schema_migrator.postgres import database, pooler
+from schema_migrator.postgres import connection, pooler
 from schema_migrator.releases.source import Store
 from support.postgres.databases import READ_BY_US, Databases, fresh
 from support.postgres.engine import Engine
@@ -40,7 +40,7 @@ def settings(patch: pytest.MonkeyPatch, seen: Databases) -> StoreSettings:
 
 def keeps(store: StoreSettings) -> bool:
     """Whether a connection keeps its session."""
-    with closing(database.connect(store, Interrupt(), patience=10)) as conn:
+    with closing(connection.connect(store, Interrupt(), patience=10)) as conn:
         return pooler.keeps_session(conn, store, Interrupt())
 
 
@@ -53,7 +53,7 @@ def test_tells_the_modes_apart(monkeypatch: pytest.MonkeyPatch, databases: Datab
             assert [keeps(store) for _ in range(3)] == [kept] * 3
             with ExitStack() as stack:  # sessions that the pool keeps, for the next clients
                 for _ in range(4):
-                    conn = stack.enter_context(closing(database.connect(store, Interrupt(), patience=10)))
+                    conn = stack.enter_context(closing(connection.connect(store, Interrupt(), patience=10)))
                     conn.execute("BEGIN")
             assert keeps(store) is kept
 
@@ -65,7 +65,7 @@ def test_a_busy_pooler_in_transaction_mode(monkeypatch: pytest.MonkeyPatch, data
         store = settings(monkeypatch, seen)
 
         def work() -> None:
-            with closing(database.connect(store, Interrupt(), patience=10)) as conn:
+            with closing(connection.connect(store, Interrupt(), patience=10)) as conn:
                 while not done.is_set():
                     conn.execute("BEGIN; SELECT pg_sleep(0.001); COMMIT")
 

@@ -15,8 +15,8 @@ from schema_migrator.catalog.state import At
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.diagnosis import rehearsal
 from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFailed, StatementFailed, StatementTimeout
-from schema_migrator.postgres import database
-from schema_migrator.postgres.database import Batch
+from schema_migrator.postgres import database, server_errors, session_settings, transactions
+from schema_migrator.postgres.transactions import Batch
 from schema_migrator.releases.source import Source, SqlFile
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
@@ -280,17 +280,17 @@ def test_looks_have_their_own_limit(databases: Databases, monkeypatch: pytest.Mo
     store = site(databases, "default").settings().stores[0]
     looks: list[Callable[[Connection], object]] = [
         lambda conn: rehearsal.rehearse(conn, with_statement("default", "SELECT pg_sleep(3)")),
-        lambda conn: database.ask(conn, "SELECT pg_sleep(3)"),
+        lambda conn: transactions.ask(conn, "SELECT pg_sleep(3)"),
     ]
-    monkeypatch.setattr(database, "LOOK", replace(database.LOOK, statement=1))
+    monkeypatch.setattr(database, "LOOK", replace(session_settings.LOOK, statement=1))
     for look in looks:
         with (
             databases.connect("default") as conn,
             pytest.raises(StatementTimeout) as caught,
-            database.translated(store, Interrupt()),
+            server_errors.translated(store, Interrupt()),
         ):
             look(conn)
-        assert caught.value.hint == database.OWN_LIMIT
+        assert caught.value.hint == server_errors.OWN_LIMIT
 
 
 def test_an_installation_that_is_not_whole(poor: Site) -> None:

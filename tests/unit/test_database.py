@@ -15,7 +15,7 @@ from schema_migrator.errors import (
     StatementTimeout,
     TableLockTimeout,
 )
-from schema_migrator.postgres import database
+from schema_migrator.postgres import server_errors
 from schema_migrator.releases.source import Store
 
 
@@ -40,7 +40,7 @@ def test_by_sqlstate(clean: pytest.MonkeyPatch, state: str, kind: type[MigratorE
     """What a retry may cure has its own class; the rest is for a person; the address is there and no secret."""
     clean.setenv("SQL_PASSWORD", "s3cret")
     clean.setenv("SQL_HOST", "db")
-    found = database.explain(psycopg.errors.lookup(state)("some words"), settings.read({}).store(Store.DEFAULT))
+    found = server_errors.explain(psycopg.errors.lookup(state)("some words"), settings.read({}).store(Store.DEFAULT))
     assert type(found) is kind
     assert "db/temporal" in found.message or kind is StatementTimeout or kind is TableLockTimeout
     assert "s3cret" not in str(found)
@@ -59,7 +59,7 @@ class SharedMemoryIsFull(psycopg.errors.DiskFull):
 def test_shared_memory_is_no_disk(clean: pytest.MonkeyPatch) -> None:
     """The server calls it a full disk; a rewrite that meets it is kept, and the remedy is another one."""
     clean.setenv("SQL_USER", "owner")
-    found = database.explain(SharedMemoryIsFull(), settings.read({}).store(Store.DEFAULT))
+    found = server_errors.explain(SharedMemoryIsFull(), settings.read({}).store(Store.DEFAULT))
     assert type(found) is StatementFailed
     assert "shared memory" in found.message
     assert 'ALTER ROLE "owner" SET max_parallel_maintenance_workers = 0' in found.hint

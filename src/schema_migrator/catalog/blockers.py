@@ -12,7 +12,7 @@ from schema_migrator.catalog.leftovers import OUR_TRIGGER
 from schema_migrator.catalog.table_register import CATALOGS, REFERENCED, REGISTER
 
 if TYPE_CHECKING:
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _FIRST_THAT_LISTS_REFERENCES = 140000
 # Names are qualified by pg_identify_object, whatever search_path is.

@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Source
 
 _CREATED = re.compile(r"\bCREATE\s+(?:OR\s+REPLACE\s+)?FUNCTION\s+(?:\w+\s*\.\s*)?(\w+)", re.IGNORECASE)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 TRIGGER = "schema_migrator_log"
 ROWS = "schema_migrator_shadow"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 if TYPE_CHECKING:
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.statements import Statement
 
 _LOOKS_UP = re.compile(r"(?<![.\w])pg_class\b", re.IGNORECASE)

@@ -15,7 +15,7 @@ from schema_migrator.catalog import leftovers
 from schema_migrator.catalog.leftovers import STORE, ForeignSchema, Leftover, Look
 
 if TYPE_CHECKING:
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,"]*?))\s*(?:,|$)')
 # What a server needs of a version table is to read it; nobody but the migrator needs the history.

@@ -15,7 +15,7 @@ from schema_migrator.catalog.snapshot import Key
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Snapshot
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 PARTITION = 54321
 VERSION = 1

@@ -16,7 +16,7 @@ from schema_migrator.catalog.leftovers import OUR_TRIGGER
 if TYPE_CHECKING:
     from psycopg import Cursor
 
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 # Definitions are deparsed "pretty", which leaves out the schema of what search_path finds: that of PostgreSQL's own
 # objects. A default that is bound to a function of another schema is told from pg_depend too.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.owners import Ownership
     from schema_migrator.config.settings import StoreSettings
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Release, Source
 
 _APART = "give each store a database of its own"

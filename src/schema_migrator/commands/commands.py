@@ -31,7 +31,7 @@ from schema_migrator.errors import PreflightFailed, UnknownState
 from schema_migrator.execution import concurrent_indexes, native, vendor_tool
 from schema_migrator.online import rewrite
 from schema_migrator.planning import notices
-from schema_migrator.postgres import database
+from schema_migrator.postgres import conninfo, session_settings, transactions
 from schema_migrator.releases.source import UNVERSIONED, Release, Store, carried, load_release, release_with
 from schema_migrator.runs import advisory_lock, readback
 from schema_migrator.runs.context import RunContext
@@ -168,7 +168,7 @@ def _refuse_unseen(task: StoreTask, overview: Overview) -> None:
     """Raise PreflightFailed where no store is to be seen, but something that a rewrite has left."""
     if overview.facts.versioned:
         return
-    with database.transaction(task.place.conn, None, database.LOOK, name=database.APPLICATION):
+    with transactions.transaction(task.place.conn, None, session_settings.LOOK, name=conninfo.APPLICATION):
         left = leftovers.of_ours(task.place.conn)
     if left:
         raise PreflightFailed(

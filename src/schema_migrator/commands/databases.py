@@ -23,11 +23,11 @@ from schema_migrator.errors import (
     UnknownState,
     gravest,
 )
-from schema_migrator.postgres import database
+from schema_migrator.postgres import connection, server_errors, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.config.settings import Settings, StoreSettings
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Store
 
 
@@ -68,15 +68,15 @@ def _assert_meant(wanted: StoreSettings) -> None:
 def _connected(settings: Settings, wanted: StoreSettings, interrupt: Interrupt, through: str | None) -> Connection:
     """Connect to the database that is named, or to the first of the usual ones that lets us in."""
     if through is not None:
-        return database.connect(replace(wanted, database=through), interrupt, patience=settings.run.wait_timeout)
+        return connection.connect(replace(wanted, database=through), interrupt, patience=settings.run.wait_timeout)
     deadline = time.monotonic() + settings.run.wait_timeout
     while True:
         failed: list[MigratorError] = []
         for name in _USUAL:
             try:
-                return database.connect(replace(wanted, database=name), interrupt, patience=0)
+                return connection.connect(replace(wanted, database=name), interrupt, patience=0)
             except PasswordRejected:  # a new one may be on its way, which takes some seconds
-                return database.connect(replace(wanted, database=name), interrupt, patience=settings.run.wait_timeout)
+                return connection.connect(replace(wanted, database=name), interrupt, patience=settings.run.wait_timeout)
             except (RetryableError, PreflightFailed) as error:  # it is not there, or not for us
                 failed.append(error)
         first = gravest(failed)
@@ -98,7 +98,7 @@ def drop(settings: Settings, interrupt: Interrupt, *, through: str | None) -> No
     """Drop the stores' databases. Raises UnknownState where one is not there or somebody is connected to it."""
     for wanted in settings.stores:
         conn = _connected(settings, wanted, interrupt, through)
-        with database.translated(wanted, interrupt), conn:
+        with server_errors.translated(wanted, interrupt), conn:
             try:
                 conn.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(wanted.database)))
             except psycopg.errors.InvalidCatalogName as error:
@@ -114,8 +114,8 @@ def drop(settings: Settings, interrupt: Interrupt, *, through: str | None) -> No
 def _create(settings: Settings, store: Store, interrupt: Interrupt, through: str | None) -> bool:
     wanted = settings.store(store)
     conn = _connected(settings, wanted, interrupt, through)
-    with database.translated(wanted, interrupt), conn:
-        if database.ask(conn, "SELECT FROM pg_database WHERE datname = %s", [wanted.database]):
+    with server_errors.translated(wanted, interrupt), conn:
+        if transactions.ask(conn, "SELECT FROM pg_database WHERE datname = %s", [wanted.database]):
             return False
         try:
             conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(wanted.database)))

@@ -13,14 +13,14 @@ from schema_migrator.concurrency import Interrupt, run_parallel
 from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.examine import StoreHandle
 from schema_migrator.errors import MigratorError, SharedDatabase, TargetError
-from schema_migrator.postgres import database, lock_retries
+from schema_migrator.postgres import connection, lock_retries, server_errors
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.state import Overview
     from schema_migrator.config.settings import Settings, StoreSettings
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Release, Store
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def tasks(
     targets = {one.store: release.source(one.store).target(one.target_version) for one in settings.stores}
     if changing and not settings.run.allow_older_targets:
         _refuse_older(release, targets)
-    connect = partial(database.connect, interrupt=interrupt, patience=settings.run.wait_timeout, began=began)
+    connect = partial(connection.connect, interrupt=interrupt, patience=settings.run.wait_timeout, began=began)
     conns = run_parallel(tuple(targets), interrupt, lambda store: connect(settings.store(store)))
     with ExitStack() as stack:
         for conn in conns.values():
@@ -106,7 +106,7 @@ def _guarded(task: StoreTask, work: Callable[[StoreTask], T]) -> T:
 
     with (
         structlog.contextvars.bound_contextvars(store=str(task.store.store)),
-        database.translated(task.store, task.interrupt),
+        server_errors.translated(task.store, task.interrupt),
     ):
         try:
             return work(task)
@@ -119,7 +119,7 @@ def patiently(task: StoreTask, look: Callable[[], T], *, seconds: float | None =
     """Return what a look finds, tried again while somebody keeps a table of the store locked, for --wait-timeout."""
 
     def attempt(_: float | None) -> T:
-        with database.translated(task.store, task.interrupt):
+        with server_errors.translated(task.store, task.interrupt):
             return look()
 
     limit = task.settings.run.wait_timeout if seconds is None else seconds

@@ -24,7 +24,7 @@ from schema_migrator.errors import (
     exit_code,
 )
 from schema_migrator.planning import notices
-from schema_migrator.postgres import database
+from schema_migrator.postgres import connection
 from schema_migrator.temporal import frontend
 from schema_migrator.temporal.credentials import credentials
 
@@ -99,7 +99,7 @@ def _databases(settings: Settings, interrupt: Interrupt, began: float) -> tuple[
 
     def reach(store: Store) -> Ready:
         wanted = settings.store(store)
-        database.connect(wanted, interrupt, patience=patience, began=began).close()
+        connection.connect(wanted, interrupt, patience=patience, began=began).close()
         return Ready(aim=WaitTarget.DATABASE, store=store, place=wanted.address)
 
     return tuple(run_parallel(tuple(one.store for one in settings.stores), interrupt, reach).values())

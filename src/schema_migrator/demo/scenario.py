@@ -16,7 +16,7 @@ from schema_migrator.config import settings
 from schema_migrator.config.fields import PREFIX
 from schema_migrator.demo.embedded_postgres import private_server
 from schema_migrator.errors import SettingsError
-from schema_migrator.postgres import database
+from schema_migrator.postgres import connection, transactions
 from schema_migrator.releases.source import UNVERSIONED, Store, load_release
 from schema_migrator.reports import report, status_report
 from schema_migrator.runs import version_table
@@ -92,8 +92,8 @@ def _half_apply(wanted: Settings, store: Store, interrupt: Interrupt) -> None:
     """Leave the state that the vendor's tool leaves when it is killed: version row, tables, no end."""
     own = wanted.store(store)
     until, statements = _CUTS[store]
-    with database.connect(own, interrupt, patience=10) as conn:
-        with database.batch(conn, "public") as sent:
+    with connection.connect(own, interrupt, patience=10) as conn:
+        with transactions.batch(conn, "public") as sent:
             version_table.set_up(sent, own.database)
         previous = UNVERSIONED
         for step in _steps(wanted, store):
@@ -102,14 +102,14 @@ def _half_apply(wanted: Settings, store: Store, interrupt: Interrupt) -> None:
                 conn.execute(statement.text.encode())
             if cut:
                 return
-            with database.batch(conn, "public") as sent:
+            with transactions.batch(conn, "public") as sent:
                 version_table.move(sent, own.database, step, previous)
             previous = step.version
 
 
 def _retry(wanted: Settings, interrupt: Interrupt) -> str:
     """Run the first step again as the vendor's tool does, which forgives what already exists, and return the error."""
-    with database.connect(wanted.store(Store.DEFAULT), interrupt, patience=10) as conn:
+    with connection.connect(wanted.store(Store.DEFAULT), interrupt, patience=10) as conn:
         for statement in _steps(wanted, Store.DEFAULT)[0].statements:
             try:
                 conn.execute(statement.text.encode())

@@ -12,7 +12,7 @@ from schema_migrator.catalog import owners, seed_row, snapshot, state
 from schema_migrator.catalog.state import Absent, At, Unknown, Unrecorded
 from schema_migrator.diagnosis import recognition, rehearsal
 from schema_migrator.errors import RefusedError, WrongStore
-from schema_migrator.postgres import database
+from schema_migrator.postgres import conninfo, session_settings, transactions
 from schema_migrator.releases.source import UNVERSIONED, carried, load_release, parse_version
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from schema_migrator.catalog.state import Facts, Overview, State
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.diagnosis.rehearsal import Rehearsal
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Release, Source, Step
 
 _Found = TypeVar("_Found")
@@ -79,7 +79,7 @@ class Examination:
 
 def look(place: StoreHandle) -> Overview:
     """Read the version row and a few facts; some round trips."""
-    with database.transaction(place.conn, None, database.LOOK, name=database.APPLICATION):
+    with transactions.transaction(place.conn, None, session_settings.LOOK, name=conninfo.APPLICATION):
         found = state.look(place.conn, place.release, place.store, place.path)
         schema = found.facts.schema or ""
         asked = owners.ask(place.conn, schema, place.source.tables)
@@ -198,7 +198,7 @@ def _refinable(overview: Overview) -> bool:
 def read_live(conn: Connection, overview: Overview) -> LiveSchema:
     """Read the snapshot, the seed row and the history of a schema that exists."""
     schema = overview.facts.schema or ""
-    with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
+    with transactions.transaction(conn, schema, session_settings.LOOK, name=conninfo.APPLICATION):
         taken = snapshot.take(conn, schema)
         found = seed_row.read(conn, schema, taken, installing=overview.recorded in (None, UNVERSIONED))
     return LiveSchema(snapshot=taken, seed=found, history=read_history(conn, overview))
@@ -208,7 +208,7 @@ def read_history(conn: Connection, overview: Overview) -> frozenset[Version]:
     """Return the versions that schema_update_history lists."""
     if "schema_update_history" not in overview.facts.tables:
         return frozenset()
-    rows = database.ask(conn, _HISTORY.format(sql.Identifier(overview.facts.schema or "", "schema_update_history")))
+    rows = transactions.ask(conn, _HISTORY.format(sql.Identifier(overview.facts.schema or "", "schema_update_history")))
     versions = (parse_version(new or "") for (new,) in rows)
     return frozenset(version for version in versions if version)
 

@@ -21,15 +21,15 @@ from schema_migrator.catalog import snapshot
 from schema_migrator.catalog.leftovers import REHEARSAL
 from schema_migrator.catalog.snapshot import Key
 from schema_migrator.errors import MigratorError, PreflightFailed
-from schema_migrator.postgres import database
-from schema_migrator.postgres.database import Batch
+from schema_migrator.postgres import conninfo, server_errors, session_settings, transactions
+from schema_migrator.postgres.transactions import Batch
 from schema_migrator.releases.source import UNVERSIONED
 
 if TYPE_CHECKING:
     from psycopg import Cursor
 
     from schema_migrator.catalog.snapshot import Key, Snapshot
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Source, Step
 
     _Answers = tuple[Cursor[Any], Cursor[Any]]
@@ -183,9 +183,9 @@ def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
     name = REHEARSAL + secrets.token_hex(8)
     scratch, path = sql.Identifier(name), f"{name}, pg_catalog, pg_temp"
     try:
-        with database.batch(conn, name, path) if piped else nullcontext(Batch(conn, name, path)) as sent:
+        with transactions.batch(conn, name, path) if piped else nullcontext(Batch(conn, name, path)) as sent:
             sent.send("BEGIN ISOLATION LEVEL READ COMMITTED")
-            database.configure(conn, database.LOOK, f"{database.APPLICATION} rehearsal")
+            transactions.configure(conn, session_settings.LOOK, f"{conninfo.APPLICATION} rehearsal")
             sent.send(sql.SQL("CREATE SCHEMA {}").format(scratch))
             # Nobody else sees it, but an event trigger of the user's may make another role own what is made here.
             sent.send(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO PUBLIC").format(scratch))
@@ -197,7 +197,7 @@ def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise _taken_away(error) or error from error
     except psycopg.errors.QueryCanceled as error:
-        error.add_note(database.OWN_LIMIT)
+        error.add_note(server_errors.OWN_LIMIT)
         raise
     finally:
         with suppress(psycopg.Error):  # a lost connection is rolled back by the server

@@ -18,14 +18,15 @@ from schema_migrator.diagnosis.rehearsal import assert_harmless, scratch_schema
 from schema_migrator.errors import MigratorError
 from schema_migrator.estimation import extrapolation
 from schema_migrator.estimation.model import BlockingTransaction, Cost, Forecast, TableSize, Trial
-from schema_migrator.postgres import database
+from schema_migrator.postgres import conninfo, session_settings, transactions
 from schema_migrator.releases.source import UNVERSIONED
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Key, Snapshot
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.planning.plan import Plan, PlanInputs, PlannedStep
-    from schema_migrator.postgres.database import Batch, Connection
+    from schema_migrator.postgres.connection import Connection
+    from schema_migrator.postgres.transactions import Batch
     from schema_migrator.releases.source import Source
 
 BOUND_SECONDS = 15.0
@@ -39,7 +40,7 @@ _MOST_ROWS = 20_000
 _MOST_BYTES = 32 * 1024 * 1024
 _BLOCKS = 300  # looked at to learn how many rows a block holds
 _BLOCK = 8192
-_LIMITS = database.Limits(table_lock=1, statement=BOUND_SECONDS)
+_LIMITS = session_settings.Limits(table_lock=1, statement=BOUND_SECONDS)
 _SIZES = """
 SELECT c.relname::text, pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_indexes_size(c.oid),
   coalesce(pg_catalog.pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0),
@@ -104,7 +105,7 @@ def forecast(conn: Connection, source: Source, plan: Plan, inputs: PlanInputs | 
     if plan.together or not plan.steps:
         return Forecast()
     tables = sorted({lock.table for step in plan.steps for lock in step.locks})
-    with database.transaction(conn, plan.schema, _LIMITS, name=database.APPLICATION):
+    with transactions.transaction(conn, plan.schema, _LIMITS, name=conninfo.APPLICATION):
         sizes = tuple(
             TableSize(table=name, heap=heap, indexes=indexes, toast=toast, rows=rows)
             for name, heap, indexes, toast, rows in conn.execute(_SIZES, [plan.schema, tables]).fetchall()
@@ -212,7 +213,7 @@ def _adapt_index(bench: _TrialTable, name: str, definition: str | None) -> None:
     drop = sql.SQL("DROP INDEX {}").format(sql.Identifier(bench.sent.schema, name)).as_string(bench.conn)
     wider = f"{bench.sent.path}, {sql.Identifier(bench.plan.schema).as_string(bench.conn)}"
     try:
-        with bench.conn.transaction(), database.store_path(bench.conn, wider):
+        with bench.conn.transaction(), transactions.store_path(bench.conn, wider):
             bench.conn.execute((definition or drop).encode())
     except psycopg.Error:
         bench.left_out.append(name)

@@ -11,10 +11,10 @@ from psycopg import sql
 
 from schema_migrator import events
 from schema_migrator.errors import PreflightFailed, StatementFailed, TableLockTimeout
-from schema_migrator.postgres import database, pooler
+from schema_migrator.postgres import connection, pooler, server_errors, session_settings, transactions
 
 if TYPE_CHECKING:
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.statements import Statement
     from schema_migrator.runs.context import RunContext
 
@@ -28,7 +28,7 @@ _BUILDER = """
 SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p JOIN pg_catalog.pg_class i ON i.oid = p.index_relid
 JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace WHERE n.nspname = %s AND i.relname = %s
 """
-_NO_LIMITS = database.Limits(table_lock=0, statement=0)
+_NO_LIMITS = session_settings.Limits(table_lock=0, statement=0)
 
 
 def run(work: RunContext, schema: str, statements: Sequence[Statement]) -> None:
@@ -44,7 +44,7 @@ def _run_one(work: RunContext, conn: Connection, schema: str, statement: Stateme
     work.lock.assert_held(work.lock.ask(conn))
     if name is not None:
         _drop_invalid(conn, schema, name)
-    with database.store_path(conn, database.path_of(conn, schema), local=False):
+    with transactions.store_path(conn, transactions.path_of(conn, schema), local=False):
         _run_alone(conn, statement)
     if name is not None and _is_invalid(conn, schema, name):
         raise StatementFailed(
@@ -57,7 +57,7 @@ def _run_alone(conn: Connection, statement: Statement) -> None:
     try:
         conn.execute(statement.text.encode())
     except psycopg.Error as error:
-        raise database.blame(statement, error) from error
+        raise server_errors.blame(statement, error) from error
 
 
 def _is_invalid(conn: Connection, schema: str, name: str) -> bool:
@@ -102,10 +102,10 @@ def _session(work: RunContext) -> Iterator[Connection]:
     with ExitStack() as stack:
         conn = work.conn
         if work.store.has_direct:
-            conn = stack.enter_context(closing(database.connect(store, work.interrupt, patience=10)))
-        stack.enter_context(database.translated(store, work.interrupt))
+            conn = stack.enter_context(closing(connection.connect(store, work.interrupt, patience=10)))
+        stack.enter_context(server_errors.translated(store, work.interrupt))
         if not pooler.keeps_session(conn, store, work.interrupt):  # our settings would stay with another client
             found, remedy = pooler.in_the_way("building indexes CONCURRENTLY")
             raise PreflightFailed(found, hint=remedy)
-        stack.enter_context(database.session(conn, _NO_LIMITS, name=work.lock.worker))
+        stack.enter_context(transactions.session(conn, _NO_LIMITS, name=work.lock.worker))
         yield conn

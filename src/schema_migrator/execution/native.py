@@ -15,7 +15,7 @@ from schema_migrator.catalog.namesakes import shielded
 from schema_migrator.errors import NotAsRehearsed
 from schema_migrator.execution import concurrent_indexes
 from schema_migrator.online import rewrite
-from schema_migrator.postgres import database
+from schema_migrator.postgres import server_errors
 from schema_migrator.releases.source import UNVERSIONED
 from schema_migrator.runs import version_table
 from schema_migrator.runs.guarded import deviations, retried, transaction
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.planning.plan import Online, Plan, PlannedStep
-    from schema_migrator.postgres.database import Batch, Connection
+    from schema_migrator.postgres.connection import Connection
+    from schema_migrator.postgres.transactions import Batch
     from schema_migrator.releases.source import Step
     from schema_migrator.releases.statements import Statement
     from schema_migrator.runs.context import RunContext
@@ -84,7 +85,7 @@ def _install(work: RunContext, plan: Plan) -> tuple[Outcome, ...]:
 
 def _run_together(work: RunContext, plan: Plan) -> None:
     with (
-        database.translated(work.store, work.interrupt),
+        server_errors.translated(work.store, work.interrupt),
         transaction(work, plan, plan.target) as sent,
         handed_over(work.conn, plan.schema, plan.heir),
     ):
@@ -99,7 +100,7 @@ def _run_together(work: RunContext, plan: Plan) -> None:
 def adopt(work: RunContext, plan: Plan, step: Step) -> None:
     """Record the version that the tables are of; no other row is touched."""
     with (
-        database.translated(work.store, work.interrupt),
+        server_errors.translated(work.store, work.interrupt),
         transaction(work, plan, step.version) as sent,
         handed_over(work.conn, plan.schema, plan.heir),
     ):
@@ -136,7 +137,7 @@ def _run_transaction(
     first = step is plan.steps[0] or step.previous == UNVERSIONED
     setup = plan.setup and first
     with (
-        database.translated(work.store, work.interrupt),
+        server_errors.translated(work.store, work.interrupt),
         transaction(work, plan, step.step.version if record else step.previous, step) as sent,
         handed_over(work.conn, plan.schema, plan.heir),
     ):

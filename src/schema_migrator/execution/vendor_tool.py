@@ -28,7 +28,7 @@ from schema_migrator.catalog import state
 from schema_migrator.errors import NotAsRehearsed, SettingsError, ToolFailed
 from schema_migrator.execution import native
 from schema_migrator.execution.native import Outcome
-from schema_migrator.postgres import database, pooler
+from schema_migrator.postgres import pooler, session_settings, transactions
 from schema_migrator.releases.source import UNVERSIONED
 from schema_migrator.runs import guarded, handover
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from schema_migrator.config.fields import SqlSettings
     from schema_migrator.config.settings import Settings
     from schema_migrator.planning.plan import Plan, PlannedStep
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
 
 _END_WORKERS = """
@@ -156,7 +156,7 @@ def _run_step(work: RunContext, plan: Plan, step: PlannedStep) -> Outcome:
 
 def _assert_equal(work: RunContext, plan: Plan, step: PlannedStep, expected: Snapshot, when: str) -> None:
     assert step.proof is not None  # noqa: S101 - the callers have looked
-    with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+    with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         wrong = guarded.deviations(work.conn, plan.schema, step.proof.touched, expected)
     if wrong:
         raise NotAsRehearsed(
@@ -167,7 +167,7 @@ def _assert_equal(work: RunContext, plan: Plan, step: PlannedStep, expected: Sna
 
 def _call(work: RunContext, plan: Plan, arguments: Sequence[str], reached: Version) -> None:
     """Call the binary under the lock, then look whether the version is recorded that it was to reach."""
-    with database.transaction(work.conn, None, database.LOOK, name=work.lock.worker):
+    with transactions.transaction(work.conn, None, session_settings.LOOK, name=work.lock.worker):
         work.lock.assert_held(work.lock.ask(work.conn))
         before = handover.things(work.conn, plan.schema)
     lines, code = _converse(work, [str(work.settings.run.sql_tool), *arguments], _environment(work, plan))
@@ -175,9 +175,9 @@ def _call(work: RunContext, plan: Plan, arguments: Sequence[str], reached: Versi
         _end_statement(work)
     work.interrupt.check()
     if plan.heir:
-        with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+        with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
             handover.give(work.conn, plan.schema, plan.heir, before)
-    with database.transaction(work.conn, None, database.LOOK, name=work.lock.worker):
+    with transactions.transaction(work.conn, None, session_settings.LOOK, name=work.lock.worker):
         recorded = state.look(work.conn, work.release, work.store, [plan.schema]).recorded
     if recorded == reached:
         return
@@ -216,7 +216,7 @@ def _end_statement(work: RunContext) -> None:
     """End what the server still does for the tool, which has died: the statement would go on without it."""
     with suppress(psycopg.Error):  # the next run looks for it too, before it begins
         work.conn.execute("SET ROLE NONE")  # the login may be set to act as another role, which could not end it
-        database.ask(work.conn, _END_WORKERS, [work.lock.worker])
+        transactions.ask(work.conn, _END_WORKERS, [work.lock.worker])
 
 
 def _masked(text: str, password: str) -> str:

@@ -16,14 +16,14 @@ from psycopg import sql
 from schema_migrator import events
 from schema_migrator.errors import LockLost
 from schema_migrator.online.shadow import listed, places
-from schema_migrator.postgres import database
+from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from schema_migrator.online.shadow import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _SECONDS = 0.5
 """How long a batch is to take."""
@@ -106,7 +106,7 @@ class _Batches:
         after = self.last.upto if self.last else None
         number = self.last.number + 1 if self.last else 0
         with pool.transaction(conn, self.live.schema):
-            with database.planner(conn, seqscan="off"):
+            with transactions.planner(conn, seqscan="off"):
                 row = conn.execute(*_boundary(self.live, after, self.size)).fetchone()
             upto = list(row) if row else None
             note = sql.SQL(_NOTE).format(**places(self.live))
@@ -152,7 +152,7 @@ def fill(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
 def batches(conn: Connection, live: SourceTable) -> tuple[tuple[Batch, int | None], ...]:
     """Return the batches in the order of their keys, each with the number of its rows; None where it is open."""
     query = sql.SQL("SELECT number, after, upto, rows FROM {}.batches ORDER BY number")
-    found = database.ask(conn, query.format(sql.Identifier(live.ours)))
+    found = transactions.ask(conn, query.format(sql.Identifier(live.ours)))
     return tuple((Batch(number=number, after=after, upto=upto), rows) for number, after, upto, rows in found)
 
 
@@ -160,7 +160,7 @@ def _take_up(pool: WorkerPool, live: SourceTable) -> _Batches:
     """Return the batches as an earlier run left them."""
     found = batches(pool.conns[0], live)
     copied = sum(rows or 0 for _, rows in found)
-    estimate = database.ask(pool.conns[0], _ESTIMATE, [live.oid])
+    estimate = transactions.ask(pool.conns[0], _ESTIMATE, [live.oid])
     if found:
         events.logger().info("online.resumed", table=live.table, rows=copied)
     return _Batches(
@@ -182,7 +182,7 @@ def _copy_batch(pool: WorkerPool, conn: Connection, live: SourceTable, columns: 
     with pool.transaction(conn, live.schema):
         # An index scan whatever the statistics say; and a crash may take batches back with their marks.
         conn.execute("SET LOCAL synchronous_commit = off")
-        with database.planner(conn, seqscan="off"):
+        with transactions.planner(conn, seqscan="off"):
             return _assert_alone(conn.execute(query, [*values, batch.number]).fetchone())
 
 

@@ -10,7 +10,7 @@ from schema_migrator.catalog.snapshot import Key
 
 if TYPE_CHECKING:
     from schema_migrator.planning.rewrite_span import TargetShape
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 Part = tuple[str, str]
 """A kind, table, column, index or constraint, and a name; the table's is empty."""

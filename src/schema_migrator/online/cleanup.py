@@ -11,7 +11,7 @@ from schema_migrator.errors import NotOurs
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _OWNED: LiteralString = """
 owned AS (

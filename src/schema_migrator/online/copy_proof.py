@@ -30,7 +30,7 @@ from schema_migrator import events
 from schema_migrator.online import cutover, damage, query_plans, shadow
 from schema_migrator.online.damage import Fault
 from schema_migrator.online.shadow import listed, places
-from schema_migrator.postgres import database
+from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from schema_migrator.online.shadow import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.planning.rewrite_span import TargetShape
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _PAGES = 1024
 _FIRST_WITH_RANGES = 140000  # before, PostgreSQL read the whole table for each range of pages
@@ -148,7 +148,7 @@ def _compare(copy: _Copy, conn: Connection, ends: _Ends) -> None:
         damage.assert_nothing_hidden(conn)
         # Without sorts only the primary key's index gives its order: without statistics another one looks as cheap.
         sorts = {"sort": "off", "incremental_sort": "off"}
-        with database.planner(conn, seqscan="off", bitmapscan="off", nestloop="off", **sorts):
+        with transactions.planner(conn, seqscan="off", bitmapscan="off", nestloop="off", **sorts):
             query_plans.assert_scans(conn, live, query, {"lying": query_plans.PHYSICAL, "led": copy.primary})
             row = conn.execute(query).fetchone()
     if row is not None:
@@ -182,7 +182,7 @@ def _count(conn: Connection, copy: _Copy) -> None:
     query = sql.SQL("SELECT {} AS live, {} AS copied").format(_counted(live, "lying"), _counted(live, "copied"))
     with copy.pool.transaction(conn, live.schema):
         damage.assert_nothing_hidden(conn)
-        with database.planner(conn, nestloop="off"):
+        with transactions.planner(conn, nestloop="off"):
             query_plans.assert_scans(conn, live, query, {"lying": query_plans.PHYSICAL, "copied": query_plans.PHYSICAL})
             ((here, there),) = conn.execute(query).fetchall()
         if here == there:
@@ -216,6 +216,6 @@ def _tid(place: str) -> sql.Composed:
 
 def _page_ranges(conn: Connection, live: SourceTable) -> list[_Ends]:
     """Return stretches of the table's file, each from one place (inclusive) to another (exclusive)."""
-    ((pages, version),) = database.ask(conn, _SIZE, [live.oid])
+    ((pages, version),) = transactions.ask(conn, _SIZE, [live.oid])
     starts = [f"({page},0)" for page in range(0, max(pages if version >= _FIRST_WITH_RANGES else 0, 1), _PAGES)]
     return list(zip(starts, [*starts[1:], _END], strict=True))

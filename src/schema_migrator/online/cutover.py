@@ -12,7 +12,7 @@ from schema_migrator import events
 from schema_migrator.errors import NotAsRehearsed, RewriteBlocked, TableChanged, TableLockTimeout
 from schema_migrator.online import catalog_comparison, replay, shadow
 from schema_migrator.planning import tables
-from schema_migrator.postgres import database
+from schema_migrator.postgres import server_errors, transactions
 from schema_migrator.postgres.activity import ALIVE
 from schema_migrator.runs import guarded, version_table
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from schema_migrator.online.shadow import SourceTable
     from schema_migrator.planning.plan import Online, Plan, PlannedStep
     from schema_migrator.planning.rewrite_span import TargetShape
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
 
 # A client that is stopped under the lock keeps it for so long; one at work sends its next statement in milliseconds.
@@ -55,7 +55,7 @@ class _Reader:
 
 def old_snapshots(conn: Connection) -> OldSnapshots:
     """Return whose snapshots may be older than the shadow's rows; to those it would look empty."""
-    ((number,),) = database.ask(conn, _NEXT)
+    ((number,),) = transactions.ask(conn, _NEXT)
     return OldSnapshots(found=frozenset(reader.transaction for reader in _alive(conn, number)), next=number)
 
 
@@ -84,7 +84,7 @@ def await_old_snapshots(work: RunContext, live: SourceTable, old: OldSnapshots) 
 def _alive(conn: Connection, number: str) -> list[_Reader]:
     return [
         _Reader(transaction=(pid, transaction), name=f"pid {pid} ({name or 'unnamed'})", older=bool(older))
-        for pid, transaction, name, older in database.ask(conn, _ALIVE, [number])
+        for pid, transaction, name, older in transactions.ask(conn, _ALIVE, [number])
     ]
 
 
@@ -103,7 +103,7 @@ def cut_over(
     """
     assert online.shape is not None  # noqa: S101 - a plan has no online steps without
     with (
-        database.translated(work.store, work.interrupt),
+        server_errors.translated(work.store, work.interrupt),
         guarded.transaction(work, plan, steps[-1].step.version, steps[0]) as sent,
     ):
         conn = work.conn

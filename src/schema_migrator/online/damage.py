@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from schema_migrator.online.shadow import SourceTable
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 UNLED = "no entry of the primary key's index leads to a row of {}"
 DOUBLED = "two rows of {} have the same key"

@@ -17,7 +17,7 @@ from schema_migrator.errors import PreflightFailed
 
 if TYPE_CHECKING:
     from schema_migrator.planning.plan import Online
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 Said = int | Literal["df"] | None
 

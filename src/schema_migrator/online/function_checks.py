@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import function_calls
 from schema_migrator.errors import RewriteBlocked
-from schema_migrator.postgres import database
+from schema_migrator.postgres import conninfo, session_settings, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.function_calls import Call
@@ -30,7 +30,7 @@ def check(work: RunContext, plan: Plan, online: Online, live: SourceTable) -> No
         checks=tuple(name for name, _ in online.shape.checks),
         gone=tuple(online.shape.gone),
     )
-    with database.transaction(work.conn, None, database.LOOK, name=database.APPLICATION):
+    with transactions.transaction(work.conn, None, session_settings.LOOK, name=conninfo.APPLICATION):
         called = function_calls.look(work.conn, parts, function_calls.created(work.release.source(plan.store)))
     found = problems(called)
     if found:

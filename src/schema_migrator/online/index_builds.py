@@ -12,7 +12,7 @@ from schema_migrator import events
 from schema_migrator.catalog.leftovers import ROWS
 from schema_migrator.errors import RetryableError
 from schema_migrator.online import damage, shadow
-from schema_migrator.postgres import database
+from schema_migrator.postgres import server_errors, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.config.settings import StoreSettings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from schema_migrator.online.shadow import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.planning.rewrite_span import Named, TargetShape
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _BUILT = """
 SELECT c.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
@@ -50,7 +50,7 @@ def rehearse(conn: Connection, store: StoreSettings, live: SourceTable, shape: T
     sent: list[tuple[str, psycopg.Cursor[Any]]] = []
     conn.execute("SAVEPOINT schema_migrator_indexes")
     try:
-        with database.store_path(conn, database.path_of(conn, live.schema)):
+        with transactions.store_path(conn, transactions.path_of(conn, live.schema)):
             for name, definition in shape.indexes:
                 cursor = conn.cursor()
                 sent.append((name, cursor))
@@ -70,7 +70,7 @@ def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     first = pool.conns[0]
     key = shadow.primary(first, live)
     place = f"{live.ours}.{ROWS}"
-    built = {name for (name,) in database.ask(first, _BUILT, [place])}
+    built = {name for (name,) in transactions.ask(first, _BUILT, [place])}
     missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])
     spaces = _spaces(first, live, shape)
     started = time.monotonic()
@@ -97,7 +97,7 @@ def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
 
 def _largest_first(conn: Connection, live: SourceTable, missing: list[Named]) -> list[Named]:
     """Order them so that no member is left alone with a long one at the end; what is new counts as middling."""
-    sizes = dict(database.ask(conn, _SIZES, [live.oid]))
+    sizes = dict(transactions.ask(conn, _SIZES, [live.oid]))
     middling = sorted(sizes.values())[len(sizes) // 2] if sizes else 0
     return sorted(missing, key=lambda one: -sizes.get(one[0], middling))
 
@@ -105,8 +105,8 @@ def _largest_first(conn: Connection, live: SourceTable, missing: list[Named]) ->
 def _spaces(conn: Connection, live: SourceTable, shape: TargetShape) -> dict[str, str]:
     """Return the tablespace of each index that is to be, empty for the database's own."""
     made = {key.name for key in shape.touched if key.kind == "index"}
-    kept = {name: space for name, space in database.ask(conn, _SPACES, [live.oid]) if name not in made}
-    ((default,),) = database.ask(conn, _DEFAULT_SPACE)
+    kept = {name: space for name, space in transactions.ask(conn, _SPACES, [live.oid]) if name not in made}
+    ((default,),) = transactions.ask(conn, _DEFAULT_SPACE)
     return {**{name: default or "" for name, _ in shape.indexes}, **kept}
 
 
@@ -114,7 +114,7 @@ def _build_one(pool: WorkerPool, conn: Connection, live: SourceTable, definition
     with pool.transaction(conn, live.schema):
         conn.execute(_MEMORY, [len(pool.conns)])
         conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the crew is that many already
-        with database.store_path(conn, database.path_of(conn, live.schema)):
+        with transactions.store_path(conn, transactions.path_of(conn, live.schema)):
             conn.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(space)))
             conn.execute(shadow.index_on(definition, live.ours))
 
@@ -129,7 +129,7 @@ def _doubled(pool: WorkerPool, conn: Connection, live: SourceTable, error: error
 
 def _refuse(error: psycopg.Error, store: StoreSettings, live: SourceTable, name: str, stays: str = "") -> NoReturn:
     """Raise the error that names the index, or the error itself where a retry helps."""
-    found = database.explain(error, store)
+    found = server_errors.explain(error, store)
     if isinstance(found, RetryableError):
         raise error
     said = f'PostgreSQL cannot build the index "{name}" of "{live.table}" ({error.sqlstate})'
@@ -140,7 +140,7 @@ def _refuse(error: psycopg.Error, store: StoreSettings, live: SourceTable, name:
 def _make_primary(pool: WorkerPool, live: SourceTable, name: str) -> None:
     made = "SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'"
     conn = pool.conns[0]
-    if database.ask(conn, made, [f"{live.ours}.{ROWS}"]):
+    if transactions.ask(conn, made, [f"{live.ours}.{ROWS}"]):
         return
     with pool.transaction(conn, live.schema):
         add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} PRIMARY KEY USING INDEX {}")

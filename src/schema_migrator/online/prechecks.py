@@ -11,7 +11,7 @@ from schema_migrator.config import sizes
 from schema_migrator.errors import NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
 from schema_migrator.online import disk, replicas
 from schema_migrator.online.throttle import KEPT
-from schema_migrator.postgres import activity, database
+from schema_migrator.postgres import activity, conninfo, session_settings, transactions
 from schema_migrator.postgres.activity import ALIVE
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from schema_migrator.online.disk import Free
     from schema_migrator.online.replicas import Replicas
     from schema_migrator.planning.plan import Online
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
 
 OLD_SECONDS = 600
@@ -56,7 +56,7 @@ class ServerConditions:
 
 def look(conn: Connection, run: RunSettings) -> ServerConditions:
     """Ask the server. Raises PreflightFailed where it was to run `df` and does not."""
-    with database.transaction(conn, None, database.LOOK, name=database.APPLICATION):
+    with transactions.transaction(conn, None, session_settings.LOOK, name=conninfo.APPLICATION):
         role, sees_all = activity.sees_all(conn)
         return ServerConditions(
             role=role,

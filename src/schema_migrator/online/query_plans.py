@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from schema_migrator.online.shadow import SourceTable
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 PHYSICAL = ""
 """Instead of an index: the table is read as it lies on the disk."""

@@ -19,14 +19,14 @@ from schema_migrator.errors import TableLockTimeout
 from schema_migrator.online import damage
 from schema_migrator.online.damage import Fault
 from schema_migrator.online.shadow import listed, places
-from schema_migrator.postgres import database
+from schema_migrator.postgres import session_settings, transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schema_migrator.online.shadow import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 LITTLE = 100
 """Keys that may be left for the swap: some tens of milliseconds."""
@@ -144,7 +144,7 @@ def assert_little(conn: Connection, live: SourceTable) -> None:
 def _backlog(conn: Connection, live: SourceTable) -> int:
     """Return about how many log entries wait: from the oldest to the newest, in a time that does not grow with them."""
     query = "SELECT coalesce(max(schema_migrator_turn) - min(schema_migrator_turn) + 1, 0) FROM {}.log"
-    with database.planner(conn, seqscan="off"):
+    with transactions.planner(conn, seqscan="off"):
         ((found,),) = conn.execute(sql.SQL(query).format(sql.Identifier(live.ours))).fetchall()
     return int(found)
 
@@ -152,21 +152,21 @@ def _backlog(conn: Connection, live: SourceTable) -> int:
 def _few(conn: Connection, live: SourceTable, most: int) -> bool:
     """Return whether no more than so many log entries wait; in a transaction. No more than those are looked at."""
     query = "SELECT count(*) FROM (SELECT FROM {}.log ORDER BY schema_migrator_turn LIMIT %s) head"
-    with database.planner(conn, seqscan="off"):
+    with transactions.planner(conn, seqscan="off"):
         ((found,),) = conn.execute(sql.SQL(query).format(sql.Identifier(live.ours)), [most + 1]).fetchall()
     return int(found) <= most
 
 
 def _vacuum(pool: WorkerPool, conn: Connection, live: SourceTable) -> None:
     """Remove what was replayed, or each look for the oldest entry would go over all of it; no writer is held up."""
-    limits = database.Limits(table_lock=0, statement=0)
-    with database.session(conn, limits, name=pool.work.lock.worker):
+    limits = session_settings.Limits(table_lock=0, statement=0)
+    with transactions.session(conn, limits, name=pool.work.lock.worker):
         conn.execute(sql.SQL("VACUUM (TRUNCATE false) {}.log").format(sql.Identifier(live.ours)))
 
 
 def _replay(conn: Connection, live: SourceTable, query: sql.Composed, most: int | None) -> None:
     """Take entries from the log; their rows are looked up by their keys, whatever the statistics say."""
-    with database.planner(conn, seqscan="off", mergejoin="off", indexonlyscan="off"):
+    with transactions.planner(conn, seqscan="off", mergejoin="off", indexonlyscan="off"):
         row = conn.execute(query, [most]).fetchone()
     if row is None:
         return

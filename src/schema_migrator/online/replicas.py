@@ -15,7 +15,7 @@ from schema_migrator.config import sizes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 # A walsender that makes a base backup, or has not begun yet, feeds nobody who could fall behind.
 _LOOK: LiteralString = """

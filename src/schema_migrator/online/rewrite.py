@@ -46,7 +46,7 @@ from schema_migrator.online import (
 )
 from schema_migrator.online.throttle import Throttle
 from schema_migrator.online.worker_pool import WorkerPool
-from schema_migrator.postgres import database
+from schema_migrator.postgres import server_errors, session_settings, transactions
 from schema_migrator.runs import guarded
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from schema_migrator.online.shadow import SourceTable
     from schema_migrator.planning.plan import Online, Plan, PlannedStep
     from schema_migrator.planning.rewrite_span import TargetShape
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
 
 _COLUMNS = "SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
@@ -69,7 +69,7 @@ def run(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedSte
     NoSpace not a trace is left. Raises MigratorError.
     """
     try:
-        with database.translated(work.store, work.interrupt), worker_pool.open_pool(work) as conns:
+        with server_errors.translated(work.store, work.interrupt), worker_pool.open_pool(work) as conns:
             live = _begin(work, conns, plan, online, steps)
             those = _pool(work, conns, online, live)
             columns = shadow.columns(work.conn, live, _shape(online), computed=False)
@@ -109,7 +109,7 @@ def _remaining(work: RunContext, schema: str) -> str:
 
 
 def _left(work: RunContext, schema: str) -> tuple[Leftover, ...]:
-    with database.transaction(work.conn, schema, database.LOOK, name=work.lock.worker):
+    with transactions.transaction(work.conn, schema, session_settings.LOOK, name=work.lock.worker):
         return find(work, schema)
 
 
@@ -150,8 +150,8 @@ def _remove(work: RunContext, those: Sequence[Leftover]) -> tuple[Leftover, ...]
 
 def _remove_one(work: RunContext, one: Leftover) -> None:
     with (
-        database.translated(work.store, work.interrupt),
-        database.transaction(work.conn, one.schema, work.limits, name=work.lock.worker),
+        server_errors.translated(work.store, work.interrupt),
+        transactions.transaction(work.conn, one.schema, work.limits, name=work.lock.worker),
     ):
         cleanup.remove(work.conn, one)
         work.lock.assert_held(work.lock.ask(work.conn))
@@ -165,7 +165,7 @@ def _begin(
     work: RunContext, conns: tuple[Connection, ...], plan: Plan, online: Online, steps: Sequence[PlannedStep]
 ) -> SourceTable:
     """Carry on with what an earlier run has begun, or begin."""
-    with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+    with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         damage.assert_nothing_hidden(work.conn)
         live = shadow.look(work.conn, plan.schema, _shape(online))
         mine = [one for one in find(work, plan.schema) if not one.finished]
@@ -189,7 +189,7 @@ def _begin(
 
 def _refuse_names(work: RunContext, live: SourceTable) -> None:
     """Raise RewriteBlocked where a name has a percent sign, which in our statements stands for a value, or is ours."""
-    columns = [name for (name,) in database.ask(work.conn, _COLUMNS, [live.oid])]
+    columns = [name for (name,) in transactions.ask(work.conn, _COLUMNS, [live.oid])]
     strange = [name for name in (live.schema, live.table, *columns) if "%" in name]
     if strange:
         raise RewriteBlocked(
@@ -208,7 +208,7 @@ def _make(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedS
     """Make the shadow, and last the trigger: it locks the table against writers until the commit, a moment later."""
     shape, conn = _shape(online), work.conn
     with (
-        database.translated(work.store, work.interrupt),
+        server_errors.translated(work.store, work.interrupt),
         guarded.transaction(work, plan, steps[0].previous, steps[0]),
     ):
         live = shadow.look(conn, plan.schema, shape)
@@ -265,7 +265,7 @@ def _settle(
 def _compare(those: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     """Find out before the lock what the comparison under it would refuse."""
     conn = those.conns[0]
-    with database.translated(those.work.store, those.work.interrupt), those.transaction(conn, live.schema):
+    with server_errors.translated(those.work.store, those.work.interrupt), those.transaction(conn, live.schema):
         cutover.assert_alike(conn, cutover.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
 
 
@@ -280,8 +280,8 @@ def _drain(those: WorkerPool, live: SourceTable, online: Online, columns: Sequen
 
 
 def _vacuum(those: WorkerPool, live: SourceTable) -> None:
-    conn, limits = those.conns[0], database.Limits(table_lock=0, statement=0)
-    with database.session(conn, limits, name=those.work.lock.worker):
+    conn, limits = those.conns[0], session_settings.Limits(table_lock=0, statement=0)
+    with transactions.session(conn, limits, name=those.work.lock.worker):
         conn.execute("SET max_parallel_maintenance_workers = 0")  # a container's /dev/shm may not hold what they share
         conn.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(live.ours, ROWS)))
 
@@ -297,7 +297,7 @@ def _cut_over(
     locked: list[float] = []
 
     def attempt(work: RunContext) -> None:
-        with database.translated(those.work.store, those.work.interrupt):
+        with server_errors.translated(those.work.store, those.work.interrupt):
             _drain(those, live, online, columns)
         locked.append(cutover.cut_over(work, plan, online, steps, live, columns))
 

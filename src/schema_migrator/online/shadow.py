@@ -14,7 +14,7 @@ from schema_migrator.catalog.leftovers import ONLINE, RETIRED, ROWS, TRIGGER, Co
 from schema_migrator.catalog.snapshot import Key, table_of
 from schema_migrator.online import catalog_comparison, table_attributes
 from schema_migrator.online.table_attributes import Kept
-from schema_migrator.postgres import database
+from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from schema_migrator.online.table_attributes import TableAttributes
     from schema_migrator.planning.plan import Online
     from schema_migrator.planning.rewrite_span import Named, TargetShape
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _LOCATE = """
 SELECT c.oid, c.relfilenode FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -240,13 +240,13 @@ def try_log(conn: Connection, live: SourceTable) -> None:
 def columns(conn: Connection, live: SourceTable, shape: TargetShape, *, computed: bool) -> tuple[str, ...]:
     """Return the columns that stay, those that are computed only if wanted."""
     added = [name for name, _ in shape.added]
-    ((found,),) = database.ask(conn, _STAYING, [_qualified(conn, live.ours, ROWS), computed, added])
+    ((found,),) = transactions.ask(conn, _STAYING, [_qualified(conn, live.ours, ROWS), computed, added])
     return tuple(found)
 
 
 def primary(conn: Connection, live: SourceTable) -> Named:
     """Return the primary key's index: its name and its definition."""
-    ((name, definition),) = database.ask(conn, _PRIMARY, [live.oid])
+    ((name, definition),) = transactions.ask(conn, _PRIMARY, [live.oid])
     return name, snapshot.local(definition, live.schema)
 
 
@@ -307,7 +307,7 @@ def _make_shadow(conn: Connection, live: SourceTable, shape: TargetShape) -> Non
     like = "CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS EXCLUDING IDENTITY)"
     conn.execute(sql.SQL(like).format(shadow, source))
     changes = _changes(conn, live, shape)
-    with database.store_path(conn, database.path_of(conn, live.schema)):
+    with transactions.store_path(conn, transactions.path_of(conn, live.schema)):
         for change in changes:
             conn.execute(sql.SQL("ALTER TABLE {} {}").format(shadow, change))
     conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(shadow, sql.Identifier(ROWS)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 if TYPE_CHECKING:
     from psycopg import Cursor
 
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 # Options of columns that begin with pg_ are PostgreSQL's own; nobody can set them.
 # Turns: the owner, what needs no indexes, what needs them.

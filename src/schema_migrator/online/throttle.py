@@ -11,12 +11,12 @@ from schema_migrator import events
 from schema_migrator.catalog.leftovers import ROWS
 from schema_migrator.errors import MigratorError, NoSpace, PreflightFailed, ServerBusy
 from schema_migrator.online import disk, replicas
-from schema_migrator.postgres import activity, database
+from schema_migrator.postgres import activity, session_settings, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.online.shadow import SourceTable
     from schema_migrator.planning.plan import Online
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
 
 _PAUSE_SECONDS = 1.0
@@ -78,8 +78,8 @@ class Throttle:
 
     def _look(self, conn: Connection) -> MigratorError | None:
         """Return why to pause, as what is raised at the deadline."""
-        limits = database.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
-        with database.transaction(conn, None, limits, name=self.work.lock.worker):
+        limits = session_settings.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
+        with transactions.transaction(conn, None, limits, name=self.work.lock.worker):
             self._weigh(conn)
             return self._load(conn) or self._replicas(conn)
 

@@ -20,7 +20,7 @@ from schema_migrator.catalog import snapshot
 from schema_migrator.catalog.snapshot import Key
 from schema_migrator.errors import DoesNotFit, StatementFailed
 from schema_migrator.online.shadow import listed
-from schema_migrator.postgres import database
+from schema_migrator.postgres import server_errors, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Snapshot
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.planning.plan import Online
     from schema_migrator.planning.rewrite_span import TargetShape
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _PAGES = 1024
 _TRIES = 3
@@ -80,7 +80,7 @@ def check(pool: WorkerPool, live: SourceTable, online: Online, *, begun: bool = 
     """
     assert online.shape is not None  # noqa: S101 - a plan has no online steps without
     conn, started = pool.conns[0], time.monotonic()
-    with database.translated(pool.work.store, pool.work.interrupt), pool.transaction(conn, live.schema):
+    with server_errors.translated(pool.work.store, pool.work.interrupt), pool.transaction(conn, live.schema):
         allowed, role, block, pages = conn.execute(_FACTS, [live.oid]).fetchone() or (False, "", 1, 0)
         stored = [name for (name,) in conn.execute(_STORED, [live.oid]).fetchall()]
         found = parts(online.shape, snapshot.take(conn, live.schema))
@@ -94,7 +94,7 @@ def check(pool: WorkerPool, live: SourceTable, online: Online, *, begun: bool = 
         return
     columns = sources(online.shape, stored, found, live.key_names)
     trial = Trial(live=live, parts=found, columns=columns, target=str(online.versions[-1]), begun=begun)
-    with database.translated(pool.work.store, pool.work.interrupt):
+    with server_errors.translated(pool.work.store, pool.work.interrupt):
         _put(pool, conn, trial, trial.parts, _at(()))  # what fails without a row is no row's fault
     rows: list[int] = []
     ranges = [_range(conn, first, first + _PAGES, block) for first in range(0, pages, _PAGES)]
@@ -220,7 +220,7 @@ def _outcome(
     try:
         return _put(pool, conn, trial, chosen, within)
     except psycopg.Error as error:
-        if isinstance(database.explain(error, pool.work.store), StatementFailed):
+        if isinstance(server_errors.explain(error, pool.work.store), StatementFailed):
             return error
         raise
 
@@ -233,7 +233,7 @@ def _put(pool: WorkerPool, conn: Connection, trial: Trial, chosen: Sequence[Part
         conn.execute("SAVEPOINT schema_migrator_fits")  # so that an event trigger's notes go too
         make = sql.SQL("CREATE TEMP TABLE {} AS SELECT {} FROM {} WITH NO DATA")
         conn.execute(make.format(own, columns, _table(trial)))
-        with database.store_path(conn, database.path_of(conn, live.schema)):
+        with transactions.store_path(conn, transactions.path_of(conn, live.schema)):
             add = sql.SQL(", ").join(map(_addition, chosen))
             conn.execute(sql.SQL("ALTER TABLE {} {}").format(own, add))
         with _by_place(conn):
@@ -250,7 +250,7 @@ def _addition(part: Part) -> sql.Composed:
 
 def _by_place(conn: Connection) -> AbstractContextManager[None]:
     """Let the block's statements go to the pages themselves, whatever the statistics say."""
-    return database.planner(conn, seqscan="off")
+    return transactions.planner(conn, seqscan="off")
 
 
 def _table(trial: Trial) -> sql.Identifier:

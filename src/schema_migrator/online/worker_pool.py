@@ -15,11 +15,12 @@ import psycopg
 from schema_migrator import events
 from schema_migrator.concurrency import run_parallel
 from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, StatementTimeout, gravest
-from schema_migrator.postgres import database, pooler
+from schema_migrator.postgres import connection, pooler, server_errors, session_settings, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.online.throttle import Throttle
-    from schema_migrator.postgres.database import Batch, Connection
+    from schema_migrator.postgres.connection import Connection
+    from schema_migrator.postgres.transactions import Batch
     from schema_migrator.runs.context import RunContext
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ class WorkerPool:
 
     def _guarded(self, conn: Connection, job: Callable[[Connection], None]) -> None:
         try:
-            with database.translated(self.work.store, self.work.interrupt), self._busy(conn):
+            with server_errors.translated(self.work.store, self.work.interrupt), self._busy(conn):
                 job(conn)
         except StatementTimeout:
             if conn not in self.cancelled:  # else another member's failure is the one to tell
@@ -107,8 +108,8 @@ class WorkerPool:
     def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:
         """Open a member's transaction, which commits only while the advisory lock is held."""
         patience = self.work.settings.run.wait_timeout
-        limits = database.Limits(table_lock=patience, statement=0, commit=patience)
-        with database.transaction(conn, schema, limits, name=self.work.lock.worker) as sent:
+        limits = session_settings.Limits(table_lock=patience, statement=0, commit=patience)
+        with transactions.transaction(conn, schema, limits, name=self.work.lock.worker) as sent:
             yield sent
             self.work.lock.assert_held(self.work.lock.ask(conn))
 
@@ -119,7 +120,7 @@ def open_pool(work: RunContext) -> Iterator[tuple[Connection, ...]]:
 
     Where it lets in no more, the run's own connection is the only one. Raises what a connection raises.
     """
-    ((most,),) = database.ask(work.conn, _AFFORDS)
+    ((most,),) = transactions.ask(work.conn, _AFFORDS)
     wanted = max(1, min(_MOST, most))
     with ExitStack() as stack:
         conns = list(_opened(work, stack, wanted))
@@ -137,7 +138,7 @@ def _opened(work: RunContext, stack: ExitStack, wanted: int) -> Iterator[Connect
 
 
 def _connect(work: RunContext, stack: ExitStack, patience: float = 0) -> Connection:
-    conn = database.connect(pooler.past(work.conn, work.store), work.interrupt, patience=patience)
+    conn = connection.connect(pooler.past(work.conn, work.store), work.interrupt, patience=patience)
     stack.callback(conn.close)
-    database.ask(conn, "SELECT")  # the role's idle_session_timeout may end it before its first work
+    transactions.ask(conn, "SELECT")  # the role's idle_session_timeout may end it before its first work
     return conn

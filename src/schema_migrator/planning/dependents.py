@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import owners
 from schema_migrator.diagnosis.prediction import Problem
-from schema_migrator.postgres import database
+from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Key
     from schema_migrator.diagnosis.prediction import Proof
     from schema_migrator.planning.plan import Plan, PlannedStep
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 # What DROP COLUMN and DROP TABLE take along without CASCADE (PostgreSQL: ALTER TABLE, DROP COLUMN).
 _DEPENDENTS = """
@@ -138,7 +138,7 @@ def _going_along(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) 
     dropped = sorted(proof.dropped)
     tables = [key.parent or key.name for key in dropped]
     columns = [key.name if key.parent else None for key in dropped]
-    rows = database.ask(conn, _DEPENDENTS, [tables, columns, plan.schema])
+    rows = transactions.ask(conn, _DEPENDENTS, [tables, columns, plan.schema])
     strange = {(kind, table, name) for kind, table, name in rows if (kind, table, name) not in proof.known}
     return [
         Problem(
@@ -157,7 +157,7 @@ def _blocked(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> l
         return []
     tables = [key.parent or key.name for key, _ in wanted]
     columns = [key.name if key.parent else None for key, _ in wanted]
-    rows = database.ask(conn, _BLOCKERS, [tables, columns, [goes for _, goes in wanted], plan.schema])
+    rows = transactions.ask(conn, _BLOCKERS, [tables, columns, [goes for _, goes in wanted], plan.schema])
     return [
         Problem(
             found=f"step {step.step.version} changes or drops {_place(table, column)}, which your {what} depends on",
@@ -184,7 +184,7 @@ def _taken(conn: Connection, plan: Plan, step: PlannedStep, created: Collection[
             found=f'step {step.step.version} creates "{name}", but your {what} has that name',
             remedy="rename it, or drop it",
         )
-        for _, name, what in database.ask(conn, _TAKEN, names)
+        for _, name, what in transactions.ask(conn, _TAKEN, names)
     ]
 
 
@@ -193,7 +193,7 @@ def _inheriting(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -
     tables = [lock.table for lock in step.locks]
     added = sorted(key for key in proof.created if key.kind == "column" and key.parent in tables)
     names = [key.parent for key in added], [key.name for key in added]
-    rows = database.ask(conn, _CHILDREN, [plan.schema, tables, *names]) if tables else []
+    rows = transactions.ask(conn, _CHILDREN, [plan.schema, tables, *names]) if tables else []
     begin = f"step {step.step.version} changes"
     found = [(top, child, "which this role does not own") for top, child, foreign, _ in rows if foreign]
     found += [(top, child, f'which has a column "{name}" of its own') for top, child, _, own in rows for name in own]

@@ -11,7 +11,7 @@ from schema_migrator.catalog.owners import UNSEEN, quoted
 from schema_migrator.diagnosis.prediction import REPAIR, Problem
 from schema_migrator.errors import HarmfulDrift, PreflightFailed, RefusedError, RewriteBlocked
 from schema_migrator.planning import dependents
-from schema_migrator.postgres import database, pooler
+from schema_migrator.postgres import pooler, transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.planning.plan import Plan
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 OLDEST_SERVER = 120000
 """server_version_num of the oldest PostgreSQL that the vendor's folder v12 is written for."""
@@ -247,10 +247,10 @@ def _needs_btree_gin(plan: Plan) -> bool:
 
 
 def _extension_rights(conn: Connection) -> ExtensionRights:
-    ((available, trusted, superuser),) = database.ask(conn, _EXTENSION)
+    ((available, trusted, superuser),) = transactions.ask(conn, _EXTENSION)
     return ExtensionRights(available=available, trusted=trusted, superuser=superuser)
 
 
 def _warn_of_long_transactions(conn: Connection) -> None:
-    for pid, role, application, seconds in database.ask(conn, _LONG_TRANSACTIONS, [_LONG_SECONDS]):
+    for pid, role, application, seconds in transactions.ask(conn, _LONG_TRANSACTIONS, [_LONG_SECONDS]):
         events.logger().warning("transaction.long", pid=pid, role=role, application=application, seconds=seconds)

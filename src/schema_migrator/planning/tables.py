@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import blockers
-from schema_migrator.postgres import database
+from schema_migrator.postgres import conninfo, session_settings, transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _SIZES = """
 SELECT c.relname::text, pg_catalog.pg_total_relation_size(c.oid) FROM pg_catalog.pg_class c
@@ -32,7 +32,7 @@ def read(conn: Connection, schema: str) -> dict[str, Table]:
 
     What this server knows of tables and this program does not keeps every one of them from being rewritten online.
     """
-    with database.transaction(conn, schema, database.LOOK, name=database.APPLICATION):
+    with transactions.transaction(conn, schema, session_settings.LOOK, name=conninfo.APPLICATION):
         sizes = conn.execute(_SIZES, [schema]).fetchall()
         reasons, unknown = rewrite_blockers(conn, schema), blockers.unknown(conn)
     return {name: Table(size=size, blockers=(*reasons.get(name, ()), *unknown)) for name, size in sizes}

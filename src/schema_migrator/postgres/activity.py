@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, LiteralString
 
-from schema_migrator.postgres.database import PROGRAM
+from schema_migrator.postgres.conninfo import PROGRAM
 
 if TYPE_CHECKING:
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 OURS: LiteralString = f"""
 (starts_with(coalesce(a.application_name, ''), '{PROGRAM}')

@@ -10,11 +10,11 @@ import tenacity
 
 from schema_migrator import events
 from schema_migrator.errors import TableLockTimeout
-from schema_migrator.postgres import database
+from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from schema_migrator.concurrency import Interrupt
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class _Queue:
         )
 
     def _ask(self) -> None:
-        found = database.ask(self.conn, _HOLDERS, [list(self.tables)])
+        found = transactions.ask(self.conn, _HOLDERS, [list(self.tables)])
         self.holders = tuple(said for _, said, _, _ in found)
         workers = {pid: limit for pid, _, autovacuum, limit in found if autovacuum and pid not in self.asked}
         if workers:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from schema_migrator.errors import MigratorError, RefusedError
-from schema_migrator.postgres import database
+from schema_migrator.postgres import connection, server_errors, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import StoreSettings
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _WITNESSES = 3
 _MOST = 16
@@ -46,7 +46,7 @@ def past(conn: Connection, settings: StoreSettings) -> StoreSettings:
     """Return the settings that lead past a pooler to the database that `conn` is in, by the server's name for it."""
     if not settings.has_direct:
         return settings
-    ((name,),) = database.ask(conn, _DATABASE)
+    ((name,),) = transactions.ask(conn, _DATABASE)
     return settings.direct(name)
 
 
@@ -68,10 +68,10 @@ def problem(conn: Connection, settings: StoreSettings, interrupt: Interrupt, wha
     store = past(conn, settings)
     try:
         with (
-            database.translated(store, interrupt),
-            closing(database.connect(store, interrupt, patience=_PATIENCE)) as direct,
+            server_errors.translated(store, interrupt),
+            closing(connection.connect(store, interrupt, patience=_PATIENCE)) as direct,
         ):
-            if database.ask(direct, _SAME) != database.ask(conn, _SAME):
+            if transactions.ask(direct, _SAME) != transactions.ask(conn, _SAME):
                 return (
                     f"SQL_DIRECT_HOST leads to another server than SQL_HOST: {store.address}",
                     "set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server behind the pooler",
@@ -98,11 +98,11 @@ def keeps_session(conn: Connection, settings: StoreSettings, interrupt: Interrup
 
 
 def _keeps(conn: Connection, settings: StoreSettings, interrupt: Interrupt) -> bool:
-    ((mine, place, _, began),) = database.ask(conn, _WITNESS)
+    ((mine, place, _, began),) = transactions.ask(conn, _WITNESS)
     witnesses = 0
     with ExitStack() as stack:
         for _ in range(_MOST):
-            other = stack.enter_context(closing(database.connect(settings, interrupt, patience=0)))
+            other = stack.enter_context(closing(connection.connect(settings, interrupt, patience=0)))
             pid, through, opened, _ = _taken(other, interrupt)
             if pid == mine or any(_pid(conn) != mine for _ in range(_LOOKS)):
                 return False
@@ -113,7 +113,7 @@ def _keeps(conn: Connection, settings: StoreSettings, interrupt: Interrupt) -> b
 
 
 def _pid(conn: Connection) -> int:
-    ((pid,),) = database.ask(conn, _SESSION)
+    ((pid,),) = transactions.ask(conn, _SESSION)
     return int(pid)
 
 

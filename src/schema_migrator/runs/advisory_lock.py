@@ -22,14 +22,13 @@ from psycopg.rows import dict_row
 
 from schema_migrator import events
 from schema_migrator.errors import LockHeld, LockLost
-from schema_migrator.postgres import database
-from schema_migrator.postgres.conninfo import session_name
-from schema_migrator.postgres.database import PROGRAM
+from schema_migrator.postgres import connection, session_settings
+from schema_migrator.postgres.conninfo import PROGRAM, session_name
 
 if TYPE_CHECKING:
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import StoreSettings
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 KEY = 0x54656D706F72616C
 """The lock's key: "Temporal" in ASCII. Its halves are pg_locks.classid and objid."""
@@ -38,7 +37,7 @@ _SIGN_OF_LIFE_SECONDS = 10.0
 _HOLDER_TIMEOUT_SECONDS = 60  # a holder that shows no sign of life for so long loses the lock
 _ORPHAN_SECONDS = 15.0
 
-_NO_LIMITS = database.Limits(table_lock=0, statement=0)
+_NO_LIMITS = session_settings.Limits(table_lock=0, statement=0)
 _TRY = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL search_path = pg_catalog, pg_temp;
@@ -121,7 +120,7 @@ def hold(
 
     Every `heartbeat` seconds an event tells what runs meanwhile. Raises LockHeld at the deadline, naming the holder.
     """
-    conn = database.connect(settings, interrupt, patience=wait)
+    conn = connection.connect(settings, interrupt, patience=wait)
     # With values bound by the server, a query's portal, and so its snapshot, stays until the next one:
     # a CREATE INDEX CONCURRENTLY of ours would wait for the holder for ever.
     conn.cursor_factory = psycopg.ClientCursor
@@ -138,7 +137,7 @@ def hold(
 def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, patience: float) -> int:
     started, pause = time.monotonic(), 0.1
     attempt = sql.SQL(_TRY).format(
-        settings=database.settings(conn, _NO_LIMITS, session_name("lock")),
+        settings=session_settings.settings(conn, _NO_LIMITS, session_name("lock")),
         timeout=sql.Literal(f"{_HOLDER_TIMEOUT_SECONDS}s"),
         key=sql.Literal(KEY),
     )

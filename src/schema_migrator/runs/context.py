@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schema_migrator.postgres import database
+from schema_migrator.postgres import session_settings
 
 if TYPE_CHECKING:
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings, StoreSettings
-    from schema_migrator.postgres.database import Connection, Limits
+    from schema_migrator.postgres.connection import Connection
+    from schema_migrator.postgres.session_settings import Limits
     from schema_migrator.releases.source import Release
     from schema_migrator.runs.advisory_lock import Lock
 
@@ -31,7 +32,7 @@ class RunContext:
     def limits(self) -> Limits:
         """Timeouts of a transaction on a store in use."""
         run = self.settings.run
-        return database.Limits(
+        return session_settings.Limits(
             table_lock=max(run.ddl_lock_timeout, self.queue_seconds or 0),
             statement=run.statement_timeout,
             commit=run.wait_timeout,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import snapshot, state
 from schema_migrator.errors import VersionMoved
-from schema_migrator.postgres import database, lock_retries
+from schema_migrator.postgres import lock_retries, transactions
 from schema_migrator.releases.source import UNVERSIONED
 from schema_migrator.runs import version_table
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Change, Key, Snapshot
     from schema_migrator.catalog.state import Overview
     from schema_migrator.planning.plan import Plan, PlannedStep
-    from schema_migrator.postgres.database import Batch, Connection
+    from schema_migrator.postgres.connection import Connection
+    from schema_migrator.postgres.transactions import Batch
     from schema_migrator.runs.context import RunContext
 
 
@@ -41,7 +42,7 @@ def retried(work: RunContext, what: str, tables: Sequence[str], attempt: Callabl
 @contextmanager
 def transaction(work: RunContext, plan: Plan, reached: Version, step: PlannedStep | None = None) -> Iterator[Batch]:
     """Open a transaction that commits only from where the plan starts to the reached version, under the lock."""
-    with database.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker) as sent:
+    with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker) as sent:
         overview = state.look(work.conn, work.release, work.store, [plan.schema], lock=True)
         _assert_unmoved(overview, plan, step)
         yield sent

