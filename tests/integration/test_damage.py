@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from schema_migrator.errors import Damaged, MigratorError, NotAsRehearsed, RewriteBlocked, TableChanged
 from schema_migrator.online import cutover, index_builds, query_plans, replay, rewrite
-from schema_migrator.online.shadow import SourceTable
+from schema_migrator.online.source_table import SourceTable
 from schema_migrator.online.table_attributes import TableAttributes
 from support.postgres.databases import fresh
 from support.postgres.engine import Engine

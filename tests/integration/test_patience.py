@@ -8,7 +8,7 @@ import pytest
 from schema_migrator.catalog.state import At
 from schema_migrator.demo.embedded_postgres import private_server
 from schema_migrator.online import replay
-from schema_migrator.online.shadow import SourceTable
+from schema_migrator.online.source_table import SourceTable
 from schema_migrator.online.worker_pool import WorkerPool
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine

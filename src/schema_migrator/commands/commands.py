@@ -29,9 +29,9 @@ from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.verdict import compared, judge
 from schema_migrator.errors import PreflightFailed, UnknownState
 from schema_migrator.execution import concurrent_indexes, native, vendor_tool
-from schema_migrator.online import rewrite
+from schema_migrator.online import cleanup
 from schema_migrator.planning import notices
-from schema_migrator.postgres import conninfo, session_settings, transactions
+from schema_migrator.postgres import transactions
 from schema_migrator.releases.source import UNVERSIONED, Release, Store, carried, load_release, release_with
 from schema_migrator.runs import advisory_lock, readback
 from schema_migrator.runs.context import RunContext
@@ -138,7 +138,7 @@ def _abandon(task: StoreTask, overview: Overview) -> Removal:
     removed: tuple[Leftover, ...] = ()
     if overview.whose.leftovers:
         with _working(task) as work:
-            removed = rewrite.abandon(work, schema, kept=True)
+            removed = cleanup.abandon(work, schema, kept=True)
     if not removed:
         notices.refuse_unsettled(overview.whose.foreign_schemas)
         _refuse_unseen(task, overview)
@@ -168,7 +168,7 @@ def _refuse_unseen(task: StoreTask, overview: Overview) -> None:
     """Raise PreflightFailed where no store is to be seen, but something that a rewrite has left."""
     if overview.facts.versioned:
         return
-    with transactions.transaction(task.place.conn, None, session_settings.LOOK, name=conninfo.APPLICATION):
+    with transactions.look(task.place.conn):
         left = leftovers.of_ours(task.place.conn)
     if left:
         raise PreflightFailed(
@@ -242,7 +242,7 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     with _working(task) as work:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.check(task, found)
-        rewrite.clear(work, made)
+        cleanup.clear(work, made)
         rebuilt = _rebuild_invalid(work, made)
         if rebuilt:
             found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place)))

@@ -11,9 +11,9 @@ from schema_migrator.catalog.state import Unknown
 from schema_migrator.diagnosis import examine
 from schema_migrator.errors import LockTooLong, MigratorError, PreflightFailed
 from schema_migrator.estimation import extrapolation, in_place, trials
-from schema_migrator.online import prechecks, shadow
+from schema_migrator.online import change_log, prechecks, source_table
 from schema_migrator.planning import notices, plan, preflight, tables
-from schema_migrator.postgres import conninfo, session_settings, transactions
+from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
@@ -172,9 +172,9 @@ def _execution_modes(made: Plan) -> list[object]:
 
 def _begun(task: StoreTask, made: Plan, one: Leftover) -> BegunRewrite:
     conn, shape = task.place.conn, made.online.shape if made.online else None
-    with transactions.transaction(conn, made.schema, session_settings.LOOK, name=conninfo.APPLICATION):
-        live = shadow.look(conn, made.schema, shape) if shape else None
-        continues = live is not None and shadow.continues(conn, live, one)
+    with transactions.look(conn, made.schema):
+        live = source_table.look(conn, made.schema, shape) if shape else None
+        continues = live is not None and change_log.continues(conn, live, one)
         return BegunRewrite(leftover=one, copied=leftovers.copied(conn, one), continues=continues)
 
 

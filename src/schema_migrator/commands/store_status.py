@@ -15,7 +15,7 @@ from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.verdict import unlisted
 from schema_migrator.errors import PreflightFailed, StatementFailed
 from schema_migrator.planning import notices
-from schema_migrator.postgres import conninfo, session_settings, transactions
+from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -92,5 +92,5 @@ def _examined(task: StoreTask, overview: Overview) -> examine.Examination:
 
 def _copied(task: StoreTask, overview: Overview) -> int:
     """Return how many rows unfinished rewrites have copied."""
-    with transactions.transaction(task.place.conn, None, session_settings.LOOK, name=conninfo.APPLICATION):
+    with transactions.look(task.place.conn):
         return sum(leftovers.copied(task.place.conn, one) for one in overview.whose.leftovers if one.unfinished)

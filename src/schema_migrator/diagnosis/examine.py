@@ -12,7 +12,7 @@ from schema_migrator.catalog import owners, seed_row, snapshot, state
 from schema_migrator.catalog.state import Absent, At, Unknown, Unrecorded
 from schema_migrator.diagnosis import recognition, rehearsal
 from schema_migrator.errors import RefusedError, WrongStore
-from schema_migrator.postgres import conninfo, session_settings, transactions
+from schema_migrator.postgres import transactions
 from schema_migrator.releases.source import UNVERSIONED, carried, load_release, parse_version
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Examination:
 
 def look(place: StoreHandle) -> Overview:
     """Read the version row and a few facts; some round trips."""
-    with transactions.transaction(place.conn, None, session_settings.LOOK, name=conninfo.APPLICATION):
+    with transactions.look(place.conn):
         found = state.look(place.conn, place.release, place.store, place.path)
         schema = found.facts.schema or ""
         asked = owners.ask(place.conn, schema, place.source.tables)
@@ -198,7 +198,7 @@ def _refinable(overview: Overview) -> bool:
 def read_live(conn: Connection, overview: Overview) -> LiveSchema:
     """Read the snapshot, the seed row and the history of a schema that exists."""
     schema = overview.facts.schema or ""
-    with transactions.transaction(conn, schema, session_settings.LOOK, name=conninfo.APPLICATION):
+    with transactions.look(conn, schema):
         taken = snapshot.take(conn, schema)
         found = seed_row.read(conn, schema, taken, installing=overview.recorded in (None, UNVERSIONED))
     return LiveSchema(snapshot=taken, seed=found, history=read_history(conn, overview))

@@ -28,7 +28,7 @@ from schema_migrator.catalog import state
 from schema_migrator.errors import NotAsRehearsed, SettingsError, ToolFailed
 from schema_migrator.execution import native
 from schema_migrator.execution.native import Outcome
-from schema_migrator.postgres import pooler, session_settings, transactions
+from schema_migrator.postgres import pooler, transactions
 from schema_migrator.releases.source import UNVERSIONED
 from schema_migrator.runs import guarded, handover
 
@@ -167,7 +167,7 @@ def _assert_equal(work: RunContext, plan: Plan, step: PlannedStep, expected: Sna
 
 def _call(work: RunContext, plan: Plan, arguments: Sequence[str], reached: Version) -> None:
     """Call the binary under the lock, then look whether the version is recorded that it was to reach."""
-    with transactions.transaction(work.conn, None, session_settings.LOOK, name=work.lock.worker):
+    with transactions.look(work.conn, name=work.lock.worker):
         work.lock.assert_held(work.lock.ask(work.conn))
         before = handover.things(work.conn, plan.schema)
     lines, code = _converse(work, [str(work.settings.run.sql_tool), *arguments], _environment(work, plan))
@@ -177,7 +177,7 @@ def _call(work: RunContext, plan: Plan, arguments: Sequence[str], reached: Versi
     if plan.heir:
         with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
             handover.give(work.conn, plan.schema, plan.heir, before)
-    with transactions.transaction(work.conn, None, session_settings.LOOK, name=work.lock.worker):
+    with transactions.look(work.conn, name=work.lock.worker):
         recorded = state.look(work.conn, work.release, work.store, [plan.schema]).recorded
     if recorded == reached:
         return

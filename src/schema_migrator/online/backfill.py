@@ -15,13 +15,14 @@ from psycopg import sql
 
 from schema_migrator import events
 from schema_migrator.errors import LockLost
-from schema_migrator.online.shadow import listed, places
+from schema_migrator.online.source_table import column_list as listed
+from schema_migrator.online.source_table import identifiers as places
 from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.postgres.connection import Connection
 

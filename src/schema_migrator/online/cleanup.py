@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, LiteralString
 
+import psycopg
 from psycopg import sql
 
+from schema_migrator import events
+from schema_migrator.catalog import leftovers
 from schema_migrator.catalog.leftovers import ONLINE, ROWS, TRIGGER
-from schema_migrator.errors import NotOurs
+from schema_migrator.config import sizes
+from schema_migrator.errors import MigratorError, NotOurs, TableLockTimeout
+from schema_migrator.postgres import server_errors, transactions
+from schema_migrator.runs import guarded
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
+    from schema_migrator.planning.plan import Plan
     from schema_migrator.postgres.connection import Connection
+    from schema_migrator.runs.context import RunContext
 
 _OWNED: LiteralString = """
 owned AS (
@@ -47,6 +57,79 @@ LEFT JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::regclass A
 LEFT JOIN pg_catalog.pg_proc p ON d.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.objid
 WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = %s ORDER BY 1
 """
+_ABANDON = "schema-migrator migrate --abandon removes it with the copy"
+
+
+def removed(work: RunContext, schema: str) -> bool:
+    """Remove all traces after a failure; return whether that could be done. What failed first is what is raised."""
+    try:
+        abandon(work, schema)
+    except (MigratorError, psycopg.Error) as error:
+        events.logger().warning("online.left", reason=str(error))
+        return False
+    return True
+
+
+def remaining(work: RunContext, schema: str) -> str:
+    """Return in words what of an unfinished rewrite is on the table, empty where there is nothing."""
+    try:
+        left = [one for one in _left(work, schema) if one.unfinished]
+    except (MigratorError, psycopg.Error):  # a broken connection tells nothing more
+        return f"a trigger that logs every change may remain on the table: {_ABANDON}"
+    return "; ".join(
+        f'a trigger on "{one.table}" goes on logging changes ({sizes.text(one.log_bytes)} so far): {_ABANDON}'
+        for one in left
+    )
+
+
+def _left(work: RunContext, schema: str) -> tuple[Leftover, ...]:
+    with transactions.look(work.conn, schema, name=work.lock.worker):
+        return find(work, schema)
+
+
+def find(work: RunContext, schema: str) -> tuple[Leftover, ...]:
+    """Return what online rewrites have left for the store's tables in a schema; in a transaction."""
+    return leftovers.find(work.conn, schema, work.release.source(work.store.store).tables).leftovers
+
+
+def abandon(work: RunContext, schema: str, *, kept: bool = False) -> tuple[Leftover, ...]:
+    """Remove what is unfinished, and what a finished rewrite left; with `kept` also what was to be kept."""
+    return remove_all(work, [one for one in _left(work, schema) if kept or not one.kept])
+
+
+def clear(work: RunContext, plan: Plan) -> None:
+    """Remove, before a plan runs, what earlier rewrites left and this one does not carry on with."""
+    going_on = plan.online.table if plan.online and plan.online.shape else None
+    remove_all(
+        work, [one for one in plan.leftovers if not one.kept and (one.finished or one.lost or one.table != going_on)]
+    )
+
+
+def tidy(work: RunContext, schema: str) -> tuple[Leftover, ...]:
+    """Remove what a finished rewrite has no more use for. What is in use just now is left for the next run."""
+    done = [one for one in _left(work, schema) if one.finished and not one.kept]
+    try:
+        return remove_all(work, done)
+    except TableLockTimeout as error:
+        events.logger().warning("online.left", schemas=[one.name for one in done], reason=error.message)
+        return ()
+
+
+def remove_all(work: RunContext, leftovers_found: Sequence[Leftover]) -> tuple[Leftover, ...]:
+    """Remove leftovers, each in a transaction of its own; return them."""
+    for one in leftovers_found:
+        guarded.retried(work, one.target, [one.table], partial(_remove_one, one=one))
+        events.logger().info("online.removed", schema=one.name, table=one.table)
+    return tuple(leftovers_found)
+
+
+def _remove_one(work: RunContext, one: Leftover) -> None:
+    with (
+        server_errors.translated(work.store, work.interrupt),
+        transactions.transaction(work.conn, one.schema, work.limits, name=work.lock.worker),
+    ):
+        remove(work.conn, one)
+        work.lock.assert_held(work.lock.ask(work.conn))
 
 
 def remove(conn: Connection, found: Leftover) -> None:

@@ -27,16 +27,17 @@ from typing import TYPE_CHECKING, LiteralString, NoReturn
 from psycopg import sql
 
 from schema_migrator import events
-from schema_migrator.online import cutover, damage, query_plans, shadow
+from schema_migrator.online import cutover, damage, query_plans, source_table
 from schema_migrator.online.damage import Fault
-from schema_migrator.online.shadow import listed, places
+from schema_migrator.online.source_table import column_list as listed
+from schema_migrator.online.source_table import identifiers as places
 from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schema_migrator.errors import NotAsRehearsed
-    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.connection import Connection
@@ -109,7 +110,7 @@ def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     Raises TableChanged where the table was emptied or altered.
     """
     started, first = time.monotonic(), pool.conns[0]
-    columns, (primary, _) = shadow.columns(first, live, shape, computed=True), shadow.primary(first, live)
+    columns, (primary, _) = source_table.columns(first, live, shape, computed=True), source_table.primary(first, live)
     copy = _Copy(pool=pool, live=live, shape=shape, columns=columns, primary=primary)
     stretches = _page_ranges(first, live)
 

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from schema_migrator import events
 from schema_migrator.errors import NotAsRehearsed, RewriteBlocked, TableChanged, TableLockTimeout
-from schema_migrator.online import catalog_comparison, replay, shadow
+from schema_migrator.online import catalog_comparison, change_log, replay, shadow_table, source_table
 from schema_migrator.planning import tables
 from schema_migrator.postgres import server_errors, transactions
 from schema_migrator.postgres.activity import ALIVE
@@ -19,7 +19,7 @@ from schema_migrator.runs import guarded, version_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.planning.plan import Online, Plan, PlannedStep
     from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.connection import Connection
@@ -114,7 +114,7 @@ def cut_over(
         now = assert_untouched(conn, live, online.shape)
         replay.assert_little(conn, live)
         replay.finish(conn, live, columns)
-        shadow.retire(conn, live, online, kept=work.settings.run.keep_old)
+        shadow_table.retire(conn, live, online, kept=work.settings.run.keep_old)
         assert_alike(conn, now, online.shape, live.schema, live.table)
         wrong = guarded.deviations(conn, live.schema, online.shape.touched, online.shape.end)
         if wrong:
@@ -138,8 +138,8 @@ def assert_same(conn: Connection, live: SourceTable, shape: TargetShape) -> None
 
 def assert_untouched(conn: Connection, live: SourceTable, shape: TargetShape) -> SourceTable:
     """Return the live table as it is now. Raises TableChanged where it is not as it was when the copy began."""
-    now = shadow.look(conn, live.schema, shape)
-    if now is None or now.fingerprint != live.fingerprint or not shadow.watched(conn, live):
+    now = source_table.look(conn, live.schema, shape)
+    if now is None or now.fingerprint != live.fingerprint or not change_log.watched(conn, live):
         raise TableChanged(
             f'the table "{live.table}" was truncated or altered while it was rewritten',
             hint="run it again: it starts over from what is there now",
@@ -153,7 +153,7 @@ def assert_alike(conn: Connection, live: SourceTable, shape: TargetShape, schema
     Raises NotAsRehearsed where they differ in more than what the steps change, and RewriteBlocked where something
     forbids an online rewrite by now.
     """
-    oid, _ = shadow.locate(conn, schema, table) or (0, 0)
+    oid, _ = source_table.locate(conn, schema, table) or (0, 0)
     found, new = tables.rewrite_blockers(conn, oids=[live.oid, oid]), catalog_comparison.take(conn, oid, new=True)
     bare = not any(said.get("contype") == "p" for said in new.values())  # its indexes are still to be built
     got = [one for one in found.pop(table, ()) if not (bare and one == "no primary key")]

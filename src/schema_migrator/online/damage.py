@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg import sql
 
 from schema_migrator.errors import Damaged, RewriteBlocked
-from schema_migrator.online.shadow import listed, places
+from schema_migrator.online.source_table import column_list as listed
+from schema_migrator.online.source_table import identifiers as places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.postgres.connection import Connection
 
 UNLED = "no entry of the primary key's index leads to a row of {}"

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import function_calls
 from schema_migrator.errors import RewriteBlocked
-from schema_migrator.postgres import conninfo, session_settings, transactions
+from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.function_calls import Call
-    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.planning.plan import Online, Plan
     from schema_migrator.runs.context import RunContext
 
@@ -30,7 +30,7 @@ def check(work: RunContext, plan: Plan, online: Online, live: SourceTable) -> No
         checks=tuple(name for name, _ in online.shape.checks),
         gone=tuple(online.shape.gone),
     )
-    with transactions.transaction(work.conn, None, session_settings.LOOK, name=conninfo.APPLICATION):
+    with transactions.look(work.conn):
         called = function_calls.look(work.conn, parts, function_calls.created(work.release.source(plan.store)))
     found = problems(called)
     if found:

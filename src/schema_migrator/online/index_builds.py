@@ -11,13 +11,13 @@ from psycopg import errors, sql
 from schema_migrator import events
 from schema_migrator.catalog.leftovers import ROWS
 from schema_migrator.errors import RetryableError
-from schema_migrator.online import damage, shadow
+from schema_migrator.online import damage, shadow_table, source_table
 from schema_migrator.postgres import server_errors, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.errors import NotAsRehearsed
-    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.planning.rewrite_span import Named, TargetShape
     from schema_migrator.postgres.connection import Connection
@@ -54,7 +54,7 @@ def rehearse(conn: Connection, store: StoreSettings, live: SourceTable, shape: T
             for name, definition in shape.indexes:
                 cursor = conn.cursor()
                 sent.append((name, cursor))
-                cursor.execute(shadow.index_on(definition, live.ours))
+                cursor.execute(shadow_table.index_on(definition, live.ours))
         conn.execute("SELECT 1").fetchone()  # nothing has failed
     except psycopg.Error as error:
         failed = next((name for name, cursor in sent if cursor.statusmessage is None), None)
@@ -68,7 +68,7 @@ def rehearse(conn: Connection, store: StoreSettings, live: SourceTable, shape: T
 def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     """Build what is not there yet, the largest first, then make the primary key of its index."""
     first = pool.conns[0]
-    key = shadow.primary(first, live)
+    key = source_table.primary(first, live)
     place = f"{live.ours}.{ROWS}"
     built = {name for (name,) in transactions.ask(first, _BUILT, [place])}
     missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])
@@ -116,7 +116,7 @@ def _build_one(pool: WorkerPool, conn: Connection, live: SourceTable, definition
         conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the crew is that many already
         with transactions.store_path(conn, transactions.path_of(conn, live.schema)):
             conn.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(space)))
-            conn.execute(shadow.index_on(definition, live.ours))
+            conn.execute(shadow_table.index_on(definition, live.ours))
 
 
 def _doubled(pool: WorkerPool, conn: Connection, live: SourceTable, error: errors.UniqueViolation) -> NotAsRehearsed:

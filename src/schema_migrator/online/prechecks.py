@@ -11,7 +11,7 @@ from schema_migrator.config import sizes
 from schema_migrator.errors import NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
 from schema_migrator.online import disk, replicas
 from schema_migrator.online.throttle import KEPT
-from schema_migrator.postgres import activity, conninfo, session_settings, transactions
+from schema_migrator.postgres import activity, transactions
 from schema_migrator.postgres.activity import ALIVE
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ServerConditions:
 
 def look(conn: Connection, run: RunSettings) -> ServerConditions:
     """Ask the server. Raises PreflightFailed where it was to run `df` and does not."""
-    with transactions.transaction(conn, None, session_settings.LOOK, name=conninfo.APPLICATION):
+    with transactions.look(conn):
         role, sees_all = activity.sees_all(conn)
         return ServerConditions(
             role=role,

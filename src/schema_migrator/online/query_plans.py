@@ -11,7 +11,7 @@ from schema_migrator.errors import NotAsRehearsed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.postgres.connection import Connection
 
 PHYSICAL = ""

@@ -18,13 +18,14 @@ from schema_migrator import events
 from schema_migrator.errors import TableLockTimeout
 from schema_migrator.online import damage
 from schema_migrator.online.damage import Fault
-from schema_migrator.online.shadow import listed, places
+from schema_migrator.online.source_table import column_list as listed
+from schema_migrator.online.source_table import identifiers as places
 from schema_migrator.postgres import session_settings, transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.postgres.connection import Connection
 

@@ -14,7 +14,7 @@ from schema_migrator.online import disk, replicas
 from schema_migrator.postgres import activity, session_settings, transactions
 
 if TYPE_CHECKING:
-    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.planning.plan import Online
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext

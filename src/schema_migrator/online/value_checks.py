@@ -19,12 +19,12 @@ from schema_migrator import events
 from schema_migrator.catalog import snapshot
 from schema_migrator.catalog.snapshot import Key
 from schema_migrator.errors import DoesNotFit, StatementFailed
-from schema_migrator.online.shadow import listed
+from schema_migrator.online.source_table import column_list as listed
 from schema_migrator.postgres import server_errors, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Snapshot
-    from schema_migrator.online.shadow import SourceTable
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.planning.plan import Online
     from schema_migrator.planning.rewrite_span import TargetShape

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import blockers
-from schema_migrator.postgres import conninfo, session_settings, transactions
+from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def read(conn: Connection, schema: str) -> dict[str, Table]:
 
     What this server knows of tables and this program does not keeps every one of them from being rewritten online.
     """
-    with transactions.transaction(conn, schema, session_settings.LOOK, name=conninfo.APPLICATION):
+    with transactions.look(conn, schema):
         sizes = conn.execute(_SIZES, [schema]).fetchall()
         reasons, unknown = rewrite_blockers(conn, schema), blockers.unknown(conn)
     return {name: Table(size=size, blockers=(*reasons.get(name, ()), *unknown)) for name, size in sizes}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
@@ -91,6 +91,11 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
         raise
 
 
+def look(conn: Connection, schema: str | None = None, *, name: str = APPLICATION) -> AbstractContextManager[Batch]:
+    """Run the block's queries in a transaction with the limits of a look."""
+    return transaction(conn, schema, LOOK, name=name)
+
+
 @contextmanager
 def _confirmed(conn: Connection, seconds: float) -> Iterator[threading.Timer]:
     """Raise CommitUnconfirmed where the block's commit gave up waiting for a synchronous standby.
@@ -138,7 +143,7 @@ def ask(
     row: RowFactory[Any] = tuple_row,
 ) -> list[Any]:
     """Return the rows of one query of ours, which runs in a transaction of its own: one round trip."""
-    with transaction(conn, None, LOOK, name=APPLICATION):
+    with look(conn):
         cursor = conn.cursor(row_factory=row).execute(query, values)
     return cursor.fetchall()
 

@@ -1,0 +1,111 @@
+"""The change log of an online rewrite: a trigger on the live table writes the key of each row that changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, LiteralString
+
+from psycopg import sql
+
+from schema_migrator.catalog.leftovers import TRIGGER
+from schema_migrator.online.source_table import column_list, identifiers
+
+if TYPE_CHECKING:
+    from schema_migrator.catalog.leftovers import Leftover
+    from schema_migrator.online.source_table import SourceTable
+    from schema_migrator.postgres.connection import Connection
+
+
+# Each change of the trigger gives its row another xmin, also one that is taken back; the function has the first one.
+_WATCHED = """
+SELECT g.tgenabled = 'A' AND g.xmin = p.xmin FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE g.tgrelid = %s AND g.tgname = %s AND n.nspname = %s
+"""
+# The owner's rights and a fixed search_path: the server's role may reach nothing here, and its writes go on.
+_LOG = """
+CREATE FUNCTION {ours}.log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS {body}
+"""
+# An event trigger may have given it away, or have hidden its rows.
+_OURS: LiteralString = """
+ALTER TABLE {} OWNER TO CURRENT_USER, DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY
+"""
+_LOG_BODY = """
+BEGIN
+  IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
+    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({old}, false);
+  END IF;
+  IF TG_OP <> 'DELETE' THEN
+    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({new}, true);
+  END IF;
+  RETURN NULL;
+END
+"""
+_LOG_BODY = """
+BEGIN
+  IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
+    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({old}, false);
+  END IF;
+  IF TG_OP <> 'DELETE' THEN
+    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({new}, true);
+  END IF;
+  RETURN NULL;
+END
+"""
+
+
+def watched(conn: Connection, live: SourceTable) -> bool:
+    """Return whether the trigger that logs changes is there, ours, on, and has never been off."""
+    row = conn.execute(_WATCHED, [live.oid, TRIGGER, live.ours]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def continues(conn: Connection, live: SourceTable, found: Leftover) -> bool:
+    """Return whether what an earlier run has begun is of the table as it is, and knows of every change since."""
+    return (found.name, found.fingerprint) == (live.ours, live.fingerprint) and watched(conn, live)
+
+
+def build(conn: Connection, live: SourceTable) -> None:
+    """Make the log, the list of batches and the trigger's function, in the schema that is there."""
+    ours = sql.Identifier(live.ours)
+    # What cuts off a table's empty end locks it, and with it all who write to the live one.
+    make_log = sql.SQL(
+        "CREATE TABLE {ours}.log WITH (vacuum_truncate = false) AS SELECT {key} FROM {live} WITH NO DATA"
+    )
+    conn.execute(make_log.format(**identifiers(live)))
+    turn = (
+        "ALTER TABLE {}.log ADD COLUMN schema_migrator_turn bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+        " ADD COLUMN schema_migrator_stays boolean NOT NULL"
+    )
+    conn.execute(sql.SQL(turn).format(ours))
+    batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
+    conn.execute(sql.SQL(batches).format(ours))
+    for table in ("log", "batches"):
+        conn.execute(sql.SQL(_OURS).format(sql.Identifier(live.ours, table)))
+    conn.execute(_log_function(conn, live))
+
+
+def watch(conn: Connection, live: SourceTable) -> None:
+    """Log every change of the live table from now on, whatever session_replication_role its writer has."""
+    source, trigger = sql.Identifier(live.schema, live.table), sql.Identifier(TRIGGER)
+    create = "CREATE TRIGGER {} AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW EXECUTE FUNCTION {}.log()"
+    conn.execute(sql.SQL(create).format(trigger, source, sql.Identifier(live.ours)))
+    conn.execute(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(source, trigger))
+
+
+def try_log(conn: Connection, live: SourceTable) -> None:
+    """Log one key and take it back, in the open transaction: what an event trigger has done to the log shows here.
+
+    If it failed in the trigger, each write to the live table would fail with it. Raises psycopg.Error.
+    """
+    log = "INSERT INTO {ours}.log ({key}, schema_migrator_stays) SELECT {key}, true FROM {live} LIMIT 1"
+    conn.execute("SAVEPOINT schema_migrator_log")
+    conn.execute(sql.SQL(log).format(**identifiers(live)))
+    conn.execute(sql.SQL("INSERT INTO {ours}.batches VALUES (-1, NULL, NULL, NULL)").format(**identifiers(live)))
+    conn.execute("ROLLBACK TO SAVEPOINT schema_migrator_log")
+    conn.execute("RELEASE SAVEPOINT schema_migrator_log")
+
+
+def _log_function(conn: Connection, live: SourceTable) -> sql.Composed:
+    old, new = column_list(live.key_names, "OLD"), column_list(live.key_names, "NEW")
+    body = sql.SQL(_LOG_BODY).format(**identifiers(live), old=old, new=new)
+    return sql.SQL(_LOG).format(**identifiers(live), body=sql.Literal(body.as_string(conn)))

@@ -1,0 +1,114 @@
+"""How an online rewrite starts: it resumes what an earlier run has begun, or makes the shadow table and the trigger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from schema_migrator import events
+from schema_migrator.catalog.leftovers import ROWS
+from schema_migrator.errors import NotAsRehearsed, RewriteBlocked, TableChanged
+from schema_migrator.online import (
+    change_log,
+    cleanup,
+    cutover,
+    damage,
+    function_checks,
+    index_builds,
+    prechecks,
+    shadow_table,
+    source_table,
+    value_checks,
+)
+from schema_migrator.online.throttle import Throttle
+from schema_migrator.online.worker_pool import WorkerPool
+from schema_migrator.postgres import server_errors, transactions
+from schema_migrator.runs import guarded
+
+if TYPE_CHECKING:
+    from schema_migrator.online.source_table import SourceTable
+    from schema_migrator.planning.plan import Online, Plan, PlannedStep
+    from schema_migrator.planning.rewrite_span import TargetShape
+    from schema_migrator.postgres.connection import Connection
+    from schema_migrator.runs.context import RunContext
+
+_COLUMNS = "SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
+
+
+def pool_of(work: RunContext, conns: tuple[Connection, ...], online: Online, live: SourceTable) -> WorkerPool:
+    """Return the pool of connections with its throttle."""
+    return WorkerPool(work=work, conns=conns, throttle=Throttle(work=work, online=online, live=live))
+
+
+def begin(
+    work: RunContext, conns: tuple[Connection, ...], plan: Plan, online: Online, steps: Sequence[PlannedStep]
+) -> SourceTable:
+    """Carry on with what an earlier run has begun, or begin."""
+    with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+        damage.assert_nothing_hidden(work.conn)
+        live = source_table.look(work.conn, plan.schema, target_shape(online))
+        mine = [one for one in cleanup.find(work, plan.schema) if not one.finished]
+        whole = live is not None and any(change_log.continues(work.conn, live, one) for one in mine)
+    if live and whole:
+        prechecks.assert_seen(work, online)
+        return live
+    cleanup.remove_all(work, mine)
+    if live:
+        _refuse_names(work, live)
+    prechecks.check(work, online)
+    if live:
+        function_checks.check(work, plan, online, live)
+        value_checks.check(pool_of(work, conns, online, live), live, online)
+    begun: list[SourceTable] = []
+    attempt = partial(_make, plan=plan, online=online, steps=steps, begun=begun)
+    guarded.retried(work, str(online.versions[-1]), [online.table], attempt)
+    events.logger().info("online.begun", table=online.table, bytes=online.size, target=str(online.versions[-1]))
+    return begun[-1]
+
+
+def _refuse_names(work: RunContext, live: SourceTable) -> None:
+    """Raise RewriteBlocked where a name has a percent sign, which in our statements stands for a value, or is ours."""
+    columns = [name for (name,) in transactions.ask(work.conn, _COLUMNS, [live.oid])]
+    strange = [name for name in (live.schema, live.table, *columns) if "%" in name]
+    if strange:
+        raise RewriteBlocked(
+            f'"{live.table}" cannot be rewritten online: the name "{strange[0]}" has a percent sign',
+            hint="rename it, or take --rewrite in-place",
+        )
+    ours = [name for name in columns if name.startswith("schema_migrator_")]
+    if ours:
+        raise RewriteBlocked(
+            f'"{live.table}" cannot be rewritten online: its column "{ours[0]}" has a name that our statements use',
+            hint="rename it, or take --rewrite in-place",
+        )
+
+
+def _make(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedStep], begun: list[SourceTable]) -> None:
+    """Make the shadow, and last the trigger: it locks the table against writers until the commit, a moment later."""
+    shape, conn = target_shape(online), work.conn
+    with (
+        server_errors.translated(work.store, work.interrupt),
+        guarded.transaction(work, plan, steps[0].previous, steps[0]),
+    ):
+        live = source_table.look(conn, plan.schema, shape)
+        if live is None:
+            raise TableChanged(f'the table "{online.table}" is gone', hint="see schema-migrator status")
+        shadow_table.build(conn, live, online, shape)
+        index_builds.rehearse(conn, work.store, live, shape)
+        change_log.try_log(conn, live)
+        change_log.watch(conn, live)
+        cutover.assert_alike(conn, cutover.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
+        wrong = guarded.deviations(conn, plan.schema, shape.touched, shape.start)
+        if wrong:
+            raise NotAsRehearsed(
+                f'the table "{online.table}" is not as the plan says and was left alone: {wrong}',
+                hint="if another tool is at work let that end, then run this again; else see schema-migrator verify",
+            )
+    begun.append(live)
+
+
+def target_shape(online: Online) -> TargetShape:
+    """Return what the table is to become."""
+    assert online.shape is not None  # noqa: S101 - a plan has no online steps without
+    return online.shape
