@@ -33,7 +33,7 @@ ROOT = RELEASES.parent
 OURS = Path(sys.executable).with_name("schema-migrator")
 IMPORTS = """
 import gc, rich.table, structlog
-import schema_migrator.cli.main, schema_migrator.commands.commands, schema_migrator.reports.report
+import schema_migrator.cli.main, schema_migrator.commands.migrate, schema_migrator.reports.report
 gc.freeze()
 """
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}

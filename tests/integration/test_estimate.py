@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from schema_migrator.commands.planning import PlanPreview
+from schema_migrator.commands.preview import PlanPreview
 from schema_migrator.errors import LockTooLong, MigratorError, VersionMoved
 from schema_migrator.estimation.trials import BOUND_SECONDS
 from schema_migrator.online import cutover, prechecks

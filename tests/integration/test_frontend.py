@@ -356,7 +356,7 @@ def test_without_the_client_library() -> None:
 def test_nothing_loads_it_needlessly() -> None:
     """Every other command does without the client library, which is slow to load."""
     script = (
-        "import sys; from schema_migrator.cli import cli; from schema_migrator.commands import commands, wait\n"
+        "import sys; from schema_migrator.cli import main; from schema_migrator.commands import migrate, wait\n"
         "from schema_migrator.reports import report; from schema_migrator.temporal import namespaces\n"
         "print([name for name in sys.modules if re.match('temporalio|google', name)])"
     )

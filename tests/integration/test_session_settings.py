@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from schema_migrator.catalog import state
-from schema_migrator.commands import commands
+from schema_migrator.commands import abandon, migrate, preview, status, verify
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import Settings, StoreSettings
 from schema_migrator.postgres import connection
@@ -128,11 +128,11 @@ def test_every_statement(databases: Databases, role: dict[str, str], watched: Wa
         fill(admin, ROWS)
     settings = store.given(SCHEMA_MIGRATOR_MAX_LOCK_SECONDS="600").settings()
     run: tuple[Callable[[Settings, Interrupt], object], ...] = (
-        commands.status,
-        commands.show_plan,
-        commands.migrate,
-        commands.verify,
-        commands.abandon,
+        status.status,
+        preview.show_plan,
+        migrate.migrate,
+        verify.verify,
+        abandon.abandon,
     )
     for command in run:
         command(settings, Interrupt())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from structlog.testing import capture_logs
 
-from schema_migrator.commands import commands
+from schema_migrator.commands import abandon as command
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.errors import PreflightFailed, RefusedError
 from support.postgres.databases import Databases, fresh, unique
@@ -103,7 +103,7 @@ def plant(where: Site, mallory: str, name: str, comment: str | None) -> None:
 
 def abandon(where: Site) -> tuple[str, ...]:
     """Run migrate --abandon; return the schemas that it removed."""
-    (done,) = commands.abandon(where.settings(), Interrupt())
+    (done,) = command.abandon(where.settings(), Interrupt())
     return tuple(one.name for one in done.removed)
 
 

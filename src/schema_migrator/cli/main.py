@@ -67,24 +67,24 @@ def _output(arguments: dict[str, Any]) -> str:
 
 
 def _migrate(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
-    from schema_migrator.commands import commands  # noqa: PLC0415
+    from schema_migrator.commands import abandon, migrate  # noqa: PLC0415
     from schema_migrator.reports import report  # noqa: PLC0415
 
     if arguments["abandon"]:
-        removed = commands.abandon(settings, interrupt)
+        removed = abandon.abandon(settings, interrupt)
         as_json = settings.run.output == "json"
         return report.to_json(map(report.removal_json, removed)) if as_json else report.removals_text(removed)
-    done = commands.migrate(settings, interrupt)
+    done = migrate.migrate(settings, interrupt)
     if settings.run.output == "json":
         return report.to_json(map(report.migration_json, done))
     return report.migration_text(done)
 
 
 def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
-    from schema_migrator.commands import commands  # noqa: PLC0415
+    from schema_migrator.commands import preview  # noqa: PLC0415
     from schema_migrator.reports import plan_report, report  # noqa: PLC0415
 
-    seen = commands.show_plan(settings, interrupt)
+    seen = preview.show_plan(settings, interrupt)
     as_json = settings.run.output == "json"
     text = (
         report.to_json(map(plan_report.plan_json, seen)) if as_json else "\n\n".join(map(plan_report.plan_text, seen))
@@ -93,10 +93,10 @@ def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
 
 
 def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
-    from schema_migrator.commands import commands  # noqa: PLC0415
+    from schema_migrator.commands import status  # noqa: PLC0415
     from schema_migrator.reports import report, status_report  # noqa: PLC0415
 
-    found = commands.status(settings, interrupt)
+    found = status.status(settings, interrupt)
     as_json = settings.run.output == "json"
     text = report.to_json(map(status_report.status_json, found)) if as_json else status_report.status_text(found)
     too_old = [status for status in found if status.too_old_for_servers]
@@ -112,10 +112,10 @@ def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any])
 
 def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
     from schema_migrator.catalog import owners  # noqa: PLC0415
-    from schema_migrator.commands import commands  # noqa: PLC0415
+    from schema_migrator.commands import verify  # noqa: PLC0415
     from schema_migrator.reports import report  # noqa: PLC0415
 
-    found = commands.verify(settings, interrupt)
+    found = verify.verify(settings, interrupt)
     as_json = settings.run.output == "json"
     text = report.to_json(map(report.verify_json, found)) if as_json else "\n\n".join(map(report.verify_text, found))
     wrong = [one for one in found if not one.equal]
@@ -148,10 +148,10 @@ def _checked(text: str, behind: list[Any], arguments: dict[str, Any]) -> str:
 
 
 def _releases(settings: Settings, _interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
-    from schema_migrator.commands import commands  # noqa: PLC0415
+    from schema_migrator.commands import releases  # noqa: PLC0415
     from schema_migrator.reports import report  # noqa: PLC0415
 
-    found = commands.releases(settings)
+    found = releases.releases(settings)
     return report.releases_json(found) if settings.run.output == "json" else report.releases_text(found)
 
 

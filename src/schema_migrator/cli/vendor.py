@@ -57,9 +57,9 @@ def _setup(arguments: dict[str, Any], interrupt: Interrupt) -> str:
             f"setup-schema --version is {version}, expected 0.0: the tables of {version} would not be there",
             hint="give 0.0, then run update-schema",
         )
-    from schema_migrator.commands import commands  # noqa: PLC0415
+    from schema_migrator.commands import migrate  # noqa: PLC0415
 
-    settings, made = _either(arguments, lambda settings: commands.set_up(settings, interrupt))
+    settings, made = _either(arguments, lambda settings: migrate.set_up(settings, interrupt))
     database = settings.stores[0].database
     if not made and arguments["overwrite"]:
         raise UnknownState(
@@ -83,20 +83,20 @@ def _setup_version(arguments: dict[str, Any]) -> Version:
 
 
 def _update(arguments: dict[str, Any], interrupt: Interrupt) -> str:
-    from schema_migrator.commands import commands  # noqa: PLC0415
+    from schema_migrator.commands import migrate  # noqa: PLC0415
     from schema_migrator.reports import report  # noqa: PLC0415
 
     store, more = _files(arguments)
     # The vendor's command line names the version and no server: whoever gives one means it.
     asked = {f"{store.upper()}_TARGET_VERSION": arguments["version"], "SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS": "true"}
     settings = _announced(arguments, store, {**more, **asked})
-    return report.migration_text(commands.migrate(settings, interrupt))
+    return report.migration_text(migrate.migrate(settings, interrupt))
 
 
 def _describe(arguments: dict[str, Any], interrupt: Interrupt) -> str:
-    from schema_migrator.commands import commands  # noqa: PLC0415
+    from schema_migrator.commands import status  # noqa: PLC0415
 
-    settings, found = _either(arguments, lambda settings: commands.describe(settings, interrupt))
+    settings, found = _either(arguments, lambda settings: status.describe(settings, interrupt))
     (version,) = found.values()
     if version is None:
         raise NoVersion(f'database "{settings.stores[0].database}" has no version', hint="run setup-schema")

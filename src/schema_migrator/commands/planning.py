@@ -1,61 +1,31 @@
-"""A store's plan, made with all that is known and checked; what it costs, and whether that is too much."""
+"""The planning stage: a store's plan, checked, with its forecast and the limits that it must keep to."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from schema_migrator.catalog import leftovers
-from schema_migrator.catalog.owners import UNSEEN
 from schema_migrator.catalog.state import Unknown
+from schema_migrator.commands.store_tasks import steadily
 from schema_migrator.diagnosis import examine
-from schema_migrator.errors import LockTooLong, MigratorError, PreflightFailed
+from schema_migrator.errors import LockTooLong, PreflightFailed
 from schema_migrator.estimation import extrapolation, in_place, trials
-from schema_migrator.online import change_log, prechecks, source_table
-from schema_migrator.planning import notices, plan, preflight, tables
-from schema_migrator.postgres import transactions
+from schema_migrator.online import prechecks
+from schema_migrator.planning import plan, preflight, tables
 
 if TYPE_CHECKING:
-    from schema_migrator.catalog.leftovers import Leftover
-    from schema_migrator.catalog.owners import Ownership
     from schema_migrator.catalog.state import Overview
     from schema_migrator.commands.store_tasks import StoreTask
-    from schema_migrator.config.fields import RunSettings
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.examine import Examination
     from schema_migrator.diagnosis.prediction import Problem
     from schema_migrator.estimation.model import Forecast
-    from schema_migrator.online.prechecks import ServerConditions
-    from schema_migrator.planning.notices import Notice
     from schema_migrator.planning.plan import Plan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanPreview:
-    """What `migrate` would do to one store, what that costs, and why it refuses (empty: it does not).
-
-    `begun` are the rewrites that earlier runs have left unfinished; `obstacle` is what keeps an online one from
-    beginning just now, or from going on (empty: nothing); `found`: what its checks see on the server, and under what
-    settings (None: there is no online rewrite, or the server could not be asked).
-    """
-
-    plan: Plan
-    forecast: Forecast
-    refusal: str = ""
-    begun: tuple[BegunRewrite, ...] = ()
-    obstacle: str = ""
-    found: tuple[RunSettings, ServerConditions] | None = None
-    whose: Ownership = UNSEEN
-    notices: tuple[Notice, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BegunRewrite:
-    """An unfinished online rewrite with the rows that it has copied, and whether it is carried on with."""
-
-    leftover: Leftover
-    copied: int
-    continues: bool
+def planned(task: StoreTask, overview: Overview) -> tuple[Examination, Plan]:
+    """Return the examination and the checked plan of a store, in a first look at it."""
+    return steadily(task, overview, checked_plan, lambda planned: not examine.at_rest(planned[0].state))
 
 
 def checked_plan(task: StoreTask, overview: Overview, checked: Plan | None = None) -> tuple[Examination, Plan]:
@@ -86,7 +56,7 @@ def _in_place(task: StoreTask, found: Examination, made: Plan) -> list[Problem]:
         return []
     if found.rehearsal is None:
         return in_place.unrehearsed(made, tables.read(task.place.conn, made.schema))
-    return in_place.problems(made, _measured(task, found, made)) if in_place.blocked(made) else []
+    return in_place.problems(made, measured(task, found, made)) if in_place.blocked(made) else []
 
 
 def _plan_options(settings: Settings) -> plan.PlanOptions:
@@ -107,25 +77,6 @@ def cannot_rehearse(task: StoreTask, overview: Overview) -> PreflightFailed:
     return PreflightFailed(f'role "{overview.facts.role}": {problem.found}', hint=problem.remedy)
 
 
-def preview(task: StoreTask, found: Examination, made: Plan) -> PlanPreview:
-    """Measure what a checked plan costs; some seconds."""
-    forecast, limit = _measured(task, found, made), task.settings.run.max_lock_seconds
-    made = _forecast(made, forecast)
-    begun = tuple(_begun(task, made, one) for one in made.leftovers if one.unfinished)
-    seen, obstacle = _circumstances(task, made, continues=any(one.continues for one in begun))
-    task.interrupt.check()  # what a signal broke off may count as unknown until here
-    return PlanPreview(
-        plan=made,
-        forecast=forecast,
-        refusal=extrapolation.refusal(made, forecast, limit) if limit else "",
-        begun=begun,
-        obstacle=obstacle,
-        found=seen,
-        whose=found.overview.whose,
-        notices=notices.ahead(made, found.overview.whose),
-    )
-
-
 def enforce_lock_limit(task: StoreTask, found: Examination, made: Plan, weighed: Plan | None = None) -> None:
     """Raise LockTooLong where a table would be locked for longer than it may; measured only where there is a limit.
 
@@ -134,7 +85,7 @@ def enforce_lock_limit(task: StoreTask, found: Examination, made: Plan, weighed:
     limit = task.settings.run.max_lock_seconds
     if limit is None or (weighed is not None and _execution_modes(made) == _execution_modes(weighed)):
         return
-    reason = extrapolation.refusal(made, _measured(task, found, made), limit)
+    reason = extrapolation.refusal(made, measured(task, found, made), limit)
     if reason:
         online = made.online is not None and made.online.declined
         way = "let it run online (--rewrite online)" if online else "see what schema-migrator plan says of it"
@@ -153,49 +104,20 @@ def with_forecast(task: StoreTask, found: Examination, made: Plan) -> Plan:
     """Return the plan with what its online rewrite will take, measured only where the disk is to be checked."""
     if task.settings.run.disk_free is None or made.online is None or made.online.shape is None:
         return made
-    return _forecast(made, _measured(task, found, made))
+    return forecasted(made, measured(task, found, made))
 
 
-def _forecast(made: Plan, forecast: Forecast) -> Plan:
+def forecasted(made: Plan, forecast: Forecast) -> Plan:
+    """Return the plan with what the forecast says of its online rewrite."""
     if made.online is None or forecast.online is None:
         return made
     return replace(made, online=replace(made.online, forecast=forecast.online.disk or None))
 
 
-def _measured(task: StoreTask, found: Examination, made: Plan) -> Forecast:
+def measured(task: StoreTask, found: Examination, made: Plan) -> Forecast:
+    """Return what the plan takes, measured on copies of some rows."""
     return trials.forecast(task.place.conn, task.place.source, made, _plan_inputs(task, found), task.interrupt)
 
 
 def _execution_modes(made: Plan) -> list[object]:
     return [(one.step.version, one.statements, one.concurrently, one.online) for one in made.steps]
-
-
-def _begun(task: StoreTask, made: Plan, one: Leftover) -> BegunRewrite:
-    conn, shape = task.place.conn, made.online.shape if made.online else None
-    with transactions.look(conn, made.schema):
-        live = source_table.look(conn, made.schema, shape) if shape else None
-        continues = live is not None and change_log.continues(conn, live, one)
-        return BegunRewrite(leftover=one, copied=leftovers.copied(conn, one), continues=continues)
-
-
-def _circumstances(
-    task: StoreTask, made: Plan, *, continues: bool
-) -> tuple[tuple[RunSettings, ServerConditions] | None, str]:
-    """Return what the checks see, and what would keep the plan's online rewrite from beginning now, or going on."""
-    if made.online is None or made.online.shape is None:
-        return None, ""
-    run = task.settings.run
-    try:
-        found = prechecks.look(task.place.conn, run)
-    except MigratorError as error:
-        task.interrupt.check()
-        return None, str(error)
-    try:
-        if continues:
-            prechecks.judge_sight(made.online, run, found, begun=True)
-        else:
-            prechecks.judge(made.online, run, found)
-    except MigratorError as error:
-        task.interrupt.check()
-        return (run, found), str(error)
-    return (run, found), ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.examine import StoreHandle
 from schema_migrator.errors import MigratorError, SharedDatabase, TargetError
 from schema_migrator.postgres import connection, lock_retries, server_errors
+from schema_migrator.runs import advisory_lock
+from schema_migrator.runs.context import RunContext
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -141,3 +144,34 @@ def _refuse_shared_database(sights: dict[Store, Overview]) -> None:
             "both stores' names lead to one database, expected a database for each",
             hint="set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases",
         )
+
+
+def steadily(
+    task: StoreTask,
+    overview: Overview,
+    decide: Callable[[StoreTask, Overview], T],
+    doubted: Callable[[T], bool],
+) -> T:
+    """Decide from an overview of a store that others may lock, or change, in the meantime."""
+    return patiently(task, lambda: examine.examine_steadily(task.place, overview, partial(decide, task), doubted))
+
+
+@contextmanager
+def working(task: StoreTask) -> Iterator[RunContext]:
+    """Hold the advisory lock, and yield the context of the run."""
+    run, name = task.settings.run, secrets.token_hex(4)
+    times = {"patience": run.lock_timeout, "wait": run.wait_timeout, "heartbeat": run.heartbeat}
+    held = advisory_lock.hold(task.store, task.interrupt, run=name, **times)
+    with held as mine:
+        yield _context(task, mine)
+
+
+def _context(task: StoreTask, held: advisory_lock.Lock) -> RunContext:
+    return RunContext(
+        conn=task.place.conn,
+        release=task.place.release,
+        settings=task.settings,
+        store=task.store,
+        lock=held,
+        interrupt=task.interrupt,
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from schema_migrator.commands import commands, databases
+from schema_migrator.commands import databases, migrate, status, verify
 from schema_migrator.config import settings
 from schema_migrator.config.fields import PREFIX
 from schema_migrator.demo.embedded_postgres import private_server
@@ -84,7 +84,7 @@ def _incident(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[s
     )
     yield _status(broken, interrupt)
     yield _migrate(broken, interrupt)
-    verdicts = "\n".join(map(report.verify_text, commands.verify(broken, interrupt)))
+    verdicts = "\n".join(map(report.verify_text, verify.verify(broken, interrupt)))
     yield _command("verify", broken) + "\n" + verdicts
 
 
@@ -126,12 +126,12 @@ def _steps(wanted: Settings, store: Store) -> tuple[Step, ...]:
 
 def _migrate(wanted: Settings, interrupt: Interrupt) -> str:
     started = time.monotonic()
-    done = commands.migrate(wanted, interrupt)
+    done = migrate.migrate(wanted, interrupt)
     return f"{_command('migrate', wanted)}\n{report.migration_text(done)}\n{time.monotonic() - started:.2f} s in all"
 
 
 def _status(wanted: Settings, interrupt: Interrupt) -> str:
-    return f"{_command('status', wanted)}\n{status_report.status_text(commands.status(wanted, interrupt))}"
+    return f"{_command('status', wanted)}\n{status_report.status_text(status.status(wanted, interrupt))}"
 
 
 def _command(name: str, wanted: Settings) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.leftovers import Leftover
-    from schema_migrator.commands.planning import BegunRewrite, PlanPreview
+    from schema_migrator.commands.preview import BegunRewrite, PlanPreview
     from schema_migrator.estimation.model import BlockingTransaction, Estimate, Forecast, StepEstimate, TableSize
     from schema_migrator.planning.plan import Online, Plan, PlannedStep
 

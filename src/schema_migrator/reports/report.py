@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.snapshot import Change
     from schema_migrator.catalog.state import State
-    from schema_migrator.commands.commands import Migration, Removal
+    from schema_migrator.commands.abandon import Removal
+    from schema_migrator.commands.migrate import Migration
     from schema_migrator.diagnosis.verdict import Verdict
     from schema_migrator.releases.source import Release
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.state import State
-    from schema_migrator.commands.store_status import StoreStatus
+    from schema_migrator.commands.status import StoreStatus
 
 
 def status_json(found: StoreStatus) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a status tells of a store's owners, by kind, with the SQL that mends it."""
 
-from schema_migrator.commands.store_status import StoreStatus
+from schema_migrator.commands.status import StoreStatus
 from schema_migrator.planning import notices
 
 

@@ -12,10 +12,10 @@ from unittest.mock import patch
 import pytest
 from packaging.version import Version
 
-from schema_migrator.commands import commands
-from schema_migrator.commands.commands import Migration
-from schema_migrator.commands.planning import PlanPreview
-from schema_migrator.commands.store_status import StoreStatus
+from schema_migrator.commands import migrate, preview, status, verify
+from schema_migrator.commands.migrate import Migration
+from schema_migrator.commands.preview import PlanPreview
+from schema_migrator.commands.status import StoreStatus
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config import settings
 from schema_migrator.config.settings import Settings
@@ -68,7 +68,7 @@ class Site:
 
     def migrate(self, **variables: str) -> Migration:
         """Migrate."""
-        return self._one(commands.migrate, variables)
+        return self._one(migrate.migrate, variables)
 
     def plan(self, **variables: str) -> Plan:
         """Return what migrate would do."""
@@ -76,15 +76,15 @@ class Site:
 
     def foresee(self, **variables: str) -> PlanPreview:
         """Return what migrate would do, and what that takes."""
-        return self._one(commands.show_plan, variables)
+        return self._one(preview.show_plan, variables)
 
     def status(self, **variables: str) -> StoreStatus:
         """Return where the store is."""
-        return self._one(commands.status, variables)
+        return self._one(status.status, variables)
 
     def verify(self, **variables: str) -> Verdict:
         """Compare the store with what its version looks like."""
-        return self._one(commands.verify, variables)
+        return self._one(verify.verify, variables)
 
     def refused(self, **variables: str) -> MigratorError:
         """Return migrate's refusal; assert that nothing was changed."""

@@ -12,8 +12,9 @@ from unittest.mock import patch
 from psycopg import sql
 
 from schema_migrator import events
-from schema_migrator.commands import commands
-from schema_migrator.commands.commands import Migration
+from schema_migrator.commands import migrate as command
+from schema_migrator.commands.migrate import Migration
+from schema_migrator.commands.preview import show_plan
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config import settings
 from schema_migrator.errors import MigratorError, NotAsRehearsed
@@ -162,7 +163,7 @@ class Sweep:
         before = self._history(database)
         try:
             self.heal(self.databases, release, store, database)
-            (seen,) = commands.show_plan(read_settings(self.databases, release, store, database), Interrupt())
+            (seen,) = show_plan(read_settings(self.databases, release, store, database), Interrupt())
         except MigratorError as error:
             return f"{type(error).__name__}: {error}"
         found, expected = picture(self.databases, database), self.reference(release, store)
@@ -194,7 +195,7 @@ class Sweep:
 def migrate(databases: Databases, release: str, store: str, database: str) -> Migration:
     """Run our migrate in this process."""
     events.configure("critical", terminal=False)
-    (done,) = commands.migrate(read_settings(databases, release, store, database), Interrupt())
+    (done,) = command.migrate(read_settings(databases, release, store, database), Interrupt())
     return done
 
 

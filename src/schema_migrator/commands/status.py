@@ -1,4 +1,4 @@
-"""Where a store is, as `status` shows it."""
+"""The command `status`: where every store is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from schema_migrator import events
 from schema_migrator.catalog import leftovers
 from schema_migrator.catalog.owners import UNSEEN
 from schema_migrator.catalog.state import At
+from schema_migrator.commands.store_tasks import StoreTask, each, looks, steadily, tasks
 from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.verdict import unlisted
 from schema_migrator.errors import PreflightFailed, StatementFailed
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.owners import Ownership
     from schema_migrator.catalog.state import Overview, State
-    from schema_migrator.commands.store_tasks import StoreTask
+    from schema_migrator.concurrency import Interrupt
+    from schema_migrator.config.settings import Settings
     from schema_migrator.releases.source import Store
 
 
@@ -57,6 +59,24 @@ class StoreStatus:
         """Whether the store is at its target and at what servers need, or above, and no index is known to be wrong."""
         reached = isinstance(self.state, At) and self.state.version >= max(self.target, self.needed)
         return reached and not self.invalid and not self.keyless
+
+
+def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
+    """Return where every store is."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return tuple(each(those, lambda task: _status(task, sights[task.store.store])).values())
+
+
+def describe(settings: Settings, interrupt: Interrupt) -> dict[Store, Version | None]:
+    """Return what is recorded, and no more than that."""
+    with tasks(settings, interrupt) as those:
+        return {store: overview.recorded for store, overview in looks(those).items()}
+
+
+def _status(task: StoreTask, overview: Overview) -> StoreStatus:
+    """Look closer; what seems half done may only be on its way from one version to another."""
+    return steadily(task, overview, look, lambda status: not examine.at_rest(status.state))
 
 
 def look(task: StoreTask, overview: Overview) -> StoreStatus:

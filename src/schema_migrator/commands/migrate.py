@@ -1,0 +1,131 @@
+"""The command `migrate`: every store to its target, a column of stages."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from schema_migrator import events
+from schema_migrator.catalog.owners import UNSEEN
+from schema_migrator.catalog.state import Absent
+from schema_migrator.commands import drift
+from schema_migrator.commands.planning import checked_plan, enforce_lock_limit, planned, refuse_blind, with_forecast
+from schema_migrator.commands.store_tasks import StoreTask, each, looks, patiently, tasks, working
+from schema_migrator.commands.verify import judge_store
+from schema_migrator.diagnosis import examine
+from schema_migrator.execution import concurrent_indexes, native, vendor_tool
+from schema_migrator.online import cleanup
+from schema_migrator.planning import notices
+from schema_migrator.releases.source import UNVERSIONED
+from schema_migrator.runs import readback
+
+if TYPE_CHECKING:
+    from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.catalog.state import Overview
+    from schema_migrator.concurrency import Interrupt
+    from schema_migrator.config.settings import Settings
+    from schema_migrator.diagnosis.examine import Examination
+    from schema_migrator.diagnosis.verdict import Verdict
+    from schema_migrator.execution.native import Outcome
+    from schema_migrator.planning.plan import Plan
+    from schema_migrator.runs.context import RunContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """What a run did to one store, the indexes that it rebuilt, and the proof of it where one was asked for."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...] = ()
+    seconds: float = 0.0
+    verdict: Verdict | None = None
+    rebuilt: tuple[str, ...] = ()
+    whose: Ownership = UNSEEN
+
+
+def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
+    """Bring every store to its target; all are looked at before the first is touched."""
+    vendor_tool.check(settings)
+    with tasks(settings, interrupt, changing=True) as those:
+        sights = looks(those)
+        checked = each(those, lambda task: planned(task, sights[task.store.store]))
+        if settings.run.on_drift == "fail":
+            each(those, lambda task: drift.check(task, checked[task.store.store][0]))
+        each(those, lambda task: enforce_lock_limit(task, *checked[task.store.store]))
+        each(those, lambda task: refuse_blind(task, checked[task.store.store][1]))
+        return tuple(each(those, lambda task: _migrate(task, *checked[task.store.store])).values())
+
+
+def set_up(settings: Settings, interrupt: Interrupt) -> bool:
+    """Write version 0.0 into stores that are empty, as the vendor's setup-schema does; return whether any was."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return any(each(those, lambda task: _set_up(task, sights[task.store.store])).values())
+
+
+def _set_up(task: StoreTask, overview: Overview) -> bool:
+    if not isinstance(overview.state, Absent):
+        return False
+    empty = replace(task, target=UNVERSIONED)
+    return bool(_migrate(empty, *checked_plan(empty, overview)).plan.setup)
+
+
+def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
+    """Do the work under the lock, from a new look: another run may have done it while we waited."""
+    started = time.monotonic()
+    if first.empty and all(one.kept for one in first.leftovers):
+        _log_nothing_to_do(first)
+        _tell(seen.overview.whose)
+        return Migration(plan=first, whose=seen.overview.whose)
+    run = task.settings.run
+    with working(task) as work:
+        found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
+        named = drift.check(task, found)
+        cleanup.clear(work, made)
+        rebuilt = _rebuild_invalid(work, made)
+        if rebuilt:
+            found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place)))
+        enforce_lock_limit(task, found, made, first)
+        made = with_forecast(task, found, made)
+        outcomes = (vendor_tool if made.by_tool else native).run(work, made)
+        proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
+        verdict = patiently(task, partial(_prove, task, found, made)) if proven else None
+    if verdict is not None:
+        drift.report(task, verdict, named)
+    seconds = time.monotonic() - started
+    whose = found.overview.whose if made.together else patiently(task, lambda: examine.look(task.place)).whose
+    _tell(whose)
+    return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose)
+
+
+def _tell(whose: Ownership) -> None:
+    for one in notices.standing(whose):
+        events.logger().warning(one.event, found=one.found, remedy=one.remedy)
+
+
+def _rebuild_invalid(work: RunContext, made: Plan) -> tuple[str, ...]:
+    """Rebuild the vendor's indexes that are invalid, and drop what interrupted rebuilds left; return their names."""
+    if made.rebuild:
+        again = [name for name in made.rebuild if name not in made.dropped]
+        concurrent_indexes.rebuild_indexes(work, made.schema, again, made.dropped)
+    return made.rebuild
+
+
+def _prove(task: StoreTask, found: Examination, made: Plan) -> Verdict | None:
+    """Compare what is there now with the rehearsal of the target, or read an installation back; None: no comparison."""
+    if made.together and not found.facts.may_rehearse:
+        readback.assert_installed(task.place, made)
+        return None
+    version = made.version if made.ahead and made.version else made.target
+    return judge_store(task, examine.again(task.place, found, version), version)
+
+
+def _log_nothing_to_do(found: Plan) -> None:
+    log = events.logger()
+    version, target = str(found.version), str(found.target)
+    if found.ahead:
+        log.warning("schema.ahead", version=version, target=target, action="nothing: servers ask for at least theirs")
+    else:
+        log.info("schema.at_target", version=version)

@@ -1,0 +1,71 @@
+"""The command `verify`: every store compared with the rehearsal of its version."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from schema_migrator.catalog.state import At
+from schema_migrator.commands.planning import cannot_rehearse
+from schema_migrator.commands.store_tasks import StoreTask, each, looks, steadily, tasks
+from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.verdict import compared, judge
+from schema_migrator.errors import UnknownState
+from schema_migrator.releases.source import carried, load_release, release_with
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from schema_migrator.catalog.state import Overview
+    from schema_migrator.concurrency import Interrupt
+    from schema_migrator.config.settings import Settings
+    from schema_migrator.diagnosis.examine import Examination
+    from schema_migrator.diagnosis.verdict import Verdict
+
+
+def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
+    """Compare every store with the rehearsal of its version: the recorded one, or a higher target asked for."""
+    with tasks(settings, interrupt) as those:
+        sights = looks(those)
+        return tuple(each(those, lambda task: _verify(task, sights[task.store.store])).values())
+
+
+def _verify(task: StoreTask, overview: Overview) -> Verdict:
+    return steadily(task, overview, _compared, lambda verdict: not verdict.equal)
+
+
+def _compared(task: StoreTask, overview: Overview) -> Verdict:
+    version = compared(overview.recorded, task.target, asked=task.store.target_version is not None)
+    if version is None:
+        raise UnknownState(
+            f'database "{task.store.database}" has no recorded version to compare with',
+            hint=f"run schema-migrator migrate, or name a version: --{task.store.store}-target-version",
+        )
+    task = _holding(task, version)
+    if not overview.facts.may_rehearse:
+        raise cannot_rehearse(task, overview)
+    found = examine.in_full(task.place, overview, version)
+    if isinstance(found.state, At) and found.state.release and version == found.state.version:
+        release = load_release(task.settings.run.sources, found.state.release)
+        return _compared(replace(task, place=replace(task.place, release=release)), overview)
+    return replace(judge_store(task, found, version), whose=overview.whose)
+
+
+def _holding(task: StoreTask, version: Version) -> StoreTask:
+    """Return the task with a release that has a version: after a rollback the given one does not have the newer one."""
+    if version in task.place.source.versions:
+        return task
+    sources = task.settings.run.sources
+    release = release_with(sources, task.store.store, version)
+    if release is None:
+        raise UnknownState(
+            f'version {version} is recorded for "{task.store.database}", and no release whose files are here has it '
+            f"({', '.join(carried(sources))})",
+            hint="take a newer schema-migrator, or its image, that has the files of the release which made it",
+        )
+    return replace(task, place=replace(task.place, release=release))
+
+
+def judge_store(task: StoreTask, found: Examination, version: Version) -> Verdict:
+    """Compare what was examined with the rehearsal of a version."""
+    return judge(task.store.database, task.place.source, found, version, task.target)
