@@ -244,7 +244,7 @@ def test_damage_after_the_proof(origin: Origin, monkeypatch: pytest.MonkeyPatch,
     """The replays that follow the proof believe no index against the log."""
     found = sick(origin)
     done, named, left = AFTERWARDS[damaged]
-    meanwhile(monkeypatch, cutover, "await_readers", lambda: found.damage(*done))
+    meanwhile(monkeypatch, cutover, "await_old_snapshots", lambda: found.damage(*done))
     error = found.error()
     assert isinstance(error, NotAsRehearsed)
     assert named in str(error)
@@ -289,7 +289,7 @@ def test_a_setting_that_hides_damage_and_comes_meanwhile(origin: Origin, monkeyp
     """It is looked for in the transaction of the proof; the copy is kept until it is off."""
     found = sick(origin)
     on = f'ALTER DATABASE "{found.site.name}" SET zero_damaged_pages = on'
-    meanwhile(monkeypatch, rewrite.pool, "gathered", lambda: found.damage(on))
+    meanwhile(monkeypatch, rewrite.worker_pool, "open_pool", lambda: found.damage(on))
     with pytest.raises(RewriteBlocked, match="zero_damaged_pages = on"):
         found.site.migrate()
     monkeypatch.undo()

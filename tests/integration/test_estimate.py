@@ -183,7 +183,7 @@ def test_foretells_an_online_rewrite(used: Site) -> None:
 def test_foretells_what_becomes_of_an_unfinished_rewrite(used: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What fits is carried on with; after the table was altered it is removed."""
     online = {"SCHEMA_MIGRATOR_REWRITE": "online"}
-    monkeypatch.setattr(cutover, "swap", stopped)
+    monkeypatch.setattr(cutover, "cut_over", stopped)
     with pytest.raises(VersionMoved):
         used.migrate(**online)
     (begun,) = used.foresee(**online).begun

@@ -15,7 +15,7 @@ from schema_migrator.catalog.state import At
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.diagnosis import rehearsal
 from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFailed, StatementFailed, StatementTimeout
-from schema_migrator.postgres import database, server_errors, session_settings, transactions
+from schema_migrator.postgres import server_errors, session_settings, transactions
 from schema_migrator.postgres.transactions import Batch
 from schema_migrator.releases.source import Source, SqlFile
 from support.postgres.databases import Databases
@@ -282,7 +282,9 @@ def test_looks_have_their_own_limit(databases: Databases, monkeypatch: pytest.Mo
         lambda conn: rehearsal.rehearse(conn, with_statement("default", "SELECT pg_sleep(3)")),
         lambda conn: transactions.ask(conn, "SELECT pg_sleep(3)"),
     ]
-    monkeypatch.setattr(database, "LOOK", replace(session_settings.LOOK, statement=1))
+    short = replace(session_settings.LOOK, statement=1)
+    for module in (session_settings, transactions):
+        monkeypatch.setattr(module, "LOOK", short)
     for look in looks:
         with (
             databases.connect("default") as conn,

@@ -182,6 +182,12 @@ class Snapshot:
         """Return the snapshot as it will be when its invalid indexes are built again."""
         return Snapshot({key: text.removesuffix(_INVALID) for key, text in self.objects.items()})
 
+    def rebuilt(self, valid: Collection[str], dropped: Collection[str]) -> Snapshot:
+        """Return the snapshot with the indexes of the first names valid, and without those of the second."""
+        gone = [key for key in self.objects if key.kind == "index" and key.name in dropped]
+        built = [key for key in self.objects if key.kind == "index" and key.name in valid]
+        return Snapshot({**self.without(gone).objects, **self.only(built).validated().objects})
+
     def unordered(self) -> Snapshot:
         """Return the snapshot without the order of the tables' columns."""
         return Snapshot({key: text for key, text in self.objects.items() if key.kind != "order"})

@@ -15,7 +15,8 @@ from schema_migrator.commands.planning import checked_plan, enforce_lock_limit, 
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, patiently, tasks, working
 from schema_migrator.commands.verify import judge_store
 from schema_migrator.diagnosis import examine
-from schema_migrator.execution import concurrent_indexes, native, vendor_tool
+from schema_migrator.execution import concurrent_indexes, vendor_tool
+from schema_migrator.execution.executor import executor_of
 from schema_migrator.online import cleanup
 from schema_migrator.planning import notices
 from schema_migrator.releases.source import UNVERSIONED
@@ -76,31 +77,36 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     """Do the work under the lock, from a new look: another run may have done it while we waited."""
     started = time.monotonic()
     if first.empty and all(one.kept for one in first.leftovers):
-        _log_nothing_to_do(first)
-        _tell(seen.overview.whose)
-        return Migration(plan=first, whose=seen.overview.whose)
-    run = task.settings.run
+        return _nothing_to_do(first, seen.overview.whose)
     with working(task) as work:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.check(task, found)
         cleanup.clear(work, made)
         rebuilt = _rebuild_invalid(work, made)
-        if rebuilt:
-            found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place)))
         enforce_lock_limit(task, found, made, first)
         made = with_forecast(task, found, made)
-        outcomes = (vendor_tool if made.by_tool else native).run(work, made)
-        proven = not (run.no_verify or made.empty or made.target == UNVERSIONED)
-        verdict = patiently(task, partial(_prove, task, found, made)) if proven else None
+        outcomes = executor_of(made).run(work, made)
+        verdict = patiently(task, partial(_prove, task, found, made))
     if verdict is not None:
         drift.report(task, verdict, named)
     seconds = time.monotonic() - started
     whose = found.overview.whose if made.together else patiently(task, lambda: examine.look(task.place)).whose
-    _tell(whose)
+    _warn(whose)
     return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose)
 
 
-def _tell(whose: Ownership) -> None:
+def _nothing_to_do(plan: Plan, whose: Ownership) -> Migration:
+    version, target = str(plan.version), str(plan.target)
+    if plan.ahead:
+        action = "nothing: servers ask for at least theirs"
+        events.logger().warning("schema.ahead", version=version, target=target, action=action)
+    else:
+        events.logger().info("schema.at_target", version=version)
+    _warn(whose)
+    return Migration(plan=plan, whose=whose)
+
+
+def _warn(whose: Ownership) -> None:
     for one in notices.standing(whose):
         events.logger().warning(one.event, found=one.found, remedy=one.remedy)
 
@@ -114,18 +120,11 @@ def _rebuild_invalid(work: RunContext, made: Plan) -> tuple[str, ...]:
 
 
 def _prove(task: StoreTask, found: Examination, made: Plan) -> Verdict | None:
-    """Compare what is there now with the rehearsal of the target, or read an installation back; None: no comparison."""
+    """Compare the schema with the rehearsal of the target, or read an installation back; None: no comparison."""
+    if task.settings.run.no_verify or made.empty or made.target == UNVERSIONED:
+        return None
     if made.together and not found.facts.may_rehearse:
         readback.assert_installed(task.place, made)
         return None
     version = made.version if made.ahead and made.version else made.target
     return judge_store(task, examine.again(task.place, found, version), version)
-
-
-def _log_nothing_to_do(found: Plan) -> None:
-    log = events.logger()
-    version, target = str(found.version), str(found.target)
-    if found.ahead:
-        log.warning("schema.ahead", version=version, target=target, action="nothing: servers ask for at least theirs")
-    else:
-        log.info("schema.at_target", version=version)

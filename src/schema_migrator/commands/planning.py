@@ -68,7 +68,9 @@ def _plan_inputs(task: StoreTask, found: Examination) -> plan.PlanInputs | None:
     if found.live is None or found.rehearsal is None:
         return None
     known = tables.read(task.place.conn, found.facts.schema or "")
-    return plan.PlanInputs(rehearsal=found.rehearsal, live=found.live.snapshot, tables=known)
+    invalid = found.facts.invalid  # the steps run after these are rebuilt
+    live = found.live.snapshot.rebuilt(invalid, plan.leftover_indexes(invalid))
+    return plan.PlanInputs(rehearsal=found.rehearsal, live=live, tables=known)
 
 
 def cannot_rehearse(task: StoreTask, overview: Overview) -> PreflightFailed:

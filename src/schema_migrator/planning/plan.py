@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal, assert_never
@@ -119,7 +119,7 @@ class Plan:
     @property
     def dropped(self) -> tuple[str, ...]:
         """Those of the invalid indexes that an interrupted rebuild left beside the one that it was to replace."""
-        return tuple(name for name in self.rebuild if _BESIDE.search(name))
+        return leftover_indexes(self.rebuild)
 
     @property
     def version(self) -> Version | None:
@@ -153,6 +153,11 @@ class PlanOptions:
     adopt: bool = False
     by_tool: bool = False
     rewrite: Literal["online", "in-place"] | None = None
+
+
+def leftover_indexes(invalid: Iterable[str]) -> tuple[str, ...]:
+    """Return those names that PostgreSQL gives to an index beside the one that it is to replace."""
+    return tuple(name for name in invalid if _BESIDE.search(name))
 
 
 def build(
