@@ -53,7 +53,7 @@ def assert_unnoticed(origin: Origin, **variables: str) -> None:
         meanwhile = load.waits.done - before
         time.sleep(0.5)
     assert ended.code == 0, ended.stderr
-    assert "online.swapped" in [event["event"] for event in rewriting.events(ended)]
+    assert "online.cut_over" in [event["event"] for event in rewriting.events(ended)]
     assert origin.problems(origin.database, load) == []
     assert origin.broken_indexes(origin.database) == []
     assert meanwhile > 100

@@ -108,7 +108,7 @@ def test_a_signal_ends_the_tool(busy: Databases) -> None:
         await_one(lambda: pids(admin, WAITING))
         process.send_signal(signal.SIGTERM)
         done = finish(process)
-        assert (done.code, "sqltool.said" in done.stderr) == (143, True)
+        assert (done.code, "sql_tool.output" in done.stderr) == (143, True)
         await_none(lambda: pids(admin, TOOLS))
 
 

@@ -51,7 +51,7 @@ def test_a_half_applied_database(image: Image, databases: Databases) -> None:
     site(databases, "default").half_install("1.0", 21)
     env = image.environment(databases, SCHEMA_MIGRATOR_OUTPUT="json")
     found = json.loads(image.run(env, "status").stdout)["stores"]
-    assert [(one["state"], one["step"], one["done"]) for one in found] == [
+    assert [(one["state"], one["step"], one["statements_applied"]) for one in found] == [
         ("between", "1.0", 21),
         ("between", "1.2", 37),
     ]

@@ -49,13 +49,13 @@ def test_status_json(databases: Databases) -> None:
         "state": "absent",
         "version": None,
         "target": "1.14",
-        "needed": "1.14",
+        "required": "1.14",
         "up_to_date": False,
         "missing_history": [],
         "invalid_indexes": [],
-        "without_primary_key": [],
+        "tables_without_primary_key": [],
         "online": [],
-        "elsewhere": None,
+        "other_schemas": None,
         "notices": [],
     }
     run(databases, "migrate", "--store", "visibility", "--visibility-target-version", "1.9")

@@ -296,7 +296,7 @@ def test_a_busy_server_is_given_time(origin: Origin) -> None:
     with granted(origin.databases, "pg_read_all_stats"):
         with busy(origin):
             process = origin.migrate(database, *rewriting.ONLINE, "--max-load", "1")
-            paused = await_event(process, "online.paused", "online.swapped")
+            paused = await_event(process, "online.paused", "online.cut_over")
         assert paused["event"] == "online.paused"
         assert paused["reason"] == "2 sessions of others are active, the limit is 1"
         ended = finish(process)

@@ -97,7 +97,7 @@ def assert_goes_online(where: Site, owner: Connection, rows: int = ROWS) -> list
         where.migrate(**ONLINE)
     assert where.status().up_to_date
     assert one(owner, f"SELECT count(*) FROM {TABLE}") == (rows,)
-    assert "online.swapped" in [event["event"] for event in logs]
+    assert "online.cut_over" in [event["event"] for event in logs]
     return [dict(event) for event in logs]
 
 
@@ -117,7 +117,7 @@ def test_a_row_that_does_not_fit_is_named(origin: Origin) -> None:
                 ),
             )
             mend(owner, attribute)
-        (checked,) = [one for one in assert_goes_online(where, owner) if one["event"] == "online.checked"]
+        (checked,) = [one for one in assert_goes_online(where, owner) if one["event"] == "online.values_checked"]
         assert checked["rows"] == ROWS
 
 
@@ -198,7 +198,7 @@ def test_without_temporary_tables_nothing_is_checked_and_that_is_said(origin: Or
         with capture_logs() as logs, pytest.raises(StatementFailed) as found:
             where.migrate(**ONLINE)
         assert "cannot cast jsonb string to type bigint" in found.value.message
-        told = [(one["table"], one["grant"]) for one in logs if one["event"] == "online.unchecked"]
+        told = [(one["table"], one["grant"]) for one in logs if one["event"] == "online.values_unchecked"]
         grant = f'GRANT TEMPORARY ON DATABASE "{where.name}" TO "{origin.databases.user}"'
         assert set(told) == {(TABLE, grant)}
         where.admin(grant)

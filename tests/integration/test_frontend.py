@@ -39,7 +39,7 @@ def test_a_frontend_that_is_there(frontend: str) -> None:
     done = run_cli(environment(TEMPORAL_ADDRESS=frontend), "wait", "--for", "frontend")
     assert (done.code, done.stdout, errors(done)) == (0, f"frontend: {frontend} is ready\n", [])
     done = run_cli(environment(), "wait", "--for", "frontend", "--temporal-address", frontend, "--output", "json")
-    assert json.loads(done.stdout) == {"ready": [{"for": "frontend", "place": frontend}]}
+    assert json.loads(done.stdout) == {"ready": [{"waited_for": "frontend", "address": frontend}]}
 
 
 def test_no_such_host() -> None:

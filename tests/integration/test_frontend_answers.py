@@ -82,7 +82,7 @@ def test_a_frontend_that_hears_late_of_a_namespace(frontend: str) -> None:
     assert (done.code, errors(done)) == (0, []), done.stderr
     assert json.loads(done.stdout)["namespaces"][0]["updated"] is True
     events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
-    assert events == ["run.started", *["namespace.awaited"] * 3, "namespace.changed", "run.ended"]
+    assert events == ["run.started", *["namespace.waiting"] * 3, "namespace.changed", "run.ended"]
 
 
 @pytest.mark.parametrize("wanted", [{"description": "orders"}, {"searchAttributes": {"CustomerId": "Keyword"}}])

@@ -31,7 +31,12 @@ def test_so_many_of_so_many(
     assert f"half-applied: {step}, {done} of {total} statements" in " ".join(capsys.readouterr().out.split())
     assert run_here(env, "status", "--output", "json", "--check") == 25
     (found,) = json.loads(capsys.readouterr().out)["stores"]
-    assert (found["state"], found["step"], found["done"], found["statements"]) == ("between", step, done, total)
+    assert (found["state"], found["step"], found["statements_applied"], found["statements_total"]) == (
+        "between",
+        step,
+        done,
+        total,
+    )
     assert found["up_to_date"] is False
     verdict = store.migrate(**{f"{name.upper()}_TARGET_VERSION": step}).verdict
     assert verdict is not None

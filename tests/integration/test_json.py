@@ -93,7 +93,7 @@ def test_an_online_rewrite(origin: Origin) -> None:
     assert done.code == 0, done.stderr
     assert "Decimal" not in done.stderr
     names = {event["event"] for event in checked(done)}
-    assert {"online.begun", "online.proved"} <= names
+    assert {"online.started", "online.verified"} <= names
 
 
 @pytest.mark.parametrize(

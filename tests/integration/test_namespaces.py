@@ -120,9 +120,9 @@ def test_changes_only_with_update(bootstrap: Bootstrap, name: str) -> None:
     bootstrap.done({"name": name, "data": {"team": "a", "own": "kept"}, "description": "first"})
     wanted = full(name, searchAttributes={})
     differences = [
-        {"field": "description", "found": "first", "wanted": "orders ö"},
-        {"field": "owner", "found": "", "wanted": "ops@example.com"},
-        {"field": "retention", "found": "3d", "wanted": "7d"},
+        {"field": "description", "found": "first", "expected": "orders ö"},
+        {"field": "owner", "found": "", "expected": "ops@example.com"},
+        {"field": "retention", "found": "3d", "expected": "7d"},
     ]
     told = bootstrap.run(wanted)
     assert (told.code, json.loads(told.stdout)["namespaces"][0]["differences"]) == (0, differences)

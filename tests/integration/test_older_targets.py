@@ -43,7 +43,7 @@ def test_what_the_servers_need(refusals: Refusals, databases: Databases) -> None
     looked = run_cli(env, "status", "--check", "--output", "json")
     assert looked.code == 25
     found = json.loads(looked.stdout)["stores"]
-    assert [(status["target"], status["needed"], status["up_to_date"]) for status in found] == [
+    assert [(status["target"], status["required"], status["up_to_date"]) for status in found] == [
         ("1.18", "1.19", False),
         ("1.9", "1.14", False),
     ]

@@ -101,7 +101,7 @@ def test_all_that_the_table_wears_goes_along(origin: Origin) -> None:
     assert ended.code == 0, ended.stderr
     ended = origin.run(database)
     assert ended.code == 0, ended.stderr
-    assert "online.swapped" in [event["event"] for event in events(ended)]
+    assert "online.cut_over" in [event["event"] for event in events(ended)]
     assert differences(picture(origin.databases, database), picture(origin.databases, in_place)) == []
     assert rows(origin.databases, database) == rows(origin.databases, in_place)
 
@@ -124,7 +124,7 @@ def test_a_column_that_was_dropped_and_added_again(older: Origin) -> None:
         assert one(owner, f"SELECT count(root_run_id) FROM {TABLE}") == ROWS
     VendorTool(version="1.32.2", databases=older.databases).update("visibility", database=by_vendor)
     ended = older.run(database)
-    assert "online.swapped" in [event["event"] for event in events(ended)], ended.stderr
+    assert "online.cut_over" in [event["event"] for event in events(ended)], ended.stderr
     assert rows(older.databases, database) == rows(older.databases, by_vendor)
 
 
@@ -183,14 +183,14 @@ def test_a_reader_who_imports_an_old_snapshot_is_waited_for(origin: Origin) -> N
         old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         ((snapshot,),) = old.execute("SELECT pg_export_snapshot()").fetchall()
         process = origin.migrate(database, *rewriting.ONLINE, SCHEMA_MIGRATOR_HEARTBEAT="1")
-        await_event(process, "online.waiting")
+        await_event(process, "online.waiting_for_snapshots")
         young.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         young.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'".encode())
         old.execute("COMMIT")
-        waiting = await_event(process, "online.waiting")
-        while f"pid {old.info.backend_pid} " in waiting["for_old_snapshots_of"]:
-            waiting = await_event(process, "online.waiting")
-        assert waiting["for_old_snapshots_of"] == f"pid {young.info.backend_pid} (unnamed)"
+        waiting = await_event(process, "online.waiting_for_snapshots")
+        while f"pid {old.info.backend_pid} " in waiting["sessions"]:
+            waiting = await_event(process, "online.waiting_for_snapshots")
+        assert waiting["sessions"] == f"pid {young.info.backend_pid} (unnamed)"
         assert one(young, COUNT) == ROWS
         young.execute("COMMIT")
         ended = finish(process)
@@ -628,6 +628,6 @@ def test_half_applied_by_the_vendor(older: Origin) -> None:
             owner.execute(statement.text.encode())
     tool.update("visibility", database=by_vendor)
     ended = older.run(database)
-    assert "online.swapped" in [event["event"] for event in events(ended)], ended.stderr
+    assert "online.cut_over" in [event["event"] for event in events(ended)], ended.stderr
     assert_at_target(older, database)
     assert rows(older.databases, database) == rows(older.databases, by_vendor)

@@ -70,7 +70,7 @@ def test_sessions_that_are_idle(origin: Origin) -> None:
             with origin.databases.admin(database) as holder:
                 holder.execute(f"BEGIN; LOCK TABLE {TABLE} IN ACCESS SHARE MODE".encode())
                 process = origin.migrate(database, *rewriting.ONLINE, SCHEMA_MIGRATOR_HEARTBEAT="1")
-                await_event(process, "online.waiting")
+                await_event(process, "online.waiting_for_snapshots")
                 holder.execute("SELECT pg_sleep(3)")
                 holder.execute("COMMIT")
                 done = finish(process, timeout=rewriting.PATIENCE)

@@ -187,7 +187,7 @@ def test_a_large_table_goes_online_by_itself(origin: Origin, monkeypatch: pytest
         done = large(monkeypatch, origin, database).migrate()
     assert done.plan.online is not None
     assert done.plan.online.shape is not None
-    assert "online.swapped" in [event["event"] for event in logs]
+    assert "online.cut_over" in [event["event"] for event in logs]
 
 
 @pytest.mark.parametrize("options", [{}, {"SCHEMA_MIGRATOR_ON_DRIFT": "warn"}], ids=["plain", "with an option"])

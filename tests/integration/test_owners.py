@@ -256,14 +256,14 @@ def test_a_schema_in_which_others_may_create(databases: Databases, other: Role, 
     where.admin(
         f'GRANT USAGE, CREATE ON SCHEMA public TO "{databases.user}"', f"GRANT CREATE ON SCHEMA public TO {grantee}"
     )
-    (notice,) = [one for one in where.foresee().notices if one.event == "schema.open"]
+    (notice,) = [one for one in where.foresee().notices if one.event == "schema.writable_by_others"]
     named = "everybody" if who == "everybody" else f'"{other.name}"'
     assert notice.found.startswith(f'{named} may create functions and operators in the schema "public"')
     assert notice.remedy.startswith('REVOKE CREATE ON SCHEMA "public" FROM')
     with capture_logs() as logs:
         where.migrate(SCHEMA_MIGRATOR_LOG_LEVEL="info")
-    assert "schema.open" in [one["event"] for one in logs]
-    where.admin(events(where.status())["schema.open"])
+    assert "schema.writable_by_others" in [one["event"] for one in logs]
+    where.admin(events(where.status())["schema.writable_by_others"])
     assert events(where.status()) == {}
 
 
@@ -275,7 +275,7 @@ def test_the_remedy_for_an_open_schema_keeps_our_right(databases: Databases) -> 
         "REVOKE ALL ON SCHEMA public FROM PUBLIC",
         "GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC",
     )
-    where.admin(events(where.status())["schema.open"])
+    where.admin(events(where.status())["schema.writable_by_others"])
     assert where.migrate().outcomes
     assert events(where.status()) == {}
 

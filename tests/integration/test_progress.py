@@ -65,7 +65,7 @@ def test_indexes_are_counted(used: Site) -> None:
     """While the indexes are built, it is said how many are left."""
     events = said(used, "online.indexing")
     assert events
-    assert all(0 <= one["left"] < one["of"] for one in events)
+    assert all(0 <= one["left"] < one["total"] for one in events)
 
 
 def test_who_keeps_a_table_busy_is_named(used: Site) -> None:

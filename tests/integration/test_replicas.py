@@ -195,7 +195,7 @@ def test_a_slot_that_nobody_reads_is_told(first: Primary, origin: Origin, store:
         assert ended.code == 0, ended.stderr
         warned = {event["event"]: event for event in events(ended)}
         assert warned["online.slot_idle"]["slot"] == "of_eta"
-        assert warned["online.no_such_replica"]["names"] == ["eat"]
+        assert warned["online.replica_unknown"]["names"] == ["eat"]
     finally:
         first.drop_slot("of_eta")
 

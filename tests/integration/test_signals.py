@@ -190,7 +190,7 @@ def test_in_an_online_rewrite(origin: Origin, phase: Phase, record_property: Cal
         hold.open()
         again = origin.run(database)
         assert again.code == 0, again.stderr
-        assert ("online.begun" not in [event["event"] for event in events(again)]) == phase.begun
+        assert ("online.started" not in [event["event"] for event in events(again)]) == phase.begun
         assert admin.execute(COUNT.encode()).fetchone() == (ROWS,)
 
 
@@ -231,7 +231,7 @@ def test_while_it_waits_for_old_transactions(origin: Origin, record_property: Ca
         reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         reader.execute("SELECT 1")
         process = origin.migrate(database, *rewriting.ONLINE, SCHEMA_MIGRATOR_HEARTBEAT="1")
-        await_event(process, "online.waiting")
+        await_event(process, "online.waiting_for_snapshots")
         stopped(process, record_property)
     assert origin.run(database).code == 0
 

@@ -114,7 +114,9 @@ def test_exit_status_is_not_believed(refusals: Refusals, tool: Path, code: int) 
             f"exit code {code}; run this again: what it left half done is finished natively, or named"
         )
     ]
-    said = next(event for event in map(json.loads, done.stderr.splitlines()[:-1]) if event["event"] == "sqltool.said")
+    said = next(
+        event for event in map(json.loads, done.stderr.splitlines()[:-1]) if event["event"] == "sql_tool.output"
+    )
     assert said["password"] == "***"
     assert databases.vendor_password not in done.stderr
 
@@ -140,6 +142,6 @@ def test_what_it_says_is_no_text(refusals: Refusals, tool: Path, monkeypatch: py
     )
     done = run_cli(env, "migrate")
     assert done.code == 1, done.stderr
-    said = [event for event in map(json.loads, done.stderr.splitlines()[:-1]) if event["event"] == "sqltool.said"]
+    said = [event for event in map(json.loads, done.stderr.splitlines()[:-1]) if event["event"] == "sql_tool.output"]
     assert [event["message"] for event in said] == ["abc\ufffd", "x"]
     assert said[0]["mine"] == [{"a": 1}]

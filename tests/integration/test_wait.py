@@ -54,7 +54,9 @@ def test_a_database_that_comes_late(databases: Databases) -> None:
     process = start_cli(env, "wait", "--for", "database", "--store", "default", "--output", "json")
     assert await_event(process, "database.waiting")["reason"] == f'database "{name}" does not exist'
     create_database(databases.engine, name, databases.user)
-    assert ready(finish(process)) == [{"for": "database", "place": address(databases, name), "store": "default"}]
+    assert ready(finish(process)) == [
+        {"waited_for": "database", "address": address(databases, name), "store": "default"}
+    ]
 
 
 def test_schemas_that_are_there(refusals: Refusals, databases: Databases) -> None:

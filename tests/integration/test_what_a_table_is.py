@@ -110,7 +110,7 @@ def assert_as_in_place(origin: Origin, database: str, *, of: str | None = None) 
     assert_ended(finish(origin.migrate(in_place, "--rewrite", "in-place"), timeout=250))
     ended = origin.run(database)
     assert_ended(ended)
-    assert "online.swapped" in [event["event"] for event in events(ended)]
+    assert "online.cut_over" in [event["event"] for event in events(ended)]
     assert differences(picture(origin.databases, database), picture(origin.databases, in_place)) == []
     assert known(origin, database) == known(origin, in_place)
 
@@ -212,7 +212,7 @@ def test_an_event_trigger_that_adds_to_new_tables(origin: Origin, body: str, nam
     (said,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
     assert f'the rewritten table "{TABLE}" differs from the old one and was not put in place: ' in said
     assert named in said
-    assert "online.begun" not in [event["event"] for event in events(ended)]
+    assert "online.started" not in [event["event"] for event in events(ended)]
     assert known(origin, database) == before
     assert_clean(origin, database)
     assert where.migrate(SCHEMA_MIGRATOR_REWRITE="in-place").plan.target is not None

@@ -87,10 +87,10 @@ def test_events_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     """What an event says to do is said in the chart's words; numbers and names stay as they are."""
     monkeypatch.setenv(chart.VARIABLE, "migrate")
     events.configure("info", terminal=False)
-    events.logger().warning("schema.open", remedy="set SQL_CONNECT_ATTRIBUTES", seconds=3)
+    events.logger().warning("schema.writable_by_others", remedy="set SQL_CONNECT_ATTRIBUTES", seconds=3)
     event = json.loads(capsys.readouterr().err)
     assert event["remedy"] == "set SQL_CONNECT_ATTRIBUTES (in the chart: connection.connectAttributes)"
-    assert (event["event"], event["seconds"]) == ("schema.open", 3)
+    assert (event["event"], event["seconds"]) == ("schema.writable_by_others", 3)
 
 
 def test_commands(monkeypatch: pytest.MonkeyPatch) -> None:

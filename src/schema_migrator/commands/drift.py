@@ -50,7 +50,7 @@ def report(task: StoreTask, verdict: Verdict, named: frozenset[Key] = frozenset(
     for change in _new(changes, named):
         events.logger().warning("schema.drift", object=str(change.key), expected=change.expected, found=change.found)
     for change in _new(verdict.difference.extra, named):
-        events.logger().info("schema.extra", object=str(change.key), found=change.found)
+        events.logger().info("schema.extra_object", object=str(change.key), found=change.found)
     if changes and task.settings.run.on_drift == "fail":
         count = "1 object" if len(changes) == 1 else f"{len(changes)} objects"
         raise NotAsRehearsed(

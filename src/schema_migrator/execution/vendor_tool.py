@@ -208,7 +208,7 @@ def _converse(work: RunContext, command: Sequence[str], environment: dict[str, s
         for text in process.stdout:
             line = parse(_masked(text, password))
             lines.append(line)
-            events.logger().log(_LEVELS[line.level], "sqltool.said", message=line.message, **line.values)
+            events.logger().log(_LEVELS[line.level], "sql_tool.output", message=line.message, **line.values)
     return lines, process.returncode
 
 

@@ -65,7 +65,7 @@ def removed(work: RunContext, schema: str) -> bool:
     try:
         abandon(work, schema)
     except (MigratorError, psycopg.Error) as error:
-        events.logger().warning("online.left", reason=str(error))
+        events.logger().warning("online.leftovers", reason=str(error))
         return False
     return True
 
@@ -111,7 +111,7 @@ def tidy(work: RunContext, schema: str) -> tuple[Leftover, ...]:
     try:
         return remove_all(work, done)
     except TableLockTimeout as error:
-        events.logger().warning("online.left", schemas=[one.name for one in done], reason=error.message)
+        events.logger().warning("online.leftovers", schemas=[one.name for one in done], reason=error.message)
         return ()
 
 

@@ -115,12 +115,12 @@ def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     stretches = _page_ranges(first, live)
 
     def tell(done: int) -> None:
-        events.logger().info("online.proving", table=live.table, parts=done, of=len(stretches))
+        events.logger().info("online.verifying", table=live.table, parts=done, total=len(stretches))
 
     pool.share(stretches, partial(_compare, copy), tell)
     events.logger().info("online.counting", table=live.table)
     pool.share([copy], _count, tell)
-    events.logger().info("online.proved", table=live.table, seconds=round(time.monotonic() - started, 1))
+    events.logger().info("online.verified", table=live.table, seconds=round(time.monotonic() - started, 1))
 
 
 def _refuse(copy: _Copy, conn: Connection, error: NotAsRehearsed) -> NoReturn:

@@ -77,7 +77,7 @@ def await_old_snapshots(work: RunContext, live: SourceTable, old: OldSnapshots) 
                 hint="end them or let them end, then run it again: it carries on; or migrate --abandon",
             )
         if beat.due():
-            events.logger().info("online.waiting", table=live.table, for_old_snapshots_of=named)
+            events.logger().info("online.waiting_for_snapshots", table=live.table, sessions=named)
         work.interrupt.sleep(0.2)
 
 

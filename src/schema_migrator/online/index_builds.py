@@ -83,11 +83,11 @@ def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
             raise _doubled(pool, conn, live, error) from error
         except psycopg.Error as error:
             _refuse(error, pool.work.store, live, name)
-        events.logger().debug("online.index", index=name)
+        events.logger().debug("online.index_started", index=name)
 
     def tell(done: int) -> None:
         left, spent = len(missing) - done, round(time.monotonic() - started)
-        events.logger().info("online.indexing", table=live.table, left=left, of=len(missing), seconds=spent)
+        events.logger().info("online.indexing", table=live.table, left=left, total=len(missing), seconds=spent)
 
     pool.share(missing, build_one, tell)
     _make_primary(pool, live, key[0])

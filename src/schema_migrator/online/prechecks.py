@@ -138,7 +138,7 @@ def _tell(online: Online, found: ServerConditions) -> None:
     for slot in found.replicas.idle if found.replicas else ():
         log.warning("online.slot_idle", slot=slot.name, bytes_kept=slot.kept)
     if found.replicas and found.replicas.unmatched:
-        log.warning("online.no_such_replica", names=list(found.replicas.unmatched))
+        log.warning("online.replica_unknown", names=list(found.replicas.unmatched))
     if found.free is None:
         wanted = disk.need(online).total
         log.warning("online.disk_unknown", bytes_needed=wanted, needed=sizes.text(wanted), remedy="--disk-free")

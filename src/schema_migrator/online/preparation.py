@@ -63,7 +63,7 @@ def begin(
     begun: list[SourceTable] = []
     attempt = partial(_make, plan=plan, online=online, steps=steps, begun=begun)
     guarded.retried(work, str(online.versions[-1]), [online.table], attempt)
-    events.logger().info("online.begun", table=online.table, bytes=online.size, target=str(online.versions[-1]))
+    events.logger().info("online.started", table=online.table, bytes=online.size, target=str(online.versions[-1]))
     return begun[-1]
 
 

@@ -57,7 +57,7 @@ class IdleSlot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicas:
-    """All that follows the server, but what was to be left out (`left_out`); names that met nothing (`unmatched`)."""
+    """What follows the server, without what is excluded (`left_out`); `unmatched`: excluded names that nothing has."""
 
     seen: tuple[Replica, ...] = ()
     idle: tuple[IdleSlot, ...] = ()

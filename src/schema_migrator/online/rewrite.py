@@ -148,5 +148,5 @@ def _cut_over(
         locked.append(cutover.cut_over(work, plan, online, steps, live, columns))
 
     guarded.retried(those.work, str(online.versions[-1]), [online.table], attempt)
-    events.logger().info("online.swapped", table=online.table, locked_seconds=round(locked[-1], 3))
+    events.logger().info("online.cut_over", table=online.table, locked_seconds=round(locked[-1], 3))
     return locked[-1]

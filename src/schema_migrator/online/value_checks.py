@@ -89,7 +89,7 @@ def check(pool: WorkerPool, live: SourceTable, online: Online, *, begun: bool = 
     if not allowed:
         grant = f'GRANT TEMPORARY ON DATABASE "{pool.work.store.database}" TO "{role}"'
         events.logger().warning(
-            "online.unchecked", table=live.table, because="no right to temporary tables", grant=grant
+            "online.values_unchecked", table=live.table, reason="no right to temporary tables", grant=grant
         )
         return
     columns = sources(online.shape, stored, found, live.key_names)
@@ -103,11 +103,11 @@ def check(pool: WorkerPool, live: SourceTable, online: Online, *, begun: bool = 
         rows.append(_try(pool, conn, trial, within))
 
     def tell(done: int) -> None:
-        events.logger().info("online.checking", table=live.table, parts=done, of=len(ranges))
+        events.logger().info("online.values_checking", table=live.table, parts=done, total=len(ranges))
 
     pool.share(ranges, run, tell)
     events.logger().info(
-        "online.checked", table=live.table, rows=sum(rows), seconds=round(time.monotonic() - started, 1)
+        "online.values_checked", table=live.table, rows=sum(rows), seconds=round(time.monotonic() - started, 1)
     )
 
 

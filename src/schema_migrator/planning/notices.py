@@ -77,7 +77,7 @@ def _schema(whose: Ownership) -> Iterator[Notice]:
         keep = "" if whose.makes_by_itself else f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {quoted(whose.role)}; "
         roles = ", ".join(map(grantee, whose.open_to))
         yield Notice(
-            event="schema.open",
+            event="schema.writable_by_others",
             found=f"{names} may create functions and operators in the schema {schema}, which the vendor's statements"
             " would then run",
             remedy=f"{keep}REVOKE CREATE ON SCHEMA {schema} FROM {roles};",

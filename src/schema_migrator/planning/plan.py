@@ -68,7 +68,7 @@ class PlannedStep:
 class Online:
     """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
 
-    `declined` says why it is not to be: then there is no `shape`, and the steps run as they stand. `hindrances` say why
+    `declined` says why it is not to be: then there is no `shape`, and the steps run as they stand. `blockers` say why
     it cannot be, and preflight refuses them. `forecast`: its files' bytes by a trial.
     """
 

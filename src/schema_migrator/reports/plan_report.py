@@ -27,7 +27,7 @@ _NOWHERE = "-"
 
 
 def plan_json(seen: PlanPreview) -> dict[str, Any]:
-    """Return a plan as JSON; seconds are numbers, `estimate` is null where `not_estimated` says why."""
+    """Return a plan as JSON; seconds are numbers, `estimate` is null where `no_estimate_reason` says why."""
     found, forecast = seen.plan, seen.forecast
     return {
         "store": str(found.store),
@@ -47,7 +47,7 @@ def plan_json(seen: PlanPreview) -> dict[str, Any]:
         "kept": [one.name for one in found.leftovers if one.kept],
         "tables": [_size_json(one) for one in forecast.sizes],
         "measured": _measured(forecast) if forecast.sampled else None,
-        "held_up_by": [_holder_json(one) for one in blocked_by(found, forecast)],
+        "blocked_by": [_holder_json(one) for one in blocked_by(found, forecast)],
         "notices": notices_json(seen.notices),
     }
 
@@ -64,7 +64,7 @@ def _step(step: PlannedStep, forecast: Forecast) -> dict[str, Any]:
         "online": step.online,
         "resumed": step.resumed,
         "estimate": _estimate_json(forecast.steps.get(version)),
-        "not_estimated": forecast.unmeasured.get(version),
+        "no_estimate_reason": forecast.unmeasured.get(version),
     }
 
 
@@ -88,11 +88,11 @@ def _online(found: Online, seen: PlanPreview) -> dict[str, Any]:
         "bytes": found.size,
         "from_bytes": ONLINE_BYTES,
         "versions": [str(version) for version in found.versions],
-        "instead_of_rewrites": found.rewrites,
-        "will_be": found.shape is not None,
+        "rewrites_saved": found.rewrites,
+        "planned": found.shape is not None,
         "declined": found.declined or None,
-        "hindrances": list(found.blockers),
-        "cannot_begin_now": seen.obstacle or None,
+        "blockers": list(found.blockers),
+        "blocked_now": seen.obstacle or None,
         "checks": checks_json(found, *seen.found) if seen.found else None,
         "estimate": _estimate_json(seen.forecast.online),
     }
@@ -105,7 +105,7 @@ def _begun_json(one: BegunRewrite) -> dict[str, Any]:
         "table": left.table,
         "target": left.target or None,
         "rows_copied": one.copied,
-        "carried_on_with": one.continues,
+        "resumes": one.continues,
     }
 
 
@@ -123,7 +123,7 @@ def _measured(forecast: Forecast) -> dict[str, Any]:
     return {
         "rows": dict(forecast.sampled),
         "seconds": round(forecast.spent, 2),
-        "without_indexes": list(forecast.left_out),
+        "indexes_left_out": list(forecast.left_out),
     }
 
 
@@ -132,7 +132,7 @@ def _holder_json(one: BlockingTransaction) -> dict[str, Any]:
         "table": one.table,
         "lock": one.mode,
         "pid": one.pid,
-        "prepared": one.who if one.pid is None else None,
+        "prepared_transaction": one.who if one.pid is None else None,
         "application": one.who if one.pid is not None else None,
         "seconds": None if one.seconds is None else round(one.seconds),
     }

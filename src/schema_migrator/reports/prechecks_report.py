@@ -26,8 +26,8 @@ def checks_json(online: Online, run: RunSettings, found: ServerConditions) -> di
                 {"name": one.name, "slot": one.slot, "pid": one.pid, "behind_bytes": one.behind} for one in seen.seen
             ],
             "idle_slots": [{"name": one.name, "kept_bytes": one.kept} for one in seen.idle],
-            "left_out": list(seen.left_out),
-            "unmatched": list(seen.unmatched),
+            "excluded": list(seen.left_out),
+            "unmatched_exclusions": list(seen.unmatched),
         },
         "load": None if run.max_load is None else {"limit": run.max_load, "active": found.active},
         "hidden_sessions": dict(found.hidden),

@@ -149,7 +149,7 @@ class Frontend:
 
 def _say_once(state: tenacity.RetryCallState) -> None:
     if state.attempt_number == 1 and state.outcome:
-        events.logger().info("namespace.awaited", reason=str(state.outcome.exception()))
+        events.logger().info("namespace.waiting", reason=str(state.outcome.exception()))
 
 
 def run(work: Coroutine[Any, Any, T], interrupt: Interrupt) -> T:
