@@ -14,7 +14,7 @@ from support.visibility.traffic import fill, fill_large
 BEFORE = {"default": (NEWEST, "1.18"), "visibility": (NEWEST, "1.9")}
 SCHEMA = "temporal_schema"
 IN_THE_WAY = (
-    "  - a transaction pooler is in the way of CREATE INDEX CONCURRENTLY and VACUUM\n"
+    "  - a transaction pooler prevents CREATE INDEX CONCURRENTLY and VACUUM\n"
     "    set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server itself\n"
 )
 

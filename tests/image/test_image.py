@@ -92,7 +92,7 @@ def test_no_user_is_named(image: Image) -> None:
     assert (done.code, errors(done)) == (
         2,
         [
-            f"error: {store}: no role is named, and this system has no name for user 65532; set SQL_USER"
+            f"error: {store}: no role is set, and this system has no name for user 65532; set SQL_USER"
             for store in ("default", "visibility")
         ],
     )

@@ -212,8 +212,8 @@ def test_create_database(databases: Databases) -> None:
         "visibility": {"store": "visibility", "database": databases.visibility, "created": False},
     }
     assert run(databases, "create-database", **new).stdout.splitlines() == [
-        f'default store: database "{name}" was already there',
-        f'visibility store: database "{databases.visibility}" was already there',
+        f'default store: database "{name}" already existed',
+        f'visibility store: database "{databases.visibility}" already existed',
     ]
     run(databases, "migrate", "--store", "default", **new)
 

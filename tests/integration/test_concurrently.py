@@ -44,7 +44,7 @@ def test_an_index_that_ends_invalid_is_refused(used: Site, monkeypatch: pytest.M
         used.migrate()
     assert str(caught.value) == (
         f'visibility: the index "{once[0]}" was built, but PostgreSQL marks it as invalid;'
-        " run this again: it drops an invalid index and builds it anew"
+        " run this again: it drops the invalid index and rebuilds it"
     )
     assert broken(used) == once
     assert [str(one.version) for one in used.migrate().outcomes][-1] == "1.14"

@@ -36,7 +36,7 @@ SET memo = (SELECT decode(string_agg(md5(n || run_id), ''), 'hex') FROM generate
 ONLINE = Online(table="orders", size=300 * MB, rewrites=2, versions=(Version("1.14"),), forecast=100 * MB)
 FOUND = ServerConditions(role='a"b', sees_all=False)
 LATE = Replica(name="standby2", slot=None, pid=7, behind=512 * MB)
-LEAVE_OUT = "let it catch up, or leave it out by name: --ignore-replica; --max-replica-lag sets the limit"
+LEAVE_OUT = "wait for it to catch up, or exclude it by name: --ignore-replica; --max-replica-lag sets the limit"
 CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorError], str]] = {
     "space": (
         {},
@@ -44,7 +44,7 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorEr
         NoSpace,
         (
             'the server\'s disk has 239 MB free, expected 240 MB for the rewrite with its WAL of "orders"; '
-            "make room there, or take --rewrite in-place, which keeps the table locked and takes no less at once"
+            "free disk space there, or use --rewrite in-place, which locks the table and needs as much space"
         ),
     ),
     "space for WAL": (
@@ -53,7 +53,7 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorEr
         NoSpace,
         (
             'the disk of pg_wal has 119 MB free, expected 120 MB for the rewrite\'s WAL of "orders"; '
-            "make room there, or take --rewrite in-place, which keeps the table locked and takes no less at once"
+            "free disk space there, or use --rewrite in-place, which locks the table and needs as much space"
         ),
     ),
     "a replica": (
@@ -72,7 +72,7 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorEr
         (
             'the role "a"b" cannot see how far behind the replica "standby2" (pid 7) is, so the rewrite of "orders" '
             'does not begin; as a superuser run: GRANT pg_monitor TO "a""b"; or let the replica use a slot, leave it '
-            "out by name (--ignore-replica), or go without the check: --max-replica-lag off"
+            "out by name (--ignore-replica), or disable the check: --max-replica-lag off"
         ),
     ),
     "load unseen": (
@@ -81,7 +81,7 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorEr
         PreflightFailed,
         (
             '--max-load cannot be kept: the role "a"b" does not see what the sessions of other roles do; '
-            'as a superuser run: GRANT pg_read_all_stats TO "a""b"; or do without --max-load'
+            'as a superuser run: GRANT pg_read_all_stats TO "a""b"; or drop --max-load'
         ),
     ),
     "a transaction": (
@@ -89,8 +89,8 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorEr
         replace(FOUND, old=(77, "pg_dump", 900)),
         TableLockTimeout,
         (
-            'a transaction is 900 s old, and "orders" cannot be swapped before it ends: pid 77 (pg_dump); '
-            "end it or let it end, then run this again"
+            'a transaction is 900 s old, and "orders" cannot be cut over until it ends: pid 77 (pg_dump); '
+            "end it or wait for it, then run this again"
         ),
     ),
     "a prepared one": (
@@ -98,8 +98,8 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorEr
         replace(FOUND, old=(0, "prepared transaction x", 900)),
         TableLockTimeout,
         (
-            'a transaction is 900 s old, and "orders" cannot be swapped before it ends: prepared transaction x; '
-            "end it or let it end, then run this again"
+            'a transaction is 900 s old, and "orders" cannot be cut over until it ends: prepared transaction x; '
+            "end it or wait for it, then run this again"
         ),
     ),
 }
@@ -185,7 +185,7 @@ def test_too_little_room_is_refused_before_anything(store: Site) -> None:
 def test_what_nobody_tells_is_said(origin: Origin, store: Site) -> None:
     """Where free disk is unknown the run goes on, and it and `plan` say how much is needed; said, it is checked."""
     told = run_cli(origin.env(store.name), "plan", *rewriting.ONLINE)
-    assert "how much is free is unknown: say so with --disk-free, or let the server run df" in told.stdout
+    assert "the free space is unknown: set --disk-free, or let the server run df" in told.stdout
     ended = origin.run(store.name)
     (warned,) = [event for event in events(ended) if event["event"] == "online.disk_unknown"]
     assert int(str(warned["bytes_needed"])) > 1 * MB
@@ -322,7 +322,7 @@ def test_sessions_that_cannot_be_seen_are_told(origin: Origin, store: Site) -> N
     server = origin.databases.server_user
     with origin.databases.connect_server(store.name):
         told = run_cli(origin.env(store.name), "plan", *rewriting.ONLINE)
-        assert f'sessions that this role may not look into: 1 of "{server}"; if one has an old ' in told.stdout
+        assert f'sessions that this role cannot inspect: 1 of "{server}"; if one has an old ' in told.stdout
         seen = by_superuser(store).foresee().found
         assert seen is not None
         assert seen[1].hidden == ()

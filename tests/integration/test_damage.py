@@ -36,9 +36,9 @@ DO $$ BEGIN EXECUTE (
   SELECT format('INSERT INTO {TABLE} (%1$s) SELECT %1$s FROM {TABLE} WHERE {FIRST}', string_agg(attname, ', '))
   FROM pg_attribute WHERE attrelid = '{TABLE}'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '');
 END $$"""
-UNLED = 'no entry of the primary key\'s index leads to a row of "executions_visibility", expected a sound table; '
-DOUBLED = 'two rows of "executions_visibility" have the same key, expected a sound table; '
-AS_BEFORE = "it was not replaced and is as before: namespace_id = "
+UNLED = 'no entry of the primary key\'s index leads to a row of "executions_visibility", expected an undamaged table; '
+DOUBLED = 'two rows of "executions_visibility" have the same key, expected an undamaged table; '
+AS_BEFORE = "it was not replaced and is unchanged: namespace_id = "
 AMCHECK = "check the table with amcheck (bt_index_check, verify_heapam), REINDEX it, then run this again"
 
 
@@ -233,7 +233,7 @@ AFTERWARDS = {
     "two rows have entries": (ambiguous(OTHER_TWIN), DOUBLED, ROWS + 1),
     "a row that was deleted has one": (
         ambiguous(OTHER_TWIN, f"DELETE FROM {TABLE} WHERE workflow_id = 'other'"),
-        'an index leads to a row of "executions_visibility" that was deleted',
+        'an index points to a row of "executions_visibility" that was deleted',
         ROWS,
     ),
 }

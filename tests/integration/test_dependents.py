@@ -46,7 +46,7 @@ def test_refused_by_name(databases: Databases, version: str, step: str, table: s
     assert isinstance(refusal, PreflightFailed)
     assert named(refusal) == own.keys()
     assert f'  - step {step} drops what your index "mine" on "{table}" depends on\n' in refusal.detail
-    remedies = re.findall(r"if it may go, drop it yourself first: (.+;)", refusal.detail)
+    remedies = re.findall(r"if you no longer need it, drop it first: (.+;)", refusal.detail)
     assert 'DROP INDEX "mine";' in remedies
     store.run(*remedies)
     verdict = store.migrate().verdict

@@ -111,7 +111,7 @@ def test_refuses_a_long_lock_before_the_first_change(databases: Databases, used:
     assert said == "visibility: step 1.13 would keep executions_visibility locked"
     assert (
         rest.partition(" s, at worst ")[2].partition(" s, ")[2]
-        == "the limit is 2 s; let it run online (--rewrite online), or raise --max-lock-seconds"
+        == "the limit is 2 s; rewrite it online (--rewrite online), or raise --max-lock-seconds"
     )
     assert other.picture() == before
     used.run("TRUNCATE executions_visibility")
@@ -123,9 +123,9 @@ def test_refuses_what_it_cannot_foretell(used: Site) -> None:
     used.run(f'REVOKE SELECT ON executions_visibility FROM "{used.databases.user}"')
     assert reasons(used.foresee()) == {"permission denied for table executions_visibility"}
     assert str(used.refused(SCHEMA_MIGRATOR_MAX_LOCK_SECONDS="1000")) == (
-        "visibility: nobody can tell how long step 1.13 would keep executions_visibility locked"
+        "visibility: it cannot be estimated how long step 1.13 would keep executions_visibility locked"
         " (permission denied for table executions_visibility), the limit is 1000 s;"
-        " let it run online (--rewrite online), or raise --max-lock-seconds"
+        " rewrite it online (--rewrite online), or raise --max-lock-seconds"
     )
 
 
@@ -138,8 +138,9 @@ def test_refuses_without_a_rehearsal(used: Site) -> None:
     try:
         limit = {"SCHEMA_MIGRATOR_NO_VERIFY": "true", "SCHEMA_MIGRATOR_MAX_LOCK_SECONDS": "1000"}
         assert str(used.refused(**limit)) == (
-            "visibility: nobody can tell how long step 1.10 would keep its tables locked (without a rehearsal nobody"
-            " knows what it works on), the limit is 1000 s; see what schema-migrator plan says of it, or raise"
+            "visibility: it cannot be estimated how long step 1.10 would keep its tables locked (without a"
+            " rehearsal nobody"
+            " knows what it works on), the limit is 1000 s; see schema-migrator plan, or raise"
             " --max-lock-seconds"
         )
     finally:

@@ -181,7 +181,7 @@ def test_a_value_that_comes_during_the_rewrite(origin: Origin) -> None:
             f'error: visibility: a row of "{TABLE}" does not fit the column "temporalkeyword02", which 1.14 adds: '
             f"value too long for type character varying(255) (the row: namespace_id '{namespace}', run_id '{run}'); "
             "correct its search_attributes or delete the row, then run this again; "
-            "the next migrate carries on; or migrate --abandon"
+            "the next migrate resumes it; or run migrate --abandon"
         )
         mend(owner, "TemporalKeyword02")
         again = origin.run(where.name)
@@ -209,7 +209,7 @@ def test_without_temporary_tables_nothing_is_checked_and_that_is_said(origin: Or
 def lines(found: MigratorError) -> list[str]:
     """Return what stands against the copy and the remedies."""
     assert isinstance(found, RewriteBlocked), found
-    assert found.message == f'"{TABLE}" cannot be rewritten online as it is, and nothing was changed'
+    assert found.message == f'"{TABLE}" cannot be rewritten online in its current form; nothing was changed'
     return [line.strip(" -") for line in found.detail.splitlines()]
 
 
@@ -288,7 +288,7 @@ def test_an_index_that_cannot_be_built_is_named_beforehand(origin: Origin) -> No
         assert found.message == (
             f'PostgreSQL cannot build the index "own" of "{TABLE}" (42501): permission denied for schema hidden'
         )
-        assert found.hint == "grant it, or own the object; nothing was changed"
+        assert found.hint == "grant it, or make the role the object's owner; nothing was changed"
 
 
 def test_an_index_that_meets_temp_file_limit_is_named(origin: Origin) -> None:
@@ -315,7 +315,7 @@ def test_an_index_that_meets_temp_file_limit_is_named(origin: Origin) -> None:
             f'visibility: PostgreSQL cannot build the index "own_wide" of "{TABLE}" (53400): '
             'temporary file size exceeds "temp_file_limit" (0kB); '
             f'raise that limit for the role, as a superuser: ALTER ROLE "{role}" SET temp_file_limit = -1; '
-            f'a trigger on "{TABLE}" goes on logging changes (24 kB so far): '
+            f'a trigger on "{TABLE}" still logs changes (24 kB so far): '
             "schema-migrator migrate --abandon removes it with the copy"
         )
         assert "online.resumed" in [one["event"] for one in assert_goes_online(where, owner, 4000)]

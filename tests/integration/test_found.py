@@ -111,9 +111,7 @@ def strange(databases: Databases) -> None:
     """See that the nearest version is named."""
     store = site(databases, "visibility").install("1.9")
     store.run("UPDATE schema_version SET curr_version = '1.4'", f"ALTER TABLE {TABLE} DROP encoding")
-    refused(
-        store, UnknownState, f"the tables are those of no version, and nearest to 1.12, but for: column {TABLE}.enc"
-    )
+    refused(store, UnknownState, f"the tables match no version; the closest is 1.12, but for: column {TABLE}.enc")
 
 
 def foreign(databases: Databases) -> None:
@@ -134,11 +132,11 @@ SHOWN: dict[str, Callable[[Databases], None]] = {
     "a step was begun and not finished, by whatever tool": begun,
     "an index is invalid, as an interrupted `CREATE INDEX CONCURRENTLY` leaves it": invalid,
     "the database was renamed or restored, and its old name's row says the version that the tables are of": renamed,
-    "the version row is lost or reset, and the tables are of one version": lost,
+    "the version row is lost or reset, and the tables match one version": lost,
     "the schema was changed by hand, and no pending step depends on that": harmless,
     "a change made by hand would make a pending step fail": harmful,
     "a table, a column or a primary key is missing": vital,
-    "the tables are of no version": strange,
+    "the tables match no version": strange,
     "the tables only share their names with Temporal's": foreign,
 }
 

@@ -22,7 +22,7 @@ from support.program.command import COMMAND, Completed, await_event, finish, run
 from support.program.refusals import Clock, errors
 from support.temporal.frontends import NOT_SERVING, environment, free_port, refusing
 
-THERE = "is it running, and is the address right?"
+THERE = "is it running, and is the address correct?"
 OLD = datetime(2020, 1, 1, tzinfo=UTC)
 Ask = Callable[..., Completed]
 
@@ -46,8 +46,8 @@ def test_no_such_host() -> None:
     """It is waited for, since a name may be entered later, and then told."""
     assert sentences("no.such.host.invalid:7233", 1, SCHEMA_MIGRATOR_WAIT_TIMEOUT="1") == [
         (
-            "error: the frontend at no.such.host.invalid:7233 was not ready after 1 s: there is no such host; "
-            "is it running, and is the address right?"
+            "error: the frontend at no.such.host.invalid:7233 was not ready after 1 s: no such host; "
+            "is it running, and is the address correct?"
         )
     ]
 
@@ -56,13 +56,13 @@ def test_no_such_host() -> None:
 def test_an_address_that_is_none(address: str) -> None:
     """No waiting makes it one."""
     clock = Clock()
-    said = f"error: TEMPORAL_ADDRESS is no host and port (frontend {address}); correct it"
+    said = f"error: TEMPORAL_ADDRESS is not a host and port (frontend {address}); correct it"
     assert (sentences(address, 2), clock.seconds < 30) == ([said], True)
 
 
 def test_a_servers_name_that_is_none(frontend: str) -> None:
     """It is told which setting is wrong."""
-    said = f"error: TEMPORAL_TLS_SERVER_NAME is no host's name (frontend {frontend}); correct it"
+    said = f"error: TEMPORAL_TLS_SERVER_NAME is not a host name (frontend {frontend}); correct it"
     named = {"TEMPORAL_TLS": "true", "TEMPORAL_TLS_SERVER_NAME": "a b/c"}
     assert sentences(frontend, 2, **named) == [said]
 
@@ -95,10 +95,7 @@ def test_not_ready() -> None:
     """A server that answers and does not serve yet is waited for."""
     with refusing(grpc.StatusCode.UNAVAILABLE, "later", health=NOT_SERVING) as address:
         assert sentences(address, 1, SCHEMA_MIGRATOR_WAIT_TIMEOUT="1") == [
-            (
-                f"error: the frontend at {address} was not ready after 1 s: it does not serve yet; "
-                "look at the server's log"
-            )
+            (f"error: the frontend at {address} was not ready after 1 s: it is not serving yet; check the server's log")
         ]
 
 
@@ -146,7 +143,7 @@ def test_permission_denied(status: grpc.StatusCode) -> None:
         more = {"TEMPORAL_API_KEY": "s3cret", "TEMPORAL_TLS": "no"}
         assert sentences(address, 40, "namespaces", "--check", "ameide", **more) == [
             (
-                f"error: the frontend at {address} does not let us: Request unauthorized; "
+                f"error: the frontend at {address} denied the request: Request unauthorized; "
                 "set TEMPORAL_API_KEY, or a client certificate, that may do this"
             )
         ]
@@ -171,7 +168,7 @@ def test_no_grpc() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_address[1]}"
         assert sentences(address, 40) == [
-            f"error: there is no frontend at {address}: what answers there does not speak gRPC; give its gRPC port"
+            f"error: no frontend answers at {address}: whatever answers there does not speak gRPC; use its gRPC port"
         ]
         server.shutdown()
 
@@ -181,8 +178,8 @@ def test_another_grpc_server() -> None:
     with pool_server() as address:
         assert sentences(address, 40) == [
             (
-                f"error: there is no frontend at {address}: what answers there is no frontend of Temporal's; "
-                "give its gRPC port"
+                f"error: no frontend answers at {address}: whatever answers there is not a Temporal frontend; "
+                "use its gRPC port"
             )
         ]
 
@@ -276,8 +273,8 @@ def test_tls_that_it_leaves_out(frontend: str) -> None:
     """A frontend without TLS and a client with it are told at once."""
     assert sentences(frontend, 11, TEMPORAL_TLS="true") == [
         (
-            f"error: no TLS connection to the frontend at {frontend}: it does without TLS; "
-            "set TEMPORAL_TLS=false, or let it speak TLS"
+            f"error: no TLS connection to the frontend at {frontend}: it does not use TLS; "
+            "set TEMPORAL_TLS=false, or enable TLS on it"
         )
     ]
 
@@ -288,8 +285,8 @@ def test_tls_with_an_unknown_authority(secure: Secure) -> None:
     for more in ({}, {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": other}):
         with secure.front() as front:
             assert tls_sentence(front, TEMPORAL_TLS="true", **more) == (
-                "no authority that we trust has signed its certificate; "
-                "set TEMPORAL_TLS_SERVER_CA_CERT_PATH to the one that has"
+                "no trusted authority has signed its certificate; "
+                "set TEMPORAL_TLS_SERVER_CA_CERT_PATH to the one that did"
             )
 
 
@@ -306,24 +303,24 @@ def test_tls_out_of_date(secure: Secure) -> None:
     future = datetime(2090, 1, 1, tzinfo=UTC)
     with secure.front(not_after=OLD) as old, secure.front(not_before=future) as early:
         assert tls_sentence(old, TEMPORAL_TLS_SERVER_CA_CERT_PATH=secure.ca) == (
-            "its certificate has expired; renew it, or set this clock"
+            "its certificate has expired; renew it, or correct this machine's clock"
         )
         assert tls_sentence(early, TEMPORAL_TLS_SERVER_CA_CERT_PATH=secure.ca) == (
-            "its certificate is not valid yet; is this clock right?"
+            "its certificate is not valid yet; is this machine's clock right?"
         )
 
 
 def test_tls_without_our_certificate(secure: Secure) -> None:
     """A frontend that asks for a client certificate gets none, one of another authority, or an expired one."""
-    take = "set TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH to one that it takes"
+    take = "set TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH to a pair that it accepts"
     ca = {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": secure.ca}
     with secure.front(mutual=True) as front:
-        assert tls_sentence(front, **ca) == f"it asks for a certificate of ours; {take}"
+        assert tls_sentence(front, **ca) == f"it requires a client certificate; {take}"
         assert tls_sentence(front, **ca, **secure.pair(secure.other)) == (
-            f"it does not accept our side of TLS (UnknownCA); {take}"
+            f"it rejects this client's TLS (UnknownCA); {take}"
         )
         assert tls_sentence(front, **ca, **secure.pair(secure.authority, not_after=OLD)) == (
-            f"it does not accept our side of TLS (CertificateExpired); {take}"
+            f"it rejects this client's TLS (CertificateExpired); {take}"
         )
 
 

@@ -39,8 +39,8 @@ FAILURES = frozenset(
         "DATA_LOSS",
     )
 )
-UNHEARD = "does not know of it yet; run it again"
-UNLISTED = "does not know of its search attributes yet; run it again"
+UNHEARD = "does not know it yet; run it again"
+UNLISTED = "does not know its search attributes yet; run it again"
 LATE = {
     ("DescribeNamespace", "NOT_FOUND"): UNHEARD,  # it cannot be registered either
     ("RegisterNamespace", "ALREADY_EXISTS"): UNHEARD,  # and is not there
@@ -95,7 +95,7 @@ def test_a_frontend_that_never_hears_of_it(frontend: str, wanted: dict[str, obje
     assert (done.code, done.stdout, errors(done)) == (
         1,
         "",
-        [f'error: namespace "{name}": the frontend at {address} does not know of it yet; run it again'],
+        [f'error: namespace "{name}": the frontend at {address} does not know it yet; run it again'],
     )
     assert clock.seconds < 30
 
@@ -110,7 +110,7 @@ def test_search_attributes_that_never_come(frontend: str) -> None:
         )
     assert (done.code, errors(done)) == (
         1,
-        [f'error: namespace "{name}": the frontend at {at} does not know of its search attributes yet; run it again'],
+        [f'error: namespace "{name}": the frontend at {at} does not know its search attributes yet; run it again'],
     )
 
 
@@ -207,5 +207,5 @@ def sentence(call: str, code: grpc.StatusCode) -> tuple[int, str]:
     if code.name in FAILURES:
         return 1, f"{begin} failed: No; run it again"
     if code.name in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
-        return 40, f"{begin} does not let us: No; set TEMPORAL_API_KEY, or a client certificate, that may do this"
+        return 40, f"{begin} denied the request: No; set TEMPORAL_API_KEY, or a client certificate, that may do this"
     return 42, f"{begin} refuses it: No"

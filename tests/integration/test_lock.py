@@ -54,7 +54,7 @@ def test_a_holder_that_has_gone_silent_loses_it(store: Site) -> None:
             with pytest.raises(LockLost) as lost:
                 held.assert_held(held.ask(connection))
     assert str(lost.value) == (
-        f"the advisory lock of backend {held.pid} went away during the work, which was rolled back; run it again"
+        f"backend {held.pid} lost the advisory lock during the work, which was rolled back; run it again"
     )
 
 

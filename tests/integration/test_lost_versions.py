@@ -145,7 +145,7 @@ def test_half_applied_install_in_use(databases: Databases, use: str, said: str) 
     store.run(use)
     refusal = store.refused(SCHEMA_MIGRATOR_ADOPT="true")
     assert isinstance(refusal, UnknownState)
-    assert f"; {said}, so a cluster has used these tables and nothing was touched; " in refusal.message
+    assert f"; {said}, so a cluster has used these tables; nothing was touched; " in refusal.message
 
 
 def test_version_that_is_none(databases: Databases) -> None:
@@ -170,7 +170,7 @@ def test_a_failed_read_is_no_absent_version(databases: Databases) -> None:
             command()
     store.admin("ALTER SCHEMA public OWNER TO CURRENT_USER", "REVOKE USAGE ON SCHEMA public FROM PUBLIC")
     refusal = store.refused()
-    assert refusal.message == f'database "{store.name}": no schema of the search_path is there for the role'
+    assert refusal.message == f'database "{store.name}": no schema of the search_path exists for the role'
 
 
 def test_missing_history_is_shown(databases: Databases, capsys: pytest.CaptureFixture[str]) -> None:

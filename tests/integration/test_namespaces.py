@@ -132,9 +132,9 @@ def test_changes_only_with_update(bootstrap: Bootstrap, name: str) -> None:
     failed = bootstrap.run(wanted, args=("--on-drift", "fail"))
     assert (failed.code, failed.stdout) == (42, "")
     assert errors(failed)[-1] == (
-        f'error: namespace "{name}" differs from what is wanted: description is "first", expected "orders ö",'
+        f'error: namespace "{name}" differs from its specification: description is "first", expected "orders ö",'
         ' owner is "", expected "ops@example.com", retention is "3d", expected "7d";'
-        " correct what is wanted, or let it be changed: --update"
+        " correct the specification, or let the namespace be changed: --update"
     )
     (done,) = bootstrap.done(wanted, args=("--update",))
     assert (done["updated"], done["differences"]) == (True, differences)
@@ -211,7 +211,7 @@ def test_a_search_attribute_of_another_type(bootstrap: Bootstrap, name: str) -> 
         [
             (
                 f'error: namespace "{name}": search attribute "CustomerId" is of type Keyword, expected Int; '
-                "a type cannot be changed: take another name"
+                "a type cannot be changed: choose another name"
             )
         ],
     )
@@ -268,7 +268,7 @@ def test_one_that_is_given_up(bootstrap: Bootstrap, name: str) -> None:
         [
             (
                 f'error: namespace "{name}": it is deprecated, expected registered; '
-                "take another name, or wait until it is gone"
+                "use another name, or wait until it is gone"
             )
         ],
     )
@@ -305,5 +305,5 @@ def test_nothing_is_wanted(bootstrap: Bootstrap) -> None:
         done = run_cli(env, "namespaces")
         assert (done.code, errors(done)) == (
             2,
-            ["error: no namespace is named; set SCHEMA_MIGRATOR_NAMESPACES, or give --check with a name"],
+            ["error: no namespace is given; set SCHEMA_MIGRATOR_NAMESPACES, or give --check with a name"],
         )

@@ -16,7 +16,8 @@ PINNED = {
 }
 SENTENCE = (
     "error: DEFAULT_TARGET_VERSION is 1.18 and VISIBILITY_TARGET_VERSION is 1.9, but servers of release 1.31.5 need"
-    " 1.19 and 1.14 and do not start on less; unset it, or set TEMPORAL_VERSION to the version of the servers; if their"
+    " 1.19 and 1.14 and will not start on less; unset it, or set TEMPORAL_VERSION to the version of the servers;"
+    " if their"
     " version needs no more, set SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS=true too"
 )
 
@@ -54,7 +55,7 @@ def test_what_the_servers_need(refusals: Refusals, databases: Databases) -> None
     )
     shown = run_cli(env, "status")
     assert shown.code == 0
-    assert "at target, but servers of release 1.31.5 need 1.14 and do not start" in shown.stdout
+    assert "at target, but servers of release 1.31.5 need 1.14 and will not start" in shown.stdout
     waited = run_cli(env | {"SCHEMA_MIGRATOR_WAIT_TIMEOUT": "1"}, "wait", "--for", "schema", "--store", "default")
     assert waited.code == 1
     assert "is not at 1.19 or above: version 1.18 is recorded" in waited.stderr

@@ -164,7 +164,7 @@ def test_a_reader_with_an_old_snapshot_is_waited_for(origin: Origin) -> None:
         assert waiting.stderr.splitlines()[-1] == (
             f'error: visibility: transactions are older than the copied rows of "{TABLE}" and would not see them: '
             f"pid {reader.info.backend_pid} (unnamed); "
-            "end them or let them end, then run it again: it carries on; or migrate --abandon"
+            "end them or wait for them, then run it again: it resumes; or migrate --abandon"
         )
         assert one(reader, COUNT) == ROWS
         process = origin.migrate(database, *rewriting.ONLINE)
@@ -236,8 +236,8 @@ def test_a_table_that_changes_meanwhile_is_left_as_it_is(origin: Origin, meddlin
     database = origin.copy()
     said, left = meddled_with(origin, database, meddling)
     assert said == (
-        f'error: visibility: the table "{TABLE}" was truncated or altered while it was rewritten; '
-        "run it again: it starts over from what is there now"
+        f'error: visibility: the table "{TABLE}" was truncated or altered during the rewrite; '
+        "run it again: it starts over from the current table"
     )
     with origin.databases.connect(database) as owner:
         assert one(owner, "SELECT curr_version FROM schema_version") == BEGUN
@@ -252,7 +252,7 @@ def test_a_column_that_goes_meanwhile(origin: Origin, change: str) -> None:
     with origin.databases.connect(database) as owner:
         owner.execute(f"ALTER TABLE {TABLE} ADD COLUMN own int DEFAULT 1".encode())
         said, _ = meddled_with(origin, database, f"ALTER TABLE {TABLE} {change}")
-        assert f'the table "{TABLE}" was truncated or altered while it was rewritten' in said
+        assert f'the table "{TABLE}" was truncated or altered during the rewrite' in said
         assert origin.run(database).code == 0
         assert one(owner, COUNT) == ROWS
 
@@ -421,7 +421,11 @@ def test_what_forbids_it_and_comes_meanwhile(origin: Origin, made: str) -> None:
         held.holder.execute(made.encode())
         ended = held.release()
         said = ended.stderr.splitlines()[-1]
-        assert (ended.code, "it got what would have stayed behind: " in said, "own" in said) == (31, True, True), said
+        assert (ended.code, "it gained what would have stayed with the old table: " in said, "own" in said) == (
+            31,
+            True,
+            True,
+        ), said
         assert f'a trigger on "{TABLE}" goes on logging changes' in said
         assert "schema-migrator migrate --abandon removes it with the copy" in said
         assert one(admin, COUNT) == ROWS
@@ -471,8 +475,8 @@ def test_a_version_that_moves_meanwhile(origin: Origin) -> None:
     assert ended.code == 22
     assert ended.stderr.splitlines()[-1] == (
         f'error: visibility: database "{database}" was at {BEGUN}, but is now at 1.13; '
-        "another tool is migrating it: let that end, then run this again; "
-        f'a trigger on "{TABLE}" goes on logging changes (24 kB so far): '
+        "another tool is migrating it: wait for that to finish, then run this again; "
+        f'a trigger on "{TABLE}" still logs changes (24 kB so far): '
         "schema-migrator migrate --abandon removes it with the copy"
     )
     with origin.databases.connect(database) as owner:
@@ -568,7 +572,7 @@ def test_what_somebody_put_beside_ours_is_not_removed(origin: Origin) -> None:
         refused = run_cli(origin.env(database), "migrate", "--abandon")
         assert refused.code == 26
         assert refused.stderr.splitlines()[-1] == (
-            f'error: visibility: the schema "{schema}", which an online rewrite has left, holds what is not ours: '
+            f'error: visibility: the schema "{schema}", left by an online rewrite, contains objects that are not ours: '
             f'table {schema}.mine of "{origin.databases.user}"; move that elsewhere, then run this again'
         )
         assert picture(origin.databases, database) == before

@@ -146,7 +146,7 @@ def test_a_hindrance_is_named(origin: Origin, space: str, named: str, made: str)
         assert tables.read(owner, "public")[TABLE].blockers == (named.strip().format(**roles),)
 
 
-LOCKED = re.compile(r"that would keep the table locked for about \d+ s, at worst \d+ s")
+LOCKED = re.compile(r"that would keep the table for about \d+ s, at worst \d+ s")
 
 
 def assert_refused(said: str, origin: Origin, database: str, reasons: tuple[str, ...]) -> None:
@@ -156,7 +156,7 @@ def assert_refused(said: str, origin: Origin, database: str, reasons: tuple[str,
     assert first.endswith(f"visibility: {who}; problems, and how to fix each:")
     assert lines[::2] == [f'  - "{TABLE}" cannot be rewritten online: {reason}' for reason in reasons]
     for line in lines[1::2]:
-        assert line.startswith("    remove that for the time of the rewrite, or take --rewrite in-place: ")
+        assert line.startswith("    remove that for the duration of the rewrite, or use --rewrite in-place: ")
         assert LOCKED.search(line), line
 
 
@@ -182,7 +182,7 @@ def large(monkeypatch: pytest.MonkeyPatch, origin: Origin, database: str) -> Sit
 
 
 def test_a_large_table_goes_online_by_itself(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without being asked for, a large table is written anew online."""
+    """Without being asked for, a large table is rewritten online."""
     with copied(origin) as (database, _), capture_logs() as logs:
         done = large(monkeypatch, origin, database).migrate()
     assert done.plan.online is not None
@@ -251,7 +251,7 @@ def test_in_place_where_that_is_wanted(origin: Origin, monkeypatch: pytest.Monke
     with copied(origin) as (database, _), capture_logs() as logs:
         done = large(monkeypatch, origin, database).migrate(SCHEMA_MIGRATOR_REWRITE="in-place")
     assert done.plan.online is not None
-    assert (done.plan.online.shape, done.plan.online.declined) == (None, "in place is asked for")
+    assert (done.plan.online.shape, done.plan.online.declined) == (None, "--rewrite in-place is set")
     assert [event for event in logs if event["event"].startswith("online.")] == []
 
 
@@ -263,7 +263,7 @@ def test_online_needs_a_rehearsal(origin: Origin) -> None:
     assert refused.code == 12
     assert errors(refused)[2] == (
         f'    as its owner run: GRANT CREATE ON DATABASE "{database}" TO "{origin.databases.user}"; '
-        "or go without proof and without online rewrites: --no-verify"
+        "or skip verification and online rewrites: --no-verify"
     )
 
 
@@ -276,7 +276,7 @@ def test_online_needs_our_own_executor(databases: Databases) -> None:
         [
             (
                 "error: the executor is sql-tool, which writes tables in place, but SCHEMA_MIGRATOR_REWRITE is online; "
-                "leave one of them out"
+                "remove one of them"
             )
         ],
     )

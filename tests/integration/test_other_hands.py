@@ -49,7 +49,7 @@ def test_a_version_that_moves_between_two_tries(databases: Databases, store: Sit
     assert done.code == 22
     assert done.stderr.splitlines()[-1] == (
         f'error: visibility: database "{store.name}" was at 1.13, but is now at 1.14; '
-        "another tool is migrating it: let that end, then run this again"
+        "another tool is migrating it: wait for that to finish, then run this again"
     )
     assert "temporalexternalpayloadcount" not in store.picture()
 
@@ -73,7 +73,7 @@ def test_a_step_that_ends_otherwise(store: Site, begun: int) -> None:
     refusal = store.refused()
     assert isinstance(refusal, NotAsRehearsed)
     assert refusal.message.startswith(
-        "step 1.14 does not end as its rehearsal did and was rolled back: "
+        "step 1.14 ended differently from its rehearsal and was rolled back: "
         f"column {TABLE}.temporalexternalpayloadcount is bigint NOT NULL GENERATED ALWAYS AS "
     )
 
@@ -128,7 +128,8 @@ def test_an_index_that_somebody_is_building(store: Site) -> None:
         refusal = store.refused()
     assert isinstance(refusal, TableLockTimeout)
     assert str(refusal) == (
-        f'visibility: backend {pid} is building the index "by_status" right now; let it end, then run this again'
+        f'visibility: backend {pid} is building the index "by_status" right now; wait for it to finish, then run'
+        " this again"
     )
 
 

@@ -217,7 +217,7 @@ def test_a_schema_planted_beside_an_installation(databases: Databases, other: Ro
     assert where.status().elsewhere == "public"
     env = waiting(where)
     told = run_cli(env, "status")
-    assert "tables of the store are in the schema public; let search_path say which" in " ".join(told.stdout.split())
+    assert "tables of the store are in the schema public; set search_path to choose" in " ".join(told.stdout.split())
     assert "installs it" not in told.stdout
     waited = run_cli(env, "wait", "--for", "schema")
     assert waited.code == 1

@@ -121,7 +121,7 @@ def unconfirmed(admin: Connection) -> Iterator[None]:
 
 
 def test_what_runs_outside_a_transaction_waits_for_no_standby() -> None:
-    """No limit of the server's or of ours would end that wait; an index that is built again is no record."""
+    """No limit of the server's or of ours would end that wait; an index that is rebuilt is no record."""
     with (
         private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
         fresh(Engine(host=started.host, port=started.port, user=started.user, password=started.password)) as databases,

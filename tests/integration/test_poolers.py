@@ -122,7 +122,7 @@ def test_no_way_past_is_refused_first(origin: Origin) -> None:
     """Without a way past it, or with one to nowhere, to a pooler again or to another database, nothing is begun."""
     name, databases = origin.copy(), origin.databases
     in_the_way = (
-        "  - a transaction pooler is in the way of CREATE INDEX CONCURRENTLY and VACUUM\n"
+        "  - a transaction pooler prevents CREATE INDEX CONCURRENTLY and VACUUM\n"
         "    set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server itself"
     )
     assert in_the_way in refused(origin, name, 12)
@@ -131,7 +131,7 @@ def test_no_way_past_is_refused_first(origin: Origin) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
     found = refused(origin, name, 1, SQL_DIRECT_HOST="127.0.0.1", SQL_DIRECT_PORT=port)
-    assert f"the database at {databases.user}@127.0.0.1:{port}/{name} was not there after 10 s: " in found
+    assert f"the database at {databases.user}@127.0.0.1:{port}/{name} was not ready after 10 s: " in found
     other_name = databases.create()
     with pooled(databases, aliases={name: other_name}) as other:
         found = refused(origin, name, 12, SQL_DIRECT_HOST=other.host, SQL_DIRECT_PORT=str(other.port))

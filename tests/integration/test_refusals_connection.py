@@ -11,7 +11,7 @@ from support.postgres.databases import Databases, create_database, unique
 from support.program.command import Completed, await_event, finish, run_cli, start_cli
 from support.program.refusals import STORES, Clock, Refusals, errors
 
-THERE = "is it running, and is the address right?"
+THERE = "is it running, and is the address correct?"
 
 
 def address(databases: Databases, store: str, host: str | None = None, port: int | None = None) -> str:
@@ -30,7 +30,7 @@ def test_no_such_host(refusals: Refusals, databases: Databases) -> None:
     found = refusals.refused(1, SQL_HOST="no.such.host.invalid")
     # The resolver's own words differ with and without a network.
     assert [re.sub(r"\[Errno -\d\] [\w ]+", "REASON", line) for line in found] == [
-        f"error: {store}: the database at {address(databases, store, 'no.such.host.invalid')} was not there after 1 s: "
+        f"error: {store}: the database at {address(databases, store, 'no.such.host.invalid')} was not ready after 1 s: "
         f"failed to resolve host 'no.such.host.invalid': REASON; {THERE}"
         for store in STORES
     ]
@@ -42,7 +42,7 @@ def test_no_host_name(refusals: Refusals, databases: Databases, host: str) -> No
     for tls in ({}, {"SQL_TLS": "true", "SQL_TLS_SERVER_NAME": "db"}):
         found = refusals.refused(2, "--store", "default", SQL_HOST=host, SCHEMA_MIGRATOR_WAIT_TIMEOUT="300", **tls)
         assert found == [
-            f"error: default: the host in {address(databases, 'default', host)} is no host's name; correct SQL_HOST"
+            f"error: default: the host in {address(databases, 'default', host)} is not a host name; correct SQL_HOST"
         ]
 
 
@@ -52,7 +52,7 @@ def test_refused_port(refusals: Refusals, databases: Databases) -> None:
         port = taken.getsockname()[1]
     done = refusals.run(1, SQL_HOST="127.0.0.1", SQL_PORT=str(port))
     assert errors(done) == [
-        f"error: {store}: the database at {address(databases, store, '127.0.0.1', port)} was not there after 1 s: "
+        f"error: {store}: the database at {address(databases, store, '127.0.0.1', port)} was not ready after 1 s: "
         f"Connection refused; {THERE}"
         for store in STORES
     ]
@@ -84,7 +84,7 @@ def test_wrong_password(refusals: Refusals, databases: Databases) -> None:
     done = refusals.run(10, SQL_PASSWORD="no", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
     assert errors(done) == [
         f"error: {store}: the server rejected the password for {address(databases, store)}; "
-        "the Secret and the role's password differ: make them the same"
+        "make the Secret and the role's password the same"
         for store in STORES
     ]
     assert 2 < waited(done) < 9
@@ -126,7 +126,7 @@ def test_missing_database(refusals: Refusals, databases: Databases) -> None:
     found = refusals.refused(1, DEFAULT_SQL_DATABASE="nix")
     assert found == [
         (
-            f"error: default: the database at {address(databases, 'nix')} was not there after 1 s: "
+            f"error: default: the database at {address(databases, 'nix')} was not ready after 1 s: "
             'database "nix" does not exist; create it: schema-migrator create-database'
         )
     ]
@@ -138,9 +138,9 @@ def test_too_few_connections(refusals: Refusals, databases: Databases) -> None:
     found = refusals.refused(1, "--store", "default")
     assert found == [
         (
-            f"error: default: the database at {address(databases, 'default')} was not there after 1 s: "
+            f"error: default: the database at {address(databases, 'default')} was not ready after 1 s: "
             f'too many connections for role "{databases.user}"; '
-            "raise that limit, or close other connections: a run takes two for each store"
+            "raise that limit, or close other connections: a run needs two for each store"
         )
     ]
 
@@ -152,7 +152,7 @@ def test_no_right_to_connect(refusals: Refusals, databases: Databases) -> None:
     found = refusals.refused(12, SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
     assert found == [
         (
-            f"error: visibility: the server does not let us in at {address(databases, 'visibility')}: "
+            f"error: visibility: the server refuses this role or host at {address(databases, 'visibility')}: "
             f'permission denied for database "{name}"; '
             f'as its owner run: GRANT CONNECT ON DATABASE "{name}" TO "{databases.user}";'
         )
@@ -185,8 +185,7 @@ def test_failing_password_command(refusals: Refusals) -> None:
     """A command that fails is refused before connecting."""
     found = refusals.refused(2, SQL_PASSWORD="", SQL_PASSWORD_COMMAND="false")
     assert found == [
-        f'error: {store}: SQL_PASSWORD_COMMAND: "false" failed with exit code 1; '
-        "run it by hand and look at what it says"
+        f'error: {store}: SQL_PASSWORD_COMMAND: "false" failed with exit code 1; run it by hand and read its output'
         for store in STORES
     ]
 
@@ -196,7 +195,7 @@ def test_every_command_waits_and_refuses(refusals: Refusals, command: str) -> No
     """Whatever connects waits until the deadline and ends with exit code 1."""
     done = refusals.run(1, "--store", "default", command=command, SQL_PORT="1")
     assert len(errors(done)) == 1
-    assert "was not there after 1 s: Connection refused" in done.stderr
+    assert "was not ready after 1 s: Connection refused" in done.stderr
 
 
 def test_stops_while_waiting(databases: Databases) -> None:

@@ -35,14 +35,14 @@ def broken(refusals: Refusals, code: int, root: Path, *args: str) -> list[str]:
 def test_release_not_named(refusals: Refusals) -> None:
     """Which server's files are meant has to be said."""
     found = refusals.refused(2, TEMPORAL_VERSION="")
-    assert found == [f"error: the server's version is not given; set TEMPORAL_VERSION to one of {CARRIED}"]
+    assert found == [f"error: the server version is not set; set TEMPORAL_VERSION to one of {CARRIED}"]
 
 
 def test_release_not_carried(refusals: Refusals) -> None:
     """Another release does not stand in for the one that is named."""
     found = refusals.refused(2, "--temporal-version", "1.29.2")
     assert found == [
-        f'error: release "1.29.2" is not carried in "{RELEASES}"; set TEMPORAL_VERSION to one of {CARRIED}'
+        f'error: release "1.29.2" is not available in "{RELEASES}"; set TEMPORAL_VERSION to one of {CARRIED}'
     ]
 
 
@@ -74,7 +74,8 @@ def test_broken_manifest(refusals: Refusals, root: Path, step: Path) -> None:
     path.write_text("{")
     assert broken(refusals, 2, root) == [
         (
-            f'error: "{path}" is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1); '
+            f'error: "{path}" is not valid JSON: Expecting property name enclosed in double quotes: line 1'
+            " column 2 (char 1); "
             "fetch the release's files again"
         )
     ]
@@ -177,7 +178,7 @@ def test_settings(refusals: Refusals, changes: dict[str, str], sentence: str) ->
         (("--lock-timeot", "1"), "there is no flag --lock-timeot; see schema-migrator migrate --help"),
         (("--lock-timeout",), "argument --lock-timeout: expected one argument; see schema-migrator migrate --help"),
         (("--sql-po=1",), "there is no flag --sql-po; see schema-migrator migrate --help"),
-        (("now",), "there is an argument that belongs to no flag; see schema-migrator migrate --help"),
+        (("now",), "an argument belongs to no flag; see schema-migrator migrate --help"),
     ],
 )
 def test_usage(refusals: Refusals, args: tuple[str, ...], sentence: str) -> None:
@@ -202,7 +203,7 @@ def test_one_database_by_two_names(refusals: Refusals, databases: Databases) -> 
     )
     assert found == [
         (
-            "error: both stores' names lead to one database, expected a database for each; "
+            "error: both stores' settings lead to the same database, expected a database for each; "
             "set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases"
         )
     ]

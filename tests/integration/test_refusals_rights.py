@@ -35,7 +35,7 @@ def test_no_create_on_schema_public(refusals: Refusals, databases: Databases) ->
         heading(databases, "default"),
         (
             f'  - it may not create tables in the schema "public", which "{refusals.server.user}" owns '
-            "(since PostgreSQL 15 not everybody may)"
+            "(since PostgreSQL 15 only its owner may)"
         ),
         (
             f'    as its owner run: GRANT USAGE, CREATE ON SCHEMA "public" TO "{user}"; '
@@ -68,7 +68,7 @@ def test_no_right_to_create_btree_gin(refusals: Refusals, databases: Databases) 
     not_owner(refusals, databases)
     name = databases.visibility
     problem = [
-        "  - it may not create the extension btree_gin (that takes CREATE on the database)",
+        "  - it may not create the extension btree_gin (that requires CREATE on the database)",
         (
             f'    as a superuser in "{name}" run: CREATE EXTENSION btree_gin; '
             "in a CloudNativePG Database: extensions: [{name: btree_gin}]"

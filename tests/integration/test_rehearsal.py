@@ -237,7 +237,7 @@ def poor(databases: Databases) -> Iterator[Site]:
 
 def test_without_the_right_to_create_schemas(databases: Databases, poor: Site) -> None:
     """An installation is read back; an upgrade is refused, says what is missing and how to go without it."""
-    said = f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{poor.name}")'
+    said = f'it may not create the scratch schema of a rehearsal (that requires CREATE on "{poor.name}")'
     remedy = f'as its owner run: GRANT CREATE ON DATABASE "{poor.name}" TO "{databases.user}";'
     with capture_logs() as events:
         assert poor.migrate(DEFAULT_TARGET_VERSION="1.7").verdict is None
@@ -247,7 +247,7 @@ def test_without_the_right_to_create_schemas(databases: Databases, poor: Site) -
     assert read == [("1.7", tables - 2)]  # without the two that record versions
     refusal = poor.refused()
     assert isinstance(refusal, PreflightFailed)
-    without = "or go without proof and without online rewrites: --no-verify"
+    without = "or skip verification and online rewrites: --no-verify"
     assert refusal.detail == f"  - {said}\n    {remedy} {without}"
     blind = poor.given(SCHEMA_MIGRATOR_NO_VERIFY="true")
     assert blind.status().state == At(version=Version("1.7"), min_compatible=Version("1.0"))
@@ -310,7 +310,7 @@ def test_an_installation_that_is_not_whole(poor: Site) -> None:
     with pytest.raises(NotAsRehearsed) as caught:
         poor.migrate()
     assert caught.value.message == (
-        "the installation was committed, but read back it is not whole: without the tables queue_metadata;"
+        "the installation was committed, but is incomplete when read back: without the tables queue_metadata;"
         " without a primary key: queue"
     )
 

@@ -51,7 +51,7 @@ def test_recognised_and_upgraded(older: Site) -> None:
 
 
 def test_recognised_after_a_rollback(older: Site, sources: Path) -> None:
-    """Of the releases that have the recorded version, the one whose files the tables are of is compared with."""
+    """Of the releases that have the recorded version, the one whose files the tables match is compared with."""
     shutil.copytree(RELEASES / "1.29.1", sources / "1.29.1")
     verdict = older.verify(TEMPORAL_VERSION="1.29.1")
     assert (str(verdict.version), verdict.ahead, verdict.equal, verdict.difference.extra) == ("1.12", True, True, ())

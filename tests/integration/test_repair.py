@@ -222,7 +222,7 @@ def test_repaired_and_nothing_lost(databases: Databases, case: str) -> None:
 
 
 def test_an_index_left_invalid(databases: Databases) -> None:
-    """It is built again, under its own name, while others write."""
+    """It is rebuilt, under its own name, while others write."""
     store = filled(databases, "visibility")
     store.admin(INVALID)
     verdict = store.verify()

@@ -189,7 +189,7 @@ def test_a_slot_that_nobody_reads_is_told(first: Primary, origin: Origin, store:
     first.write(6)
     try:
         told = run_cli(origin.env(store.name), "plan", *rewriting.ONLINE, "--ignore-replica", "eat")
-        assert 'slot "of_eta": nobody reads it, and it keeps ' in told.stdout
+        assert 'slot "of_eta": nothing reads it, and it retains ' in told.stdout
         assert '--ignore-replica "eat" is the name of no replica and no slot' in told.stdout
         ended = origin.run(store.name, "--ignore-replica", "eat")
         assert ended.code == 0, ended.stderr

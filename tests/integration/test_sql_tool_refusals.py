@@ -37,7 +37,10 @@ def program(tool: Path, text: str) -> Path:
 def test_not_named(refusals: Refusals) -> None:
     """The executor needs a binary."""
     assert refusals.refused(2, SCHEMA_MIGRATOR_EXECUTOR="sql-tool") == [
-        "error: the executor is sql-tool, but SCHEMA_MIGRATOR_SQL_TOOL is not set; name the vendor's binary by it"
+        (
+            "error: the executor is sql-tool, but SCHEMA_MIGRATOR_SQL_TOOL is not set; set it to the path of the"
+            " vendor's binary"
+        )
     ]
 
 
@@ -65,7 +68,7 @@ def test_another_program(refusals: Refusals, tool: Path) -> None:
     program(tool, "#!/bin/sh\necho hello\n")
     assert refused(refusals, 2, tool) == [
         (
-            f'error: SCHEMA_MIGRATOR_SQL_TOOL "{tool}" does not say its version as temporal-sql-tool does; '
+            f'error: SCHEMA_MIGRATOR_SQL_TOOL "{tool}" does not report its version as temporal-sql-tool does; '
             "name the vendor's binary of release 1.32.2"
         )
     ]
@@ -88,7 +91,7 @@ def test_password_that_it_garbles(refusals: Refusals, tool: Path) -> None:
     assert refused(refusals, 2, tool, SCHEMA_MIGRATOR_STORES="visibility") == [
         (
             "error: visibility: SQL_PASSWORD has a character that the vendor's tool cannot send; "
-            "take the executor native, or another name or password"
+            "use the native executor, or another name or password"
         )
     ]
 
@@ -111,7 +114,7 @@ def test_exit_status_is_not_believed(refusals: Refusals, tool: Path, code: int) 
     assert errors(done) == [
         (
             f'error: default: the vendor\'s tool left "{databases.default}" at no version, expected 0.0: '
-            f"exit code {code}; run this again: what it left half done is finished natively, or named"
+            f"exit code {code}; run this again: what it left half-applied is completed by the native executor, or named"
         )
     ]
     said = next(

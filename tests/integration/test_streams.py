@@ -7,7 +7,7 @@ import pytest
 from support.postgres.databases import Databases
 from support.program.command import COMMAND, Completed, run_cli
 
-FULL = "the result could not be written to standard output (No space left on device), and what was done stays done"
+FULL = "the result could not be written to standard output (No space left on device); what was done is not undone"
 
 
 def shell(databases: Databases, redirected: str, *args: str) -> Completed:
@@ -40,7 +40,7 @@ def test_a_result_that_cannot_be_written(databases: Databases) -> None:
     done = shell(databases, ">/dev/full", "migrate")
     assert done.code == 1
     assert [line for line in done.stderr.splitlines() if not line.startswith("{")] == [
-        f"error: {FULL}; make room there, then run it again"
+        f"error: {FULL}; free disk space there, then run it again"
     ]
     assert at_target(databases)
 

@@ -166,7 +166,8 @@ def test_libpqs_own_settings(secured: Secured, files: Files) -> None:
 def test_tls_switched_off(secured: Secured) -> None:
     """A server that wants TLS says so, and the setting that helps is named."""
     assert secured.refused(code=12, SQL_TLS="false") == (
-        f"the server does not let us in at ADDRESS: {REFUSED}; allow it in the server's pg_hba.conf or set SQL_TLS=true"
+        f"the server refuses this role or host at ADDRESS: {REFUSED}; allow it in the server's pg_hba.conf or"
+        " set SQL_TLS=true"
     )
 
 
@@ -174,7 +175,7 @@ def test_server_without_tls(databases: Databases) -> None:
     """A server that does without TLS is refused where TLS is asked for."""
     assert Secured(databases=databases).refused(databases.host, SQL_TLS="true") == (
         "no TLS connection to ADDRESS: server does not support SSL, but SSL was required; "
-        "set SQL_TLS=false, or switch ssl on in the server"
+        "set SQL_TLS=false, or enable ssl on the server"
     )
 
 
@@ -235,10 +236,7 @@ def test_missing_tls_file(secured: Secured) -> None:
     done = secured.status(SQL_TLS="true", SQL_TLS_CA_FILE="/no/such")
     assert done.code == 2
     assert errors(done) == [
-        (
-            'error: default: SQL_TLS_CA_FILE is "/no/such", which is no file that can be read; '
-            "mount it, or correct its path"
-        )
+        ('error: default: SQL_TLS_CA_FILE is "/no/such", which is not a readable file; mount it, or correct the path')
     ]
 
 

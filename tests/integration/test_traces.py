@@ -123,7 +123,7 @@ def test_a_strangers_schema_stays_and_ends_nothing(
         done = where.migrate(SCHEMA_MIGRATOR_LOG_LEVEL="info")
     assert done.plan.empty
     assert [(one["event"], one["remedy"]) for one in logs if one["event"] == "schema.not_ours"] == [
-        ("schema.not_ours", "it was left alone")
+        ("schema.not_ours", "it was not touched")
     ]
     assert abandon(where) == ()
     assert where.picture() == before
@@ -198,10 +198,10 @@ def test_a_comment_of_another_format(unfinished: Unfinished, role: dict[str, str
     found = where.status().whose
     assert (found.leftovers, [one.why for one in found.foreign_schemas]) == (
         (),
-        ["its comment is none that this version of schema-migrator writes"],
+        ["this version of schema-migrator does not write such a comment"],
     )
     error = where.refused(SCHEMA_MIGRATOR_REWRITE="online")
-    assert f'the schema "{name}", which is there already and not ours' in error.detail
+    assert f'the schema "{name}", which already exists and not ours' in error.detail
     before = where.picture()
     with pytest.raises(RefusedError, match="by migrate --abandon of the version that made it"):
         abandon(where)
@@ -300,7 +300,7 @@ def test_the_words_for_it(unfinished: Unfinished) -> None:
         )
         owner.execute(f"COMMENT ON SCHEMA {name} IS NULL".encode())
     text = " ".join(status_report.status_text((where.status(),)).split())
-    assert f'online rewrite of {TABLE} in "{name}" unfinished, and its comment is gone' in text
+    assert f'online rewrite of {TABLE} in "{name}" unfinished, and its comment is missing' in text
     assert f"{size[0]} kB so far: the next migrate, or migrate --abandon, removes it" in text
 
 

@@ -151,7 +151,7 @@ def test_text_json_and_exit_codes(databases: Databases, capsys: pytest.CaptureFi
 
 
 def test_an_invalid_index_is_different(databases: Databases) -> None:
-    """It is there, but counts for nothing until it is built again."""
+    """It is there, but counts for nothing until it is rebuilt."""
     store = site(databases, "visibility").install()
     store.admin(INVALID)
     verdict = store.verify()
@@ -169,7 +169,7 @@ def test_columns_in_another_order(databases: Databases) -> None:
     verdict = store.verify()
     assert named(verdict) == ["different order shards"]
     (note,) = repair(verdict.difference.different[0], verdict.schema)
-    assert note == "-- look first: the columns stand in another order, which only a new table would change"
+    assert note == "-- look first: the columns are in another order, which only a new table would change"
 
 
 def test_a_higher_version_than_the_recorded_one(databases: Databases) -> None:
@@ -239,9 +239,9 @@ def test_a_version_that_nobody_carries(databases: Databases) -> None:
         with pytest.raises(UnknownState) as refusal:
             store.verify(**asked)
         assert str(refusal.value) == (
-            f'default: version 1.99 is recorded for "{store.name}", and no release whose files are here has it '
+            f'default: version 1.99 is recorded for "{store.name}", and no available release has it '
             "(1.25.1, 1.29.1, 1.30.9, 1.31.5, 1.32.2); "
-            "take a newer schema-migrator, or its image, that has the files of the release which made it"
+            "use a newer schema-migrator, or its image, with the files of the release that created it"
         )
         assert refusal.value.exit_code == 21
 
@@ -284,7 +284,7 @@ def test_an_upgrade_warns_of_drift_or_refuses_it(databases: Databases) -> None:
         f"column {TABLE}.workflow_type_name"
     )
     assert refusal.hint == (
-        "for the SQL that repairs them: schema-migrator verify --visibility-target-version 1.9; or take --on-drift warn"
+        "for the SQL that repairs them: schema-migrator verify --visibility-target-version 1.9; or use --on-drift warn"
     )
     with capture_logs() as events:
         verdict = store.migrate().verdict

@@ -155,7 +155,7 @@ def test_a_database_that_never_comes(refusals: Refusals, databases: Databases) -
     assert found == [
         (
             f"error: default: the database at {databases.user}@{databases.host}:1/{databases.default} "
-            "was not there after 1 s: Connection refused; is it running, and is the address right?"
+            "was not ready after 1 s: Connection refused; is it running, and is the address correct?"
         )
     ]
     assert clock.seconds < 30
@@ -170,7 +170,7 @@ def test_a_rejected_password(refusals: Refusals, databases: Databases, aim: str)
     assert found == [
         (
             f"error: default: the server rejected the password for {address(databases, 'default')}; "
-            "the Secret and the role's password differ: make them the same"
+            "make the Secret and the role's password the same"
         )
     ]
 
@@ -213,4 +213,4 @@ def test_no_release_is_named(databases: Databases) -> None:
     """A schema's expected version comes from a release's files, before anything is contacted."""
     done = run_cli(databases.env() | {"TEMPORAL_VERSION": "", "SQL_PORT": "1"}, "wait", "--for", "schema")
     assert done.code == 2
-    assert errors(done)[0].startswith("error: the server's version is not given; set TEMPORAL_VERSION to one of ")
+    assert errors(done)[0].startswith("error: the server version is not set; set TEMPORAL_VERSION to one of ")

@@ -228,7 +228,7 @@ def test_an_event_trigger_that_needs_a_search_path(origin: Origin) -> None:
     assert ended.code == 12, ended.stderr
     (said,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
     assert "permission denied for schema pg_catalog (in public.own_event())" in said
-    assert "which ran with search_path = pg_catalog, pg_temp, so that it has to name schemas itself" in said
+    assert "which ran with search_path = pg_catalog, pg_temp, so it must name schemas itself" in said
     assert_clean(origin, database)
 
 
@@ -258,7 +258,7 @@ def test_what_changes_the_new_table_under_the_lock(origin: Origin) -> None:
         assert ended.stderr.splitlines()[-1] == (
             f'error: visibility: the rewritten table "{TABLE}" differs from the old one and was not put in place: '
             "options of table is ['fillfactor=50'], expected []; "
-            "remove what makes it differ, an event trigger for one, or take --rewrite in-place"
+            "remove what makes it differ, for example an event trigger, or use --rewrite in-place"
         )
         assert admin.execute(f"SELECT count(*) FROM {TABLE}".encode()).fetchone() == (ROWS,)
         assert known(origin, database)["table", ""]["options"] == []

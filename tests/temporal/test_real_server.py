@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.temporal, pytest.mark.timeout(900)]
 OLD = {"TEMPORAL_VERSION": "1.29.1"}
 NEW = {"TEMPORAL_VERSION": "1.32.2"}
 ROWS = 30_000
-"""Of the visibility store that is written anew online: seconds."""
+"""Of the visibility store that is rewritten online: seconds."""
 BEATS = 25
 """Five seconds and more of each workflow: those that have begun before an upgrade end after it."""
 NAMESPACE = {"name": "ameide", "retention": "3d", "searchAttributes": ATTRIBUTES}

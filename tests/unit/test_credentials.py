@@ -41,7 +41,7 @@ def test_addresses_that_are_none(address: str, shown: str) -> None:
 
 def test_no_address() -> None:
     """There is no default: a pod would wait for itself."""
-    assert refused(TEMPORAL_ADDRESS="") == f"the frontend's address is not given; set TEMPORAL_ADDRESS, {EXAMPLE}"
+    assert refused(TEMPORAL_ADDRESS="") == f"the frontend's address is not set; set TEMPORAL_ADDRESS, {EXAMPLE}"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_files(tmp_path: Path) -> None:
         f"only one of {CERT} and {KEY} is set, expected both or none; set the other one too"
     )
     assert refused(**{CERT: name["cert"], KEY: name["other"]}) == (
-        f'{CERT} "{name["cert"]}" and {KEY} "{name["other"]}" do not belong together; are both of one Secret?'
+        f'{CERT} "{name["cert"]}" and {KEY} "{name["other"]}" do not belong together; are both from the same Secret?'
     )
     assert refused(**{CERT: name["cert"], KEY: name["bad"]}) == (
         f'{CERT} "{name["cert"]}" and {KEY} "{name["bad"]}" cannot be used, expected a certificate and its key in PEM; '

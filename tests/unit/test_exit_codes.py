@@ -93,13 +93,13 @@ def test_a_bug(log: Path, clean: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     (line,) = [line for line in err.splitlines() if not line.startswith("{")]
     assert re.fullmatch(
-        r"error: a fault of this program: KeyError in test_exit_codes\.py, line \d+; "
+        r"error: a bug in this program: KeyError in test_exit_codes\.py, line \d+; "
         r"please report it with the traceback that --log-level debug shows",
         line,
     )
     said = log.read_text()
     assert out == ""
-    assert said.startswith("exit code 70: a fault of this program: KeyError")
+    assert said.startswith("exit code 70: a bug in this program: KeyError")
     assert said.endswith("KeyError: 'with ***'\n")
     assert SECRET not in said + err
 

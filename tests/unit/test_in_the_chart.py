@@ -64,7 +64,7 @@ IN_THE_CHART = {
     "without --adopt, see --adopt": "without --adopt (in the chart: settings.adopt), see --adopt",
     "set SQL_TLS=true": "set SQL_TLS=true (in the chart: connection.tls.enabled)",
     "unset DEFAULT_TARGET_VERSION": "unset DEFAULT_TARGET_VERSION (in the chart: databases.default.targetVersion)",
-    "take --rewrite in-place or wait": "take --rewrite in-place (in the chart: settings.rewrite) or wait",
+    "use --rewrite in-place or wait": "use --rewrite in-place (in the chart: settings.rewrite) or wait",
     "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT": "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT (in the chart: extraEnv)",
     "--max-replica-lag off, please": (
         "--max-replica-lag off (in the chart: SCHEMA_MIGRATOR_MAX_REPLICA_LAG in extraEnv), please"

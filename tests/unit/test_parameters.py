@@ -32,9 +32,7 @@ def test_refuses_a_user_without_a_name(clean: pytest.MonkeyPatch) -> None:
     clean.setattr("os.geteuid", lambda: 1234567)
     with pytest.raises(SettingsError) as refusal:
         given(clean, {})
-    assert str(refusal.value) == (
-        "default: no role is named, and this system has no name for user 1234567; set SQL_USER"
-    )
+    assert str(refusal.value) == ("default: no role is set, and this system has no name for user 1234567; set SQL_USER")
     assert given(clean, {"PGUSER": "u"}) == {}
     clean.delenv("PGUSER")
     assert given(clean, {"SQL_USER": "u"}) == {"user": "u"}
@@ -118,7 +116,7 @@ def test_refuses_missing_tls_files(clean: pytest.MonkeyPatch, tmp_path: Path, na
             given(clean, {"SQL_TLS": "true"} | files | {name: str(wrong)})
         assert (
             str(caught.value)
-            == f'default: {name} is "{wrong}", which is no file that can be read; mount it, or correct its path'
+            == f'default: {name} is "{wrong}", which is not a readable file; mount it, or correct the path'
         )
 
 

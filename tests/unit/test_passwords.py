@@ -117,16 +117,16 @@ def test_refuses_files(clean: pytest.MonkeyPatch, tmp_path: Path, content: bytes
     assert found == f'default: the password file "{file}" {reason}; correct SQL_PASSWORD_FILE'
 
 
-BY_HAND = "; run it by hand and look at what it says"
+BY_HAND = "; run it by hand and read its output"
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("''", " names no program; correct SQL_PASSWORD_COMMAND"),
+        ("''", " is empty; correct SQL_PASSWORD_COMMAND"),
         ("# nothing", ' cannot run "#" (No such file or directory); correct SQL_PASSWORD_COMMAND'),
         ("/no/such --x", ' cannot run "/no/such" (No such file or directory); correct SQL_PASSWORD_COMMAND'),
-        ("cat 'x", " is no command line (no closing quotation); correct SQL_PASSWORD_COMMAND"),
+        ("cat 'x", " is not a command line (no closing quotation); correct SQL_PASSWORD_COMMAND"),
         ("true", " gives no password; correct SQL_PASSWORD_COMMAND"),
         (command(f"print('{SECRET}'); exit(3)"), f': "{sys.executable}" failed with exit code 3{BY_HAND}'),
         (

@@ -92,7 +92,7 @@ def unrecorded(*, confirmed: bool) -> Unrecorded:
 
 @pytest.mark.parametrize(("confirmed", "adopt"), [(True, False), (False, True)])
 def test_adopts_a_version(*, confirmed: bool, adopt: bool) -> None:
-    """A version that the tables are of is recorded first, where a row confirms it or a person says so."""
+    """A version that the tables match is recorded first, where a row confirms it or a person says so."""
     found = planned(unrecorded(confirmed=confirmed), options=PlanOptions(adopt=adopt))
     assert found.adopt is not None
     assert str(found.adopt.version) == "1.8"

@@ -7,14 +7,14 @@ from schema_migrator.planning.preflight import ExtensionRights, cannot_rehearse,
 from support.program.factories import facts, planned
 
 PUBLIC = (
-    'it may not create tables in the schema "public", which "admin" owns (since PostgreSQL 15 not everybody may)',
+    'it may not create tables in the schema "public", which "admin" owns (since PostgreSQL 15 only its owner may)',
     (
         'as its owner run: GRANT USAGE, CREATE ON SCHEMA "public" TO "temporal"; '
         "in a CloudNativePG Database: schemas: [{name: public, owner: temporal}]"
     ),
 )
 GIN = (
-    "it may not create the extension btree_gin (that takes CREATE on the database)",
+    "it may not create the extension btree_gin (that requires CREATE on the database)",
     (
         'as a superuser in "temporal_visibility" run: CREATE EXTENSION btree_gin; '
         "in a CloudNativePG Database: extensions: [{name: btree_gin}]"
@@ -129,5 +129,5 @@ def test_names_are_quoted() -> None:
 def test_rehearsing_takes_a_right() -> None:
     """Without CREATE on the database there is the grant; a comparison cannot do without a rehearsal."""
     problem = cannot_rehearse(facts(), "temporal")
-    assert problem.found == 'it may not create the scratch schema of a rehearsal (that takes CREATE on "temporal")'
+    assert problem.found == 'it may not create the scratch schema of a rehearsal (that requires CREATE on "temporal")'
     assert problem.remedy == 'as its owner run: GRANT CREATE ON DATABASE "temporal" TO "temporal";'

@@ -201,7 +201,7 @@ LONG = (
     "USING CASE WHEN pg_catalog.char_length(state) OPERATOR(pg_catalog.>) 64"
     " THEN state OPERATOR(pg_catalog.||) '!' ELSE state END"
 )
-LOSSY = "-- look first: a value may not survive this: ALTER TABLE executions ALTER COLUMN state"
+LOSSY = "-- look first: this may change values: ALTER TABLE executions ALTER COLUMN state"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ LOSSY = "-- look first: a value may not survive this: ALTER TABLE executions ALT
     ],
 )
 def test_a_column_is_changed_in_its_place(expected: str, found: str, sql: str) -> None:
-    """No value is written anew but by a conversion that keeps it; a default of another schema's is just replaced."""
+    """No value is rewritten but by a conversion that keeps it; a default of another schema's is just replaced."""
     change = Change(key=Key("column", "executions", "state"), expected=expected, found=found)
     assert repair(change, "public") == (
         "DO $repair$ BEGIN SET LOCAL search_path = \"public\", pg_temp; SET LOCAL lock_timeout = '5s';",
@@ -256,7 +256,7 @@ def test_a_comment_is_one_line() -> None:
     """A name can hold line ends, after which the rest of a comment would be run."""
     change = Change(key=Key("table", "", "a\nDROP TABLE b;"), expected=None, found="")
     (note,) = repair(change, "public")
-    assert note == '-- look first: no part of this version; if nothing needs it: DROP TABLE "a DROP TABLE b;";'
+    assert note == '-- look first: not part of this version; if nothing needs it: DROP TABLE "a DROP TABLE b;";'
 
 
 def test_a_long_name_is_kept_under_a_shorter_one() -> None:

@@ -152,7 +152,7 @@ def test_a_part_of_the_new_version_is_there_already(visibility: Past, kind: str)
         objects[Key("order", "", TABLE)] = ", ".join([*start.order(TABLE), key.name])
     assert (
         became(visibility, "1.12", live=live_with(visibility, "1.12", objects))
-        == f'it has already a part of the new version: "{key.name}"'
+        == f'it already has part of the new version: "{key.name}"'
     )
 
 

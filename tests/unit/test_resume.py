@@ -132,8 +132,7 @@ def test_row_ahead_and_an_index_dropped(pasts: dict[str, Past], store: str, tabl
     state = recognition.recognise(past.evidence(Version("1.5"), live, seed=Seed(version=1)))
     assert isinstance(state, Unknown)
     assert state.reason == (
-        "version 1.5 is recorded; the tables are those of no version, and nearest to 1.0, "
-        f"but for: index {table}.{gone}"
+        f"version 1.5 is recorded; the tables match no version; the closest is 1.0, but for: index {table}.{gone}"
     )
     assert state.hint == f"for the SQL that brings them to 1.5: schema-migrator verify --{store}-target-version 1.5"
 
@@ -143,7 +142,7 @@ def test_row_ahead_and_an_index_dropped(pasts: dict[str, Past], store: str, tabl
     [
         ("1.5", "1.9", "for the SQL that brings them to 1.9: schema-migrator verify --default-target-version 1.9"),
         ("0.0", "1.9", "for the SQL that brings them to 1.9: schema-migrator verify --default-target-version 1.9"),
-        ("1.4.1", "1.9", "set TEMPORAL_VERSION to the release that made it, or to a newer one"),
+        ("1.4.1", "1.9", "set TEMPORAL_VERSION to the release that created it, or to a newer one"),
     ],
 )
 def test_the_hint_names_what_verify_compares_with(
@@ -153,7 +152,7 @@ def test_the_hint_names_what_verify_compares_with(
     past = pasts["default"]
     live = past.rehearsal.after[Version(tables)].without([Key("index", "cluster_membership", "cm_idx_rolehost")])
     evidence = past.evidence(Version(recorded), live, seed=Seed(version=2 if recorded == "0.0" else 1))
-    strange = Unknown(reason="found", hint="set TEMPORAL_VERSION to the release that made it, or to a newer one")
+    strange = Unknown(reason="found", hint="set TEMPORAL_VERSION to the release that created it, or to a newer one")
     overview = evidence.overview if recorded != "1.4.1" else replace(evidence.overview, state=strange)
     state = recognition.recognise(replace(evidence, overview=overview))
     assert isinstance(state, Unknown)
@@ -199,11 +198,11 @@ def test_no_half_applied_install_of_a_cluster(pasts: dict[str, Past], seed: Seed
     assert whole == Unrecorded(version=Version("1.0"), recorded=UNVERSIONED, confirmed=False)
     part = recognition.recognise(past.evidence(UNVERSIONED, taken[-2], seed=seed))
     assert isinstance(part, Unknown)
-    assert f"{seed.used}, so a cluster has used these tables and nothing was touched" in part.reason
+    assert f"{seed.used}, so a cluster has used these tables; nothing was touched" in part.reason
 
 
 def test_invalid_indexes_count_as_built(pasts: dict[str, Past]) -> None:
-    """They are built again before any step runs, so that the state is that of the valid schema."""
+    """They are rebuilt before any step runs, so that the state is that of the valid schema."""
     past = pasts["visibility"]
     taken = past.rehearsal.within[Version("1.13")][10]
     broken = Snapshot({k: v + (" /* INVALID */" if k.kind == "index" else "") for k, v in taken.objects.items()})

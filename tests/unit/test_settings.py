@@ -70,9 +70,9 @@ def test_every_option_has_flag_variable_and_meaning() -> None:
     assert len({option.flag for option in options}) == len({option.variable for option in options}) == len(options)
     assert all(option.field.description for option in options)
     meanings = {option.variable: option.meaning for option in options}
-    assert meanings["SCHEMA_MIGRATOR_OUTPUT"] == "form of the results on standard output (text, json)"
+    assert meanings["SCHEMA_MIGRATOR_OUTPUT"] == "format of the results on standard output (text, json)"
     assert meanings["SQL_PLUGIN"] == "the vendor's name of the kind of database (postgres12, postgres12_pgx)"
-    assert meanings["SQL_PORT"] == "server's port; for several hosts one for all, or one for each, separated by commas"
+    assert meanings["SQL_PORT"] == "port; for several hosts, one for all or one for each, separated by commas"
     flags = {option.variable: option.flag for option in options}
     assert flags["SCHEMA_MIGRATOR_LOCK_TIMEOUT"] == "--lock-timeout"
     assert flags["SCHEMA_MIGRATOR_STORES"] == "--store"
@@ -126,7 +126,7 @@ def test_names_the_flag_that_is_wrong(clean: pytest.MonkeyPatch) -> None:
     """What came by a flag is called by its flag."""
     assert refused(clean, {}, SCHEMA_MIGRATOR_OUTPUT="yaml") == '--output is "yaml", expected text or json'
     assert refused(clean, {"SCHEMA_MIGRATOR_STORES": ","}) == (
-        "SCHEMA_MIGRATOR_STORES cannot be used, expected one or more of the stores default and visibility"
+        "SCHEMA_MIGRATOR_STORES cannot be used, expected default, visibility, or both"
     )
 
 
@@ -283,9 +283,9 @@ def test_connect_attributes(clean: pytest.MonkeyPatch, text: str, attributes: di
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("sslmode", "is no query string; expected name=value pairs joined by &"),
-        ("sslmode=require&tcp", "is no query string; expected name=value pairs joined by &"),
-        ("a=1&a=2", 'gives "a" twice; give it once'),
+        ("sslmode", "is not a query string; expected name=value pairs joined by &"),
+        ("sslmode=require&tcp", "is not a query string; expected name=value pairs joined by &"),
+        ("a=1&a=2", 'gives "a" twice; set it once'),
         ("password=s3cret", 'gives "password", which has a setting of its own; set SQL_PASSWORD'),
         ("dbname=other", 'gives "dbname", which has a setting of its own; set SQL_DATABASE'),
         (
@@ -295,12 +295,12 @@ def test_connect_attributes(clean: pytest.MonkeyPatch, text: str, attributes: di
                 "set SQL_HOST to the address, and SQL_TLS_SERVER_NAME to the name in the server's certificate"
             ),
         ),
-        ("postgresql://u:s3cret@h/d?x=1", "is no query string; expected name=value pairs joined by &"),
-        ("work_mem=1%00", "is no query string; expected name=value pairs joined by &"),
+        ("postgresql://u:s3cret@h/d?x=1", "is not a query string; expected name=value pairs joined by &"),
+        ("work_mem=1%00", "is not a query string; expected name=value pairs joined by &"),
     ],
 )
 def test_refuses_connect_attributes(clean: pytest.MonkeyPatch, text: str, reason: str) -> None:
-    """What is no query string, or would say again what a setting says, is refused without being shown."""
+    """What is not a query string, or would say again what a setting says, is refused without being shown."""
     assert refused(clean, {"SQL_CONNECT_ATTRIBUTES": text}) == f"SQL_CONNECT_ATTRIBUTES {reason}"
 
 
@@ -311,7 +311,7 @@ def test_refuses_connect_attributes(clean: pytest.MonkeyPatch, text: str, reason
             {"SQL_TLS_CA_FILE": "ca"},
             (
                 "SQL_TLS_CA_FILE is set, but SQL_TLS is not; "
-                "set SQL_TLS=true to use it, or SQL_TLS=false to do without TLS"
+                "set SQL_TLS=true to use it, or SQL_TLS=false to connect without TLS"
             ),
         ),
         (
@@ -321,7 +321,7 @@ def test_refuses_connect_attributes(clean: pytest.MonkeyPatch, text: str, reason
         (
             {"SQL_TLS": "true", "SQL_CONNECT_ATTRIBUTES": "sslmode=disable"},
             (
-                'the connect attributes give "sslmode" beside SQL_TLS, expected only one to decide about TLS; '
+                'the connect attributes give "sslmode" beside SQL_TLS, expected only one of them to configure TLS; '
                 "unset one of them"
             ),
         ),
@@ -329,20 +329,20 @@ def test_refuses_connect_attributes(clean: pytest.MonkeyPatch, text: str, reason
             {"SQL_TLS_DISABLE_HOST_VERIFICATION": "true"},
             (
                 "SQL_TLS_DISABLE_HOST_VERIFICATION is set, but SQL_TLS is not; "
-                "set SQL_TLS=true to use it, or SQL_TLS=false to do without TLS"
+                "set SQL_TLS=true to use it, or SQL_TLS=false to connect without TLS"
             ),
         ),
         (
             {"SQL_TLS": "false", "SQL_CONNECT_ATTRIBUTES": "ssl_min_protocol_version=TLSv1.3"},
             (
                 'the connect attributes give "ssl_min_protocol_version" beside SQL_TLS, '
-                "expected only one to decide about TLS; unset one of them"
+                "expected only one of them to configure TLS; unset one of them"
             ),
         ),
         (
             {"SQL_CONNECT_ATTRIBUTES": "sslrootcert=ca.pem"},
             (
-                'the connect attributes give "sslrootcert", but a server that offers no TLS is taken as well; '
+                'the connect attributes give "sslrootcert", but a server without TLS is accepted as well; '
                 "add sslmode=verify-full, or set SQL_TLS=true in place of the attributes"
             ),
         ),
@@ -353,7 +353,7 @@ def test_refuses_connect_attributes(clean: pytest.MonkeyPatch, text: str, reason
                 "SQL_CONNECT_ATTRIBUTES": "sslcrl=crl.pem",
             },
             (
-                'the connect attributes give "sslcrl", but no certificate is checked without an authority; '
+                'the connect attributes give "sslcrl", but without an authority no certificate is checked; '
                 "set SQL_TLS_CA_FILE"
             ),
         ),

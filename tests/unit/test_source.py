@@ -102,7 +102,7 @@ def test_refuses_an_unnamed_release(root: Path) -> None:
     """Without TEMPORAL_VERSION the carried releases are listed."""
     with pytest.raises(SourceError) as caught:
         load_release(root, None)
-    assert str(caught.value) == "the server's version is not given; set TEMPORAL_VERSION to one of 1.29.1"
+    assert str(caught.value) == "the server version is not set; set TEMPORAL_VERSION to one of 1.29.1"
 
 
 @pytest.mark.parametrize("wanted", ["1.29", "1.29.2", "latest", ""])
@@ -110,7 +110,9 @@ def test_refuses_a_release_that_is_not_carried(root: Path, wanted: str) -> None:
     """Only exactly that version will do, and the carried ones are listed."""
     with pytest.raises(SourceError) as caught:
         load_release(root, wanted)
-    assert str(caught.value) == f'release "{wanted}" is not carried in "{root}"; set TEMPORAL_VERSION to one of 1.29.1'
+    assert (
+        str(caught.value) == f'release "{wanted}" is not available in "{root}"; set TEMPORAL_VERSION to one of 1.29.1'
+    )
 
 
 def test_refuses_a_root_without_releases(tmp_path: Path) -> None:
@@ -137,7 +139,7 @@ def test_refuses_a_release_without_a_store(root: Path) -> None:
     assert refused(root) == f'release 1.29.1 has no folder "{folder}"{AGAIN}'
     folder.mkdir()
     (folder / "v1.0-old").mkdir()
-    assert refused(root) == f'"{folder}" holds no version folder, expected v1.0, v1.1 and so on{AGAIN}'
+    assert refused(root) == f'"{folder}" has no version folder, expected v1.0, v1.1 and so on{AGAIN}'
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_refuses_files_elsewhere(step: Path, root: Path, names: object) -> None:
 def test_refuses_a_step_of_no_files(step: Path, root: Path) -> None:
     """A step is empty only where its manifest says that it may be."""
     path = write(step, SchemaUpdateCqlFiles=[])
-    assert refused(root) == f'"{path}" names no SQL file and does not say AllowNoCqlFiles{AGAIN}'
+    assert refused(root) == f'"{path}" names no SQL file and does not set AllowNoCqlFiles{AGAIN}'
     write(step, AllowNoCqlFiles=True)
     assert load_release(root, "1.29.1").visibility.steps[2].statements == ()
 
@@ -389,7 +391,7 @@ def test_sql_that_leaves_its_transaction(root: Path, step: Path, text: str, line
     (step / "advanced_visibility.sql").write_text(text)
     assert refused(root) == (
         f"visibility/v1.2/advanced_visibility.sql:{line} has {words}, which reaches beyond the transaction that the"
-        " step runs in; take it out: each step runs in one transaction, and the settings are schema-migrator's"
+        " step runs in; remove it: each step runs in one transaction with schema-migrator's settings"
     )
 
 

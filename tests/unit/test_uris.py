@@ -57,7 +57,7 @@ def test_what_is_none_is_refused(clean: pytest.MonkeyPatch, uri: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read({})
     assert str(caught.value) == (
-        "DEFAULT_SQL_URI is no connection URI, or its password is not escaped; "
+        "DEFAULT_SQL_URI is not a connection URI, or its password is not escaped; "
         "expected postgresql://user:password@host:5432/database; in user and password"
         " escape / as %2F, @ as %40, : as %3A, ? as %3F, # as %23 and % as %25"
     )
@@ -80,7 +80,7 @@ def test_takes_what_libpq_takes(clean: pytest.MonkeyPatch) -> None:
     ("query", "sentence"),
     [
         ("pgbouncer=true", 'gives "pgbouncer", which is no connection parameter of libpq\'s; take it out of the URI; '),
-        ("connect_timeout=5&connect_timeout=6", 'gives "connect_timeout" twice; give it once'),
+        ("connect_timeout=5&connect_timeout=6", 'gives "connect_timeout" twice; set it once'),
         ("replication=database", 'gives "replication", which is not taken; a replication connection takes no '),
         ("hostaddr=::1", 'gives "hostaddr", which is not taken; set SQL_HOST to the address, and '),
     ],

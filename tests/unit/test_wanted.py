@@ -81,12 +81,12 @@ def test_durations(length: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a,,b", ': number 2, name is "", expected a name without blanks around it'),
-        ("a,b,a", ' has the namespace "a" twice; give it once'),
+        ("a,,b", ': number 2, name is "", expected a name without surrounding spaces'),
+        ("a,b,a", ' has the namespace "a" twice; set it once'),
         ("temporal-system", ': number 1, name is "temporal-system", expected a namespace that is not Temporal\'s own'),
-        ('[{"name": " a"}]', ': number 1, name is " a", expected a name without blanks around it'),
-        ('[{"name": "a\\nb"}]', ': number 1, name is "a\\nb", expected a name without blanks around it'),
-        ('[{"name": 1}]', ': number 1, name is "1", expected a name without blanks around it'),
+        ('[{"name": " a"}]', ': number 1, name is " a", expected a name without surrounding spaces'),
+        ('[{"name": "a\\nb"}]', ': number 1, name is "a\\nb", expected a name without surrounding spaces'),
+        ('[{"name": 1}]', ': number 1, name is "1", expected a name without surrounding spaces'),
         ('[{"name": "%s"}]' % ("x" * 1001), f': number 1, name is "{"x" * 200}...", expected at most 1000 bytes'),
         ("[{}]", ": number 1 has no name; give its name"),
         ('["a"]', ": number 1, expected an object"),
@@ -108,7 +108,7 @@ def test_durations(length: int, text: str) -> None:
                 "'Text', 'Keyword', 'Int', 'Double', 'Bool', 'Datetime' or 'KeywordList'"
             ),
         ),
-        ('[{"name": "a"', " is no JSON: EOF while parsing an object at line 1 column 13"),
+        ('[{"name": "a"', " is not valid JSON: EOF while parsing an object at line 1 column 13"),
     ],
 )
 def test_refuses(text: str, reason: str) -> None:
@@ -129,7 +129,7 @@ def test_one_source(tmp_path: Path) -> None:
     path.write_bytes(b"\xff")
     with pytest.raises(SettingsError) as caught:
         read_specs(read_client(file))
-    assert str(caught.value) == f'{VARIABLE}_FILE: "{path}" is no UTF-8 text'
+    assert str(caught.value) == f'{VARIABLE}_FILE: "{path}" is not UTF-8 text'
 
 
 def test_surplus_columns() -> None:

@@ -211,12 +211,12 @@ def _judge(look: Look, schema: str) -> Leftover | ForeignSchema | None:
 def _why_not(look: Look, says: Comment | None) -> str:
     """Return why a schema of an owner of ours is not ours; empty where it is, though its comment is gone."""
     if look.name.startswith(REHEARSAL) and not look.watched:
-        return "it is left of a rehearsal whose files have committed it: look into it, then drop it"
+        return "a rehearsal left it because its files committed: inspect it, then drop it"
     if look.says and not says:
-        return "its comment is none that this version of schema-migrator writes"
+        return "this version of schema-migrator does not write such a comment"
     if look.laid_out or (look.replaced and look.name.startswith(RETIRED)):
         return ""
-    return "it has no comment, and does not hold what an online rewrite makes"
+    return "it has no comment and does not contain what an online rewrite creates"
 
 
 def _parsed(comment: str | None) -> Comment | None:

@@ -179,7 +179,7 @@ class Snapshot:
         return tuple(names.split(", ")) if names else ()
 
     def validated(self) -> Snapshot:
-        """Return the snapshot as it will be when its invalid indexes are built again."""
+        """Return the snapshot as it will be when its invalid indexes are rebuilt."""
         return Snapshot({key: text.removesuffix(_INVALID) for key, text in self.objects.items()})
 
     def rebuilt(self, valid: Collection[str], dropped: Collection[str]) -> Snapshot:

@@ -242,7 +242,7 @@ def recognise(release: Release, settings: StoreSettings, facts: Facts, rows: tup
     """
     if facts.schema is None:
         return Unknown(
-            reason="no schema of the search_path is there for the role",
+            reason="no schema of the search_path exists for the role",
             hint="create one, GRANT USAGE on it, or name it by search_path in SQL_CONNECT_ATTRIBUTES",
         )
     source = release.source(settings.store)
@@ -298,7 +298,7 @@ def _recorded(source: Source, present: frozenset[str], version: Version, lowest:
     if UNVERSIONED < version < source.latest and version not in source.versions:
         return Unknown(
             reason=f"version {version} is recorded, which release {source.release} does not have",
-            hint="set TEMPORAL_VERSION to the release that made it, or to a newer one",
+            hint="set TEMPORAL_VERSION to the release that created it, or to a newer one",
             recorded=version,
             refinable=True,
         )

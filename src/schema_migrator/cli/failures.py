@@ -74,7 +74,7 @@ def blame_ourselves(error: Exception, arguments: Mapping[str, Any], *, as_json: 
     trace = _masked("".join(traceback.format_exception(error)), arguments)
     frame = (traceback.extract_tb(error.__traceback__) or [None])[-1]
     place = f" in {Path(frame.filename).name}, line {frame.lineno}" if frame else ""
-    found = f"a fault of this program: {type(error).__name__}{place}"
+    found = f"a bug in this program: {type(error).__name__}{place}"
     hint = "please report it with the traceback that --log-level debug shows"
     debug = (arguments.get(_LEVEL) or os.environ.get(_LEVEL)) == "debug"
     if as_json:

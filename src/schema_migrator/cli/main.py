@@ -25,23 +25,23 @@ examples:
   schema-migrator plan --store visibility --temporal-version 1.29.1
   schema-migrator demo
 
-Every option is a variable too: --lock-timeout is SCHEMA_MIGRATOR_LOCK_TIMEOUT, --sql-host is SQL_HOST,
---visibility-sql-host is VISIBILITY_SQL_HOST. A flag beats a variable, a store's own name the common one.
+Every option is also a variable: --lock-timeout is SCHEMA_MIGRATOR_LOCK_TIMEOUT, --sql-host is SQL_HOST,
+--visibility-sql-host is VISIBILITY_SQL_HOST. A flag overrides a variable; a store's own name overrides the common one.
 
 exit codes (1, 4 and from 129 on: a retry can help):
 """
 _COMMANDS = {
-    "migrate": "bring both stores to their targets",
-    "plan": "show what migrate would do, and change nothing",
+    "migrate": "migrate both stores to their targets",
+    "plan": "show what migrate would do, without changing anything",
     "status": "show which version each store is at",
-    "verify": "compare both schemas with what their versions look like",
+    "verify": "compare both schemas with what their versions should look like",
     "wait": "wait until the databases, their schemas or Temporal's frontend are ready",
-    "namespaces": "create Temporal's namespaces where they are missing",
-    "releases": "list the Temporal releases whose files are here",
-    "create-database": "create the stores' databases where they are missing",
-    "demo": "show all of it on a private PostgreSQL",
+    "namespaces": "create Temporal's namespaces if they are missing",
+    "releases": "list the Temporal releases that can be installed",
+    "create-database": "create the stores' databases if they are missing",
+    "demo": "show it all on a private PostgreSQL",
 }
-_ABANDON = "remove what an unfinished online rewrite, or one with --keep-old, has left, and do no more"
+_ABANDON = "only remove what an unfinished online rewrite, or one with --keep-old, left behind"
 
 
 def main() -> None:
@@ -166,7 +166,7 @@ def _create_database(settings: Settings, interrupt: Interrupt, arguments: dict[s
             for store, new in made.items()
         )
     lines = (
-        f'{store} store: database "{settings.store(store).database}" ' + ("created" if new else "was already there")
+        f'{store} store: database "{settings.store(store).database}" ' + ("created" if new else "already existed")
         for store, new in made.items()
     )
     return "\n".join(lines)
@@ -240,7 +240,12 @@ def parser() -> Parser:
             command.add_argument("--check", action="store_true", help="exit 25 unless every store is at its target")
         if name == "namespaces":
             command.add_argument("--update", action="store_true", help="also change what differs")
-            command.add_argument("--check", action="append", metavar="NAME", help="exit 41 if it is missing; repeats")
+            command.add_argument(
+                "--check",
+                action="append",
+                metavar="NAME",
+                help="exit 41 if it is missing; repeat the option for several",
+            )
         if name == "wait":
             command.add_argument(
                 "--for",
@@ -248,11 +253,11 @@ def parser() -> Parser:
                 action="append",
                 metavar="WHAT",
                 required=True,
-                help="database, schema or frontend; repeats, or separated by commas",
+                help="database, schema or frontend; repeat the option, or separate them by commas",
             )
         if name == "create-database":
             command.add_argument(
-                "--through", help="database to connect to meanwhile (unset: postgres, defaultdb or template1)"
+                "--through", help="maintenance database to connect to (unset: postgres, defaultdb or template1)"
             )
     return made
 

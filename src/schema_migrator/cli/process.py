@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise SettingsError; where a command should stand may stand what was meant as a password."""
-        said = "there is no such command" if "invalid choice" in message else message
+        said = "unknown command" if "invalid choice" in message else message
         raise SettingsError(said, hint=f"see {self.prog} --help")
 
 
@@ -30,7 +30,7 @@ def parse(parser: Parser, argv: Sequence[str]) -> dict[str, Any]:
     found, unknown = parser.parse_known_args(argv)
     if unknown:
         flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        said = f"there is no flag {flags[0]}" if flags else "there is an argument that belongs to no flag"
+        said = f"there is no flag {flags[0]}" if flags else "an argument belongs to no flag"
         raise SettingsError(said, hint=f"see {parser.prog} {found.command} --help")
     return vars(found)
 
@@ -106,8 +106,8 @@ def say(text: str) -> None:
     except OSError as error:
         _discard_output()
         raise ResultLost(
-            f"the result could not be written to standard output ({error.strerror}), and what was done stays done",
-            hint="make room there, then run it again",
+            f"the result could not be written to standard output ({error.strerror}); what was done is not undone",
+            hint="free disk space there, then run it again",
         ) from error
 
 

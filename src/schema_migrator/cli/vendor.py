@@ -55,7 +55,7 @@ def _setup(arguments: dict[str, Any], interrupt: Interrupt) -> str:
     if version != UNVERSIONED:
         raise SettingsError(
             f"setup-schema --version is {version}, expected 0.0: the tables of {version} would not be there",
-            hint="give 0.0, then run update-schema",
+            hint="use 0.0, then run update-schema",
         )
     from schema_migrator.commands import migrate  # noqa: PLC0415
 
@@ -64,16 +64,16 @@ def _setup(arguments: dict[str, Any], interrupt: Interrupt) -> str:
     if not made and arguments["overwrite"]:
         raise UnknownState(
             f'database "{database}" is not empty, and --overwrite would drop its tables',
-            hint="if that is what you want: temporal-sql-tool drop-database --force, then create-database",
+            hint="if that is intended: temporal-sql-tool drop-database --force, then create-database",
         )
-    return f'database "{database}": ' + ("set up, at 0.0" if made else "was set up before")
+    return f'database "{database}": ' + ("set up, at 0.0" if made else "already set up")
 
 
 def _setup_version(arguments: dict[str, Any]) -> Version:
     for name, flag in (("file", "--schema-file"), ("unversioned", "--disable-versioning")):
         if arguments[name]:
             raise SettingsError(
-                f"{flag} is not taken: what it makes could be neither resumed nor proven",
+                f"{flag} is not supported: its result could be neither resumed nor verified",
                 hint="run setup-schema --version 0.0, then update-schema",
             )
     version = parse_version(arguments["version"] or "")
@@ -108,7 +108,7 @@ def _create(arguments: dict[str, Any], interrupt: Interrupt) -> str:
 
     settings = _announced(arguments, Store.DEFAULT, {})
     made = databases.create(settings, interrupt, through=arguments["through"])
-    return f'database "{settings.stores[0].database}" ' + ("created" if all(made.values()) else "was already there")
+    return f'database "{settings.stores[0].database}" ' + ("created" if all(made.values()) else "already existed")
 
 
 def _drop(arguments: dict[str, Any], interrupt: Interrupt) -> str:
@@ -117,7 +117,9 @@ def _drop(arguments: dict[str, Any], interrupt: Interrupt) -> str:
     settings = _announced(arguments, Store.DEFAULT, {})
     database = settings.stores[0].database
     if not arguments["force"]:
-        raise SettingsError(f'drop-database would drop "{database}" with all that is in it', hint="say so by --force")
+        raise SettingsError(
+            f'drop-database would drop "{database}" with all that is in it', hint="confirm with --force"
+        )
     databases.drop(settings, interrupt, through=arguments["through"])
     return f'database "{database}" dropped'
 
@@ -189,6 +191,6 @@ def _place(folder: Path) -> tuple[Store, dict[str, str]]:
     if found is None or last != "versioned" or parse_version(release) is None:
         raise SettingsError(
             f'--schema-dir "{folder}" does not tell release and store',
-            hint="give a folder such as 1.32.2/postgresql/v12/temporal/versioned, or a link to it",
+            hint="name a folder such as 1.32.2/postgresql/v12/temporal/versioned, or a link to it",
         )
     return found, {"SCHEMA_MIGRATOR_SOURCES": str(Path(*root)), "TEMPORAL_VERSION": release}

@@ -34,38 +34,38 @@ _FLAG = re.compile(r"--?(?P<name>[a-z][a-z-]*)(=(?P<value>.*))?", re.DOTALL)
 _COMMANDS: dict[str, tuple[str, str, dict[str, tuple[tuple[str, ...], str]]]] = {
     "setup-schema": (
         "setup",
-        "make the version tables, at 0.0; leave them alone where they are",
+        "create the version tables at 0.0; leave existing ones alone",
         {
             "version": (("version", "v"), "0.0, or with --schema-name the version to migrate to"),
             "file": (("schema-file", "f"), "refused: it has no steps that could be resumed"),
             "name": (("schema-name",), "postgresql/v12/temporal or postgresql/v12/visibility"),
-            "unversioned": (("disable-versioning", "d"), "refused: nobody could tell the version"),
+            "unversioned": (("disable-versioning", "d"), "refused: the version would be unknown"),
             "overwrite": (("overwrite", "o"), "refused unless the database is empty"),
         },
     ),
     "update-schema": (
         "update",
-        "migrate one store, whatever was begun before",
+        "migrate one store, resuming whatever was interrupted",
         {
-            "version": (("version", "v"), "the version to reach; unset: the folder's last"),
+            "version": (("version", "v"), "the target version; unset: the folder's last"),
             "folder": (("schema-dir", "d"), "folder of the steps: .../1.32.2/postgresql/v12/temporal/versioned"),
             "name": (("schema-name", "s"), "postgresql/v12/temporal or postgresql/v12/visibility"),
         },
     ),
     "create-database": (
         "create",
-        "create the database where it is missing",
-        {"through": (("defaultdb",), "database to connect to meanwhile (unset: postgres, defaultdb or template1)")},
+        "create the database if it is missing",
+        {"through": (("defaultdb",), "maintenance database to connect to (unset: postgres, defaultdb or template1)")},
     ),
     "drop-database": (
         "drop",
         "drop the database",
         {
-            "through": (("defaultdb",), "database to connect to meanwhile (unset: postgres, defaultdb or template1)"),
+            "through": (("defaultdb",), "maintenance database to connect to (unset: postgres, defaultdb or template1)"),
             "force": (("force", "f"), "without it nothing is dropped"),
         },
     ),
-    "describe-schema": ("describe", "print the version alone; exit 1 where none is recorded", {}),
+    "describe-schema": ("describe", "print only the version; exit 1 if none is recorded", {}),
 }
 
 
@@ -106,7 +106,7 @@ def parser() -> Parser:
     made = Parser(
         prog="temporal-sql-tool",
         usage="temporal-sql-tool [options] command [options of the command]",
-        description="The vendor's command line on schema-migrator's engine: locked, idempotent, resuming.",
+        description="The vendor's command line on schema-migrator's engine: locked, idempotent, resumable.",
         epilog="Settings of schema-migrator (SCHEMA_MIGRATOR_WAIT_TIMEOUT and so on) work too.",
         allow_abbrev=False,
     )
@@ -116,7 +116,7 @@ def parser() -> Parser:
     meanings = {option.variable: f"{option.meaning} [{option.variable}]" for option in sql_options()}
     for name, flags in CONNECTION.items():
         _add(made, name, flags, meanings[name])
-    _add(made, "quiet", ("quiet", "q"), "exit with 0 after a failure too")
+    _add(made, "quiet", ("quiet", "q"), "exit with 0 even after a failure")
     commands = made.add_subparsers(dest="command", required=True, metavar="command")
     for name, (alias, meaning, options) in _COMMANDS.items():
         command = commands.add_parser(
@@ -124,7 +124,7 @@ def parser() -> Parser:
         )
         for option, (flags, help_text) in options.items():
             _add(command, option, flags, help_text)
-    commands.add_parser("help", help="show this")
+    commands.add_parser("help", help="show this help")
     return made
 
 

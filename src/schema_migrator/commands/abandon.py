@@ -56,7 +56,7 @@ def _refuse_unseen(task: StoreTask, overview: Overview) -> None:
         left = leftovers.of_ours(task.place.conn)
     if left:
         raise PreflightFailed(
-            f'the role "{overview.facts.role}" finds no tables of the store, but what a rewrite has left: '
+            f'the role "{overview.facts.role}" finds no tables of the store, but finds what a rewrite left behind: '
             f"{', '.join(left)}",
             hint="GRANT USAGE on the store's schema to it, or name the schema: search_path in SQL_CONNECT_ATTRIBUTES",
         )

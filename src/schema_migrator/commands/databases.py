@@ -88,7 +88,7 @@ def _connected(settings: Settings, wanted: StoreSettings, interrupt: Interrupt, 
 
 def _refused(error: MigratorError, settings: Settings) -> MigratorError:
     """Return the error of the first usual database, with the wait in its words and what else there is to do."""
-    error.message = error.message.replace("not there after 0 s", f"not there after {settings.run.wait_timeout:g} s")
+    error.message = error.message.replace("not ready after 0 s", f"not there after {settings.run.wait_timeout:g} s")
     if " does not exist" in error.message or isinstance(error, PreflightFailed):
         error.hint = f"tried {', '.join(_USUAL)}: name a database that lets you in, --through NAME"
     return error
@@ -102,7 +102,7 @@ def drop(settings: Settings, interrupt: Interrupt, *, through: str | None) -> No
             try:
                 conn.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(wanted.database)))
             except psycopg.errors.InvalidCatalogName as error:
-                raise UnknownState(f'database "{wanted.database}" is not there', store=wanted.store) from error
+                raise UnknownState(f'database "{wanted.database}" does not exist', store=wanted.store) from error
             except psycopg.errors.ObjectInUse as error:
                 raise UnknownState(
                     f'database "{wanted.database}" was not dropped: {error.diag.message_detail}',
@@ -126,7 +126,7 @@ def _create(settings: Settings, store: Store, interrupt: Interrupt, through: str
         except psycopg.errors.ObjectInUse as error:
             raise ServerBusy(
                 f'the database "{wanted.database}" was not created: {error.diag.message_primary}',
-                hint="run it again when nobody is connected to the template",
+                hint="run it again when no session is connected to the template",
                 store=store,
             ) from error
         except psycopg.errors.InsufficientPrivilege as error:

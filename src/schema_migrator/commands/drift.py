@@ -58,7 +58,7 @@ def report(task: StoreTask, verdict: Verdict, named: frozenset[Key] = frozenset(
             f" {verdict.version}: {', '.join(str(change.key) for change in changes[:_NAMED])}"
             + (", ..." if len(changes) > _NAMED else ""),
             hint=f"for the SQL that repairs them: schema-migrator verify --{verdict.store}-target-version"
-            f" {verdict.version}; or take --on-drift warn",
+            f" {verdict.version}; or use --on-drift warn",
         )
     return frozenset(change.key for change in (*changes, *verdict.difference.extra))
 
@@ -91,8 +91,8 @@ def _place(task: StoreTask, version: Version | None) -> StoreHandle:
     found = next((one for one in releases if version in one.source(task.store.store).versions), None)
     if found is None:
         raise UnknownState(
-            f"version {version} is recorded, which no release here has: what was changed by hand cannot be told",
-            hint="take --on-drift warn, or a newer schema-migrator",
+            f"version {version} is recorded, which no available release has, so manual changes cannot be detected",
+            hint="use --on-drift warn, or a newer schema-migrator",
         )
     return replace(place, release=found)
 

@@ -98,7 +98,7 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
 def _nothing_to_do(plan: Plan, whose: Ownership) -> Migration:
     version, target = str(plan.version), str(plan.target)
     if plan.ahead:
-        action = "nothing: servers ask for at least theirs"
+        action = "nothing: servers accept a newer version"
         events.logger().warning("schema.ahead", version=version, target=target, action=action)
     else:
         events.logger().info("schema.at_target", version=version)

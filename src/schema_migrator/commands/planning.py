@@ -90,7 +90,7 @@ def enforce_lock_limit(task: StoreTask, found: Examination, made: Plan, weighed:
     reason = extrapolation.refusal(made, measured(task, found, made), limit)
     if reason:
         online = made.online is not None and made.online.declined
-        way = "let it run online (--rewrite online)" if online else "see what schema-migrator plan says of it"
+        way = "rewrite it online (--rewrite online)" if online else "see schema-migrator plan"
         raise LockTooLong(reason, hint=f"{way}, or raise --max-lock-seconds")
 
 

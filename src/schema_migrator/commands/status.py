@@ -106,7 +106,7 @@ def _examined(task: StoreTask, overview: Overview) -> examine.Examination:
         return examine.examine(task.place, overview, task.target)
     except (psycopg.errors.RaiseException, StatementFailed, PreflightFailed) as error:
         reason = error.diag.message_primary if isinstance(error, psycopg.Error) else error.message
-        events.logger().warning("rehearsal.refused", reason=reason, shown="what is recorded, without a comparison")
+        events.logger().warning("rehearsal.refused", reason=reason, shown="the recorded version, without a comparison")
         return examine.Examination(overview=overview)
 
 

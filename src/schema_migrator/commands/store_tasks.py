@@ -86,8 +86,8 @@ def _refuse_older(release: Release, targets: dict[Store, Version]) -> None:
         names = " and ".join(f"{store.upper()}_TARGET_VERSION is {target}" for store, target in older)
         needed = " and ".join(str(release.source(store).latest) for store, _ in older)
         raise TargetError(
-            f"{names}, but servers of release {release.version} need {needed} and do not start on less",
-            hint="unset it, or set TEMPORAL_VERSION to the version of the servers; if their version needs no more, set"
+            f"{names}, but servers of release {release.version} need {needed} and will not start on less",
+            hint="unset it, or set TEMPORAL_VERSION to the version of the servers; if that version needs no more, set"
             " SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS=true too",
         )
 
@@ -141,7 +141,7 @@ def _refuse_shared_database(sights: dict[Store, Overview]) -> None:
     identities = {overview.facts.identity for overview in sights.values()}
     if len(identities) < len(sights):
         raise SharedDatabase(
-            "both stores' names lead to one database, expected a database for each",
+            "both stores' settings lead to the same database, expected a database for each",
             hint="set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases",
         )
 

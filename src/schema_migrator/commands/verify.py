@@ -59,9 +59,9 @@ def _holding(task: StoreTask, version: Version) -> StoreTask:
     release = release_with(sources, task.store.store, version)
     if release is None:
         raise UnknownState(
-            f'version {version} is recorded for "{task.store.database}", and no release whose files are here has it '
+            f'version {version} is recorded for "{task.store.database}", and no available release has it '
             f"({', '.join(carried(sources))})",
-            hint="take a newer schema-migrator, or its image, that has the files of the release which made it",
+            hint="use a newer schema-migrator, or its image, with the files of the release that created it",
         )
     return replace(task, place=replace(task.place, release=release))
 

@@ -166,8 +166,8 @@ def _unreadable(task: StoreTask, whose: Ownership) -> MigratorError | None:
     return SchemaBehind(
         f'the role "{whose.role}" may not read {len(whose.unreadable)} tables of the schema at {task.store.address}: '
         f"{', '.join(whose.unreadable)}",
-        hint=f"waited {task.settings.run.wait_timeout:g} s for their owner to run, with the rights to write that a"
-        f" server needs too: {grant}",
+        hint=f"waited {task.settings.run.wait_timeout:g} s for their owner to run the following, plus the write"
+        f" privileges that a server needs: {grant}",
         store=task.store.store,
     )
 

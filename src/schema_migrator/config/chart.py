@@ -139,7 +139,7 @@ def _by_name(job: str) -> Mapping[str, str]:
 
 
 def assert_secrets(environ: Mapping[str, str]) -> None:
-    """Raise SettingsError that names each Secret of the chart's which is not there, or lacks a key."""
+    """Raise SettingsError that names each Secret of the chart's which does not exist, or lacks a key."""
     asked: dict[str, dict[str, str]] = {}
     for word in environ.get(VARIABLE, "").split():
         variable, is_reference, place = word.partition("=")

@@ -63,11 +63,11 @@ def check_attributes(sql: SqlSettings, scope: str) -> None:
         pairs = []
     names = [key for key, _ in pairs]
     if not pairs or not all(map(attributes.is_name, names)) or any("\0" in value for _, value in pairs):
-        raise SettingsError(f"{name} is no query string", hint="expected name=value pairs joined by &")
+        raise SettingsError(f"{name} is not a query string", hint="expected name=value pairs joined by &")
     attributes.refuse(names, name, settings=scope)
     doubled = next((key for key in names if names.count(key) > 1), None)
     if doubled:
-        raise SettingsError(f'{name} gives "{doubled}" twice', hint="give it once")
+        raise SettingsError(f'{name} gives "{doubled}" twice', hint="set it once")
 
 
 def check_tls(sql: SqlSettings, store: Store) -> None:
@@ -76,7 +76,7 @@ def check_tls(sql: SqlSettings, store: Store) -> None:
     if given and sql.tls is None:
         raise SettingsError(
             f"{given[0]} is set, but SQL_TLS is not",
-            hint="set SQL_TLS=true to use it, or SQL_TLS=false to do without TLS",
+            hint="set SQL_TLS=true to use it, or SQL_TLS=false to connect without TLS",
             store=store,
         )
     if (sql.tls_cert_file is None) != (sql.tls_key_file is None):
@@ -95,7 +95,8 @@ def _check_twice(sql: SqlSettings, said: dict[str, str], store: Store) -> None:
     unused = next((key for key in said if key.startswith("ssl")), None) if sql.tls is False else None
     if (beside and sql.tls is not None) or unused:
         raise SettingsError(
-            f'the connect attributes give "{beside or unused}" beside SQL_TLS, expected only one to decide about TLS',
+            f'the connect attributes give "{beside or unused}" beside SQL_TLS, expected only one of them to'
+            " configure TLS",
             hint="unset one of them",
             store=store,
         )
@@ -107,13 +108,13 @@ def _check_ignored(sql: SqlSettings, said: dict[str, str], store: Store) -> None
     loose = bool(sql.tls_disable_host_verification) and not sql.tls_ca_file
     if idle and sql.tls and loose:
         raise SettingsError(
-            f'the connect attributes give "{idle}", but no certificate is checked without an authority',
+            f'the connect attributes give "{idle}", but without an authority no certificate is checked',
             hint="set SQL_TLS_CA_FILE",
             store=store,
         )
     if idle and sql.tls is None and sslmode(said) not in attributes.CERTAIN:
         raise SettingsError(
-            f'the connect attributes give "{idle}", but a server that offers no TLS is taken as well',
+            f'the connect attributes give "{idle}", but a server without TLS is accepted as well',
             hint="add sslmode=verify-full, or set SQL_TLS=true in place of the attributes",
             store=store,
         )

@@ -83,8 +83,8 @@ class RunSettings(_Given):
     allow_older_targets: bool = Field(
         default=False,
         validation_alias=f"{PREFIX}ALLOW_OLDER_TARGETS",
-        description="take targets below what servers of TEMPORAL_VERSION need; else migrate refuses them, and wait"
-        " and status --check ask for what the servers need",
+        description="accept targets below what servers of TEMPORAL_VERSION need; otherwise migrate refuses them,"
+        " and wait and status --check require what the servers need",
     )
     stores: Annotated[tuple[Store, ...], NoDecode, BeforeValidator(_split_names)] = Field(
         tuple(Store),
@@ -95,12 +95,12 @@ class RunSettings(_Given):
     sources: Path = Field(
         Path("releases"),
         validation_alias=f"{PREFIX}SOURCES",
-        description="folder that holds the releases' files, one folder a server version",
+        description="folder with the releases' files, one folder per server version",
     )
     executor: Literal["native", "sql-tool"] = Field(
         "native",
         validation_alias=f"{PREFIX}EXECUTOR",
-        description="what runs the statements: we, or the vendor's binary one step at a time",
+        description="who executes the statements: this program, or the vendor's binary one step at a time",
     )
     sql_tool: Annotated[Path | None, AfterValidator(lambda path: path and path.absolute())] = Field(
         None,
@@ -108,7 +108,7 @@ class RunSettings(_Given):
         description="the vendor's temporal-sql-tool, of the same release as the files; for the executor sql-tool",
     )
     output: Literal["text", "json"] = Field(
-        "text", validation_alias=f"{PREFIX}OUTPUT", description="form of the results on standard output"
+        "text", validation_alias=f"{PREFIX}OUTPUT", description="format of the results on standard output"
     )
     wait_timeout: float = Field(
         300,
@@ -129,14 +129,14 @@ class RunSettings(_Given):
         ge=0.001,
         le=MOST_SECONDS,
         validation_alias=f"{PREFIX}DDL_LOCK_TIMEOUT",
-        description="seconds that one try may queue for a table lock (PostgreSQL's lock_timeout)",
+        description="seconds that one attempt may queue for a table lock (PostgreSQL's lock_timeout)",
     )
     statement_timeout: float = Field(
         0,
         ge=0,
         le=MOST_SECONDS,
         validation_alias=f"{PREFIX}STATEMENT_TIMEOUT",
-        description="seconds that one statement may run; 0: no limit",
+        description="limit for one statement, in seconds; 0: no limit",
     )
     max_lock_seconds: float | None = Field(
         None,
@@ -151,27 +151,27 @@ class RunSettings(_Given):
         ge=0.001,
         le=MOST_SECONDS,
         validation_alias=f"{PREFIX}HEARTBEAT",
-        description="seconds between events that tell what runs and how far it is",
+        description="seconds between progress events",
     )
     no_verify: bool = Field(
-        default=False, validation_alias=f"{PREFIX}NO_VERIFY", description="do not prove the result by a rehearsal"
+        default=False, validation_alias=f"{PREFIX}NO_VERIFY", description="do not verify the result by a rehearsal"
     )
     on_drift: Literal["warn", "fail"] = Field(
         "warn",
         validation_alias=f"{PREFIX}ON_DRIFT",
-        description="what to do where the schema was changed by hand: warn, or fail before anything is touched;"
-        " for the command namespaces: where one differs and is not updated",
+        description="what to do if the schema was changed by hand: warn, or fail before anything is touched;"
+        " for the command namespaces: if one differs and is not updated",
     )
     rewrite: Literal["online", "in-place"] | None = Field(
         None,
         validation_alias=f"{PREFIX}REWRITE",
         description="how to rewrite tables: online without blocking writers, or in place with the vendor's statements;"
-        " unset: large tables online, or refused where that is not safe",
+        " unset: large tables online, or refused if that is not safe",
     )
     keep_old: bool = Field(
         default=False,
         validation_alias=f"{PREFIX}KEEP_OLD",
-        description="keep the table that an online rewrite has replaced, in a schema of its own",
+        description="keep the table that an online rewrite replaced, in a schema of its own",
     )
     max_load: int | None = Field(
         None,
@@ -184,33 +184,33 @@ class RunSettings(_Given):
     max_replica_lag: Annotated[int | None, BeforeValidator(_limit)] = Field(
         "256MB",  # type: ignore[assignment]  # validated like any other value
         validation_alias=f"{PREFIX}MAX_REPLICA_LAG",
-        description="WAL that a replica may lack: while one lacks more, or our role cannot see it, an online rewrite"
-        " does not begin, or pauses; off: replicas are not watched",
+        description="how far a replica may lag, in bytes of WAL: while one lags more, or this role cannot see it, an"
+        " online rewrite does not start, or pauses; off: do not watch replicas",
     )
     ignore_replicas: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = Field(
         (),
         validation_alias=f"{PREFIX}IGNORE_REPLICAS",
-        description="replicas that do not count, by application_name or slot, separated by commas;"
-        " --ignore-replica repeats",
+        description="replicas to ignore, by application_name or slot, separated by commas;"
+        " --ignore-replica can be repeated",
     )
     disk_free: Annotated[int | Literal["df"] | None, BeforeValidator(partial(_size, word="df"))] = Field(
         None,
         validation_alias=f"{PREFIX}DISK_FREE",
-        description="what is free on the server's disk, such as 500GB: an online rewrite that takes more is refused;"
-        " df: the server runs that program to tell; unset: nobody checks",
+        description="free space on the server's disk, such as 500GB: an online rewrite that needs more is refused;"
+        " df: ask the server to run that program; unset: not checked",
     )
     adopt: bool = Field(
         default=False,
         validation_alias=f"{PREFIX}ADOPT",
-        description="record the version that the tables are of, where another one or none is recorded",
+        description="record the version that the tables match, if another one or none is recorded",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", validation_alias=f"{PREFIX}LOG_LEVEL", description="least grave event that is logged"
+        "info", validation_alias=f"{PREFIX}LOG_LEVEL", description="lowest level of event to log"
     )
     termination_log: Path = Field(
         Path("/dev/termination-log"),
         validation_alias=f"{PREFIX}TERMINATION_LOG",
-        description="file that gets the last words, if it exists (Kubernetes makes it)",
+        description="file for the final message, if it exists (Kubernetes creates it)",
     )
 
 
@@ -221,20 +221,18 @@ class SqlSettings(_Given):
         None, description="host, port, role, password and database in one: postgresql://user:password@host/database"
     )
     host: Annotated[str | None, BeforeValidator(hosts.bare)] = Field(
-        None, description="server's name or address, or a socket's folder; several, separated by commas"
+        None, description="host name or address, or the folder of a socket; separate several by commas"
     )
     port: Annotated[str | None, BeforeValidator(hosts.ports)] = Field(
-        None, description="server's port; for several hosts one for all, or one for each, separated by commas"
+        None, description="port; for several hosts, one for all or one for each, separated by commas"
     )
     user: str | None = Field(None, description="role")
-    password: SecretStr | None = Field(
-        None, description="password, any characters; a flag shows it to everybody on the machine"
-    )
-    password_file: Path | None = Field(None, description="file that holds the password")
+    password: SecretStr | None = Field(None, description="password; a flag shows it to every user of the machine")
+    password_file: Path | None = Field(None, description="file with the password")
     password_command: str | None = Field(
         None, description="command that prints the password (run without a shell at every connection)"
     )
-    database: str | None = Field(None, description="database's name; temporal and temporal_visibility unless said")
+    database: str | None = Field(None, description="database name; default: temporal and temporal_visibility")
     connect_attributes: str | None = Field(
         None,
         repr=False,
@@ -255,10 +253,10 @@ class SqlSettings(_Given):
         None, description="the vendor's name of the kind of database"
     )
     direct_host: Annotated[str | None, BeforeValidator(hosts.bare)] = Field(
-        None, description="server's address past a transaction pooler, for CREATE INDEX CONCURRENTLY"
+        None, description="address of the server behind a transaction pooler, for CREATE INDEX CONCURRENTLY"
     )
     direct_port: Annotated[str | None, BeforeValidator(hosts.ports)] = Field(
-        None, description="server's port past a transaction pooler"
+        None, description="port of the server behind a transaction pooler"
     )
 
     def over(self, broad: Self) -> Self:
@@ -277,16 +275,16 @@ class ClientSettings(_Given):
     address: str | None = Field(
         None,
         validation_alias="TEMPORAL_ADDRESS",
-        description="frontend's host and port, such as temporal-frontend:7233",
+        description="host and port of the frontend, such as temporal-frontend:7233",
     )
     api_key: SecretStr | None = Field(None, validation_alias="TEMPORAL_API_KEY", description="API key, or a token")
     api_key_file: Path | None = Field(
-        None, validation_alias="TEMPORAL_API_KEY_FILE", description="file that holds the API key"
+        None, validation_alias="TEMPORAL_API_KEY_FILE", description="file with the API key"
     )
     tls: bool | None = Field(
         None,
         validation_alias="TEMPORAL_TLS",
-        description="use TLS; unset: exactly if there is an API key or a certificate",
+        description="use TLS; unset: if there is an API key or a certificate",
     )
     ca_file: Path | None = Field(
         None,
@@ -308,5 +306,5 @@ class ClientSettings(_Given):
         description="namespaces to create: names separated by commas, or a JSON list of objects",
     )
     namespaces_file: Path | None = Field(
-        None, validation_alias=f"{PREFIX}NAMESPACES_FILE", description="file that holds that JSON list"
+        None, validation_alias=f"{PREFIX}NAMESPACES_FILE", description="file with that JSON list"
     )

@@ -31,14 +31,14 @@ def from_command(command: str, name: str) -> str:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise SettingsError(f"{name} is no command line ({str(error).lower()})", hint=_fix(name)) from None
+        raise SettingsError(f"{name} is not a command line ({str(error).lower()})", hint=_fix(name)) from None
     if not words or not words[0]:
-        raise SettingsError(f"{name} names no program", hint=_fix(name))
+        raise SettingsError(f"{name} is empty", hint=_fix(name))
     return _decoded(_run(words, name), name, name)
 
 
 def _run(words: list[str], name: str) -> bytes:
-    by_hand = "run it by hand and look at what it says"
+    by_hand = "run it by hand and read its output"
     try:
         with subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -74,7 +74,7 @@ def _decoded(found: bytes, what: str, name: str, kind: str = "password") -> str:
     try:
         text = found.decode().rstrip("\r\n")
     except UnicodeDecodeError:
-        raise SettingsError(f"{what} gives no UTF-8 text", hint=_fix(name)) from None
+        raise SettingsError(f"{what} is not UTF-8 text", hint=_fix(name)) from None
     if not text or "\0" in text:
         raise SettingsError(f"{what} gives {'a zero byte' if text else f'no {kind}'}", hint=_fix(name))
     return text

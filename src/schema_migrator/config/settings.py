@@ -34,7 +34,7 @@ from schema_migrator.releases.source import Release, Store, load_release
 _EXPECTED = {
     "literal_error": "{expected}",
     "enum": "{expected}",
-    "too_short": "one or more of the stores default and visibility",
+    "too_short": "default, visibility, or both",
     "bool_parsing": "true or false",
     "int_parsing": "a whole number",
     "int_parsing_size": "a whole number",

@@ -85,10 +85,10 @@ def _check_names(names: list[str], variable: str) -> None:
     if strange:
         raise SettingsError(
             f'{variable} gives "{strange}", which is no connection parameter of libpq\'s',
-            hint="take it out of the URI; a setting of the server's goes into SQL_CONNECT_ATTRIBUTES",
+            hint="remove it from the URI; a server setting belongs in SQL_CONNECT_ATTRIBUTES",
         )
     if doubled:
-        raise SettingsError(f'{variable} gives "{doubled}" twice', hint="give it once")
+        raise SettingsError(f'{variable} gives "{doubled}" twice', hint="set it once")
     attributes.refuse(names, variable)
 
 
@@ -101,4 +101,4 @@ def _ports(text: str, variable: str) -> str:
 
 
 def _none(variable: str) -> SettingsError:
-    return SettingsError(f"{variable} is no connection URI, or its password is not escaped", hint=_ESCAPE)
+    return SettingsError(f"{variable} is not a connection URI, or its password is not escaped", hint=_ESCAPE)

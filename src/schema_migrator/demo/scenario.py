@@ -67,8 +67,8 @@ def _main_job(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[s
     databases.create(before, interrupt, through="postgres")
     yield "1. A fresh install, one transaction a store:\n" + _migrate(before, interrupt)
     yield _status(before, interrupt)
-    yield "2. Again, as a hook does at every sync:\n" + _migrate(before, interrupt)
-    yield "3. The upgrade, one transaction a step, proven by rehearsal:\n" + _migrate(after, interrupt)
+    yield "2. The same again, as a hook does at every sync:\n" + _migrate(before, interrupt)
+    yield "3. The upgrade, one transaction per step, proven by rehearsal:\n" + _migrate(after, interrupt)
     yield _status(after, interrupt)
 
 
@@ -78,8 +78,8 @@ def _incident(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[s
     for store in Store:
         _half_apply(broken, store, interrupt)
     yield (
-        "4. The incident: the vendor's tool is killed half way. (Its statements are run here as it runs them,\n"
-        f"   one by one in autocommit, up to the cut.) Its retry, and each one after it, ends with:\n"
+        "4. The incident: the vendor's tool is killed halfway. (Its statements are run here as it runs them,\n"
+        f"   one by one in autocommit, up to the cut.) Its retry, and every retry after that, ends with:\n"
         f"   {_retry(broken, interrupt)}"
     )
     yield _status(broken, interrupt)

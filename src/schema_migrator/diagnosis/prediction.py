@@ -166,9 +166,9 @@ def _problems(
         if table != key and table in before.objects and "PARTITIONED" in current.objects.get(table, ""):
             yield Problem(found=f"{step} changes the {table}, which was made a partitioned one", remedy=REPAIR)
         if old is None and here is not None and not (reruns and here == new):
-            yield Problem(found=f"{step} creates the {key}, which is there already", remedy="rename it, or drop it")
+            yield Problem(found=f"{step} creates the {key}, which already exists", remedy="rename it, or drop it")
         if new is None and here is None and not reruns and not _goes_along(key, old or "", gone):
-            yield Problem(found=f"{step} drops the {key}, which is not there", remedy=REPAIR)
+            yield Problem(found=f"{step} drops the {key}, which does not exist", remedy=REPAIR)
         if old is not None and new is not None and not _alterable(key, old, new, here):
             found = f"is {here}, expected {old}" if here is not None else "is not there"
             yield Problem(found=f"{step} changes the {key}, which {found}", remedy=REPAIR)
@@ -207,7 +207,7 @@ def _lacking(step: str, key: Key, new: str, before: Snapshot, current: Snapshot)
             needed = found is None and key.kind == "index" and " USING gin " in new
         if needed:
             how = "is not there" if found is None else "was changed by hand"
-            yield Problem(found=f"{step} makes the {key}, which needs the {need}: that {how}", remedy=REPAIR)
+            yield Problem(found=f"{step} creates the {key}, which needs the {need}: that {how}", remedy=REPAIR)
 
 
 def _same_call(key: Key, expected: str, current: Snapshot) -> bool:

@@ -252,12 +252,12 @@ def _unknown(evidence: Evidence) -> Unknown:
     named = ", ".join(str(one.key) for one in changes[:_NAMED]) + (", ..." if len(changes) > _NAMED else "")
     reason = state.reason if isinstance(state, Unknown) else f"version {evidence.recorded} is recorded"
     if _in_use(evidence):
-        reason = f"{reason}; {evidence.seed.used}, so a cluster has used these tables and nothing was touched"
+        reason = f"{reason}; {evidence.seed.used}, so a cluster has used these tables; nothing was touched"
     strange = unknown_objects(evidence.rehearsal, evidence.live)
     if strange:
         reason = f"{reason}; tables of the same name that are not Temporal's: {', '.join(strange)}"
     return Unknown(
-        reason=f"{reason}; the tables are those of no version, and nearest to {version}, but for: {named}",
+        reason=f"{reason}; the tables match no version; the closest is {version}, apart from: {named}",
         hint=_remedy(evidence, version),
         recorded=evidence.overview.recorded,
     )

@@ -210,7 +210,7 @@ def _taken_away(error: psycopg.Error) -> PreflightFailed | None:
     if REHEARSAL not in text and not text.startswith("must be owner of"):
         return None
     return PreflightFailed(
-        f"the role has no right to what it made itself in a rehearsal, which was rolled back: {text}",
+        f"the role has no privilege on what it created itself in a rehearsal, which was rolled back: {text}",
         hint="if an event trigger of this database (in psql: \\dy) makes another role the owner, let our role be a"
         " member of that one",
     )
@@ -222,5 +222,5 @@ def assert_harmless(sent: Batch) -> None:
     if locked:
         raise MigratorError(
             f"the rehearsal locked {locked[0][0]} ({locked[0][1]}) outside its scratch schema and was rolled back",
-            hint="this is a fault of the files or of this program: please report it",
+            hint="this is a bug in the files or in this program: please report it",
         )

@@ -28,9 +28,9 @@ _COLUMN = re.compile(
 )
 _TEXT = re.compile(r"text|character varying(?:\((?P<length>\d+)\))?")
 _PADDED = re.compile(r"character\(\d+\)")
-_COMPUTED = "look whether stored columns keep values that the function computed as it was before"
-_FROM_ONE = "the sequence begins at 1; if its column has higher values, move it on by setval before anybody writes"
-_ANOTHER = {"order": "the columns stand in another order, which only a new table would change"}
+_COMPUTED = "check whether stored columns still hold values from the old version of the function"
+_FROM_ONE = "the sequence starts at 1; if its column has higher values, advance it with setval before anything writes"
+_ANOTHER = {"order": "the columns are in another order, which only a new table would change"}
 _INTEGERS = ("smallint", "integer", "bigint")
 
 
@@ -68,7 +68,7 @@ def _block(statements: tuple[str, ...], schema: str) -> tuple[str, ...]:
 
 def _made(change: Change, schema: str) -> Repair:
     if change.expected is None:
-        return _look(f"no part of this version; if nothing needs it: {_drop(change.key)}")
+        return _look(f"not part of this version; if nothing needs it: {_drop(change.key)}")
     if change.key.kind == "row":
         return Repair(statements=(seed_row.REPAIR,))
     if change.found is None and change.renamed:
@@ -95,7 +95,7 @@ def _rename(change: Change) -> Repair:
     place = f"ALTER TABLE {_quoted(parent)} RENAME COLUMN" if kind == "column" else "ALTER TABLE"
     to = "TO" if kind == "column" else "RENAME TO"
     ways = tuple(f"{place} {_quoted(other)} {to} {_quoted(name)};" for other in change.renamed)
-    note = f"look first: if {', '.join(map(_quoted, change.renamed))} is it, renamed: {' or '.join(ways)}"
+    note = f"look first: if {', '.join(map(_quoted, change.renamed))} is the same, renamed: {' or '.join(ways)}"
     return Repair(notes=(note, f"look first: if it is gone: {' '.join(_creating(change))}"))
 
 
@@ -179,9 +179,9 @@ def _alter_constraint(change: Change, expected: str, found: str) -> Repair:
 def _alter_table(change: Change, expected: str, found: str) -> Repair:
     table, words = _quoted(change.key.name), found.replace("ROW LEVEL SECURITY", "RLS").split()
     if expected or not {"UNLOGGED", "RLS", "FORCE"}.issuperset(words):
-        return _look("the table is of another kind, which only a new table would change")
+        return _look("the table is of another kind, which only a new table can change")
     opens = f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY;"
-    secured = f"look first: without row level security every role that has a grant sees and changes all rows: {opens}"
+    secured = f"look first: without row-level security every role with a grant can read and change all rows: {opens}"
     return Repair(
         statements=(f"ALTER TABLE {table} SET LOGGED;",) if "UNLOGGED" in words else (),
         notes=(secured,) if "RLS" in words else (),
@@ -192,13 +192,13 @@ def _alter_column(change: Change, expected: str, found: str) -> Repair:
     """Change a column in its place; only a computed one is made again, beside the one that is there."""
     wanted, actual = _COLUMN.fullmatch(expected), _COLUMN.fullmatch(found)
     if wanted is None or actual is None or not _stored(wanted):
-        return _look(f"the column has to be: {expected}")
+        return _look(f"the column must be: {expected}")
     using = _conversion(_quoted(change.key.name), actual, wanted)
     if wanted["generated"] and (wanted["generated"] != actual["generated"] or actual["uses"] or using is None):
         return _replace_column(change)
     statements = _altering(change, wanted, actual, _as_utc(change, actual) if using is None else using)
     if using is None or not statements or not _stored(actual):
-        return _look(f"a value may not survive this: {' '.join(statements)}")
+        return _look(f"this may change values: {' '.join(statements)}")
     return Repair(statements=statements)
 
 
@@ -260,7 +260,7 @@ def _replace_column(change: Change) -> Repair:
 
 
 def _afterwards(kept: str, drop: str) -> str:
-    return f"what was there is now {kept}; look whether anything needs it, if nothing does: {drop}"
+    return f"the old object is now {kept}; if nothing needs it: {drop}"
 
 
 def _kept(name: str) -> str:

@@ -201,13 +201,13 @@ def refusal(plan: Plan, found: Forecast, limit: float) -> str:
             continue
         if version in found.unmeasured:
             return (
-                f"nobody can tell how long step {version} would keep {tables} locked ({found.unmeasured[version]}),"
+                f"it cannot be estimated how long step {version} would lock {tables} ({found.unmeasured[version]}),"
                 f" the limit is {limit:g} s"
             )
         locked = found.steps[version].locked if version in found.steps else NOTHING
         if locked.high > limit:
             return (
-                f"step {version} would keep {tables} locked for about {locked.likely:.0f} s, at worst"
+                f"step {version} would lock {tables} for about {locked.likely:.0f} s, at worst"
                 f" {locked.high:.0f} s, the limit is {limit:g} s"
             )
     return ""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from schema_migrator.planning.plan import Plan, PlannedStep
     from schema_migrator.planning.tables import Table
 
-_ASK = "or take --rewrite in-place"
+_ASK = "or use --rewrite in-place"
 
 
 def blocked(plan: Plan) -> tuple[tuple[str, str], ...]:
@@ -28,7 +28,7 @@ def blocked(plan: Plan) -> tuple[tuple[str, str], ...]:
 def _beside(step: PlannedStep) -> list[tuple[str, str]]:
     sizes = {lock.table: lock.size for lock in step.locks}
     large = [table for table in step.rewrites if sizes[table] >= ONLINE_BYTES]
-    return [(table, f"step {step.step.version} rewrites it in a way that takes its lock") for table in large]
+    return [(table, f"step {step.step.version} rewrites it in a way that needs its lock") for table in large]
 
 
 def problems(plan: Plan, forecast: Forecast) -> list[Problem]:
@@ -37,7 +37,7 @@ def problems(plan: Plan, forecast: Forecast) -> list[Problem]:
     return [
         Problem(
             found=f'"{table}" cannot be rewritten online: {reason}',
-            remedy=f"remove that for the time of the rewrite, {_ASK}: {cost(plan, forecast, table)}"
+            remedy=f"remove that for the duration of the rewrite, {_ASK}: {cost(plan, forecast, table)}"
             + (_KEPT if table in begun else ""),
         )
         for table, reason in blocked(plan)
@@ -45,7 +45,7 @@ def problems(plan: Plan, forecast: Forecast) -> list[Problem]:
 
 
 _KEPT = (
-    "; an unfinished copy is kept until then, and a trigger on the table logs changes: "
+    "; the unfinished copy is kept until then, and a trigger on the table logs changes: "
     "schema-migrator migrate --abandon removes both"
 )
 
@@ -55,11 +55,11 @@ def cost(plan: Plan, forecast: Forecast, table: str) -> str:
     steps = [step.step.version for step in plan.steps if table in step.rewrites]
     unknown = [forecast.unmeasured[version] for version in steps if version in forecast.unmeasured]
     if unknown:
-        return f"for how long that would keep the table locked cannot be estimated ({unknown[0]})"
+        return f"how long that would lock the table cannot be estimated ({unknown[0]})"
     locked = [forecast.steps[version].locked for version in steps if version in forecast.steps]
     likely, high = sum(one.likely for one in locked), sum(one.high for one in locked)
     times = f" in {len(steps)} steps" if len(steps) > 1 else ""
-    return f"that would keep the table locked for about {likely:.0f} s, at worst {high:.0f} s{times}"
+    return f"that would lock the table for about {likely:.0f} s, at worst {high:.0f} s{times}"
 
 
 def unrehearsed(plan: Plan, tables: Mapping[str, Table]) -> list[Problem]:

@@ -117,7 +117,7 @@ def forecast(conn: Connection, source: Source, plan: Plan, inputs: PlanInputs | 
         partitioned = frozenset(name for (name,) in conn.execute(_PARTITIONED, [plan.schema, tables]).fetchall())
     found = Forecast(sizes=sizes, holders=holders, partitioned=partitioned)
     if inputs is None:
-        return extrapolation.without_trials(plan, found, "without a rehearsal nobody knows what it works on")
+        return extrapolation.without_trials(plan, found, "without a rehearsal it is unknown which tables it works on")
     wanted = extrapolation.tables_to_copy(plan, sizes)
     if not wanted:
         return extrapolation.without_trials(plan, found, "")
@@ -136,7 +136,7 @@ def _reason(error: psycopg.Error | MigratorError) -> str:
     if isinstance(error, MigratorError):
         return error.message
     if error.sqlstate == "57014":
-        return f"measuring it took longer than {BOUND_SECONDS:g} s and was given up"
+        return f"the measurement took longer than {BOUND_SECONDS:g} s and was abandoned"
     return error.diag.message_primary or str(error)
 
 
@@ -263,9 +263,7 @@ def _trials(bench: _TrialTable) -> Iterator[Trial]:
             break
         before, count = count, min(round(more), whole)
     if count < max(bench.rows.values()) and taken[-1] < _TELLING * taken[-2]:
-        raise MigratorError(
-            f"the server is too slow or too busy just now to tell the difference that {count} rows make"
-        )
+        raise MigratorError(f"the server is too slow or too busy now to measure the difference that {count} rows make")
 
 
 def _try(bench: _TrialTable, rows: Mapping[str, int]) -> Trial:

@@ -1,4 +1,4 @@
-"""Statements that PostgreSQL refuses in a transaction: indexes built CONCURRENTLY, and built again."""
+"""Statements that PostgreSQL refuses in a transaction: indexes built CONCURRENTLY, and rebuilt."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _run_one(work: RunContext, conn: Connection, schema: str, statement: Stateme
     if name is not None and _is_invalid(conn, schema, name):
         raise StatementFailed(
             f'the index "{name}" was built, but PostgreSQL marks it as invalid',
-            hint="run this again: it drops an invalid index and builds it anew",
+            hint="run this again: it drops the invalid index and rebuilds it",
         )
 
 
@@ -67,7 +67,7 @@ def _is_invalid(conn: Connection, schema: str, name: str) -> bool:
 def _drop_invalid(conn: Connection, schema: str, name: str) -> None:
     """Drop what an interrupted build left: IF NOT EXISTS would take it for a finished index."""
     if _is_invalid(conn, schema, name):
-        events.logger().warning("index.invalid", index=name, action="dropped, to be built again")
+        events.logger().warning("index.invalid", index=name, action="dropped, to be rebuilt")
         conn.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
 
 
@@ -80,9 +80,7 @@ def rebuild_indexes(work: RunContext, schema: str, names: Sequence[str], leftove
         for name in (*leftovers, *names):
             work.lock.assert_held(work.lock.ask(conn))
             _assert_not_being_built(conn, schema, name)
-            events.logger().warning(
-                "index.invalid", index=name, action="dropped" if name in leftovers else "built again"
-            )
+            events.logger().warning("index.invalid", index=name, action="dropped" if name in leftovers else "rebuilt")
             verb = sql.SQL("DROP INDEX CONCURRENTLY" if name in leftovers else "REINDEX INDEX CONCURRENTLY")
             conn.execute(sql.SQL("{} {}").format(verb, sql.Identifier(schema, name)))
 
@@ -91,7 +89,8 @@ def _assert_not_being_built(conn: Connection, schema: str, name: str) -> None:
     builder = conn.execute(_BUILDER, [schema, name]).fetchone()
     if builder is not None:
         raise TableLockTimeout(
-            f'backend {builder[0]} is building the index "{name}" right now', hint="let it end, then run this again"
+            f'backend {builder[0]} is building the index "{name}" right now',
+            hint="wait for it to finish, then run this again",
         )
 
 

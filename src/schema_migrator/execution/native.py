@@ -164,8 +164,9 @@ def _assert_start(conn: Connection, schema: str, step: PlannedStep, statements: 
     wrong = deviations(conn, schema, step.proof.touched, step.proof.start)
     if wrong:
         raise NotAsRehearsed(
-            f"step {step.step.version} does not start as the plan says and was left alone: {wrong}",
-            hint="if another tool is at work let that end, then run this again; else see schema-migrator verify",
+            f"step {step.step.version} does not start from what the plan expects and was not run: {wrong}",
+            hint="if another tool is at work, wait for it to finish and run this again; otherwise see"
+            " schema-migrator verify",
         )
 
 
@@ -173,8 +174,8 @@ def _assert_end(conn: Connection, schema: str, step: PlannedStep) -> None:
     wrong = deviations(conn, schema, step.proof.touched, step.proof.end) if step.proof else ""
     if wrong:
         raise NotAsRehearsed(
-            f"step {step.step.version} does not end as its rehearsal did and was rolled back: {wrong}",
-            hint="see schema-migrator verify for what is special about this database",
+            f"step {step.step.version} ended differently from its rehearsal and was rolled back: {wrong}",
+            hint="see schema-migrator verify for how this database differs",
         )
 
 

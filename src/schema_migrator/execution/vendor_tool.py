@@ -81,22 +81,22 @@ def check(settings: Settings) -> None:
     if run.rewrite == "online":
         raise SettingsError(
             "the executor is sql-tool, which writes tables in place, but SCHEMA_MIGRATOR_REWRITE is online",
-            hint="leave one of them out",
+            hint="remove one of them",
         )
     release, path = settings.release, run.sql_tool
     if path is None:
         raise SettingsError(
-            f"the executor is sql-tool, but {_SETTING} is not set", hint="name the vendor's binary by it"
+            f"the executor is sql-tool, but {_SETTING} is not set", hint="set it to the path of the vendor's binary"
         )
     found = _release_of(path)
     if found is None:
         raise SettingsError(
-            f'{_SETTING} "{path}" does not say its version as temporal-sql-tool does',
+            f'{_SETTING} "{path}" does not report its version as temporal-sql-tool does',
             hint=f"name the vendor's binary of release {release.version}",
         )
     if found != release.version:
         raise SettingsError(
-            f'{_SETTING} "{path}" is of release {found}, expected {release.version} like the files',
+            f'{_SETTING} "{path}" is from release {found}, expected {release.version} like the files',
             hint=f"set TEMPORAL_VERSION={found}, or name another binary",
         )
 
@@ -160,7 +160,7 @@ def _assert_equal(work: RunContext, plan: Plan, step: PlannedStep, expected: Sna
         wrong = guarded.deviations(work.conn, plan.schema, step.proof.touched, expected)
     if wrong:
         raise NotAsRehearsed(
-            f"step {step.step.version} by the vendor's tool {when} otherwise than its rehearsal: {wrong}",
+            f"step {step.step.version} by the vendor's tool {when} differently from its rehearsal: {wrong}",
             hint="see schema-migrator verify",
         )
 
@@ -185,7 +185,7 @@ def _call(work: RunContext, plan: Plan, arguments: Sequence[str], reached: Versi
     words = "; ".join(str(line.values.get("error") or line.message) for line in errors) or f"exit code {code}"
     raise ToolFailed(
         f'the vendor\'s tool left "{plan.database}" at {recorded or "no version"}, expected {reached}: {words}',
-        hint="run this again: what it left half done is finished natively, or named",
+        hint="run this again: what it left half-applied is completed by the native executor, or named",
     )
 
 
@@ -287,8 +287,8 @@ def _assert_conveyable(environment: dict[str, str], given: SqlSettings) -> None:
     """Refuse what the tool garbles: it writes a URL, and escapes the password alone, with + for a blank."""
     if given.tls and given.tls_server_name:
         raise SettingsError(
-            "SQL_TLS_SERVER_NAME is set, which the vendor's tool does not heed for PostgreSQL",
-            hint="connect by the name in the server's certificate, or take the executor native",
+            "SQL_TLS_SERVER_NAME is set, which the vendor's tool ignores for PostgreSQL",
+            hint="connect by the name in the server's certificate, or use the native executor",
         )
     host, password = environment["SQL_HOST"], environment["SQL_PASSWORD"]
     garbled = [name for name in ("SQL_USER", "SQL_DATABASE") if not _PLAIN.fullmatch(environment[name])]
@@ -297,10 +297,10 @@ def _assert_conveyable(environment: dict[str, str], given: SqlSettings) -> None:
     if garbled:
         raise SettingsError(
             f"{garbled[0]} has a character that the vendor's tool cannot send",
-            hint="take the executor native, or another name or password",
+            hint="use the native executor, or another name or password",
         )
     if host.startswith("/"):
         raise SettingsError(
-            f'the server is reached by the socket in "{host}", but the vendor\'s tool needs a host',
-            hint="set SQL_HOST, or take the executor native",
+            f'the server is reached through the socket in "{host}", but the vendor\'s tool needs a host',
+            hint="set SQL_HOST, or use the native executor",
         )

@@ -190,7 +190,7 @@ def _copy_batch(pool: WorkerPool, conn: Connection, live: SourceTable, columns: 
 def _assert_alone(row: tuple[int] | None) -> int:
     """Return the answer. Raises LockLost where a killed run's last transaction was faster: this one is rolled back."""
     if row is None:
-        raise LockLost("another run has copied the same rows meanwhile", hint="run it again")
+        raise LockLost("another run has copied the same rows in the meantime", hint="run it again")
     return row[0]
 
 

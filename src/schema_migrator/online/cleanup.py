@@ -77,7 +77,7 @@ def remaining(work: RunContext, schema: str) -> str:
     except (MigratorError, psycopg.Error):  # a broken connection tells nothing more
         return f"a trigger that logs every change may remain on the table: {_ABANDON}"
     return "; ".join(
-        f'a trigger on "{one.table}" goes on logging changes ({sizes.text(one.log_bytes)} so far): {_ABANDON}'
+        f'a trigger on "{one.table}" still logs changes ({sizes.text(one.log_bytes)} so far): {_ABANDON}'
         for one in left
     )
 
@@ -149,7 +149,7 @@ def remove(conn: Connection, found: Leftover) -> None:
     foreign = ", ".join(name for (name,) in conn.execute(_FOREIGN, [found.oid]).fetchall())
     if foreign:
         raise NotOurs(
-            f'the schema "{found.name}", which an online rewrite has left, holds what is not ours: {foreign}',
+            f'the schema "{found.name}", left by an online rewrite, contains objects that are not ours: {foreign}',
             hint="move that elsewhere, then run this again",
         )
     conn.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(found.name)))
@@ -161,7 +161,7 @@ def _remove_trigger(conn: Connection, found: Leftover, place: dict[str, object])
     if foreign:
         raise NotOurs(
             f'a trigger that is not ours calls a function in the schema "{found.name}" of an online rewrite: {foreign}',
-            hint="look whether that trigger may go, drop it, then run this again",
+            hint="check that nothing needs that trigger, drop it, then run this again",
         )
     for schema, table, _, _ in triggers:
         drop = sql.SQL("DROP TRIGGER {} ON {}")

@@ -74,7 +74,7 @@ def await_old_snapshots(work: RunContext, live: SourceTable, old: OldSnapshots) 
         if time.monotonic() - started > work.settings.run.wait_timeout:
             raise TableLockTimeout(
                 f'transactions are older than the copied rows of "{live.table}" and would not see them: {named}',
-                hint="end them or let them end, then run it again: it carries on; or migrate --abandon",
+                hint="end them or wait for them, then run it again: it resumes; or migrate --abandon",
             )
         if beat.due():
             events.logger().info("online.waiting_for_snapshots", table=live.table, sessions=named)
@@ -119,8 +119,8 @@ def cut_over(
         wrong = guarded.deviations(conn, live.schema, online.shape.touched, online.shape.end)
         if wrong:
             raise NotAsRehearsed(
-                f'the rewritten table "{live.table}" does not end as rehearsed and was not put in place: {wrong}',
-                hint="take --rewrite in-place, and see schema-migrator verify for what is special about this database",
+                f'the rewritten table "{live.table}" differs from its rehearsal and was not put in place: {wrong}',
+                hint="use --rewrite in-place, and see schema-migrator verify for how this database differs",
             )
         for step in steps:
             version_table.move(sent, plan.database, step.step, step.previous)
@@ -141,8 +141,8 @@ def assert_untouched(conn: Connection, live: SourceTable, shape: TargetShape) ->
     now = source_table.look(conn, live.schema, shape)
     if now is None or now.fingerprint != live.fingerprint or not change_log.watched(conn, live):
         raise TableChanged(
-            f'the table "{live.table}" was truncated or altered while it was rewritten',
-            hint="run it again: it starts over from what is there now",
+            f'the table "{live.table}" was truncated or altered during the rewrite',
+            hint="run it again: it starts over from the current table",
         )
     return now
 
@@ -162,13 +162,14 @@ def assert_alike(conn: Connection, live: SourceTable, shape: TargetShape, schema
     if wrong:
         raise NotAsRehearsed(
             f'the rewritten table "{live.table}" differs from the old one and was not put in place: {"; ".join(wrong)}',
-            hint="remove what makes it differ, an event trigger for one, or take --rewrite in-place",
+            hint="remove what makes it differ, for example an event trigger, or use --rewrite in-place",
         )
 
 
 def _assert_free(live: SourceTable, forbidden: str) -> None:
     if forbidden:
         raise RewriteBlocked(
-            f'while the table "{live.table}" was rewritten, it got what would have stayed behind: {forbidden}',
-            hint="remove that and run it again: it carries on",
+            f'while the table "{live.table}" was rewritten, it gained what would have stayed with the old table:'
+            f" {forbidden}",
+            hint="remove that and run it again: it resumes",
         )

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from schema_migrator.online.source_table import SourceTable
     from schema_migrator.postgres.connection import Connection
 
-UNLED = "no entry of the primary key's index leads to a row of {}"
+UNLED = "no entry of the primary key's index points to a row of {}"
 DOUBLED = "two rows of {} have the same key"
-MISLED = "an entry of the primary key's index leads to another row of {}"
-GONE = "an index leads to a row of {} that was deleted"
+MISLED = "an entry of the primary key's index points to another row of {}"
+GONE = "an index points to a row of {} that was deleted"
 MISSING = "the copy lacks a row of {}"
 DIFFERS = "a row of the copy differs from the row of {}"
-SURPLUS = "the copy holds a row that is not in {}"
+SURPLUS = "the copy has a row that is not in {}"
 
 _REINDEX = "check the table with amcheck (bt_index_check, verify_heapam), REINDEX it, then run this again"
 _DELETE = (
@@ -63,7 +63,7 @@ def refusal(live: SourceTable, fault: Fault) -> Damaged:
     key = ", ".join(f"{name} = {_shortened(value)}" for name, value in names)
     what = fault.what.format(f'"{live.table}"')
     return Damaged(
-        f"{what}, expected a sound table; it was not replaced and is as before: {key}{_where(fault.places)}",
+        f"{what}, expected an undamaged table; it was not replaced and is unchanged: {key}{_where(fault.places)}",
         hint=_DELETE if fault.what == DOUBLED else _REINDEX,
     )
 
@@ -71,8 +71,8 @@ def refusal(live: SourceTable, fault: Fault) -> Damaged:
 def led_twice(live: SourceTable, detail: str) -> Damaged:
     """Return the error for a row that was copied twice, though the table has it once; `detail` names its key."""
     return Damaged(
-        f'the primary key\'s index of "{live.table}" leads to one row twice, expected a sound table; '
-        f"it was not replaced and is as before: {detail}",
+        f'the primary key\'s index of "{live.table}" points to one row twice, expected an undamaged table; '
+        f"it was not replaced and is unchanged: {detail}",
         hint=_REINDEX,
     )
 
@@ -80,7 +80,7 @@ def led_twice(live: SourceTable, detail: str) -> Damaged:
 def miscounted(live: SourceTable, here: int, there: int) -> Damaged:
     """Return the error for a copy that has another number of rows than the table, without one that shows why."""
     return Damaged(
-        f'the copy of "{live.table}" has {there} rows, expected {here}; the table was not replaced and is as before',
+        f'the copy of "{live.table}" has {there} rows, expected {here}; the table was not replaced and is unchanged',
         hint=_REINDEX,
     )
 

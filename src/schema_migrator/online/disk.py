@@ -98,13 +98,13 @@ def look(conn: Connection, said: Said) -> Free | None:
     except psycopg.Error as error:
         raise PreflightFailed(
             f"the server does not run df for this role: {error.diag.message_primary or error}",
-            hint="GRANT pg_execute_server_program to it, or say how much is free: --disk-free 500GB",
+            hint="GRANT pg_execute_server_program to it, or state the free space: --disk-free 500GB",
         ) from error
     found = [match.groups() for line in lines if (match := _LINE.fullmatch(line))]
     if len(found) != 2:  # noqa: PLR2004 - one line a folder
         raise PreflightFailed(
-            f"df says on the server what nobody can read: {'; '.join(lines)}",
-            hint="say how much is free: --disk-free 500GB",
+            f"df on the server printed something unreadable: {'; '.join(lines)}",
+            hint="state the free space: --disk-free 500GB",
         )
     (data, mounted), (wal, wal_mounted) = found
     return Free(data=int(data) * _KILO, wal=None if mounted == wal_mounted else int(wal) * _KILO)

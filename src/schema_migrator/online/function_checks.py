@@ -35,8 +35,8 @@ def check(work: RunContext, plan: Plan, online: Online, live: SourceTable) -> No
     found = problems(called)
     if found:
         raise RewriteBlocked(
-            f'"{live.table}" cannot be rewritten online as it is, and nothing was changed',
-            hint="what stands against it, each with its remedy:",
+            f'"{live.table}" cannot be rewritten online in its current form; nothing was changed',
+            hint="problems, and how to fix each:",
             detail="\n".join(f"  - {what}\n    {remedy}" for what, remedy in found),
         )
 
@@ -60,7 +60,7 @@ def problems(called: Sequence[Call]) -> tuple[tuple[str, str], ...]:
     endangered = {
         f'{call.what} calls {call.function} of the role "{call.owner}", which would run as the superuser'
         f' "{call.role}"': (
-            f'migrate as "{call.owner}" or another role that is no superuser; or look what it does, then take it:'
+            f'migrate as "{call.owner}" or as another role that is not a superuser; or inspect it, then take ownership:'
             f' ALTER FUNCTION {call.function} OWNER TO "{call.role}";'
         )
         for call in called

@@ -89,7 +89,7 @@ def judge(online: Online, run: RunSettings, found: ServerConditions) -> None:
     if lacking:
         raise NoSpace(
             f'{lacking} of "{online.table}"',
-            hint="make room there, or take --rewrite in-place, which keeps the table locked and takes no less at once",
+            hint="free disk space there, or use --rewrite in-place, which locks the table and needs as much space",
         )
     late = found.replicas.late(run.max_replica_lag) if found.replicas and run.max_replica_lag else None
     if late is not None and run.max_replica_lag:
@@ -101,8 +101,8 @@ def judge(online: Online, run: RunSettings, found: ServerConditions) -> None:
         pid, name, seconds = found.old
         who = f"pid {pid} ({name or 'unnamed'})" if pid else name
         raise TableLockTimeout(
-            f'a transaction is {seconds} s old, and "{online.table}" cannot be swapped before it ends: {who}',
-            hint="end it or let it end, then run this again",
+            f'a transaction is {seconds} s old, and "{online.table}" cannot be cut over until it ends: {who}',
+            hint="end it or wait for it, then run this again",
         )
 
 
@@ -112,7 +112,7 @@ def judge_sight(online: Online, run: RunSettings, found: ServerConditions, *, be
     if run.max_load is not None and not found.sees_all:
         raise PreflightFailed(
             f'--max-load cannot be kept: the role "{found.role}" does not see what the sessions of other roles do',
-            hint=f"as a superuser run: {grant(found.role)} or do without --max-load{kept}",
+            hint=f"as a superuser run: {grant(found.role)} or drop --max-load{kept}",
         )
     if found.replicas is not None and found.replicas.unseen:
         raise PreflightFailed(
@@ -132,7 +132,7 @@ def _tell(online: Online, found: ServerConditions) -> None:
         log.warning(
             "online.sessions_hidden",
             sessions=dict(found.hidden),
-            reason="their transactions may be old: if so, the swap waits for them",
+            reason="their transactions may be old: if so, the cutover waits for them",
             remedy=grant(found.role),
         )
     for slot in found.replicas.idle if found.replicas else ():

@@ -74,13 +74,13 @@ def _refuse_names(work: RunContext, live: SourceTable) -> None:
     if strange:
         raise RewriteBlocked(
             f'"{live.table}" cannot be rewritten online: the name "{strange[0]}" has a percent sign',
-            hint="rename it, or take --rewrite in-place",
+            hint="rename it, or use --rewrite in-place",
         )
     ours = [name for name in columns if name.startswith("schema_migrator_")]
     if ours:
         raise RewriteBlocked(
             f'"{live.table}" cannot be rewritten online: its column "{ours[0]}" has a name that our statements use',
-            hint="rename it, or take --rewrite in-place",
+            hint="rename it, or use --rewrite in-place",
         )
 
 
@@ -102,8 +102,9 @@ def _make(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedS
         wrong = guarded.deviations(conn, plan.schema, shape.touched, shape.start)
         if wrong:
             raise NotAsRehearsed(
-                f'the table "{online.table}" is not as the plan says and was left alone: {wrong}',
-                hint="if another tool is at work let that end, then run this again; else see schema-migrator verify",
+                f'the table "{online.table}" differs from the plan and was not touched: {wrong}',
+                hint="if another tool is at work, wait for it to finish and run this again; otherwise see"
+                " schema-migrator verify",
             )
     begun.append(live)
 

@@ -29,8 +29,8 @@ def assert_scans(conn: Connection, live: SourceTable, query: sql.Composed, expec
     if wrong := deviation(row[0][0]["Plan"] if row else {}, (live.schema, live.table), expected):
         raise NotAsRehearsed(
             f'the server would prove the rows of "{live.table}" by another plan, and a damaged index could hide a row '
-            f"from it; the table was not replaced and is as before: {wrong}",
-            hint="take --rewrite in-place, and please report this",
+            f"from it; the table was not replaced and is unchanged: {wrong}",
+            hint="use --rewrite in-place, and please report this",
         )
 
 

@@ -125,7 +125,7 @@ def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> None:
         if time.monotonic() - since > patience:
             raise TableLockTimeout(
                 f'rows of "{live.table}" change faster than they can be replayed: {left} are left after {patience:g} s',
-                hint="run it again at a quieter time, it carries on; or migrate --abandon",
+                hint="run it again at a quieter time: it resumes; or migrate --abandon",
             )
 
 
@@ -138,7 +138,7 @@ def assert_little(conn: Connection, live: SourceTable) -> None:
     """Raise TableLockTimeout where much was logged while the swap's lock was waited for: nobody is to wait for that."""
     if not _few(conn, live, _MANY):
         raise TableLockTimeout(
-            f'many rows of "{live.table}" changed while its lock was waited for', hint="run it again: it carries on"
+            f'many rows of "{live.table}" changed during the wait for its lock', hint="run it again: it resumes"
         )
 
 

@@ -88,7 +88,7 @@ def look(conn: Connection, ignored: Sequence[str]) -> Replicas:
     )
 
 
-LEAVE_OUT = "let it catch up, or leave it out by name: --ignore-replica; --max-replica-lag sets the limit"
+LEAVE_OUT = "wait for it to catch up, or exclude it by name: --ignore-replica; --max-replica-lag sets the limit"
 """What to do about a replica that is too far behind."""
 
 
@@ -96,7 +96,7 @@ def remedy(role: str) -> str:
     """Return what lets our role see all replicas, or does without."""
     return (
         f"as a superuser run: GRANT pg_monitor TO {owners.quoted(role)}; or let the replica use a slot, leave it out"
-        " by name (--ignore-replica), or go without the check: --max-replica-lag off"
+        " by name (--ignore-replica), or disable the check: --max-replica-lag off"
     )
 
 

@@ -120,6 +120,6 @@ class Throttle:
         if lacking:
             raise NoSpace(
                 f'{lacking} of "{self.live.table}" as far as it is still to be done',
-                hint="make room, then run this again; the copy so far is removed, and the table as it was",
+                hint="free disk space, then run this again; the copy was removed, and the table is unchanged",
             )
         self._weighed = time.monotonic()

@@ -89,7 +89,7 @@ def check(pool: WorkerPool, live: SourceTable, online: Online, *, begun: bool = 
     if not allowed:
         grant = f'GRANT TEMPORARY ON DATABASE "{pool.work.store.database}" TO "{role}"'
         events.logger().warning(
-            "online.values_unchecked", table=live.table, reason="no right to temporary tables", grant=grant
+            "online.values_unchecked", table=live.table, reason="no TEMPORARY privilege", grant=grant
         )
         return
     columns = sources(online.shape, stored, found, live.key_names)
@@ -205,7 +205,7 @@ def _refusal(trial: Trial, part: Part, row: Sequence[str], error: psycopg.Error)
     origin = f"which {trial.target} adds" if part.new else "which PostgreSQL computes again"
     mentioned = [name for name in trial.columns if _mentioned(name, [part.definition])]
     what = f"its {' or '.join(mentioned)}" if mentioned else "that row"
-    stays = "the next migrate carries on; or migrate --abandon" if trial.begun else "nothing was changed"
+    stays = "the next migrate resumes it; or run migrate --abandon" if trial.begun else "nothing was changed"
     return DoesNotFit(
         f'a row of "{table}" does not fit the {part.kind} "{part.name}", {origin}: '
         f"{error.diag.message_primary} (the row: {named})",

@@ -143,7 +143,7 @@ def _going_along(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) 
     return [
         Problem(
             found=f'step {step.step.version} drops what your {kind} "{name}" on "{table}" depends on',
-            remedy="if it may go, drop it yourself first: "
+            remedy="if you no longer need it, drop it first: "
             + _DROPS[kind].format(table=owners.quoted(table), name=owners.quoted(name)),
         )
         for kind, table, name in sorted(strange)
@@ -161,7 +161,7 @@ def _blocked(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> l
     return [
         Problem(
             found=f"step {step.step.version} changes or drops {_place(table, column)}, which your {what} depends on",
-            remedy="drop it first, and create it again afterwards if it is still of use",
+            remedy="drop it first, and recreate it afterwards if you still need it",
         )
         for table, column, what in rows
     ]
@@ -199,8 +199,8 @@ def _inheriting(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -
     found += [(top, child, f'which has a column "{name}" of its own') for top, child, _, own in rows for name in own]
     return [
         Problem(
-            found=f'{begin} "{top}" and with it its child {child}, {why}',
-            remedy=f"take it out first: ALTER TABLE {child} NO INHERIT {owners.quoted(top)};",
+            found=f'{begin} "{top}" and its child {child}, {why}',
+            remedy=f"detach it first: ALTER TABLE {child} NO INHERIT {owners.quoted(top)};",
         )
         for top, child, why in found
     ]

@@ -55,7 +55,8 @@ def refuse_unsettled(found: tuple[ForeignSchema, ...]) -> None:
             raise NotOurs(
                 f'a trigger "{TRIGGER}" on "{one.watched}" calls a function in the schema "{one.name}" of'
                 f' "{one.owner}", which is not ours: {one.why}',
-                hint="nothing was touched; let that role remove it, by migrate --abandon of the version that made it",
+                hint="nothing was touched; have that role remove it with migrate --abandon of the version that"
+                " created it",
             )
 
 
@@ -70,7 +71,7 @@ def _schema(whose: Ownership) -> Iterator[Notice]:
         yield Notice(
             event="schema.owner",
             found=f'the schema {schema} belongs to "{whose.schema_owner}", who can drop whatever is in it',
-            remedy=f"if that is not meant to be: ALTER SCHEMA {schema} OWNER TO {quoted(whose.role)};",
+            remedy=f"if that is not intended: ALTER SCHEMA {schema} OWNER TO {quoted(whose.role)};",
         )
     if whose.open_to:
         names = ", ".join(f'"{role}"' if role else "everybody" for role in whose.open_to)
@@ -79,7 +80,7 @@ def _schema(whose: Ownership) -> Iterator[Notice]:
         yield Notice(
             event="schema.writable_by_others",
             found=f"{names} may create functions and operators in the schema {schema}, which the vendor's statements"
-            " would then run",
+            " could then call",
             remedy=f"{keep}REVOKE CREATE ON SCHEMA {schema} FROM {roles};",
         )
 
@@ -90,12 +91,12 @@ def _strangers(found: tuple[ForeignSchema, ...]) -> Iterator[Notice]:
         said = f"{place} looks like ours, but {one.why}"
         if one.watched:
             said = f'a trigger "{TRIGGER}" is on "{one.watched}" and calls a function in {place}, but {one.why}'
-        yield Notice(event="schema.not_ours", found=said, remedy="it was left alone")
+        yield Notice(event="schema.not_ours", found=said, remedy="it was not touched")
     if len(found) > _SHOWN:
         yield Notice(
             event="schema.not_ours",
             found=f"{len(found) - _SHOWN} more schemas look like ours and are not",
-            remedy="they were left alone",
+            remedy="they were not touched",
         )
 
 

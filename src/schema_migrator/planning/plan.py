@@ -87,7 +87,7 @@ class Plan:
     """The steps from a state to a target; none when there is nothing to do.
 
     `setup`: the version tables and the first version row are written before. `adopt`: the version that is recorded
-    first, because the tables are of it. `rebuild`: invalid indexes that are built again, or dropped,
+    first, because the tables are of it. `rebuild`: invalid indexes that are rebuilt, or dropped,
     first. `together`: all in one
     transaction, since nobody uses the store yet. `by_tool`: the vendor's binary runs the steps that nobody began
     before. `online`: the rewrite of a large table, or why it is not done online; `leftovers`: what earlier ones left.
@@ -245,7 +245,7 @@ def _online(
 def _declined(size: int, wish: Literal["online", "in-place"] | None) -> str:
     if wish is None and size < ONLINE_BYTES:
         return f"its {size >> 20} MB are less than {ONLINE_BYTES >> 20} MB"
-    return "in place is asked for" if wish == "in-place" else ""
+    return "--rewrite in-place is set" if wish == "in-place" else ""
 
 
 def _refuse(source: Source, overview: Overview, target: Version, database: str, *, adopt: bool) -> None:

@@ -82,7 +82,7 @@ def check(
     rehearsed = verify and not plan.together  # an installation is read back instead
     if rehearsed and (plan.steps or plan.setup or plan.adopt) and not facts.may_create_schema:
         problem = _no_scratch_schema(facts, plan.database)
-        remedy = f"{problem.remedy} or go without proof and without online rewrites: --no-verify"
+        remedy = f"{problem.remedy} or skip verification and online rewrites: --no-verify"
         found.append(replace(problem, remedy=remedy))
     if found:
         raise _kind(plan, facts, found, blockers)(
@@ -130,7 +130,7 @@ def cannot_rehearse(facts: Facts, database: str) -> Problem:
 
 def _no_scratch_schema(facts: Facts, database: str) -> Problem:
     return Problem(
-        found=f'it may not create the scratch schema of a rehearsal (that takes CREATE on "{database}")',
+        found=f'it may not create the scratch schema of a rehearsal (that requires CREATE on "{database}")',
         remedy=f"as its owner run: GRANT CREATE ON DATABASE {quoted(database)} TO {quoted(facts.role)};",
     )
 
@@ -162,7 +162,7 @@ def _schema(plan: Plan, facts: Facts, whose: Ownership) -> list[Problem]:
         found.append(
             Problem(
                 found=f'it may not create tables in the schema "{facts.schema}", which "{facts.schema_owner}" owns'
-                " (since PostgreSQL 15 not everybody may)",
+                " (since PostgreSQL 15 only its owner may)",
                 remedy=f"as its owner run: GRANT USAGE, CREATE ON SCHEMA {quoted(facts.schema or '')}"
                 f" TO {quoted(facts.role)};"
                 f" in a CloudNativePG Database: schemas: [{{name: {facts.schema}, owner: {facts.role}}}]",
@@ -180,7 +180,7 @@ def _schema(plan: Plan, facts: Facts, whose: Ownership) -> list[Problem]:
             Problem(
                 found=f"the vendor's tool looks {plan.store} tables up by their names alone, and the schema"
                 f" {', '.join(facts.elsewhere)} has them too",
-                remedy="take the executor native",
+                remedy="use the native executor",
             )
         )
     if (plan.setup or plan.together) and not whose.named and not whose.trusted:
@@ -201,9 +201,9 @@ def _taken(plan: Plan, whose: Ownership) -> list[Problem]:
     return [
         Problem(
             found=f'the online rewrite of "{plan.online.table}" needs the name of the schema "{one.name}", which'
-            f" is there already and not ours: {one.why}",
+            f" already exists and is not ours: {one.why}",
             remedy=f'let "{one.owner}" rename or drop it: ALTER SCHEMA {quoted(one.name)} RENAME TO ...;'
-            " or take --rewrite in-place",
+            " or use --rewrite in-place",
         )
         for one in whose.foreign_schemas
         if one.wanted == plan.online.table
@@ -235,7 +235,7 @@ def _extension(plan: Plan, facts: Facts, rights: ExtensionRights) -> list[Proble
         return []
     return [
         Problem(
-            found="it may not create the extension btree_gin (that takes CREATE on the database)",
+            found="it may not create the extension btree_gin (that requires CREATE on the database)",
             remedy=f'as a superuser in "{plan.database}" run: CREATE EXTENSION btree_gin;'
             " in a CloudNativePG Database: extensions: [{name: btree_gin}]",
         )

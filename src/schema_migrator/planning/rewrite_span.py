@@ -127,7 +127,7 @@ def shape(rehearsal: Rehearsal, found: RewriteSpan, live: Snapshot) -> TargetSha
         if key.kind in ("index", "constraint") and key not in start.objects and key in live.objects
     ]
     if changed or strange:
-        said = "a step changes the column" if changed else "it has already a part of the new version"
+        said = "a step changes the column" if changed else "it already has part of the new version"
         return f'{said}: "{min(changed or strange)}"'
     return TargetShape(
         table=found.table,

@@ -65,7 +65,7 @@ _TEXTS = (
 _TLS_HINTS = {
     "does not match host name": "set SQL_TLS_SERVER_NAME to a name that it has",
     "certificate verify failed": "set SQL_TLS_CA_FILE to the authority that signed it",
-    "not support SSL": "set SQL_TLS=false, or switch ssl on in the server",
+    "not support SSL": "set SQL_TLS=false, or enable ssl on the server",
     "group or world access": "mount its Secret with defaultMode: 0440, owned by root",
     "requires a valid client certificate": "set SQL_TLS_CERT_FILE and SQL_TLS_KEY_FILE",
     "alert certificate required": "set SQL_TLS_CERT_FILE and SQL_TLS_KEY_FILE",
@@ -119,13 +119,13 @@ def explain(error: psycopg.OperationalError, settings: StoreSettings, patience: 
 
 
 def _absent(text: str, place: str, settings: StoreSettings, patience: float) -> DatabaseUnavailable:
-    hint = "is it running, and is the address right?"
+    hint = "is it running, and is the address correct?"
     if f'"{settings.database}" does not exist' in text or "no such database" in text:
         hint = "create it: schema-migrator create-database"
     elif re.search(r"too many (connections|clients)|connection slots", text):
-        hint = "raise that limit, or close other connections: a run takes two for each store"
+        hint = "raise that limit, or close other connections: a run needs two for each store"
     return DatabaseUnavailable(
-        f"the database at {place} was not there after {patience:g} s: {text}", hint=hint, store=settings.store
+        f"the database at {place} was not available after {patience:g} s: {text}", hint=hint, store=settings.store
     )
 
 
@@ -138,8 +138,8 @@ def _password_hint(settings: StoreSettings) -> str:
             " write the Secret again with `echo -n`, or with `kubectl create secret generic --from-literal`"
         )
     if given != given.strip():
-        return "SQL_PASSWORD begins or ends with a blank: is that part of the password?"
-    return "the Secret and the role's password differ: make them the same"
+        return "SQL_PASSWORD starts or ends with a space: is that part of the password?"
+    return "make the Secret and the role's password the same"
 
 
 def _password(kind: ConnectFailure, place: str, settings: StoreSettings) -> PasswordRejected:
@@ -174,7 +174,7 @@ def _forbidden(text: str, place: str, settings: StoreSettings) -> PreflightFaile
     else:
         also = " or set SQL_TLS=true" if "no encryption" in text else ""
         hint = f"allow it in the server's pg_hba.conf{also}"
-    return PreflightFailed(f"the server does not let us in at {place}: {text}", hint=hint, store=settings.store)
+    return PreflightFailed(f"the server refuses this role or host at {place}: {text}", hint=hint, store=settings.store)
 
 
 def mistaken(text: str, settings: StoreSettings) -> SettingsError:

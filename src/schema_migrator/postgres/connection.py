@@ -59,7 +59,7 @@ def connect(
         raise mistaken(str(error).strip(), settings) from error
     except UnicodeError as error:  # Python does so with a name that the resolver's encoding has no place for
         raise SettingsError(
-            f"the host in {settings.address} is no host's name", hint="correct SQL_HOST", store=settings.store
+            f"the host in {settings.address} is not a host name", hint="correct SQL_HOST", store=settings.store
         ) from error
     interrupt.watch(conn)
     return conn
@@ -76,7 +76,7 @@ def _warn(settings: StoreSettings) -> None:
         events.logger().warning(
             "tls.optional",
             database=settings.address,
-            reason="SQL_TLS is not set, so a server that says it has no TLS gets the password all the same",
+            reason="SQL_TLS is not set, so a server that claims to have no TLS still gets the password",
             hint="set SQL_TLS=true, or SQL_TLS=false if the network is trusted",
         )
     if settings.exposed and ("flag", settings.exposed) not in _warned:
@@ -84,7 +84,7 @@ def _warn(settings: StoreSettings) -> None:
         events.logger().warning(
             "password.exposed",
             flag=settings.exposed,
-            reason="everybody on this machine can read a flag in the process table",
+            reason="every user of this machine can read a flag in the process table",
             hint="set SQL_PASSWORD, SQL_PASSWORD_FILE or SQL_PASSWORD_COMMAND",
         )
 
@@ -106,7 +106,7 @@ class _SignsOfLife:
         with self._lock:
             self._conns.add(conn)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="signs of life", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="keep-alive", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:

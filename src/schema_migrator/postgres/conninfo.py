@@ -109,7 +109,7 @@ def _assert_role(settings: StoreSettings, known: Mapping[str, Any]) -> None:
         pwd.getpwuid(os.geteuid())
     except KeyError:
         raise SettingsError(
-            f"no role is named, and this system has no name for user {os.geteuid()}",
+            f"no role is set, and this system has no name for user {os.geteuid()}",
             hint="set SQL_USER",
             store=settings.store,
         ) from None
@@ -139,8 +139,8 @@ def _assert_readable(settings: StoreSettings) -> None:
         path = getattr(settings.sql, name)
         if path is not None and not (os.access(path, os.R_OK) and path.is_file()):
             raise SettingsError(
-                f'SQL_{name.upper()} is "{path}", which is no file that can be read',
-                hint="mount it, or correct its path",
+                f'SQL_{name.upper()} is "{path}", which is not a readable file',
+                hint="mount it, or correct the path",
                 store=settings.store,
             )
 
@@ -189,7 +189,7 @@ def _assert_files(settings: StoreSettings, found: Mapping[str, str]) -> None:
         if path and path != "system" and not os.access(path, os.R_OK):
             raise SettingsError(
                 f'the connect attribute {name} is "{path}", which cannot be read',
-                hint="mount it, or correct its path",
+                hint="mount it, or correct the path",
                 store=settings.store,
             )
 

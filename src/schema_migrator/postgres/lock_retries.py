@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MARGIN_SECONDS = 1.0
-_AUTOVACUUM = "an autovacuum that does not give way prevents wraparound: let it end"
+_AUTOVACUUM = "an autovacuum that does not yield is preventing wraparound: wait for it to finish"
 # Databases that are copies of one another have tables of the same oid. An autovacuum worker is nobody's session, and
 # all else that a plain role sees of it is that it vacuums or analyzes something.
 _HOLDERS = """

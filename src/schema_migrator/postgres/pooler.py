@@ -53,7 +53,7 @@ def past(conn: Connection, settings: StoreSettings) -> StoreSettings:
 def in_the_way(what: str) -> tuple[str, str]:
     """Return the problem of a transaction pooler, and its remedy."""
     return (
-        f"a transaction pooler is in the way of {what}",
+        f"a transaction pooler prevents {what}",
         "set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server itself",
     )
 
@@ -78,7 +78,7 @@ def problem(conn: Connection, settings: StoreSettings, interrupt: Interrupt, wha
                 )
             return None if keeps_session(direct, store, interrupt) else in_the_way(what)
     except RefusedError as error:
-        return f"the way past the pooler fails: {error.message}", error.hint
+        return f"the connection past the pooler fails: {error.message}", error.hint
 
 
 def keeps_session(conn: Connection, settings: StoreSettings, interrupt: Interrupt) -> bool:
@@ -135,6 +135,6 @@ def _taken(other: Connection, interrupt: Interrupt) -> tuple[int, str, float, fl
     while (result := pgconn.get_result()) is not None:
         found = result
     if found is None or found.status != psycopg.pq.ExecStatus.TUPLES_OK:
-        raise psycopg.OperationalError("a session did not say which one it is")
+        raise psycopg.OperationalError("a session did not identify itself")
     pid, place, opened, now = (found.get_value(0, column) or b"" for column in range(4))
     return int(pid), place.decode(), float(opened), float(now)

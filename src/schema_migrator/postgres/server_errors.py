@@ -31,22 +31,27 @@ _LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _CONTENDED = ("55P03", "40P01", "40001")
 _DETAIL = 200  # characters of what the server adds: a whole row can be among it
 OWN_LIMIT = (
-    f"a look has a limit of its own, {LOOK.statement:g} s a statement: run this again when the server has less to do"
+    f"a query of this kind has its own limit, {LOOK.statement:g} s per statement: run this again when"
+    " the server is less busy"
 )
 """The note on an error of a look or a rehearsal, to which SCHEMA_MIGRATOR_STATEMENT_TIMEOUT does not apply."""
 _SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
-_LOCKED = (TableLockTimeout, "other sessions kept a table locked: {text}", "run it again")
+_LOCKED = (TableLockTimeout, "other sessions held a lock on a table: {text}", "run it again")
 _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
     **dict.fromkeys(_CONTENDED, _LOCKED),
     "57014": (StatementTimeout, "a statement was cancelled: {text}", _SLOW),
     "25006": (PreflightFailed, "{address} is read-only: {text}", "connect to the primary server"),
-    "42501": (PreflightFailed, "the role lacks a right at {address}: {text}", "grant it, or own the object"),
-    "53100": (NoSpace, "the server's disk is full: {text}", "make room there, then run this again"),
+    "42501": (
+        PreflightFailed,
+        "the role lacks a privilege at {address}: {text}",
+        "grant it, or make the role the object's owner",
+    ),
+    "53100": (NoSpace, "the server's disk is full: {text}", "free disk space there, then run this again"),
 }
 """What an SQLSTATE means: the error, its sentence, and what to do."""
 _FUNCTION = re.compile(r"^PL/pgSQL function (?!inline_code_block)(.+) line \d+ at ", re.MULTILINE)
 _CORRECT = (
-    f"correct that function, which ran with search_path = {OUR_PATH}, so that it has to name schemas itself; "
+    f"correct that function, which ran with search_path = {OUR_PATH}, so it must name schemas itself; "
     "or disable its trigger while this runs"
 )
 _HINTS = {
@@ -56,8 +61,8 @@ _HINTS = {
 """What to do about the SQLSTATE of a statement that failed."""
 _SHARED_MEMORY = "dsm_impl.c"
 _ENLARGE = (
-    "enlarge /dev/shm on the server (docker run --shm-size; in Kubernetes a volume with medium: Memory), or let it do"
-    ' without: ALTER ROLE "{role}" SET max_parallel_maintenance_workers = 0; then run this again'
+    "enlarge /dev/shm on the server (docker run --shm-size; in Kubernetes a volume with medium: Memory), or avoid"
+    ' its use: ALTER ROLE "{role}" SET max_parallel_maintenance_workers = 0; then run this again'
 )
 
 
@@ -110,7 +115,9 @@ def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
             hint=_ENLARGE.format(role=settings.user),
         )
     if _raced(error):
-        return TableLockTimeout(f"another session made the same object at the same moment: {text}", hint="run it again")
+        return TableLockTimeout(
+            f"another session created the same object at the same time: {text}", hint="run it again"
+        )
     if state in _MEANINGS:
         kind, message, hint = _MEANINGS[state]
         hint = OWN_LIMIT if hint == _SLOW and OWN_LIMIT in getattr(error, "__notes__", ()) else hint

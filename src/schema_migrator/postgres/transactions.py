@@ -120,8 +120,9 @@ def _confirmed(conn: Connection, seconds: float) -> Iterator[threading.Timer]:
     if warnings and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
         events.logger().warning("commit.unconfirmed", reason=warnings[-1], limit=seconds)
         raise CommitUnconfirmed(
-            "the server has committed, but no synchronous standby has confirmed that: it may be lost if this server is",
-            hint="see pg_stat_replication and synchronous_standby_names; then run it again: it carries on from there",
+            "the server has committed, but no synchronous standby has confirmed that: it is lost if this server"
+            " is lost",
+            hint="see pg_stat_replication and synchronous_standby_names; then run it again: it resumes from there",
         )
 
 

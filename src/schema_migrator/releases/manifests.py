@@ -78,9 +78,9 @@ def _parsed(path: Path, raw: bytes) -> dict[str, Any]:
     except RecursionError:
         raise SourceError(f'"{path}" is nested too deeply for a manifest', hint=FETCH_AGAIN) from None
     except ValueError as error:
-        raise SourceError(f'"{path}" is no JSON: {error}', hint=FETCH_AGAIN) from error
+        raise SourceError(f'"{path}" is not valid JSON: {error}', hint=FETCH_AGAIN) from error
     if not isinstance(manifest, dict):
-        raise SourceError(f'"{path}" holds no JSON object', hint=FETCH_AGAIN)
+        raise SourceError(f'"{path}" is not a JSON object', hint=FETCH_AGAIN)
     return manifest
 
 
@@ -117,7 +117,7 @@ def _file_names(path: Path, manifest: dict[str, Any]) -> list[str]:
             hint=FETCH_AGAIN,
         )
     if not names and manifest.get("AllowNoCqlFiles") is not True:
-        raise SourceError(f'"{path}" names no SQL file and does not say AllowNoCqlFiles', hint=FETCH_AGAIN)
+        raise SourceError(f'"{path}" names no SQL file and does not set AllowNoCqlFiles', hint=FETCH_AGAIN)
     return names
 
 

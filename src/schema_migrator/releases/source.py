@@ -120,14 +120,14 @@ class Source:
         if version is None:
             raise TargetError(
                 f'the {self.store} target version is "{shortened(wanted)}", expected a version such as "{self.latest}"',
-                hint=f"give one of {self._known()}",
+                hint=f"use one of {self._known()}",
             )
         # The release's own spelling is what gets recorded: 1 and 1.0 are equal, their texts are not.
         found = next((known for known in self.versions if known == version), None)
         if found is None:
             raise TargetError(
                 f"the {self.store} target version is {version}, which release {self.release} does not have",
-                hint=f"give one of {self._known()}, or another TEMPORAL_VERSION",
+                hint=f"use one of {self._known()}, or another TEMPORAL_VERSION",
             )
         return found
 
@@ -174,10 +174,10 @@ def load_release(root: Path, wanted: str | None) -> Release:
     names = carried(root)
     hint = f"set TEMPORAL_VERSION to one of {', '.join(names)}"
     if wanted is None:
-        raise SourceError("the server's version is not given", hint=hint)
+        raise SourceError("the server version is not set", hint=hint)
     name = next((name for name in names if name.removeprefix("v") == wanted.removeprefix("v")), None)
     if name is None:
-        raise SourceError(f'release "{shortened(wanted)}" is not carried in "{root}"', hint=hint)
+        raise SourceError(f'release "{shortened(wanted)}" is not available in "{root}"', hint=hint)
     base = root / name / "postgresql" / "v12"
     default, visibility = (
         load(base / store.folder / "versioned", store=store, release=name.removeprefix("v")) for store in Store
@@ -195,7 +195,7 @@ def load(folder: Path, *, store: Store, release: str) -> Source:
         raise SourceError(f'"{folder}" cannot be read ({error.strerror})', hint=FETCH_AGAIN) from error
     steps = sorted((_read_step(path, store) for path in folders), key=lambda step: step.version)
     if not steps:
-        raise SourceError(f'"{folder}" holds no version folder, expected v1.0, v1.1 and so on', hint=FETCH_AGAIN)
+        raise SourceError(f'"{folder}" has no version folder, expected v1.0, v1.1 and so on', hint=FETCH_AGAIN)
     _check_complete(folder, [step.version for step in steps])
     return Source(store=store, release=release, folder=folder, steps=tuple(steps))
 
@@ -238,10 +238,10 @@ def _read_sql(folder: Path, store: Store, name: str) -> SqlFile:
         text = read(path).decode()
     except UnicodeDecodeError as error:
         raise SourceError(
-            f'"{path}" is no UTF-8 text: {error.reason} at byte {error.start}', hint=FETCH_AGAIN
+            f'"{path}" is not UTF-8 text: {error.reason} at byte {error.start}', hint=FETCH_AGAIN
         ) from error
     if "\0" in text:  # libpq would end the statement there, and say nothing
-        raise SourceError(f'"{path}" holds a zero byte, expected SQL text', hint=FETCH_AGAIN)
+        raise SourceError(f'"{path}" contains a zero byte, expected SQL text', hint=FETCH_AGAIN)
     return SqlFile(name=_checked(f"{store}/{folder.name}/{name}", text), text=text)
 
 
@@ -251,7 +251,7 @@ def _checked(name: str, text: str) -> str:
     if found is not None:
         line, words = found
         raise SourceError(
-            f"{name}:{line} has {words}, which reaches beyond the transaction that the step runs in",
-            hint="take it out: each step runs in one transaction, and the settings are schema-migrator's",
+            f"{name}:{line} has {words}, which reaches beyond the step's transaction",
+            hint="remove it: each step runs in one transaction with schema-migrator's settings",
         )
     return name

@@ -63,4 +63,4 @@ def _done(one: NamespaceResult) -> str:
         for d in one.differences
     ]
     said += [f"search attribute {name} added" for name in one.attributes_added]
-    return "\n".join(said) or "as wanted"
+    return "\n".join(said) or "as specified"

@@ -158,7 +158,7 @@ def plan_text(seen: PlanPreview) -> str:
         heading += f"records {found.adopt.version}" + (", then " if found.steps else "")
     if not found.steps:
         return "\n".join([heading, *told])
-    alone = "each step by temporal-sql-tool" if found.by_tool else "one transaction a step"
+    alone = "each step by temporal-sql-tool" if found.by_tool else "one transaction per step"
     heading += f"{found.version or 'nothing'} to {found.target}, "
     heading += "in one transaction" if found.together else alone
     return "\n".join([heading, _steps(found, forecast), *_notes(seen), *told])
@@ -194,7 +194,7 @@ def _kinds(step: PlannedStep) -> str:
 
 def _locks(step: PlannedStep) -> str:
     if step.online:
-        return "none: written online"
+        return "none: rewritten online"
     parts = [f"{lock.mode} {lock.table}" for lock in step.locks]
     parts += [f"rewrites {name}" for name in step.rewrites]
     parts += ["indexes CONCURRENTLY"] if step.concurrently else []
@@ -205,7 +205,7 @@ def _notes(seen: PlanPreview) -> list[str]:
     """Return what the table's numbers rest on, and what could make them wrong."""
     found, forecast = seen.plan, seen.forecast
     notes = [
-        f"{one.table}: {'rows that nobody has counted' if one.rows is None else f'about {one.rows} rows'}"
+        f"{one.table}: {'an unknown number of rows' if one.rows is None else f'about {one.rows} rows'}"
         f" in {size_text(one.heap)}, long values {size_text(one.toast)},"
         f" indexes {size_text(one.indexes)}"
         for one in forecast.sizes
@@ -213,7 +213,7 @@ def _notes(seen: PlanPreview) -> list[str]:
     notes += _online_notes(seen)
     notes += [f"no estimate for {version}: {reason}" for version, reason in _reasons(forecast)]
     notes += _caveats(forecast) if forecast.sampled else []
-    notes += [f"held up by {_holder(one)}" for one in blocked_by(found, forecast)]
+    notes += [f"blocked by {_holder(one)}" for one in blocked_by(found, forecast)]
     return notes + ([f"migrate refuses: {seen.refusal}"] if seen.refusal else [])
 
 
@@ -229,7 +229,7 @@ def _online_notes(seen: PlanPreview) -> list[str]:
     found = seen.plan.online
     notes = [] if found is None else [_why_not(found) if found.shape is None else _how(found, seen)]
     notes += checks_text(found, *seen.found) if found is not None and seen.found else []
-    notes += [f"it cannot begin just now: {seen.obstacle}"] if seen.obstacle else []
+    notes += [f"it cannot start now: {seen.obstacle}"] if seen.obstacle else []
     return notes + [_left(one) for one in seen.begun] + [_kept(one) for one in seen.plan.leftovers if one.kept]
 
 
@@ -241,7 +241,7 @@ def _steps_of(found: Online) -> str:
 def _why_not(found: Online) -> str:
     times = "once" if found.rewrites == 1 else f"{found.rewrites} times"
     reason = found.declined or "; ".join(found.blockers)
-    return f"not online: for {_steps_of(found)} {found.table} is written anew {times} under its lock: {reason}"
+    return f"not online: for {_steps_of(found)} {found.table} is rewritten {times} under its lock: {reason}"
 
 
 def _how(found: Online, seen: PlanPreview) -> str:
@@ -249,14 +249,14 @@ def _how(found: Online, seen: PlanPreview) -> str:
     taken = f"it takes {_span(cost.seconds)} and {size_text(cost.disk)} of disk" if cost else "see below"
     instead = "" if found.rewrites == 1 else f", once instead of {found.rewrites} times"
     return (
-        f"online: for {_steps_of(found)} {found.table} ({size_text(found.size)}) is written anew beside the one in use"
-        f"{instead}; {taken}; only the swap locks it, for {_span(BRIEF)}"
+        f"online: for {_steps_of(found)} {found.table} ({size_text(found.size)}) is rewritten beside the one in use"
+        f"{instead}; {taken}; only the cutover locks it, for {_span(BRIEF)}"
     )
 
 
 def _left(one: BegunRewrite) -> str:
-    what, left = "carries on with it" if one.continues else "removes it", one.leftover
-    target = "whose comment is gone" if left.lost else f"to {left.target}"
+    what, left = "resumes it" if one.continues else "removes it", one.leftover
+    target = "whose comment is missing" if left.lost else f"to {left.target}"
     return (
         f"unfinished: an online rewrite of {left.table or 'a table'} {target}, {one.copied} rows copied: migrate {what}"
     )
@@ -268,16 +268,16 @@ def _kept(one: Leftover) -> str:
 
 def _caveats(forecast: Forecast) -> list[str]:
     copied = " and ".join(f"{count} rows of {name}" for name, count in forecast.sampled.items())
-    measured = f"measured in {forecast.spent:.1f} s on copies of {copied}, which are gone, and carried on to all rows;"
-    unmeasured = "a busier server, waiting for others and WAL are not in it"
+    measured = f"measured in {forecast.spent:.1f} s on copies of {copied}, since dropped, and extrapolated to all rows;"
+    unmeasured = "it does not include a busier server, waiting for others, or WAL"
     counted = f"an index built CONCURRENTLY counts as {CONCURRENT_FACTOR:g}, an online rewrite as one in place"
-    notes = [f"{measured} in brackets: between what the truth may lie", f"{unmeasured}; {counted}"]
+    notes = [f"{measured} in brackets: the likely range", f"{unmeasured}; {counted}"]
     return notes + ([f"not measured: your {', '.join(forecast.left_out)}"] if forecast.left_out else [])
 
 
 def _holder(one: BlockingTransaction) -> str:
     who = f'the prepared transaction "{one.who}"' if one.pid is None else f"pid {one.pid} ({one.who or 'unnamed'})"
-    age = "for a time that this role may not see" if one.seconds is None else f"for {one.seconds:.0f} s"
+    age = "for an unknown time (this role may not see it)" if one.seconds is None else f"for {one.seconds:.0f} s"
     return f"{who}, {age}: {one.mode} on {one.table}"
 
 

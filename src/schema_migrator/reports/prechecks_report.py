@@ -48,10 +48,10 @@ def checks_text(online: Online, run: RunSettings, found: ServerConditions) -> li
 
 def _disk(online: Online, found: ServerConditions) -> list[str]:
     need, free = disk.need(online), found.free
-    basis = f"{disk.MARGIN:g} times the forecast" if online.forecast else "not measured, so by the table's size"
+    basis = f"{disk.MARGIN:g} times the forecast" if online.forecast else "not measured; based on the table's size"
     wanted = f"disk: the rewrite needs {sizes.text(need.total)} free, half of it for WAL ({basis})"
     if free is None:
-        return [f"{wanted}; how much is free is unknown: say so with --disk-free, or let the server run df"]
+        return [f"{wanted}; the free space is unknown: set --disk-free, or let the server run df"]
     apart = "" if free.wal is None else f", and {sizes.text(free.wal)} on the disk of pg_wal"
     return [f"{wanted}; {sizes.text(free.data)} are free{apart}"]
 
@@ -62,11 +62,11 @@ def _replicas(run: RunSettings, found: ServerConditions) -> list[str]:
     seen = found.replicas
     said = "; ".join(_behind(one) for one in seen.seen) or "none is connected"
     lines = [f"replicas: {said}; the limit is {sizes.text(run.max_replica_lag)}"]
-    lines += [f"replicas that do not count: {', '.join(seen.left_out)}"] if seen.left_out else []
+    lines += [f"ignored replicas: {', '.join(seen.left_out)}"] if seen.left_out else []
     lines += [f"replicas: {replicas.remedy(found.role)}"] if seen.unseen else []
     lines += [f'--ignore-replica "{name}" is the name of no replica and no slot' for name in seen.unmatched]
     return lines + [
-        f'slot "{one.name}": nobody reads it, and it keeps {sizes.text(one.kept)} of WAL; a rewrite adds all its WAL'
+        f'slot "{one.name}": nothing reads it, and it retains {sizes.text(one.kept)} of WAL; a rewrite adds all its WAL'
         for one in seen.idle
     ]
 
@@ -88,5 +88,5 @@ def _hidden(found: ServerConditions) -> list[str]:
     if not found.hidden:
         return []
     who = ", ".join(f'{count} of "{role}"' for role, count in found.hidden)
-    said = f"sessions that this role may not look into: {who}; if one has an old transaction, the swap waits for it"
+    said = f"sessions that this role cannot inspect: {who}; if one has an old transaction, the cutover waits for it"
     return [f"{said}; to see them: {prechecks.grant(found.role)}"]

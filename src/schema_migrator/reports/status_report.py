@@ -80,7 +80,7 @@ def _state(found: StoreStatus) -> str:
     state = found.state
     if found.elsewhere:
         words = "empty" if isinstance(state, Absent) else "not alone"
-        return f"{words}: refuses: tables of the store are in the schema {found.elsewhere}; let search_path say which"
+        return f"{words}: refuses: tables of the store are in the schema {found.elsewhere}; set search_path to choose"
     match state:
         case Absent():
             text = "empty: installs it"
@@ -89,8 +89,8 @@ def _state(found: StoreStatus) -> str:
         case Between():
             text = f"half-applied: {state.step}, {state.done} of {state.total} statements: resumes it"
         case Unrecorded():
-            way = "records it and goes on" if state.confirmed else f"refuses without {chart.named('--adopt')}"
-            text = f"the tables are of {state.version}: {way}"
+            way = "records it and continues" if state.confirmed else f"refuses without {chart.named('--adopt')}"
+            text = f"the tables match {state.version}: {way}"
         case Unknown():
             text = f"unknown: refuses: {state.reason}"
         case _:
@@ -108,7 +108,7 @@ def _where(found: StoreStatus, version: Version) -> str:
         what, them = ("index", "it") if len(found.invalid) == 1 else ("indexes", "them")
         return f"at target, {len(found.invalid)} invalid {what}: migrate rebuilds {them}"
     if found.too_old_for_servers:
-        return f"at target, but servers of release {found.release} need {found.needed} and do not start"
+        return f"at target, but servers of release {found.release} need {found.needed} and will not start"
     return "ahead of the target: nothing" if version > found.target else "at target: nothing"
 
 
@@ -116,14 +116,14 @@ def _left(one: Leftover, copied: int) -> str:
     logs = f"; its trigger logs every write to the table, {size_text(one.log_bytes)} so far" if one.watching else ""
     if one.unfinished and one.lost:
         return (
-            f'online rewrite of {one.table or "a table"} in "{one.name}" unfinished, and its comment is gone'
+            f'online rewrite of {one.table or "a table"} in "{one.name}" unfinished, and its comment is missing'
             f"{logs}: the next migrate, or migrate --abandon, removes it"
         )
     if one.unfinished:
         return (
             f"online rewrite of {one.table} to {one.target} unfinished, {copied} rows copied{logs}:"
-            " migrate carries on, migrate --abandon removes it"
+            " migrate resumes it, migrate --abandon removes it"
         )
     if one.kept:
         return f'the old {one.table} is kept in the schema "{one.name}": migrate --abandon removes it'
-    return f'the schema "{one.name}" is left of an online rewrite: the next migrate removes it'
+    return f'the schema "{one.name}" was left by an online rewrite: the next migrate removes it'

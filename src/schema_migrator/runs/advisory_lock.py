@@ -107,7 +107,7 @@ class Lock:
         row = answer.fetchone()
         if row is None or not row[0]:
             raise LockLost(
-                f"the advisory lock of backend {self.pid} went away during the work, which was rolled back",
+                f"backend {self.pid} lost the advisory lock during the work, which was rolled back",
                 hint="run it again",
             )
 
@@ -162,14 +162,14 @@ def _report_holder(conn: Connection, settings: StoreSettings, spent: float, pati
     if spent >= patience:
         raise LockHeld(
             f'another run holds the lock on database "{settings.database}" after {patience:g} s: {who}',
-            hint=f"wait for it, or end it if it is yours and hangs: {_ending(holder)}",
+            hint=f"wait for it, or if it is yours and hangs, end it: {_ending(holder)}",
         )
     events.logger().info("lock.waiting", database=settings.database, holder=who, seconds=round(spent), limit=patience)
 
 
 def _describe(holder: dict[str, Any] | None) -> str:
     if holder is None:
-        return "it has just let go"
+        return "it has just been released"
     name = holder["application_name"] or "unnamed"
     if holder["since"] is None:
         return f"pid {holder['pid']} ({name}), of which our role may see no more"
@@ -195,9 +195,9 @@ def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt
         known |= {one["pid"] for one in orphans}
         if spent > patience:
             raise LockHeld(
-                f'sessions that an earlier run seems to have left in "{settings.database}" still work after'
+                f'sessions left by an earlier run are still active in "{settings.database}" after'
                 f" {spent:.0f} s: {', '.join(map(_named, orphans))}",
-                hint="wait for their end, or end them as their role or a superuser: " + " ".join(map(_ending, orphans)),
+                hint="wait for them, or end them as their role or as a superuser: " + " ".join(map(_ending, orphans)),
             )
         if spent > _ORPHAN_SECONDS:
             _end(conn, [one for one in orphans if one["kin"]], tell=due)

@@ -61,7 +61,7 @@ def _assert_unmoved(overview: Overview, plan: Plan, step: PlannedStep | None) ->
     if not unmoved:
         raise VersionMoved(
             f'database "{plan.database}" was at {expected or "no version"}, but is now at {overview.recorded}',
-            hint="another tool is migrating it: let that end, then run this again",
+            hint="another tool is migrating it: wait for that to finish, then run this again",
             store=plan.store,
         )
 

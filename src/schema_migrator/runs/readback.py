@@ -32,7 +32,7 @@ def assert_installed(place: StoreHandle, plan: Plan) -> None:
     wrong = tuple(_lacks(place.source, plan.target, examine.Examination(overview=overview, live=live), live))
     if wrong:
         raise NotAsRehearsed(
-            f"the installation was committed, but read back it is not whole: {'; '.join(wrong)}",
+            f"the installation was committed, but is incomplete when read back: {'; '.join(wrong)}",
             hint="look for an event trigger or another program that changes tables; with CREATE on the database,"
             " schema-migrator verify shows the difference",
         )

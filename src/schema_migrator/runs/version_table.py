@@ -86,7 +86,7 @@ def adopt(sent: Batch, plan: Plan, step: Step) -> None:
     _make_tables(sent)
     old, new = str(plan.recorded or UNVERSIONED), str(step.version)
     row = [plan.database, new, str(step.min_compatible), old]
-    sent.send(_of(sent, _ADOPT), [*row, old, new, "", "adopted: the tables are of this version"])
+    sent.send(_of(sent, _ADOPT), [*row, old, new, "", "adopted: the tables match this version"])
 
 
 def ask(sent: Batch, plan: Plan) -> Cursor[Any]:

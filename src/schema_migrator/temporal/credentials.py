@@ -52,7 +52,7 @@ def credentials(settings: ClientSettings) -> Credentials:
 def _address(text: str | None) -> str:
     if text is None:
         raise SettingsError(
-            "the frontend's address is not given", hint="set TEMPORAL_ADDRESS, such as temporal-frontend:7233"
+            "the frontend's address is not set", hint="set TEMPORAL_ADDRESS, such as temporal-frontend:7233"
         )
     found = _ADDRESS.fullmatch(text)
     if found is None or not 0 < int(found[2]) <= _MOST_PORTS:
@@ -124,7 +124,7 @@ def _check_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
         raise SettingsError(
             f'{_CERT} "{cert}" and {_KEY} "{key}" '
             + ("do not belong together" if mismatch else "cannot be used, expected a certificate and its key in PEM"),
-            hint="are both of one Secret?" if mismatch else "is one of them empty, or the key encrypted?",
+            hint="are both from the same Secret?" if mismatch else "is one of them empty, or the key encrypted?",
         ) from None
 
 

@@ -40,8 +40,8 @@ T = TypeVar("T")
 _CALL_SECONDS = 10.0
 _PAUSES = (0.2, 0.4, 0.8, 1.6, 2.0)
 _LINE_EVERY_SECONDS = 15.0
-_THERE = "is it running, and is the address right?"
-_OUR_CERTIFICATE = "set TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH to one that it takes"
+_THERE = "is it running, and is the address correct?"
+_OUR_CERTIFICATE = "set TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH to a pair that it accepts"
 
 _MAY = "set TEMPORAL_API_KEY, or a client certificate, that may do this"
 
@@ -62,19 +62,24 @@ _TEXTS = (
     (
         FrontendFailure.MISNAMED,
         r"Invalid URI|InvalidDnsName",
-        "TEMPORAL_TLS_SERVER_NAME is no host's name",
+        "TEMPORAL_TLS_SERVER_NAME is not a host name",
         "correct it",
     ),
-    (FrontendFailure.MISNAMED, r"invalid target URL|InvalidUri", "TEMPORAL_ADDRESS is no host and port", "correct it"),
-    (FrontendFailure.ABSENT, r"dns error", "there is no such host", _THERE),
+    (
+        FrontendFailure.MISNAMED,
+        r"invalid target URL|InvalidUri",
+        "TEMPORAL_ADDRESS is not a host and port",
+        "correct it",
+    ),
+    (FrontendFailure.ABSENT, r"dns error", "no such host", _THERE),
     (FrontendFailure.ABSENT, r"ConnectionRefused", "connection refused", _THERE),
     (FrontendFailure.ABSENT, r"TimeoutExpired|TimedOut|deadline has elapsed", "no answer", _THERE),
     (FrontendFailure.ABSENT, r"ConnectionReset|BrokenPipe|UnexpectedEof", "the connection was closed", _THERE),
     (
         FrontendFailure.TLS,
         r"InvalidCertificate\(UnknownIssuer",
-        "no authority that we trust has signed its certificate",
-        "set TEMPORAL_TLS_SERVER_CA_CERT_PATH to the one that has",
+        "no trusted authority has signed its certificate",
+        "set TEMPORAL_TLS_SERVER_CA_CERT_PATH to the one that did",
     ),
     (
         FrontendFailure.TLS,
@@ -82,23 +87,28 @@ _TEXTS = (
         "its certificate is for another name",
         "set TEMPORAL_TLS_SERVER_NAME to a name that it has",
     ),
-    (FrontendFailure.TLS, r"InvalidCertificate\(Expired", "its certificate has expired", "renew it, or set this clock"),
+    (
+        FrontendFailure.TLS,
+        r"InvalidCertificate\(Expired",
+        "its certificate has expired",
+        "renew it, or correct this machine's clock",
+    ),
     (
         FrontendFailure.TLS,
         r"InvalidCertificate\(NotValidYet",
         "its certificate is not valid yet",
-        "is this clock right?",
+        "is this machine's clock right?",
     ),
-    (FrontendFailure.TLS, r"InvalidCertificate\((\w+)", "its certificate is not accepted ({0})", "have it issued anew"),
-    (FrontendFailure.TLS, r"InvalidContentType", "it does without TLS", "set TEMPORAL_TLS=false, or let it speak TLS"),
-    (FrontendFailure.TLS, r"alert: (CertificateRequired)", "it asks for a certificate of ours", _OUR_CERTIFICATE),
-    (FrontendFailure.TLS, r"alert: (\w+)", "it does not accept our side of TLS ({0})", _OUR_CERTIFICATE),
-    (FrontendFailure.TLS, r"H2NotNegotiated", "it speaks TLS, but not gRPC", "give the frontend's gRPC port"),
+    (FrontendFailure.TLS, r"InvalidCertificate\((\w+)", "its certificate was rejected ({0})", "have it reissued"),
+    (FrontendFailure.TLS, r"InvalidContentType", "it does not use TLS", "set TEMPORAL_TLS=false, or enable TLS on it"),
+    (FrontendFailure.TLS, r"alert: (CertificateRequired)", "it requires a client certificate", _OUR_CERTIFICATE),
+    (FrontendFailure.TLS, r"alert: (\w+)", "it rejects this client's TLS ({0})", _OUR_CERTIFICATE),
+    (FrontendFailure.TLS, r"H2NotNegotiated", "it speaks TLS, but not gRPC", "use the frontend's gRPC port"),
     (
         FrontendFailure.FOREIGN,
         r"h2 protocol error|Http2",
-        "what answers there does not speak gRPC",
-        "give its gRPC port",
+        "whatever answers there does not speak gRPC",
+        "use its gRPC port",
     ),
 )
 _STATUS = re.compile(r'Status \{ code: (\w+), message: "((?:[^"\\]|\\.)*)"')
@@ -139,7 +149,7 @@ class Frontend:
             return await retrying(self.ask, call, request)
         except NotFound as error:
             raise FrontendUnavailable(
-                f"the frontend at {self.address} does not know of it yet", hint="run it again"
+                f"the frontend at {self.address} does not know it yet", hint="run it again"
             ) from error
 
     def stop(self, _: tenacity.RetryCallState) -> bool:
@@ -223,7 +233,7 @@ async def _try(shown: Credentials) -> ServiceClient:
     service = await ServiceClient.connect(config)
     try:
         if not await service.check_health(timeout=timedelta(seconds=_CALL_SECONDS)):
-            raise _NotReady("it does not serve yet")
+            raise _NotReady("it is not serving yet")
     except RPCError as error:
         raise _NotReady(f'Status {{ code: {error.status.name}, message: "{error.message}" }}') from error
     return service
@@ -243,7 +253,7 @@ async def _reason(error: Exception, shown: Credentials) -> tuple[FrontendFailure
     if isinstance(error, TimeoutError):
         return FrontendFailure.ABSENT, "no answer", _THERE
     if isinstance(error, _NotReady) and not _STATUS.search(text):
-        return FrontendFailure.ABSENT, text, "look at the server's log"
+        return FrontendFailure.ABSENT, text, "check the server's log"
     if (
         shown.tls is None
         and re.search(r"hyper::Error|h2 protocol", text)
@@ -262,8 +272,8 @@ def _status_reason(code: str, message: str) -> tuple[FrontendFailure, str, str]:
     if name in ("permissiondenied", "unauthenticated"):
         return FrontendFailure.FORBIDDEN, message.rstrip("."), _MAY
     if name == "unimplemented":
-        return FrontendFailure.FOREIGN, "what answers there is no frontend of Temporal's", "give its gRPC port"
-    return FrontendFailure.ABSENT, message or code, "look at the server's log"
+        return FrontendFailure.FOREIGN, "whatever answers there is not a Temporal frontend", "use its gRPC port"
+    return FrontendFailure.ABSENT, message or code, "check the server's log"
 
 
 def _speaks_tls(shown: Credentials) -> bool:
@@ -289,24 +299,24 @@ def _explain(kind: FrontendFailure, words: str, hint: str, shown: Credentials, p
         case FrontendFailure.TLS:
             return TlsRejected(f"no TLS connection to the frontend at {address}: {words}", hint=hint)
         case FrontendFailure.FORBIDDEN:
-            return FrontendRefused(f"the frontend at {address} does not let us: {words}", hint=hint)
+            return FrontendRefused(f"the frontend at {address} denied the request: {words}", hint=hint)
         case FrontendFailure.MISNAMED:
             return SettingsError(f"{words} (frontend {address})", hint=hint)
         case FrontendFailure.FOREIGN:
-            return FrontendRefused(f"there is no frontend at {address}: {words}", hint=hint)
+            return FrontendRefused(f"no frontend answers at {address}: {words}", hint=hint)
 
 
 def _explain_status(error: RPCError, address: str) -> MigratorError:
     """Return the error for a call that failed, by its gRPC status."""
     text = error.message.rstrip(".") or error.status.name
-    refused = f"the frontend at {address} refuses it: {text}"
+    refused = f"the frontend at {address} rejected the request: {text}"
     match error.status.name:
         case "NOT_FOUND":
             return NotFound(refused)
         case "ALREADY_EXISTS":
             return AlreadyExists(refused)
         case "PERMISSION_DENIED" | "UNAUTHENTICATED":
-            return FrontendRefused(f"the frontend at {address} does not let us: {text}", hint=_MAY)
+            return FrontendRefused(f"the frontend at {address} denied the request: {text}", hint=_MAY)
         case "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE" | "UNIMPLEMENTED":
             return NamespaceRefused(refused)
         case _:

@@ -40,7 +40,7 @@ def _retention(value: object) -> object:
 
 def _name(value: object) -> object:
     if not isinstance(value, str) or not value or value != value.strip() or not value.isprintable():
-        raise ValueError("a name without blanks around it")
+        raise ValueError("a name without surrounding spaces")
     if len(value.encode(errors="replace")) > _LONGEST_NAME:
         raise ValueError(f"at most {_LONGEST_NAME} bytes")
     if value == SYSTEM:
@@ -105,14 +105,14 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise SettingsError(f'{_FILE}: "{path}" cannot be read ({error.strerror})') from error
     except UnicodeDecodeError as error:
-        raise SettingsError(f'{_FILE}: "{path}" is no UTF-8 text') from error
+        raise SettingsError(f'{_FILE}: "{path}" is not UTF-8 text') from error
 
 
 def _parsed(text: str, place: str) -> tuple[NamespaceSpec, ...]:
     try:
         found = TypeAdapter(Any).validate_json(text)
     except ValidationError as error:
-        raise SettingsError(f"{place} is no JSON: {error.errors()[0]['ctx']['error']}") from None
+        raise SettingsError(f"{place} is not valid JSON: {error.errors()[0]['ctx']['error']}") from None
     return _checked(found, place)
 
 
@@ -124,7 +124,7 @@ def _checked(found: object, place: str) -> tuple[NamespaceSpec, ...]:
     names = [one.name for one in made]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:
-        raise SettingsError(f'{place} has the namespace "{doubled}" twice', hint="give it once")
+        raise SettingsError(f'{place} has the namespace "{doubled}" twice', hint="set it once")
     return made
 
 
@@ -139,7 +139,7 @@ def _explain(first: Any, place: str) -> SettingsError:  # noqa: ANN401 - pydanti
     if first["type"] == "missing":
         return SettingsError(f"{what} has no {field}", hint=f"give its {field}")
     if first["type"] == "extra_forbidden":
-        return SettingsError(f"{what} has {field}, which is not known, expected {expected}")
+        return SettingsError(f"{what} has {field}, which is unknown, expected {expected}")
     return SettingsError(f"{what}{f', {field}' if field else ''}{shown}, expected {expected}")
 
 

@@ -66,7 +66,7 @@ def ensure(
     """
     shown, those = credentials(client), read_specs(client)
     if not those and not check:
-        raise SettingsError("no namespace is named", hint="set SCHEMA_MIGRATOR_NAMESPACES, or give --check with a name")
+        raise SettingsError("no namespace is given", hint="set SCHEMA_MIGRATOR_NAMESPACES, or give --check with a name")
     began = time.monotonic()
 
     async def work() -> tuple[NamespaceResult, ...]:
@@ -88,8 +88,8 @@ def _differing(outcome: NamespaceResult) -> NamespaceRefused:
         f'{setting.field} is "{setting.found}", expected "{setting.wanted}"' for setting in outcome.differences
     )
     return NamespaceRefused(
-        f'namespace "{outcome.name}" differs from what is wanted: {listed}',
-        hint="correct what is wanted, or let it be changed: --update",
+        f'namespace "{outcome.name}" differs from its specification: {listed}',
+        hint="correct the specification, or let the namespace be changed: --update",
     )
 
 
@@ -157,7 +157,7 @@ async def _describe(there: Frontend, name: str) -> Any:  # noqa: ANN401 - tempor
     state = found.namespace_info.state
     if state != NamespaceState.NAMESPACE_STATE_REGISTERED:
         said = NamespaceState.Name(state).removeprefix("NAMESPACE_STATE_").lower()
-        raise NamespaceRefused(f"it is {said}, expected registered", hint="take another name, or wait until it is gone")
+        raise NamespaceRefused(f"it is {said}, expected registered", hint="use another name, or wait until it is gone")
     return found
 
 

@@ -44,7 +44,7 @@ def _check_types(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
         if found.get(name, kind) != kind:
             raise NamespaceRefused(
                 f'search attribute "{name}" is of type {found[name]}, expected {kind}',
-                hint="a type cannot be changed: take another name",
+                hint="a type cannot be changed: choose another name",
             )
 
 
@@ -82,7 +82,7 @@ def _until_deadline(there: Frontend, again: tenacity.retry_base) -> tenacity.Asy
 
     def late(_: tenacity.RetryCallState) -> NoReturn:
         raise FrontendUnavailable(
-            f"the frontend at {there.address} does not know of its search attributes yet", hint="run it again"
+            f"the frontend at {there.address} does not know its search attributes yet", hint="run it again"
         )
 
     return tenacity.AsyncRetrying(
