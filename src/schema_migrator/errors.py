@@ -181,7 +181,7 @@ class LockTooLong(RefusedError, code=30):
 
 
 class WrongStore(RefusedError, code=20):
-    """The database holds the tables of the other store."""
+    """The database has the tables of the other store."""
 
 
 class UnknownState(RefusedError, code=21):

@@ -63,7 +63,7 @@ CASES = {
     "update to where it is": Case(line=TO_1_5, before=(SETUP, TO_1_5)),
     "update to less than it is": Case(line=TO_1_5, before=(SETUP, UPDATE), vendor=1),
     "update to an unknown version": Case(line=(*UPDATE, "-v", "7.7"), before=(SETUP,), vendor=1, ours=2),
-    "update from a folder that is not there": Case(
+    "update from a folder that does not exist": Case(
         line=("update-schema", "-d", "/nix"), before=(SETUP,), vendor=1, ours=2
     ),
     "update from nowhere": Case(line=("update-schema",), before=(SETUP,), vendor=1, ours=2),

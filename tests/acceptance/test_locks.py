@@ -82,5 +82,5 @@ def test_a_table_that_stays_busy_ends_the_run(
         pid = holder.info.backend_pid
     assert ended.code == 1
     assert f"pid {pid} " in ended.stderr
-    assert "other sessions kept a table locked" in ended.stderr
+    assert "other sessions held a lock on a table" in ended.stderr
     assert picture(databases, "visibility") == references.picture("visibility", START)

@@ -45,7 +45,7 @@ def test_made_after_the_servers(
         assert hooks(application.ended(commit)) == {JOB: "Succeeded", NAMESPACES: "Succeeded"}
         assert check(address, "ameide") == 0
     installation.assert_at(NEWER)
-    measured("the pod waits until the frontend is there; both syncs succeed; a name that is not there is told")
+    measured("the pod waits until the frontend is there; both syncs succeed; a name that does not exist is told")
 
 
 def test_a_refusal_is_told(

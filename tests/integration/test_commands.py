@@ -282,9 +282,9 @@ def test_last_words(refusals: Refusals, tmp_path: Path) -> None:
     log = tmp_path / "termination-log"
     own = {"SCHEMA_MIGRATOR_TERMINATION_LOG": str(log)}
     for args, changes, begins in (
-        ((), {"TEMPORAL_VERSION": "0.1"}, 'exit code 2: release "0.1" is not carried in '),
+        ((), {"TEMPORAL_VERSION": "0.1"}, 'exit code 2: release "0.1" is not available in '),
         ((), {"SQL_PORT": "x"}, 'exit code 2: SQL_PORT is "x", expected a whole number\n'),
-        (("--nix",), {}, "exit code 2: there is no flag --nix; see schema-migrator migrate --help\n"),
+        (("--nix",), {}, "exit code 2: unknown flag --nix; see schema-migrator migrate --help\n"),
         ((), {"SQL_PASSWORD": "no"}, "exit code 10: default: the server rejected the password for "),
     ):
         log.write_text("before")

@@ -186,7 +186,7 @@ END $$"""
 TAMPERED = {
     "a byte": (f"UPDATE {{schema}}.{SHADOW} SET encoding = encoding || ' ' WHERE {FIRST}", "a row of the copy differs"),
     "a row too few": (LESS, "the copy lacks a row of"),
-    "a row too many": (COPIED, "the copy holds a row that is not in"),
+    "a row too many": (COPIED, "the copy has a row that is not in"),
 }
 
 

@@ -67,7 +67,7 @@ HARMFUL = (
     ("type of a coming name", "default", "1.14", 'creates "current_chasm_executions", but your type'),
     ("index of a coming name", "default", "1.14", 'creates "chasm_node_maps", but your index'),
     ("index on a column that goes", "visibility", "1.5", "drops a column that the index executions_visibility."),
-    ("extension dropped", "visibility", "1.9", "needs the extension btree_gin: that is not there"),
+    ("extension dropped", "visibility", "1.9", "needs the extension btree_gin: that does not exist"),
 )
 Outcome = Literal["reached", "refused"]
 Made = Callable[[str, str], Site]

@@ -108,7 +108,7 @@ def test_refuses_a_long_lock_before_the_first_change(databases: Databases, used:
     assert isinstance(refusal, LockTooLong)
     assert refusal.exit_code == 30
     said, _, rest = str(refusal).partition(" for about ")
-    assert said == "visibility: step 1.13 would keep executions_visibility locked"
+    assert said == "visibility: step 1.13 would lock executions_visibility"
     assert (
         rest.partition(" s, at worst ")[2].partition(" s, ")[2]
         == "the limit is 2 s; rewrite it online (--rewrite online), or raise --max-lock-seconds"
@@ -123,7 +123,7 @@ def test_refuses_what_it_cannot_foretell(used: Site) -> None:
     used.run(f'REVOKE SELECT ON executions_visibility FROM "{used.databases.user}"')
     assert reasons(used.foresee()) == {"permission denied for table executions_visibility"}
     assert str(used.refused(SCHEMA_MIGRATOR_MAX_LOCK_SECONDS="1000")) == (
-        "visibility: it cannot be estimated how long step 1.13 would keep executions_visibility locked"
+        "visibility: it cannot be estimated how long step 1.13 would lock executions_visibility"
         " (permission denied for table executions_visibility), the limit is 1000 s;"
         " rewrite it online (--rewrite online), or raise --max-lock-seconds"
     )
@@ -138,9 +138,9 @@ def test_refuses_without_a_rehearsal(used: Site) -> None:
     try:
         limit = {"SCHEMA_MIGRATOR_NO_VERIFY": "true", "SCHEMA_MIGRATOR_MAX_LOCK_SECONDS": "1000"}
         assert str(used.refused(**limit)) == (
-            "visibility: it cannot be estimated how long step 1.10 would keep its tables locked (without a"
-            " rehearsal nobody"
-            " knows what it works on), the limit is 1000 s; see schema-migrator plan, or raise"
+            "visibility: it cannot be estimated how long step 1.10 would lock its tables (without a"
+            " rehearsal it is unknown which tables it works on), the limit is 1000 s; see schema-migrator plan,"
+            " or raise"
             " --max-lock-seconds"
         )
     finally:
@@ -206,7 +206,7 @@ def test_foretells_what_keeps_a_rewrite_from_beginning(used: Site, monkeypatch: 
         connection.execute("SELECT 1")
         seen = used.foresee(SCHEMA_MIGRATOR_REWRITE="online")
         assert f"pid {connection.info.backend_pid} (" in seen.obstacle
-        assert '"executions_visibility" cannot be swapped before it ends' in seen.obstacle
+        assert '"executions_visibility" cannot be cut over until it ends' in seen.obstacle
 
 
 def test_a_partitioned_table_is_refused(used: Site) -> None:

@@ -164,7 +164,7 @@ def test_what_the_copy_computes_again_is_checked_too(origin: Origin, part: str, 
         found = refused(where, owner)
         assert isinstance(found, DoesNotFit), found
         assert found.message == (
-            f'a row of "{TABLE}" does not fit the {part}, which PostgreSQL computes again: {reason} '
+            f'a row of "{TABLE}" does not fit the {part}, which PostgreSQL recomputes: {reason} '
             f"(the row: namespace_id '{namespace}', run_id '{run}')"
         )
         assert found.hint.startswith("correct its workflow_id or ")

@@ -1,4 +1,4 @@
-"""A frontend that cannot be reached or does not let us in: one sentence each, and its exit code."""
+"""A frontend that cannot be reached or denied the request in: one sentence each, and its exit code."""
 
 import json
 import re

@@ -208,4 +208,4 @@ def sentence(call: str, code: grpc.StatusCode) -> tuple[int, str]:
         return 1, f"{begin} failed: No; run it again"
     if code.name in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
         return 40, f"{begin} denied the request: No; set TEMPORAL_API_KEY, or a client certificate, that may do this"
-    return 42, f"{begin} refuses it: No"
+    return 42, f"{begin} rejected the request: No"

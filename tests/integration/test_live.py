@@ -50,12 +50,12 @@ def sql(databases: Databases, statement: str) -> None:
 def test_a_lost_version_row_is_refused_and_adopted_when_told(
     databases: Databases, env: dict[str, str], loss: str
 ) -> None:
-    """Without its version row a cluster is refused, byte for byte as before; --adopt records what the tables are of."""
+    """Without its version row a cluster is refused, byte for byte as before; --adopt records what the tables match."""
     sql(databases, LOSSES[loss])
     before = everything(databases)
     refused = run_cli(env, "migrate")
     assert refused.code == 21
-    assert "holds the tables of 1.18" in refused.stderr
+    assert "has the tables of 1.18" in refused.stderr
     assert "migrate --adopt" in refused.stderr
     assert everything(databases) == before
     assert run_cli(env, "migrate", "--adopt").code == 0
@@ -68,7 +68,7 @@ def test_a_lost_version_row_is_refused_and_adopted_when_told(
 
 
 def test_a_renamed_database_is_adopted_by_itself(databases: Databases, env: dict[str, str]) -> None:
-    """Where the old name's row says the version that the tables are of, it is recorded for the new name, too."""
+    """Where the old name's row says the version that the tables match, it is recorded for the new name, too."""
     sql(databases, "UPDATE schema_version SET db_name = 'temporal_before'")
     sql(databases, "INSERT INTO schema_version SELECT 0, current_database(), now(), '0.0', '0.0'")
     done = run_cli(env | {"TEMPORAL_VERSION": "1.32.2"}, "migrate")
@@ -85,7 +85,7 @@ def test_a_drifted_cluster_without_a_version_is_never_touched(databases: Databas
     before = everything(databases)
     refused = run_cli(env, "migrate", "--adopt")
     assert refused.code == 21
-    assert "nearest to 1.18" in refused.stderr
+    assert "the closest is 1.18" in refused.stderr
     assert "column tasks_v2.data" in refused.stderr
     assert everything(databases) == before
 

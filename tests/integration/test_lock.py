@@ -118,7 +118,7 @@ OLD_WORKER = "schema-migrator/0.0.9 worker deadbeef"
 
 @contextmanager
 def left(connection: psycopg.Connection[Any]) -> Iterator[int]:
-    """Let a session work as a worker of an earlier version would that lost its client; give its process."""
+    """Let a session work as a worker of an earlier version would that lost its client; set its process."""
     with connection, suppress(psycopg.OperationalError), connection.pipeline():
         connection.execute("SELECT set_config('application_name', %s, false)", [OLD_WORKER])
         connection.execute("SELECT pg_sleep(60)")
@@ -187,7 +187,7 @@ def test_the_holder_is_told(store: Site, monkeypatch: pytest.MonkeyPatch, who: C
         raise AssertionError
     session = f"pid {holder.pid} (schema-migrator/{__version__} lock in temporal-migrations-x7k2p)"
     assert session in held.value.message
-    seen = r" from [\d.:/]+ since 20.*" if who(store) is store else ", of which our role may see no more"
+    seen = r" from [\d.:/]+ since 20.*" if who(store) is store else ", about which this role can see no more"
     assert re.fullmatch(seen, held.value.message.partition(session)[2])
     assert held.value.hint.endswith(f"SELECT pg_terminate_backend({holder.pid});")
 

@@ -62,7 +62,7 @@ def test_refused_and_adopted(databases: Databases, name: str, version: str, loss
     assert isinstance(refusal, UnknownState)
     recorded = "0.0" if loss == "reset" else "no version"
     assert refusal.message == (
-        f'database "{store.name}" holds the tables of {version}, but {recorded} is recorded for it'
+        f'database "{store.name}" has the tables of {version}, but {recorded} is recorded for it'
     )
     assert refusal.hint == f"if {version} is right, record it: schema-migrator migrate --adopt"
     target = {f"{name.upper()}_TARGET_VERSION": version}
@@ -111,7 +111,7 @@ def test_version_row_ahead_of_the_tables(databases: Databases, name: str) -> Non
     store = live(databases, name, "1.0")
     store.run("UPDATE schema_version SET curr_version = '1.5'")
     refusal = store.refused()
-    assert refusal.message == f'database "{store.name}" holds the tables of 1.0, but 1.5 is recorded for it'
+    assert refusal.message == f'database "{store.name}" has the tables of 1.0, but 1.5 is recorded for it'
     done = store.migrate(SCHEMA_MIGRATOR_ADOPT="true", **{f"{name.upper()}_TARGET_VERSION": "1.6"})
     assert [str(one.version) for one in done.outcomes] == [f"1.{minor}" for minor in range(1, 7)]
     assert done.verdict is not None
@@ -153,7 +153,7 @@ def test_version_that_is_none(databases: Databases) -> None:
     store = live(databases, "default", "1.5")
     store.run("UPDATE schema_version SET curr_version = '1.4.1'", "DELETE FROM schema_update_history")
     refusal = store.refused()
-    assert refusal.message == f'database "{store.name}" holds the tables of 1.5, but 1.4.1 is recorded for it'
+    assert refusal.message == f'database "{store.name}" has the tables of 1.5, but 1.4.1 is recorded for it'
 
 
 def test_a_failed_read_is_no_absent_version(databases: Databases) -> None:

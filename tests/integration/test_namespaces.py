@@ -224,7 +224,7 @@ def test_too_many_search_attributes(bootstrap: Bootstrap, name: str) -> None:
         42,
         [
             (
-                f'error: namespace "{name}": the frontend at {bootstrap.address} refuses it: '
+                f'error: namespace "{name}": the frontend at {bootstrap.address} rejected the request: '
                 "Unable to create search attributes: cannot have more than 3 search attribute of type Text"
             )
         ],
@@ -239,7 +239,7 @@ def test_one_that_is_refused(bootstrap: Bootstrap, name: str) -> None:
         "",
         [
             (
-                f'error: namespace "{name}-1": the frontend at {bootstrap.address} refuses it: '
+                f'error: namespace "{name}-1": the frontend at {bootstrap.address} rejected the request: '
                 "A valid retention period is not set on request"
             )
         ],

@@ -17,8 +17,7 @@ PINNED = {
 SENTENCE = (
     "error: DEFAULT_TARGET_VERSION is 1.18 and VISIBILITY_TARGET_VERSION is 1.9, but servers of release 1.31.5 need"
     " 1.19 and 1.14 and will not start on less; unset it, or set TEMPORAL_VERSION to the version of the servers;"
-    " if their"
-    " version needs no more, set SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS=true too"
+    " if that version needs no more, set SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS=true too"
 )
 
 
@@ -49,8 +48,8 @@ def test_what_the_servers_need(refusals: Refusals, databases: Databases) -> None
         ("1.9", "1.14", False),
     ]
     assert errors(looked)[-1] == (
-        "error: the default store needs 1.19 and the visibility store needs 1.14 for servers of release 1.31.5, which"
-        " do not start on the target that is set; unset the target version, or raise it, and run schema-migrator"
+        "error: the default store needs 1.19 and the visibility store needs 1.14 for servers of release 1.31.5,"
+        " which do not start at the configured target; unset the target version, or raise it, and run schema-migrator"
         " migrate"
     )
     shown = run_cli(env, "status")

@@ -426,7 +426,7 @@ def test_what_forbids_it_and_comes_meanwhile(origin: Origin, made: str) -> None:
             True,
             True,
         ), said
-        assert f'a trigger on "{TABLE}" goes on logging changes' in said
+        assert f'a trigger on "{TABLE}" still logs changes' in said
         assert "schema-migrator migrate --abandon removes it with the copy" in said
         assert one(admin, COUNT) == ROWS
         assert origin.run(database).code == 31
@@ -460,7 +460,7 @@ def test_a_row_that_no_index_leads_to(origin: Origin, settings: tuple[str, ...])
             )
         ended = origin.run(database)
         assert ended.code == 24
-        assert "no entry of the primary key's index leads to a row of" in ended.stderr
+        assert "no entry of the primary key's index points to a row of" in ended.stderr
         assert "run_id = 'hidden' in block " in ended.stderr
         assert "amcheck" in ended.stderr
         assert one(admin, COUNT) == ROWS + 1
@@ -536,7 +536,7 @@ def test_a_copy_that_is_not_the_table_never_takes_its_place(origin: Origin, spoi
         owner.execute(spoil.encode())
         ended = origin.run(database)
         assert ended.code == 24
-        assert f"{said.format(json.dumps(TABLE))}, expected a sound table" in ended.stderr
+        assert f"{said.format(json.dumps(TABLE))}, expected an undamaged table" in ended.stderr
         assert (names(owner, SCHEMAS), names(owner, TRIGGERS)) == ([], [])
     assert (picture(origin.databases, database).schema, rows(origin.databases, database)) == (before, kept)
     assert origin.run(database).code == 0

@@ -146,7 +146,7 @@ def test_a_hindrance_is_named(origin: Origin, space: str, named: str, made: str)
         assert tables.read(owner, "public")[TABLE].blockers == (named.strip().format(**roles),)
 
 
-LOCKED = re.compile(r"that would keep the table for about \d+ s, at worst \d+ s")
+LOCKED = re.compile(r"that would lock the table for about \d+ s, at worst \d+ s")
 
 
 def assert_refused(said: str, origin: Origin, database: str, reasons: tuple[str, ...]) -> None:
@@ -217,7 +217,7 @@ def test_a_blocker_throws_no_unfinished_copy_away(origin: Origin, monkeypatch: p
         admin.execute(HINDRANCES['publication "own"'].encode())
         where = large(monkeypatch, origin, database)
         refused = where.refused()
-        assert "an unfinished copy is kept until then, and a trigger on the table logs changes" in str(refused)
+        assert "the unfinished copy is kept until then, and a trigger on the table logs changes" in str(refused)
         assert "schema-migrator migrate --abandon removes both" in str(refused)
         admin.execute("DROP PUBLICATION own")
         with capture_logs() as logs:

@@ -425,6 +425,6 @@ def test_an_event_trigger_that_takes_tables_away(group: str, databases: Database
     where.admin(definer, GIVING)
     error = where.refused()
     assert error.message.startswith(
-        "the role has no right to what it made itself in a rehearsal, which was rolled back"
+        "the role has no privilege on what it created itself in a rehearsal, which was rolled back"
     )
     assert "event trigger" in error.hint

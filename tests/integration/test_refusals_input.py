@@ -52,7 +52,7 @@ def test_unknown_target(refusals: Refusals) -> None:
     assert found == [
         (
             "error: the visibility target version is 1.10, which release 1.29.1 does not have; "
-            f"give one of {VISIBILITY}, or another TEMPORAL_VERSION"
+            f"use one of {VISIBILITY}, or another TEMPORAL_VERSION"
         )
     ]
 
@@ -61,15 +61,12 @@ def test_target_that_is_no_version(refusals: Refusals) -> None:
     """A word is no target."""
     found = refusals.refused(2, "--visibility-target-version", "latest", TEMPORAL_VERSION="1.29.1")
     assert found == [
-        (
-            'error: the visibility target version is "latest", expected a version such as "1.9"; '
-            f"give one of {VISIBILITY}"
-        )
+        (f'error: the visibility target version is "latest", expected a version such as "1.9"; use one of {VISIBILITY}')
     ]
 
 
 def test_broken_manifest(refusals: Refusals, root: Path, step: Path) -> None:
-    """A manifest that is no JSON is named, and neither store is touched."""
+    """A manifest that is not valid JSON is named, and neither store is touched."""
     path = step / "manifest.json"
     path.write_text("{")
     assert broken(refusals, 2, root) == [
@@ -94,7 +91,7 @@ def test_missing_version(refusals: Refusals, root: Path, step: Path) -> None:
     """A gap in the versions is named, and neither store is touched."""
     shutil.rmtree(step)
     assert broken(refusals, 2, root) == [
-        f'error: "{step.parent}" goes from 1.1 to 1.3, expected v1.2 in between; fetch the release\'s files again'
+        f'error: "{step.parent}" jumps from 1.1 to 1.3, expected v1.2 in between; fetch the release\'s files again'
     ]
 
 
@@ -175,9 +172,9 @@ def test_settings(refusals: Refusals, changes: dict[str, str], sentence: str) ->
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (("--lock-timeot", "1"), "there is no flag --lock-timeot; see schema-migrator migrate --help"),
+        (("--lock-timeot", "1"), "unknown flag --lock-timeot; see schema-migrator migrate --help"),
         (("--lock-timeout",), "argument --lock-timeout: expected one argument; see schema-migrator migrate --help"),
-        (("--sql-po=1",), "there is no flag --sql-po; see schema-migrator migrate --help"),
+        (("--sql-po=1",), "unknown flag --sql-po; see schema-migrator migrate --help"),
         (("now",), "an argument belongs to no flag; see schema-migrator migrate --help"),
     ],
 )

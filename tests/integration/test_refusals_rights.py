@@ -98,7 +98,7 @@ def test_tables_of_another_role(refusals: Refusals, databases: Databases) -> Non
 
 
 def test_missing_schema(refusals: Refusals, databases: Databases) -> None:
-    """A schema that search_path names and that is not there is not made silently."""
+    """A schema that search_path names and that does not exist is not made silently."""
     assert refusals.refused(12, "--store", "default", SQL_CONNECT_ATTRIBUTES="search_path=temporal") == [
         heading(databases, "default"),
         '  - the schema "temporal" does not exist',

@@ -21,11 +21,11 @@ def test_swapped_at_target(refusals: Refusals, databases: Databases) -> None:
     refusals.migrate(TEMPORAL_VERSION="1.29.1")
     expected = [
         (
-            f'error: default: database "{databases.visibility}" holds a table of the visibility store, '
+            f'error: default: database "{databases.visibility}" has a table of the visibility store, '
             f'"executions_visibility", expected the default store; {SWAP}'
         ),
         (
-            f'error: visibility: database "{databases.default}" holds a table of the default store, '
+            f'error: visibility: database "{databases.default}" has a table of the default store, '
             f'"activity_info_maps", expected the visibility store; {SWAP}'
         ),
     ]
@@ -47,7 +47,7 @@ def test_swapped_on_the_first_day(refusals: Refusals, databases: Databases) -> N
     found = refusals.refused(20, **swapped(databases))
     assert found == [
         (
-            f'error: default: database "{databases.visibility}" holds a table of the visibility store, '
+            f'error: default: database "{databases.visibility}" has a table of the visibility store, '
             f'"executions_visibility", expected the default store; {SWAP}'
         )
     ]
@@ -61,8 +61,8 @@ def test_both_stores_in_one_database(refusals: Refusals) -> None:
     name = refusals.databases.visibility
     assert found == [
         (
-            f'error: visibility: database "{name}" holds a table of the default store, "history_node", '
-            "beside those of the visibility store; give each store a database of its own"
+            f'error: visibility: database "{name}" has a table of the default store, "history_node", '
+            "beside those of the visibility store; give each store its own database"
         )
     ]
 
@@ -109,7 +109,7 @@ def test_version_row_lost(refusals: Refusals, change: str, recorded: str) -> Non
     """Tables of a version that is not recorded are recognised; what to record is left to a person."""
     record(refusals, change)
     assert only(refusals) == (
-        f"{begun(refusals)} holds the tables of 1.9, but {recorded} is recorded for it; "
+        f"{begun(refusals)} has the tables of 1.9, but {recorded} is recorded for it; "
         "if 1.9 is right, record it: schema-migrator migrate --adopt"
     )
 

@@ -58,11 +58,11 @@ def test_recognised_after_a_rollback(older: Site, sources: Path) -> None:
 
 
 def test_recognised_without_its_row(older: Site) -> None:
-    """A lost version row is recorded again, as the release that the tables are of."""
+    """A lost version row is recorded again, as the release that the tables match."""
     older.run("UPDATE schema_version SET curr_version = '0.0'")
     refusal = older.refused()
     assert isinstance(refusal, UnknownState)
-    assert "holds the tables of 1.11, but 0.0 is recorded for it" in refusal.message
+    assert "has the tables of 1.11, but 0.0 is recorded for it" in refusal.message
     done = older.migrate(SCHEMA_MIGRATOR_ADOPT="true")
     assert done.verdict is not None
     assert done.verdict.equal

@@ -263,7 +263,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_repaired_stays_whole(databases: Databases, case: str) -> None:
-    """A value that does not fit makes the SQL fail, with psql's ON_ERROR_ROLLBACK too, and all is as it was."""
+    """A value that does not fit creates the SQL fail, with psql's ON_ERROR_ROLLBACK too, and all is as it was."""
     name, done = BAD[case]
     store = filled(databases, name)
     store.run(done)
@@ -347,7 +347,7 @@ def table_rows(connection: Connection, table: str) -> list[dict[str, Any]]:
 
 
 def lost(before: dict[str, list[dict[str, Any]]], after: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return the tables of which a row, or a value of one, is not there any more, under its name or the kept one."""
+    """Return the tables of which a row, or a value of one, does not exist any more, under its name or the kept one."""
     return {name: found for name, found in before.items() if _written(found) - _written(after[name], found)}
 
 

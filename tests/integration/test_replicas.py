@@ -168,7 +168,7 @@ def test_a_pause_ends(first: Primary, origin: Origin) -> None:
         assert len(owner.execute(SCHEMAS.encode()).fetchall()) == 1
     blind = origin.run(database, "--max-load", "9")
     assert blind.code == 12
-    assert "or do without --max-load; the copy so far is kept, the table's trigger logs changes" in blind.stderr
+    assert "or drop --max-load; the copy so far is kept, the table's trigger logs changes" in blind.stderr
     again = origin.run(database)
     assert again.code == 0, again.stderr
     assert "online.resumed" in [event["event"] for event in events(again)]

@@ -79,7 +79,7 @@ def test_another_release(refusals: Refusals, tool: Path) -> None:
     program(tool, LIES.format(version="1.29.1", code=0))
     assert refused(refusals, 2, tool) == [
         (
-            f'error: SCHEMA_MIGRATOR_SQL_TOOL "{tool}" is of release 1.29.1, expected 1.32.2 like the files; '
+            f'error: SCHEMA_MIGRATOR_SQL_TOOL "{tool}" is from release 1.29.1, expected 1.32.2 like the files; '
             "set TEMPORAL_VERSION=1.29.1, or name another binary"
         )
     ]

@@ -232,7 +232,7 @@ def test_client_key(
 
 
 def test_missing_tls_file(secured: Secured) -> None:
-    """A file that is not there is named with its setting, before connecting."""
+    """A file that does not exist is named with its setting, before connecting."""
     done = secured.status(SQL_TLS="true", SQL_TLS_CA_FILE="/no/such")
     assert done.code == 2
     assert errors(done) == [

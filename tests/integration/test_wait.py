@@ -141,7 +141,7 @@ def test_swapped_databases(refusals: Refusals, databases: Databases) -> None:
     )
     assert found == [
         (
-            f'error: visibility: database "{databases.default}" holds a table of the default store, '
+            f'error: visibility: database "{databases.default}" has a table of the default store, '
             '"activity_info_maps", expected the visibility store; swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE'
         )
     ]

@@ -76,7 +76,7 @@ def test_files(tmp_path: Path) -> None:
     found = credentials(read_client({"TEMPORAL_ADDRESS": "h:1", CA: name["ca"], CERT: name["cert"], KEY: name["key"]}))
     assert found.tls is not None
     assert found.tls.key == paths["key"].read_bytes()
-    assert refused(**{CA: name["bad"]}) == f'{CA}: "{name["bad"]}" holds no certificate, expected PEM'
+    assert refused(**{CA: name["bad"]}) == f'{CA}: "{name["bad"]}" contains no certificate, expected PEM'
     assert refused(**{CA: name["gone"]}) == f'{CA}: "{name["gone"]}" cannot be read (No such file or directory)'
     assert refused(**{CERT: name["cert"]}) == (
         f"only one of {CERT} and {KEY} is set, expected both or none; set the other one too"
@@ -86,7 +86,7 @@ def test_files(tmp_path: Path) -> None:
     )
     assert refused(**{CERT: name["cert"], KEY: name["bad"]}) == (
         f'{CERT} "{name["cert"]}" and {KEY} "{name["bad"]}" cannot be used, expected a certificate and its key in PEM; '
-        "is one of them empty, or the key encrypted?"
+        "is one of them empty, or is the key encrypted?"
     )
     assert refused(**{CA: name["ca"], "TEMPORAL_TLS": "false"}) == (
         f"{CA} is set beside TEMPORAL_TLS=false; unset one of them"

@@ -59,7 +59,7 @@ def test_out_of_order_and_ambiguous(pasts: dict[str, Past]) -> None:
     assert recognition.remaining_out_of_order(taken, live) is None
     state = recognition.recognise(past.evidence(Version("1.1"), live, seed=Seed(version=None)))
     assert isinstance(state, Unknown)
-    assert "nearest to 1.2, but for: column executions_visibility.text01" in state.reason
+    assert "the closest is 1.2, apart from: column executions_visibility.text01" in state.reason
 
 
 def test_two_tools_at_once(pasts: dict[str, Past]) -> None:

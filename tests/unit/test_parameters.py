@@ -107,7 +107,7 @@ def test_maps_tls(
 
 @pytest.mark.parametrize("name", ["SQL_TLS_CA_FILE", "SQL_TLS_CERT_FILE", "SQL_TLS_KEY_FILE"])
 def test_refuses_missing_tls_files(clean: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
-    """A file that is not there, or is a folder, is named with its setting."""
+    """A file that does not exist, or is a folder, is named with its setting."""
     file = tmp_path / "file"
     file.touch()
     files = {other: str(file) for other in ("SQL_TLS_CA_FILE", "SQL_TLS_CERT_FILE", "SQL_TLS_KEY_FILE")}

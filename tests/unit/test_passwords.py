@@ -104,7 +104,7 @@ def test_refuses_bytes_that_are_no_text(clean: pytest.MonkeyPatch) -> None:
         (None, "cannot be read (No such file or directory)"),
         (b"\n", "gives no password"),
         (SECRET.encode() + b"\0", "gives a zero byte"),
-        (SECRET.encode() + b"\xff", "gives no UTF-8 text"),
+        (SECRET.encode() + b"\xff", "is not UTF-8 text"),
         (SECRET.encode() * 9000, "has more than 65536 bytes"),
     ],
 )

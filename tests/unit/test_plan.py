@@ -105,6 +105,6 @@ def test_does_not_adopt_unasked() -> None:
     with pytest.raises(UnknownState) as caught:
         planned(unrecorded(confirmed=False))
     assert str(caught.value) == (
-        'visibility: database "temporal_visibility" holds the tables of 1.8, but no version is recorded for it; '
+        'visibility: database "temporal_visibility" has the tables of 1.8, but no version is recorded for it; '
         "if 1.8 is right, record it: schema-migrator migrate --adopt"
     )

@@ -86,7 +86,7 @@ def test_each_problem_has_its_remedy(changes: dict[str, Any], problem: tuple[str
 
 
 def test_a_missing_schema_hides_what_depends_on_it() -> None:
-    """Rights on a schema that is not there are no second problem."""
+    """Rights on a schema that does not exist are no second problem."""
     assert len(found(schema="t", schema_exists=False, may_create_table=False)) == 1
 
 

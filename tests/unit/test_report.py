@@ -129,7 +129,7 @@ def upgrade() -> PlanPreview:
         spent=2.34,
         left_out=("by_words",),
     )
-    refusal = "step 1.6 would keep executions_visibility and t for about 100 s, the limit is 10 s"
+    refusal = "step 1.6 would lock executions_visibility and t for about 100 s, the limit is 10 s"
     begun = (BegunRewrite(leftover=leftover("online_7"), copied=420_000, continues=True),)
     return PlanPreview(
         plan=replace(plan, steps=steps, online=online, leftovers=(leftover("retired_5", kept=True),)),

@@ -24,7 +24,7 @@ STRETCHES = {
     "1.12": (13, 2),
     "1.13": (14, 1),
 }
-"""From a version: the minor version of the first step of the stretch, and how often the table is written anew.
+"""From a version: the minor version of the first step of the stretch, and how often the table is rewritten.
 
 1.10 to 1.12 are empty: they run as they stand.
 """

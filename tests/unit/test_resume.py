@@ -132,7 +132,7 @@ def test_row_ahead_and_an_index_dropped(pasts: dict[str, Past], store: str, tabl
     state = recognition.recognise(past.evidence(Version("1.5"), live, seed=Seed(version=1)))
     assert isinstance(state, Unknown)
     assert state.reason == (
-        f"version 1.5 is recorded; the tables match no version; the closest is 1.0, but for: index {table}.{gone}"
+        f"version 1.5 is recorded; the tables match no version; the closest is 1.0, apart from: index {table}.{gone}"
     )
     assert state.hint == f"for the SQL that brings them to 1.5: schema-migrator verify --{store}-target-version 1.5"
 

@@ -13,7 +13,7 @@ from schema_migrator.releases.source import Store, carried, load, load_release, 
 from support.postgres.databases import RELEASES
 
 AGAIN = "; fetch the release's files again"
-ROOT_HINT = "; set SCHEMA_MIGRATOR_SOURCES to the folder that holds one folder a server version"
+ROOT_HINT = "; set SCHEMA_MIGRATOR_SOURCES to the folder with one folder per server version"
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_refuses_a_root_without_releases(tmp_path: Path) -> None:
     """An empty, a missing and a wrong folder of releases are named."""
     with pytest.raises(SourceError) as caught:
         carried(tmp_path)
-    assert str(caught.value) == f'the folder of releases "{tmp_path}" holds no release{ROOT_HINT}'
+    assert str(caught.value) == f'the folder of releases "{tmp_path}" contains no release{ROOT_HINT}'
     with pytest.raises(SourceError) as caught:
         carried(tmp_path / "no")
     assert (
@@ -146,9 +146,9 @@ def test_refuses_a_release_without_a_store(root: Path) -> None:
     ("gone", "before", "after", "missing"), [("v1.0", "nothing", "1.1", "v1.0"), ("v1.4", "1.3", "1.5", "v1.4")]
 )
 def test_refuses_a_gap(step: Path, root: Path, gone: str, before: str, after: str, missing: str) -> None:
-    """A version that is not there, first or in between, is named."""
+    """A version that does not exist, first or in between, is named."""
     shutil.rmtree(step.parent / gone)
-    expected = f'"{step.parent}" goes from {before} to {after}, expected {missing} in between{AGAIN}'
+    expected = f'"{step.parent}" jumps from {before} to {after}, expected {missing} in between{AGAIN}'
     assert refused(root) == expected
 
 
@@ -163,10 +163,10 @@ def test_takes_a_new_major_version(step: Path, root: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        ("", "is no JSON: Expecting value: line 1 column 1 (char 0)"),
-        ('{"CurrVersion": "1.2",}', "is no JSON: Expecting property name enclosed in double quotes: "),
-        ("[]", "holds no JSON object"),
-        ('"1.2"', "holds no JSON object"),
+        ("", "is not valid JSON: Expecting value: line 1 column 1 (char 0)"),
+        ('{"CurrVersion": "1.2",}', "is not valid JSON: Expecting property name enclosed in double quotes: "),
+        ("[]", "is not a JSON object"),
+        ('"1.2"', "is not a JSON object"),
     ],
 )
 def test_refuses_a_manifest_that_is_no_json(step: Path, root: Path, raw: str, reason: str) -> None:
@@ -225,8 +225,8 @@ def test_refuses_missing_files(step: Path, root: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b"SELECT '\xe4';", "is no UTF-8 text: invalid continuation byte at byte 8"),
-        (b"SELECT 1;\0DROP", "holds a zero byte, expected SQL text"),
+        (b"SELECT '\xe4';", "is not UTF-8 text: invalid continuation byte at byte 8"),
+        (b"SELECT 1;\0DROP", "contains a zero byte, expected SQL text"),
     ],
 )
 def test_refuses_bytes_that_are_no_text(step: Path, root: Path, raw: bytes, reason: str) -> None:
@@ -253,7 +253,7 @@ def test_refuses_a_target_that_is_no_version(wanted: str) -> None:
     with pytest.raises(TargetError) as caught:
         load_release(RELEASES, "1.29.1").visibility.target(wanted)
     assert str(caught.value) == (
-        f'the visibility target version is "{wanted}", expected a version such as "1.9"; give one of {KNOWN}'
+        f'the visibility target version is "{wanted}", expected a version such as "1.9"; use one of {KNOWN}'
     )
     assert caught.value.exit_code == 2
     assert parse_version(wanted) is None
@@ -265,7 +265,7 @@ def test_refuses_an_unknown_target() -> None:
         load_release(RELEASES, "1.29.1").visibility.target("1.10")
     assert str(caught.value) == (
         "the visibility target version is 1.10, which release 1.29.1 does not have; "
-        f"give one of {KNOWN}, or another TEMPORAL_VERSION"
+        f"use one of {KNOWN}, or another TEMPORAL_VERSION"
     )
 
 
@@ -333,7 +333,7 @@ def test_what_is_no_file(root: Path, step: Path, name: str, kind: str) -> None:
     assert said == (
         f'"{path}" cannot be read (Too many levels of symbolic links){AGAIN}'
         if kind == "loop"
-        else f'"{path}" is no file{AGAIN}'
+        else f'"{path}" is not a file{AGAIN}'
     )
 
 
@@ -390,8 +390,8 @@ def test_sql_that_leaves_its_transaction(root: Path, step: Path, text: str, line
     """It is refused when it is loaded, with its place: in a rehearsal it would change the database."""
     (step / "advanced_visibility.sql").write_text(text)
     assert refused(root) == (
-        f"visibility/v1.2/advanced_visibility.sql:{line} has {words}, which reaches beyond the transaction that the"
-        " step runs in; remove it: each step runs in one transaction with schema-migrator's settings"
+        f"visibility/v1.2/advanced_visibility.sql:{line} has {words}, which reaches beyond the step's"
+        " transaction; remove it: each step runs in one transaction with schema-migrator's settings"
     )
 
 

@@ -79,7 +79,7 @@ def test_takes_what_libpq_takes(clean: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("pgbouncer=true", 'gives "pgbouncer", which is no connection parameter of libpq\'s; take it out of the URI; '),
+        ("pgbouncer=true", 'gives "pgbouncer", which is not a libpq connection parameter; remove it from the URI; '),
         ("connect_timeout=5&connect_timeout=6", 'gives "connect_timeout" twice; set it once'),
         ("replication=database", 'gives "replication", which is not taken; a replication connection takes no '),
         ("hostaddr=::1", 'gives "hostaddr", which is not taken; set SQL_HOST to the address, and '),

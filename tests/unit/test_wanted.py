@@ -88,7 +88,7 @@ def test_durations(length: int, text: str) -> None:
         ('[{"name": "a\\nb"}]', ': number 1, name is "a\\nb", expected a name without surrounding spaces'),
         ('[{"name": 1}]', ': number 1, name is "1", expected a name without surrounding spaces'),
         ('[{"name": "%s"}]' % ("x" * 1001), f': number 1, name is "{"x" * 200}...", expected at most 1000 bytes'),
-        ("[{}]", ": number 1 has no name; give its name"),
+        ("[{}]", ": number 1 has no name; set its name"),
         ('["a"]', ": number 1, expected an object"),
         ('{"name": "a"}', ", expected a list of objects"),
         ('[{"name": "a", "description": 1}]', ': number 1, description is "1", expected a text'),
@@ -97,8 +97,8 @@ def test_durations(length: int, text: str) -> None:
         (
             '[{"name": "a", "retentionDays": 3}]',
             (
-                ": number 1 has retentionDays, which is not known, "
-                "expected name, description, owner, retention, data or searchAttributes"
+                ": number 1 has retentionDays, which is unknown, expected name, description, owner, retention,"
+                " data or searchAttributes"
             ),
         ),
         (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Release, Source
 
-_APART = "give each store a database of its own"
+_APART = "give each store its own database"
 # Where the role's own search_path leads. Nothing here is looked up by it: the function is named with its schema.
 _ROLES_SCHEMA = (
     "SET LOCAL search_path TO DEFAULT",
@@ -265,7 +265,7 @@ def _refuse_other_store(other: Source, settings: StoreSettings, facts: Facts, *,
     if not strange:
         return
     raise WrongStore(
-        f'database "{settings.database}" holds a table of the {other.store} store, "{strange[0]}",'
+        f'database "{settings.database}" has a table of the {other.store} store, "{strange[0]}",'
         f" {'beside those of' if shared else 'expected'} the {settings.store} store",
         hint=_APART if shared else "swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE",
     )

@@ -104,7 +104,7 @@ def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any])
         say(text)
         lacking = " and ".join(f"the {status.store} store needs {status.needed}" for status in too_old)
         raise NotAtTarget(
-            f"{lacking} for servers of release {too_old[0].release}, which do not start on the target that is set",
+            f"{lacking} for servers of release {too_old[0].release}, which do not start at the configured target",
             hint="unset the target version, or raise it, and run schema-migrator migrate",
         )
     return _checked(text, [one.store for one in found if not one.up_to_date], arguments)

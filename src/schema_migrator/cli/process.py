@@ -30,7 +30,7 @@ def parse(parser: Parser, argv: Sequence[str]) -> dict[str, Any]:
     found, unknown = parser.parse_known_args(argv)
     if unknown:
         flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        said = f"there is no flag {flags[0]}" if flags else "an argument belongs to no flag"
+        said = f"unknown flag {flags[0]}" if flags else "an argument belongs to no flag"
         raise SettingsError(said, hint=f"see {parser.prog} {found.command} --help")
     return vars(found)
 

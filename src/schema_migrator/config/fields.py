@@ -68,7 +68,7 @@ class RunSettings(_Given):
     """What to do, and how patiently."""
 
     temporal_version: str | None = Field(
-        None, validation_alias="TEMPORAL_VERSION", description="server version whose files are used, exactly"
+        None, validation_alias="TEMPORAL_VERSION", description="exact server version whose files to use"
     )
     default_target_version: str | None = Field(
         None,
@@ -143,8 +143,8 @@ class RunSettings(_Given):
         ge=1,
         le=MOST_SECONDS,
         validation_alias=f"{PREFIX}MAX_LOCK_SECONDS",
-        description="refuse, before anything is changed, a step that would keep a table locked for longer, or for"
-        " nobody knows how long; unset: no limit",
+        description="refuse, before anything is changed, a step that would lock a table for longer than this, or"
+        " for a time that cannot be estimated; unset: no limit",
     )
     heartbeat: float = Field(
         10,
@@ -178,7 +178,7 @@ class RunSettings(_Given):
         ge=1,
         le=1_000_000,
         validation_alias=f"{PREFIX}MAX_LOAD",
-        description="active sessions of others above which an online rewrite pauses (takes pg_read_all_stats);"
+        description="active sessions of others above which an online rewrite pauses (requires pg_read_all_stats);"
         " unset: no limit",
     )
     max_replica_lag: Annotated[int | None, BeforeValidator(_limit)] = Field(

@@ -84,7 +84,7 @@ def _check_names(names: list[str], variable: str) -> None:
         raise _none(variable)
     if strange:
         raise SettingsError(
-            f'{variable} gives "{strange}", which is no connection parameter of libpq\'s',
+            f'{variable} gives "{strange}", which is not a libpq connection parameter',
             hint="remove it from the URI; a server setting belongs in SQL_CONNECT_ATTRIBUTES",
         )
     if doubled:

@@ -166,7 +166,7 @@ def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) 
     strange = recognition.unknown_objects(rehearsed, live)
     if strange and place.source.tables & live.tables == {*strange}:
         raise WrongStore(
-            f'database "{place.store.database}" holds tables of the same name that are not Temporal\'s:'
+            f'database "{place.store.database}" has tables of the same names that are not Temporal\'s:'
             f" {', '.join(strange)}",
             hint="give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES",
         )

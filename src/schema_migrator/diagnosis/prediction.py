@@ -164,7 +164,7 @@ def _problems(
         old, new, here = before.objects.get(key), after.objects.get(key), current.objects.get(key)
         table = Key("table", "", table_of(key) or "")
         if table != key and table in before.objects and "PARTITIONED" in current.objects.get(table, ""):
-            yield Problem(found=f"{step} changes the {table}, which was made a partitioned one", remedy=REPAIR)
+            yield Problem(found=f"{step} changes the {table}, which was changed to a partitioned table", remedy=REPAIR)
         if old is None and here is not None and not (reruns and here == new):
             yield Problem(found=f"{step} creates the {key}, which already exists", remedy="rename it, or drop it")
         if new is None and here is None and not reruns and not _goes_along(key, old or "", gone):

@@ -255,7 +255,7 @@ def _unknown(evidence: Evidence) -> Unknown:
         reason = f"{reason}; {evidence.seed.used}, so a cluster has used these tables; nothing was touched"
     strange = unknown_objects(evidence.rehearsal, evidence.live)
     if strange:
-        reason = f"{reason}; tables of the same name that are not Temporal's: {', '.join(strange)}"
+        reason = f"{reason}; tables of the same names that are not Temporal's: {', '.join(strange)}"
     return Unknown(
         reason=f"{reason}; the tables match no version; the closest is {version}, apart from: {named}",
         hint=_remedy(evidence, version),

@@ -155,7 +155,7 @@ def _alter(change: Change, expected: str, found: str) -> Repair:
         case "function":
             return Repair(statements=_creating(change), notes=(_COMPUTED,))
         case _:
-            return _look(_ANOTHER.get(change.key.kind, f"make {change.key} as the vendor's files do"))
+            return _look(_ANOTHER.get(change.key.kind, f"create {change.key} as the vendor's files do"))
 
 
 def _replace_index(change: Change) -> Repair:

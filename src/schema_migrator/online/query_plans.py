@@ -28,8 +28,8 @@ def assert_scans(conn: Connection, live: SourceTable, query: sql.Composed, expec
     row = conn.execute(sql.SQL("EXPLAIN (VERBOSE, FORMAT JSON) {}").format(query)).fetchone()
     if wrong := deviation(row[0][0]["Plan"] if row else {}, (live.schema, live.table), expected):
         raise NotAsRehearsed(
-            f'the server would prove the rows of "{live.table}" by another plan, and a damaged index could hide a row '
-            f"from it; the table was not replaced and is unchanged: {wrong}",
+            f'the server would verify the rows of "{live.table}" with another plan, in which a damaged index could '
+            f"hide a row; the table was not replaced and is unchanged: {wrong}",
             hint="use --rewrite in-place, and please report this",
         )
 

@@ -95,7 +95,7 @@ LEAVE_OUT = "wait for it to catch up, or exclude it by name: --ignore-replica; -
 def remedy(role: str) -> str:
     """Return what lets our role see all replicas, or does without."""
     return (
-        f"as a superuser run: GRANT pg_monitor TO {owners.quoted(role)}; or let the replica use a slot, leave it out"
+        f"as a superuser run: GRANT pg_monitor TO {owners.quoted(role)}; or let the replica use a slot, exclude it"
         " by name (--ignore-replica), or disable the check: --max-replica-lag off"
     )
 

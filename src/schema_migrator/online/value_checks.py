@@ -202,7 +202,7 @@ def _key(pool: WorkerPool, conn: Connection, trial: Trial, places: Sequence[str]
 def _refusal(trial: Trial, part: Part, row: Sequence[str], error: psycopg.Error) -> DoesNotFit:
     table = trial.live.table
     named = ", ".join(f"{name} '{value}'" for name, value in zip(trial.live.key_names, row, strict=True))
-    origin = f"which {trial.target} adds" if part.new else "which PostgreSQL computes again"
+    origin = f"which {trial.target} adds" if part.new else "which PostgreSQL recomputes"
     mentioned = [name for name in trial.columns if _mentioned(name, [part.definition])]
     what = f"its {' or '.join(mentioned)}" if mentioned else "that row"
     stays = "the next migrate resumes it; or run migrate --abandon" if trial.begun else "nothing was changed"

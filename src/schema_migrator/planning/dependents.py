@@ -196,7 +196,7 @@ def _inheriting(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -
     rows = transactions.ask(conn, _CHILDREN, [plan.schema, tables, *names]) if tables else []
     begin = f"step {step.step.version} changes"
     found = [(top, child, "which this role does not own") for top, child, foreign, _ in rows if foreign]
-    found += [(top, child, f'which has a column "{name}" of its own') for top, child, _, own in rows for name in own]
+    found += [(top, child, f'which has its own column "{name}"') for top, child, _, own in rows for name in own]
     return [
         Problem(
             found=f'{begin} "{top}" and its child {child}, {why}',

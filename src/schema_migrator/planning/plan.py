@@ -264,7 +264,7 @@ def _refuse(source: Source, overview: Overview, target: Version, database: str, 
         case Unrecorded():
             if not (state.confirmed or adopt):
                 raise UnknownState(
-                    f'database "{database}" holds the tables of {state.version}, but {state.recorded or "no version"}'
+                    f'database "{database}" has the tables of {state.version}, but {state.recorded or "no version"}'
                     " is recorded for it",
                     hint=f"if {state.version} is right, record it: schema-migrator migrate --adopt",
                     store=source.store,

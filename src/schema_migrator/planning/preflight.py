@@ -202,7 +202,7 @@ def _taken(plan: Plan, whose: Ownership) -> list[Problem]:
         Problem(
             found=f'the online rewrite of "{plan.online.table}" needs the name of the schema "{one.name}", which'
             f" already exists and is not ours: {one.why}",
-            remedy=f'let "{one.owner}" rename or drop it: ALTER SCHEMA {quoted(one.name)} RENAME TO ...;'
+            remedy=f'have "{one.owner}" rename or drop it: ALTER SCHEMA {quoted(one.name)} RENAME TO ...;'
             " or use --rewrite in-place",
         )
         for one in whose.foreign_schemas

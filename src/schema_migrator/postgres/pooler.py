@@ -61,7 +61,7 @@ def in_the_way(what: str) -> tuple[str, str]:
 def problem(conn: Connection, settings: StoreSettings, interrupt: Interrupt, what: str) -> tuple[str, str] | None:
     """Try the way that keeps a session; return what is wrong with it, and the remedy.
 
-    Raises DatabaseUnavailable where the way past the pooler does not answer.
+    Raises DatabaseUnavailable where the connection past the pooler does not answer.
     """
     if not settings.has_direct:
         return None if keeps_session(conn, settings, interrupt) else in_the_way(what)

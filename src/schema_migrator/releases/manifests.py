@@ -57,7 +57,7 @@ def read(path: Path) -> bytes:
     """Return a file's content; a device or a pipe is none, and could last for ever. Raises SourceError."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise SourceError(f'"{path}" is no file', hint=FETCH_AGAIN)
+            raise SourceError(f'"{path}" is not a file', hint=FETCH_AGAIN)
         with path.open("rb") as file:
             found = file.read(_MOST_BYTES + 1)
     except OSError as error:

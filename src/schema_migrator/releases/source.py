@@ -150,13 +150,13 @@ class Release:
 
 def carried(root: Path) -> tuple[str, ...]:
     """Names of the releases under a folder, lowest first. Raises SourceError if there are none."""
-    hint = "set SCHEMA_MIGRATOR_SOURCES to the folder that holds one folder a server version"
+    hint = "set SCHEMA_MIGRATOR_SOURCES to the folder with one folder per server version"
     try:
         names = [path.name for path in root.iterdir() if path.is_dir() and parse_version(path.name)]
     except OSError as error:
         raise SourceError(f'the folder of releases "{root}" cannot be read ({error.strerror})', hint=hint) from error
     if not names:
-        raise SourceError(f'the folder of releases "{root}" holds no release', hint=hint)
+        raise SourceError(f'the folder of releases "{root}" contains no release', hint=hint)
     return tuple(sorted(names, key=Version))
 
 
@@ -205,7 +205,7 @@ def _check_complete(folder: Path, versions: list[Version]) -> None:
         expected = _successors(before)
         if after not in expected:
             raise SourceError(
-                f'"{folder}" goes from {before or "nothing"} to {after}, expected v{expected[0]} in between',
+                f'"{folder}" jumps from {before or "nothing"} to {after}, expected v{expected[0]} in between',
                 hint=FETCH_AGAIN,
             )
 
@@ -251,7 +251,7 @@ def _checked(name: str, text: str) -> str:
     if found is not None:
         line, words = found
         raise SourceError(
-            f"{name}:{line} has {words}, which reaches beyond the step's transaction",
+            f"{name}:{line} contains {words}, which reaches beyond the step's transaction",
             hint="remove it: each step runs in one transaction with schema-migrator's settings",
         )
     return name

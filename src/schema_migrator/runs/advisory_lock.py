@@ -172,7 +172,7 @@ def _describe(holder: dict[str, Any] | None) -> str:
         return "it has just been released"
     name = holder["application_name"] or "unnamed"
     if holder["since"] is None:
-        return f"pid {holder['pid']} ({name}), of which our role may see no more"
+        return f"pid {holder['pid']} ({name}), about which this role can see no more"
     return f"pid {holder['pid']} ({name}) from {holder['client']} since {holder['since']}"
 
 

@@ -110,7 +110,7 @@ def _check_files(settings: ClientSettings) -> None:
         try:
             context.load_verify_locations(settings.ca_file)
         except ssl.SSLError:
-            raise SettingsError(f'{_CA}: "{settings.ca_file}" holds no certificate, expected PEM') from None
+            raise SettingsError(f'{_CA}: "{settings.ca_file}" contains no certificate, expected PEM') from None
     if settings.cert_file is not None and settings.key_file is not None:
         _read(settings.cert_file, _CERT), _read(settings.key_file, _KEY)
         _check_pair(context, settings.cert_file, settings.key_file)
@@ -124,7 +124,7 @@ def _check_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
         raise SettingsError(
             f'{_CERT} "{cert}" and {_KEY} "{key}" '
             + ("do not belong together" if mismatch else "cannot be used, expected a certificate and its key in PEM"),
-            hint="are both from the same Secret?" if mismatch else "is one of them empty, or the key encrypted?",
+            hint="are both from the same Secret?" if mismatch else "is one of them empty, or is the key encrypted?",
         ) from None
 
 

@@ -73,7 +73,7 @@ class NamespaceSpec(BaseModel):
 
 _LIST = TypeAdapter(list[NamespaceSpec])
 _EXPECTED = {
-    "missing": "it to be given",
+    "missing": "a value",
     "extra_forbidden": "name, description, owner, retention, data or searchAttributes",
     "string_type": "a text",
     "dict_type": "an object of texts",
@@ -137,7 +137,7 @@ def _explain(first: Any, place: str) -> SettingsError:  # noqa: ANN401 - pydanti
     value = first["input"]
     shown = f' is "{_shown(value)}"' if isinstance(value, str | int | float) and field else ""
     if first["type"] == "missing":
-        return SettingsError(f"{what} has no {field}", hint=f"give its {field}")
+        return SettingsError(f"{what} has no {field}", hint=f"set its {field}")
     if first["type"] == "extra_forbidden":
         return SettingsError(f"{what} has {field}, which is unknown, expected {expected}")
     return SettingsError(f"{what}{f', {field}' if field else ''}{shown}, expected {expected}")

@@ -48,7 +48,7 @@ class Cluster:
         return dict(done.to_dict())
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest | None:
-        """Return an object, or None where it is not there."""
+        """Return an object, or None where it does not exist."""
         try:
             return dict(self.kind(kind).get(name=name, namespace=namespace).to_dict())
         except NotFoundError:
@@ -71,7 +71,7 @@ class Cluster:
                 return
 
     def delete(self, kind: str, name: str, namespace: str | None = None) -> None:
-        """Delete an object, and what belongs to it, in the background; nothing where it is not there."""
+        """Delete an object, and what belongs to it, in the background; nothing where it does not exist."""
         try:
             self.kind(kind).delete(name=name, namespace=namespace, body={"propagationPolicy": "Background"})
         except NotFoundError:

@@ -244,7 +244,7 @@ class Link:
         """Wait until the server has answered that kind of message, or for ANSWER_TIMEOUT."""
         ends_ready = kind in (b"Q", b"S")
         if not ends_ready:
-            # Without a Sync the server would keep its answer.
+            # Without a Sync the server would lock its answer.
             self.server.sendall(FLUSH)
         deadline = time.monotonic() + ANSWER_TIMEOUT
         self.server.settimeout(ANSWER_TIMEOUT)

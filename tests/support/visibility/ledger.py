@@ -10,7 +10,7 @@ from support.postgres.engine import Connection
 from support.visibility.executions import TABLE, Key, Row, Statements, as_read
 
 Effect: TypeAlias = Mapping[Key, Row | None]
-"""What becomes of rows; None is a row that is not there."""
+"""What becomes of rows; None is a row that does not exist."""
 
 OTHERS = """
 SELECT attname, coalesce(pg_get_expr(adbin, adrelid), 'NULL') FROM pg_attribute

@@ -84,7 +84,7 @@ class Deeds:
         return self.delete_nothing() if row is None else self._delete(row[:2], {row[:2]: None})
 
     def delete_nothing(self) -> Deed:
-        """Delete what is not there."""
+        """Delete what does not exist."""
         return self._delete(self._new_key(), {})
 
     def rekey(self) -> Deed:
