@@ -71,7 +71,8 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorEr
         PreflightFailed,
         (
             'the role "a"b" cannot see how far behind the replica "standby2" (pid 7) is, so the rewrite of "orders" '
-            'does not begin; as a superuser run: GRANT pg_monitor TO "a""b"; or let the replica use a slot, exclude it by name (--ignore-replica), or disable the check: --max-replica-lag off"
+            'does not begin; as a superuser run: GRANT pg_monitor TO "a""b"; or let the replica use a slot, exclude it '
+            "by name (--ignore-replica), or disable the check: --max-replica-lag off"
         ),
     ),
     "load unseen": (
