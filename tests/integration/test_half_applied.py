@@ -5,7 +5,7 @@ import json
 import pytest
 from packaging.version import Version
 
-from schema_migrator.catalog.state import At, Between
+from schema_migrator.diagnosis.state import At, Between
 from support.postgres.databases import Databases, dump
 from support.program.references import run_here
 from support.program.store_driver import site

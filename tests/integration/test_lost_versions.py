@@ -4,7 +4,7 @@ import pytest
 from packaging.version import Version
 from psycopg import sql
 
-from schema_migrator.catalog.state import At, Unrecorded
+from schema_migrator.diagnosis.state import At, Unrecorded
 from schema_migrator.errors import PreflightFailed, TableLockTimeout, UnknownState
 from support.postgres.databases import Databases, bookkeeping
 from support.program.references import run_here

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from schema_migrator.catalog.state import At, Overview
 from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.state import At, Overview
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import run_cli

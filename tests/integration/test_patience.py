@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from schema_migrator.catalog.state import At
 from schema_migrator.demo.embedded_postgres import private_server
+from schema_migrator.diagnosis.state import At
 from schema_migrator.online import replay
 from schema_migrator.online.source_table import SourceTable
 from schema_migrator.online.worker_pool import WorkerPool

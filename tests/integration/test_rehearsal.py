@@ -11,9 +11,9 @@ from packaging.version import Version
 from psycopg import sql
 from structlog.testing import capture_logs
 
-from schema_migrator.catalog.state import At
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.diagnosis import rehearsal
+from schema_migrator.diagnosis.state import At
 from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFailed, StatementFailed, StatementTimeout
 from schema_migrator.postgres import server_errors, session_settings, transactions
 from schema_migrator.postgres.transactions import Batch

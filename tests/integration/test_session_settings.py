@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from schema_migrator.catalog import state
+from schema_migrator.catalog import facts
 from schema_migrator.commands import abandon, migrate, preview, status, verify
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import Settings, StoreSettings
@@ -143,7 +143,7 @@ def test_every_statement(databases: Databases, role: dict[str, str], watched: Wa
         switched = {name for name in found if name.startswith("enable_")}
         if not any(ours in query for ours in OUR_TABLES):
             assert not switched, (query, found)
-        if query not in state._ROLES_SCHEMA and squeezed(query) not in vendors:
+        if query not in facts._ROLES_SCHEMA and squeezed(query) not in vendors:
             assert {name: found.get(name, "").replace('"', "") for name in OURS} == OURS, query
         assert not found.keys() - OURS.keys() - switched - COSTS, (query, found)
 

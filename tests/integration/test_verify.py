@@ -6,8 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from schema_migrator.catalog.snapshot import Change
-from schema_migrator.catalog.state import At
 from schema_migrator.diagnosis.repair import KEPT, repair
+from schema_migrator.diagnosis.state import At
 from schema_migrator.diagnosis.verdict import Verdict
 from schema_migrator.errors import NotAsRehearsed, UnknownState
 from support.postgres.databases import Databases

@@ -6,8 +6,8 @@ from packaging.version import Version
 
 from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot, changed
-from schema_migrator.catalog.state import Between, Unknown
 from schema_migrator.diagnosis import recognition
+from schema_migrator.diagnosis.state import Between, Unknown
 from schema_migrator.releases.source import Step
 from support.program.rehearsed import STORES, Past, quickly
 

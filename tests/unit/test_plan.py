@@ -1,7 +1,7 @@
 import pytest
 from packaging.version import Version
 
-from schema_migrator.catalog.state import Absent, Between, State, Unknown, Unrecorded
+from schema_migrator.diagnosis.state import Absent, Between, State, Unknown, Unrecorded
 from schema_migrator.errors import UnknownState
 from schema_migrator.planning.plan import PlanOptions
 from schema_migrator.releases.source import Store

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from schema_migrator.catalog.state import Absent
+from schema_migrator.diagnosis.state import Absent
 from schema_migrator.planning.preflight import ExtensionRights, cannot_rehearse, problems
 from support.program.factories import facts, planned
 

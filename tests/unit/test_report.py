@@ -11,11 +11,11 @@ from packaging.version import Version
 
 from schema_migrator.catalog.leftovers import Leftover
 from schema_migrator.catalog.snapshot import Change, Difference, Key, Snapshot
-from schema_migrator.catalog.state import Absent, Between, State, Unknown, Unrecorded
 from schema_migrator.commands.migrate import Migration
 from schema_migrator.commands.preview import BegunRewrite, PlanPreview
 from schema_migrator.commands.status import StoreStatus
 from schema_migrator.config.fields import RunSettings
+from schema_migrator.diagnosis.state import Absent, Between, State, Unknown, Unrecorded
 from schema_migrator.diagnosis.verdict import Verdict
 from schema_migrator.estimation.model import (
     BRIEF,

@@ -9,9 +9,9 @@ from packaging.version import Version
 
 from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot
-from schema_migrator.catalog.state import At, Between, State, Unknown, Unrecorded
 from schema_migrator.diagnosis import recognition
 from schema_migrator.diagnosis.recognition import resume_point, whole_version
+from schema_migrator.diagnosis.state import At, Between, State, Unknown, Unrecorded
 from schema_migrator.releases.source import UNVERSIONED
 from support.program.rehearsed import STORES, Past, extras, quickly, seed_after
 

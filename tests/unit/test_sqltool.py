@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema_migrator.execution.vendor_tool import Line, parse
+from schema_migrator.execution.tool_process import Line, parse
 
 WRITTEN = {
     (

@@ -14,9 +14,9 @@ from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
-    from schema_migrator.catalog.state import Overview
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
+    from schema_migrator.diagnosis.state import Overview
     from schema_migrator.releases.source import Store
 
 

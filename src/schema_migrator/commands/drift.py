@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from schema_migrator import events
 from schema_migrator.catalog.snapshot import Snapshot
-from schema_migrator.catalog.state import At, Between
 from schema_migrator.commands.planning import cannot_rehearse
 from schema_migrator.diagnosis import examine, prediction
+from schema_migrator.diagnosis.state import At, Between
 from schema_migrator.diagnosis.verdict import judge
 from schema_migrator.errors import NotAsRehearsed, UnknownState
 from schema_migrator.releases.source import UNVERSIONED, carried, load_release

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from schema_migrator import events
 from schema_migrator.catalog.owners import UNSEEN
-from schema_migrator.catalog.state import Absent
 from schema_migrator.commands import drift
 from schema_migrator.commands.planning import checked_plan, enforce_lock_limit, planned, refuse_blind, with_forecast
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, patiently, tasks, working
 from schema_migrator.commands.verify import judge_store
 from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.state import Absent
 from schema_migrator.execution import concurrent_indexes, vendor_tool
 from schema_migrator.execution.executor import executor_of
 from schema_migrator.online import cleanup
@@ -24,10 +24,10 @@ from schema_migrator.runs import readback
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.owners import Ownership
-    from schema_migrator.catalog.state import Overview
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.examine import Examination
+    from schema_migrator.diagnosis.state import Overview
     from schema_migrator.diagnosis.verdict import Verdict
     from schema_migrator.execution.native import Outcome
     from schema_migrator.planning.plan import Plan

@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from schema_migrator.catalog.state import Unknown
+from schema_migrator.catalog.facts import leftover_indexes
 from schema_migrator.commands.store_tasks import steadily
 from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.state import Unknown
 from schema_migrator.errors import LockTooLong, PreflightFailed
 from schema_migrator.estimation import extrapolation, in_place, trials
 from schema_migrator.online import prechecks
 from schema_migrator.planning import plan, preflight, tables
 
 if TYPE_CHECKING:
-    from schema_migrator.catalog.state import Overview
     from schema_migrator.commands.store_tasks import StoreTask
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.examine import Examination
     from schema_migrator.diagnosis.prediction import Problem
+    from schema_migrator.diagnosis.state import Overview
     from schema_migrator.estimation.model import Forecast
     from schema_migrator.planning.plan import Plan
 
@@ -69,7 +70,7 @@ def _plan_inputs(task: StoreTask, found: Examination) -> plan.PlanInputs | None:
         return None
     known = tables.read(task.place.conn, found.facts.schema or "")
     invalid = found.facts.invalid  # the steps run after these are rebuilt
-    live = found.live.snapshot.rebuilt(invalid, plan.leftover_indexes(invalid))
+    live = found.live.snapshot.rebuilt(invalid, leftover_indexes(invalid))
     return plan.PlanInputs(rehearsal=found.rehearsal, live=live, tables=known)
 
 

@@ -19,11 +19,11 @@ from schema_migrator.postgres import transactions
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.owners import Ownership
-    from schema_migrator.catalog.state import Overview
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.fields import RunSettings
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.examine import Examination
+    from schema_migrator.diagnosis.state import Overview
     from schema_migrator.estimation.model import Forecast
     from schema_migrator.online.prechecks import ServerConditions
     from schema_migrator.planning.notices import Notice

@@ -10,9 +10,9 @@ import psycopg
 from schema_migrator import events
 from schema_migrator.catalog import leftovers
 from schema_migrator.catalog.owners import UNSEEN
-from schema_migrator.catalog.state import At
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, steadily, tasks
 from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.state import At
 from schema_migrator.diagnosis.verdict import unlisted
 from schema_migrator.errors import PreflightFailed, StatementFailed
 from schema_migrator.planning import notices
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.owners import Ownership
-    from schema_migrator.catalog.state import Overview, State
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
+    from schema_migrator.diagnosis.state import Overview, State
     from schema_migrator.releases.source import Store
 
 

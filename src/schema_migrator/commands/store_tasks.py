@@ -21,8 +21,8 @@ from schema_migrator.runs.context import RunContext
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from schema_migrator.catalog.state import Overview
     from schema_migrator.config.settings import Settings, StoreSettings
+    from schema_migrator.diagnosis.state import Overview
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Release, Store
 

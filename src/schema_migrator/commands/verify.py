@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from schema_migrator.catalog.state import At
 from schema_migrator.commands.planning import cannot_rehearse
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, steadily, tasks
 from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.state import At
 from schema_migrator.diagnosis.verdict import compared, judge
 from schema_migrator.errors import UnknownState
 from schema_migrator.releases.source import carried, load_release, release_with
@@ -16,10 +16,10 @@ from schema_migrator.releases.source import carried, load_release, release_with
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from schema_migrator.catalog.state import Overview
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.examine import Examination
+    from schema_migrator.diagnosis.state import Overview
     from schema_migrator.diagnosis.verdict import Verdict
 
 

@@ -11,9 +11,9 @@ import tenacity
 
 from schema_migrator import events
 from schema_migrator.catalog import owners
-from schema_migrator.catalog.state import Absent, At, Unknown
 from schema_migrator.commands.store_tasks import looks, tasks
 from schema_migrator.concurrency import run_parallel
+from schema_migrator.diagnosis.state import Absent, At, Unknown
 from schema_migrator.errors import (
     MigratorError,
     RetryableError,
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.owners import Ownership
-    from schema_migrator.catalog.state import Overview
     from schema_migrator.commands.store_tasks import StoreTask
     from schema_migrator.concurrency import Interrupt
-    from schema_migrator.config.fields import ClientSettings
+    from schema_migrator.config.client_fields import ClientSettings
     from schema_migrator.config.settings import Settings
+    from schema_migrator.diagnosis.state import Overview
     from schema_migrator.releases.source import Store
 
 _LINE_EVERY_SECONDS = 15.0

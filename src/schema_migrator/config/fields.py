@@ -46,7 +46,7 @@ def _limit(value: object) -> object:
     return None if found == "off" else found
 
 
-class _Given(BaseSettings):
+class Given(BaseSettings):
     """Settings made of what is given alone: `flags.read_environment` and the flags are merged before."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -64,7 +64,7 @@ class _Given(BaseSettings):
         return (init_settings,)
 
 
-class RunSettings(_Given):
+class RunSettings(Given):
     """What to do, and how patiently."""
 
     temporal_version: str | None = Field(
@@ -214,7 +214,7 @@ class RunSettings(_Given):
     )
 
 
-class SqlSettings(_Given):
+class SqlSettings(Given):
     """How to reach a database; read once for both stores and once for each."""
 
     uri: SecretStr | None = Field(
@@ -267,44 +267,3 @@ class SqlSettings(_Given):
         mine = self.model_fields_set
         taken = mine | PASSWORDS if mine & PASSWORDS else mine
         return self.model_copy(update={name: getattr(broad, name) for name in broad.model_fields_set - taken})
-
-
-class ClientSettings(_Given):
-    """How to reach Temporal's frontend, by the names that its own clients read, and what is to be there."""
-
-    address: str | None = Field(
-        None,
-        validation_alias="TEMPORAL_ADDRESS",
-        description="host and port of the frontend, such as temporal-frontend:7233",
-    )
-    api_key: SecretStr | None = Field(None, validation_alias="TEMPORAL_API_KEY", description="API key, or a token")
-    api_key_file: Path | None = Field(
-        None, validation_alias="TEMPORAL_API_KEY_FILE", description="file with the API key"
-    )
-    tls: bool | None = Field(
-        None,
-        validation_alias="TEMPORAL_TLS",
-        description="use TLS; unset: if there is an API key or a certificate",
-    )
-    ca_file: Path | None = Field(
-        None,
-        validation_alias="TEMPORAL_TLS_SERVER_CA_CERT_PATH",
-        description="certificates of the authorities to trust; unset: the system's",
-    )
-    cert_file: Path | None = Field(
-        None, validation_alias="TEMPORAL_TLS_CLIENT_CERT_PATH", description="client certificate"
-    )
-    key_file: Path | None = Field(
-        None, validation_alias="TEMPORAL_TLS_CLIENT_KEY_PATH", description="client certificate's key"
-    )
-    server_name: str | None = Field(
-        None, validation_alias="TEMPORAL_TLS_SERVER_NAME", description="name expected in the frontend's certificate"
-    )
-    namespaces: str | None = Field(
-        None,
-        validation_alias=f"{PREFIX}NAMESPACES",
-        description="namespaces to create: names separated by commas, or a JSON list of objects",
-    )
-    namespaces_file: Path | None = Field(
-        None, validation_alias=f"{PREFIX}NAMESPACES_FILE", description="file with that JSON list"
-    )

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
-from schema_migrator.config.fields import PREFIX, ClientSettings, RunSettings, SqlSettings
+from schema_migrator.config.client_fields import ClientSettings
+from schema_migrator.config.fields import PREFIX, RunSettings, SqlSettings
 from schema_migrator.releases.source import Store
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from schema_migrator.config import chart, checks, hosts, passwords, uris
-from schema_migrator.config.fields import PASSWORDS, PREFIX, ClientSettings, RunSettings, SqlSettings
+from schema_migrator.config.client_fields import ClientSettings
+from schema_migrator.config.fields import PASSWORDS, PREFIX, RunSettings, SqlSettings
 from schema_migrator.config.options import (
     all_options,
     client_options,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from psycopg import sql
 
-from schema_migrator.catalog import owners, seed_row, snapshot, state
-from schema_migrator.catalog.state import Absent, At, Unknown, Unrecorded
-from schema_migrator.diagnosis import recognition, rehearsal
+from schema_migrator.catalog import owners, seed_row, snapshot
+from schema_migrator.diagnosis import recognition, rehearsal, state
+from schema_migrator.diagnosis.state import Absent, At, Unknown, Unrecorded
 from schema_migrator.errors import RefusedError, WrongStore
 from schema_migrator.postgres import transactions
 from schema_migrator.releases.source import UNVERSIONED, carried, load_release, parse_version
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
+    from schema_migrator.catalog.facts import Facts
     from schema_migrator.catalog.seed_row import Seed
     from schema_migrator.catalog.snapshot import Snapshot
-    from schema_migrator.catalog.state import Facts, Overview, State
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.diagnosis.rehearsal import Rehearsal
+    from schema_migrator.diagnosis.state import Overview, State
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Release, Source, Step
 
@@ -163,7 +164,7 @@ def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examinat
 
 
 def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) -> None:
-    strange = recognition.unknown_objects(rehearsed, live)
+    strange = rehearsal.unknown_objects(rehearsed, live)
     if strange and place.source.tables & live.tables == {*strange}:
         raise WrongStore(
             f'database "{place.store.database}" has tables of the same names that are not Temporal\'s:'

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import snapshot
 from schema_migrator.catalog.snapshot import Key
-from schema_migrator.catalog.state import Absent, At, Between, Unknown, Unrecorded
-from schema_migrator.diagnosis import prediction
+from schema_migrator.diagnosis import prediction, rehearsal
+from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.releases.source import UNVERSIONED, parse_version
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.seed_row import Seed
     from schema_migrator.catalog.snapshot import Change, Snapshot
-    from schema_migrator.catalog.state import Overview, State
     from schema_migrator.diagnosis.rehearsal import Rehearsal
+    from schema_migrator.diagnosis.state import Overview, State
     from schema_migrator.releases.source import Source, Step
 
 _NAMED = 5
@@ -253,7 +253,7 @@ def _unknown(evidence: Evidence) -> Unknown:
     reason = state.reason if isinstance(state, Unknown) else f"version {evidence.recorded} is recorded"
     if _in_use(evidence):
         reason = f"{reason}; {evidence.seed.used}, so a cluster has used these tables; nothing was touched"
-    strange = unknown_objects(evidence.rehearsal, evidence.live)
+    strange = rehearsal.unknown_objects(evidence.rehearsal, evidence.live)
     if strange:
         reason = f"{reason}; tables of the same names that are not Temporal's: {', '.join(strange)}"
     return Unknown(
@@ -271,23 +271,6 @@ def _remedy(evidence: Evidence, nearest: Version) -> str:
     version = max(nearest, recorded)
     flag = f"--{evidence.source.store}-target-version {version}"
     return f"for the SQL that brings them to {version}: schema-migrator verify {flag}"
-
-
-def unknown_objects(rehearsal: Rehearsal, live: Snapshot) -> tuple[str, ...]:
-    """Return the tables that only bear a name of Temporal's: they have less than half the columns of every version."""
-
-    def columns(taken: Snapshot, table: str) -> set[str]:
-        return {key.name for key in taken.objects if key.kind == "column" and key.parent == table}
-
-    named = {table: [columns(one, table) for one in rehearsal.after.values()] for table in live.tables}
-    known = {table: [one for one in versions if one] for table, versions in named.items()}
-    return tuple(
-        sorted(
-            table
-            for table, versions in known.items()
-            if versions and all(2 * len(one & columns(live, table)) < len(one) for one in versions)
-        )
-    )
 
 
 def _nearest(evidence: Evidence) -> tuple[Version, list[Change]]:

@@ -224,3 +224,20 @@ def assert_harmless(sent: Batch) -> None:
             f"the rehearsal locked {locked[0][0]} ({locked[0][1]}) outside its scratch schema and was rolled back",
             hint="this is a bug in the files or in this program: please report it",
         )
+
+
+def unknown_objects(rehearsal: Rehearsal, live: Snapshot) -> tuple[str, ...]:
+    """Return the tables that only bear a name of Temporal's: they have less than half the columns of every version."""
+
+    def columns(taken: Snapshot, table: str) -> set[str]:
+        return {key.name for key in taken.objects if key.kind == "column" and key.parent == table}
+
+    named = {table: [columns(one, table) for one in rehearsal.after.values()] for table in live.tables}
+    known = {table: [one for one in versions if one] for table, versions in named.items()}
+    return tuple(
+        sorted(
+            table
+            for table, versions in known.items()
+            if versions and all(2 * len(one & columns(live, table)) < len(one) for one in versions)
+        )
+    )

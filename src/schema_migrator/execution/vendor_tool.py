@@ -7,28 +7,22 @@ after each call the database is asked. What a call left half done is finished na
 
 from __future__ import annotations
 
-import json
-import logging
 import mmap
-import os
 import re
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING
-from urllib.parse import quote_plus, urlencode
 
 import psycopg
-from psycopg import sql
 
 from schema_migrator import events
-from schema_migrator.catalog import state
+from schema_migrator.diagnosis import state
 from schema_migrator.errors import NotAsRehearsed, SettingsError, ToolFailed
 from schema_migrator.execution import native
 from schema_migrator.execution.native import Outcome
-from schema_migrator.postgres import pooler, transactions
+from schema_migrator.execution.tool_process import converse, environment_of
+from schema_migrator.postgres import transactions
 from schema_migrator.releases.source import UNVERSIONED
 from schema_migrator.runs import guarded, handover
 
@@ -39,10 +33,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.snapshot import Snapshot
-    from schema_migrator.config.fields import SqlSettings
     from schema_migrator.config.settings import Settings
     from schema_migrator.planning.plan import Plan, PlannedStep
-    from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
 
 _END_WORKERS = """
@@ -50,24 +42,8 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = %s AND pid <> pg_backend_pid()
   AND usesysid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user)  -- a name proves nothing
 """
-_POSTGRES_14 = 140_000
 _SETTING = "SCHEMA_MIGRATOR_SQL_TOOL"
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MODULE = re.compile(rb"\tgo\.temporal\.io/server\tv([0-9.]+)\t")
-_PLAIN = re.compile(r"[\w.~$-]+")
-_UNTOLD = frozenset({"logging-call-at", "config", "message", "event", "level"})
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
-_LEVELS |= {"fatal": logging.ERROR, "panic": logging.ERROR}
-_CERTIFICATES = {"sslrootcert": "SQL_TLS_CA_FILE", "sslcert": "SQL_TLS_CERT_FILE", "sslkey": "SQL_TLS_KEY_FILE"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """What the tool logged: a level, a message, and values."""
-
-    level: str
-    message: str
-    values: dict[str, object]
 
 
 def check(settings: Settings) -> None:
@@ -170,7 +146,7 @@ def _call(work: RunContext, plan: Plan, arguments: Sequence[str], reached: Versi
     with transactions.look(work.conn, name=work.lock.worker):
         work.lock.assert_held(work.lock.ask(work.conn))
         before = handover.things(work.conn, plan.schema)
-    lines, code = _converse(work, [str(work.settings.run.sql_tool), *arguments], _environment(work, plan))
+    lines, code = converse(work, [str(work.settings.run.sql_tool), *arguments], environment_of(work, plan))
     if work.interrupt.event.is_set():
         _end_statement(work)
     work.interrupt.check()
@@ -189,118 +165,8 @@ def _call(work: RunContext, plan: Plan, arguments: Sequence[str], reached: Versi
     )
 
 
-def _converse(work: RunContext, command: Sequence[str], environment: dict[str, str]) -> tuple[list[Line], int]:
-    """Run a command and log what it says as it says it; a signal ends it."""
-    password = environment["SQL_PASSWORD"]
-    lines: list[Line] = []
-    with (
-        subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            errors="replace",
-        ) as process,
-        work.interrupt.cancelling(process.terminate),
-    ):
-        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        for text in process.stdout:
-            line = parse(_masked(text, password))
-            lines.append(line)
-            events.logger().log(_LEVELS[line.level], "sql_tool.output", message=line.message, **line.values)
-    return lines, process.returncode
-
-
 def _end_statement(work: RunContext) -> None:
     """End what the server still does for the tool, which has died: the statement would go on without it."""
     with suppress(psycopg.Error):  # the next run looks for it too, before it begins
         work.conn.execute("SET ROLE NONE")  # the login may be set to act as another role, which could not end it
         transactions.ask(work.conn, _END_WORKERS, [work.lock.worker])
-
-
-def _masked(text: str, password: str) -> str:
-    """Return the text without the password, in plain or as the tool writes it into its URL."""
-    forms = [password, quote_plus(password)] if password else []
-    return reduce(lambda done, form: done.replace(form, "***"), forms, text)
-
-
-def parse(text: str) -> Line:
-    """Return what a line of the tool's log says: time, level, message and values, separated by tabs."""
-    _, level, message, values, *_ = [*_COLOUR.sub("", text.rstrip("\n")).split("\t"), "", "", "", ""]
-    if level.lower() not in _LEVELS:
-        return Line(level="error" if text.startswith("panic:") else "debug", message=text.strip(), values={})
-    found = _values(values)
-    kept = {name: value for name, value in found.items() if name not in _UNTOLD}
-    return Line(level=level.lower(), message=message, values=kept)
-
-
-def _values(text: str) -> dict[str, object]:
-    try:
-        found = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {"values": text}
-
-
-def _environment(work: RunContext, plan: Plan) -> dict[str, str]:
-    """Return the variables that lead the tool to the server that we are connected to, with one schema in its path."""
-    info, given = work.conn.info, work.store.sql
-    host, port = given.direct_host or info.host, given.direct_port or info.port
-    found = {
-        "PATH": os.environ.get("PATH", ""),
-        "SQL_PLUGIN": given.plugin or "postgres12",
-        "SQL_HOST": f"[{host}]" if ":" in host else host,
-        "SQL_PORT": str(port),
-        "SQL_USER": info.user,
-        "SQL_PASSWORD": work.store.password() or info.password,
-        "SQL_DATABASE": pooler.past(work.conn, work.store).database,
-        "SQL_CONNECT_ATTRIBUTES": urlencode(_attributes(work, plan)),
-        **_tls(work.conn),
-    }
-    _assert_conveyable(found, given)
-    return found
-
-
-def _tls(conn: Connection) -> dict[str, str]:
-    """Return the variables for TLS as our own connection has it; 1.29.1 panics at an sslmode among the attributes."""
-    if not conn.pgconn.ssl_in_use:
-        return {}
-    own = conn.info.get_parameters()
-    files = {name: own[key] for key, name in _CERTIFICATES.items() if own.get(key) not in (None, "", "system")}
-    loose = own.get("sslmode") != "verify-full"
-    return {"SQL_TLS": "true", "SQL_TLS_DISABLE_HOST_VERIFICATION": str(loose).lower(), **files}
-
-
-def _attributes(work: RunContext, plan: Plan) -> dict[str, str]:
-    """Return the session's settings: one schema, a name by which the next run finds it, and an end with its client."""
-    limit = round(work.settings.run.statement_timeout * 1000)
-    return {
-        "search_path": sql.Identifier(plan.schema).as_string(work.conn),
-        "application_name": work.lock.worker,
-        **({"statement_timeout": str(limit)} if limit else {}),
-        **({"client_connection_check_interval": "5s"} if work.conn.info.server_version >= _POSTGRES_14 else {}),
-    }
-
-
-def _assert_conveyable(environment: dict[str, str], given: SqlSettings) -> None:
-    """Refuse what the tool garbles: it writes a URL, and escapes the password alone, with + for a blank."""
-    if given.tls and given.tls_server_name:
-        raise SettingsError(
-            "SQL_TLS_SERVER_NAME is set, which the vendor's tool ignores for PostgreSQL",
-            hint="connect by the name in the server's certificate, or use the native executor",
-        )
-    host, password = environment["SQL_HOST"], environment["SQL_PASSWORD"]
-    garbled = [name for name in ("SQL_USER", "SQL_DATABASE") if not _PLAIN.fullmatch(environment[name])]
-    if " " in password:
-        garbled.append("SQL_PASSWORD")
-    if garbled:
-        raise SettingsError(
-            f"{garbled[0]} has a character that the vendor's tool cannot send",
-            hint="use the native executor, or another name or password",
-        )
-    if host.startswith("/"):
-        raise SettingsError(
-            f'the server is reached through the socket in "{host}", but the vendor\'s tool needs a host',
-            hint="set SQL_HOST, or use the native executor",
-        )

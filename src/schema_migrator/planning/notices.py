@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.leftovers import ForeignSchema
     from schema_migrator.catalog.owners import Ownership
-    from schema_migrator.catalog.state import Overview
+    from schema_migrator.diagnosis.state import Overview
     from schema_migrator.planning.plan import Plan
 
 _SHOWN = 5

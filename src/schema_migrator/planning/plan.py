@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal, assert_never
 
 from packaging.version import Version
 
-from schema_migrator.catalog.state import Absent, At, Between, Unknown, Unrecorded
+from schema_migrator.catalog.facts import leftover_indexes
 from schema_migrator.diagnosis import prediction, required_objects
+from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.errors import UnknownState
 from schema_migrator.planning import rewrite_span
 from schema_migrator.releases.source import UNVERSIONED
@@ -19,15 +19,14 @@ from schema_migrator.releases.source import UNVERSIONED
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.snapshot import Snapshot
-    from schema_migrator.catalog.state import Overview, State
     from schema_migrator.diagnosis.prediction import Predicted, Problem, Proof
     from schema_migrator.diagnosis.rehearsal import Rehearsal
+    from schema_migrator.diagnosis.state import Overview, State
     from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.planning.tables import Table
     from schema_migrator.releases.source import Source, Step, Store
     from schema_migrator.releases.statements import Statement
 
-_BESIDE = re.compile(r"_cc(new|old)\d*$")  # PostgreSQL's names, see REINDEX
 SMALL_TABLE_BYTES = 16 * 1024 * 1024
 """Up to this size a table's indexes are built in the step's transaction, in well under a second."""
 
@@ -153,11 +152,6 @@ class PlanOptions:
     adopt: bool = False
     by_tool: bool = False
     rewrite: Literal["online", "in-place"] | None = None
-
-
-def leftover_indexes(invalid: Iterable[str]) -> tuple[str, ...]:
-    """Return those names that PostgreSQL gives to an index beside the one that it is to replace."""
-    return tuple(name for name in invalid if _BESIDE.search(name))
 
 
 def build(

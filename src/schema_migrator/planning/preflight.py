@@ -16,10 +16,11 @@ from schema_migrator.postgres import pooler, transactions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from schema_migrator.catalog.facts import Facts
     from schema_migrator.catalog.owners import Ownership
-    from schema_migrator.catalog.state import Facts, Overview
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import StoreSettings
+    from schema_migrator.diagnosis.state import Overview
     from schema_migrator.planning.plan import Plan
     from schema_migrator.postgres.connection import Connection
 

@@ -6,8 +6,8 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, assert_never
 
-from schema_migrator.catalog.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.diagnosis.repair import repair
+from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.planning import notices
 from schema_migrator.planning.notices import notices_json, place_json, place_text
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from schema_migrator.catalog.snapshot import Change
-    from schema_migrator.catalog.state import State
     from schema_migrator.commands.abandon import Removal
     from schema_migrator.commands.migrate import Migration
+    from schema_migrator.diagnosis.state import State
     from schema_migrator.diagnosis.verdict import Verdict
     from schema_migrator.releases.source import Release
 

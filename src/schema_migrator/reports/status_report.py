@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, assert_never
 
-from schema_migrator.catalog.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.config import chart
+from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.planning import notices
 from schema_migrator.planning.notices import notices_json, place_json, place_text
 from schema_migrator.reports.report import recorded_version, size_text, state_name, table
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.leftovers import Leftover
-    from schema_migrator.catalog.state import State
     from schema_migrator.commands.status import StoreStatus
+    from schema_migrator.diagnosis.state import State
 
 
 def status_json(found: StoreStatus) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from schema_migrator.catalog import snapshot, state
+from schema_migrator.catalog import snapshot
+from schema_migrator.diagnosis import state
 from schema_migrator.errors import VersionMoved
 from schema_migrator.postgres import lock_retries, transactions
 from schema_migrator.releases.source import UNVERSIONED
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.snapshot import Change, Key, Snapshot
-    from schema_migrator.catalog.state import Overview
+    from schema_migrator.diagnosis.state import Overview
     from schema_migrator.planning.plan import Plan, PlannedStep
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.postgres.transactions import Batch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schema_migrator import events
-from schema_migrator.catalog.state import At
 from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.state import At
 from schema_migrator.errors import NotAsRehearsed
 from schema_migrator.releases.source import Store
 from schema_migrator.releases.statements import created_tables, dropped_tables

@@ -13,7 +13,7 @@ from schema_migrator.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from schema_migrator.config.fields import ClientSettings
+    from schema_migrator.config.client_fields import ClientSettings
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})")
 _MOST_PORTS = 65535

@@ -15,7 +15,7 @@ from schema_migrator.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from schema_migrator.config.fields import ClientSettings
+    from schema_migrator.config.client_fields import ClientSettings
 
 _VARIABLE, _FILE = f"{PREFIX}NAMESPACES", f"{PREFIX}NAMESPACES_FILE"
 SYSTEM = "temporal-system"

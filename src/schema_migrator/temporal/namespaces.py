@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from schema_migrator.concurrency import Interrupt
-    from schema_migrator.config.fields import ClientSettings
+    from schema_migrator.config.client_fields import ClientSettings
     from schema_migrator.config.settings import Settings
     from schema_migrator.temporal.frontend import Frontend
     from schema_migrator.temporal.namespace_spec import NamespaceSpec

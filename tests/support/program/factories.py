@@ -5,7 +5,8 @@ from typing import Any
 
 from packaging.version import Version
 
-from schema_migrator.catalog.state import Absent, At, Facts, Overview, State
+from schema_migrator.catalog.facts import Facts
+from schema_migrator.diagnosis.state import Absent, At, Overview, State
 from schema_migrator.planning import plan
 from schema_migrator.releases.source import Release, Store, load_release
 from support.postgres.databases import RELEASES

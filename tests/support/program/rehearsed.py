@@ -6,11 +6,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
+from schema_migrator.catalog.facts import VersionRow
 from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot
-from schema_migrator.catalog.state import At, Overview, VersionRow
 from schema_migrator.diagnosis.recognition import Evidence
 from schema_migrator.diagnosis.rehearsal import Rehearsal
+from schema_migrator.diagnosis.state import At, Overview
 from schema_migrator.releases.source import UNVERSIONED, Source, Step
 from support.program.factories import HEALTHY
 

@@ -1,17 +1,15 @@
-"""Where a store is: facts from the catalogs and the version row to a state."""
+"""The state of a store, as far as its version row and a few facts from the catalogs show it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-import psycopg
 from packaging.version import Version
-from psycopg import sql
-from psycopg.rows import class_row
 
+from schema_migrator.catalog.facts import Facts, VersionRow, read_facts, read_rows
 from schema_migrator.catalog.owners import UNSEEN
-from schema_migrator.errors import UnknownState, WrongStore
+from schema_migrator.errors import WrongStore
 from schema_migrator.releases.source import UNVERSIONED, parse_version
 
 if TYPE_CHECKING:
@@ -23,101 +21,6 @@ if TYPE_CHECKING:
     from schema_migrator.releases.source import Release, Source
 
 _APART = "give each store its own database"
-# Where the role's own search_path leads. Nothing here is looked up by it: the function is named with its schema.
-_ROLES_SCHEMA = (
-    "SET LOCAL search_path TO DEFAULT",
-    "SELECT pg_catalog.set_config('schema_migrator.schema', pg_catalog.current_schema(), true)",
-    "SET LOCAL search_path = pg_catalog, pg_temp",
-)
-_FACTS = """
-WITH chosen AS (SELECT coalesce(
-  (SELECT n.nspname::text FROM unnest(%(path)s::text[]) WITH ORDINALITY AS p(name, place)
-    JOIN pg_catalog.pg_namespace n ON n.nspname = CASE p.name WHEN '$user' THEN current_user ELSE p.name END
-    ORDER BY place LIMIT 1),
-  %(wanted)s, nullif(current_setting('schema_migrator.schema'), '')) AS name)
-SELECT chosen.name AS schema,
-  n.oid IS NOT NULL AS schema_exists,
-  current_setting('server_version_num')::int AS server,
-  pg_is_in_recovery() OR current_setting('transaction_read_only')::bool AS read_only,
-  pg_backend_pid() AS pid,
-  pg_postmaster_start_time()::text || '/' || d.oid AS identity,
-  current_user::text AS role,
-  has_database_privilege(d.oid, 'CREATE') AS may_create_schema,
-  coalesce(has_schema_privilege(n.oid, 'CREATE'), false) AS may_create_table,
-  coalesce(pg_get_userbyid(n.nspowner)::text, '') AS schema_owner,
-  EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'btree_gin') AS btree_gin,
-  ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
-    WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') ORDER BY 1) AS tables,
-  ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
-    WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE')
-      AND c.relname = ANY (%(known)s || ARRAY['schema_version', 'schema_update_history'])
-    ORDER BY 1) AS foreign_tables,
-  ARRAY(SELECT o.nspname::text FROM pg_catalog.pg_class c
-    JOIN pg_catalog.pg_namespace o ON o.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND o.oid IS DISTINCT FROM n.oid AND o.nspname !~ '^(pg_|schema_migrator_rehearsal_)'
-    GROUP BY 1 HAVING bool_or(c.relname = ANY (%(known)s))
-      AND bool_or(c.relname IN ('schema_version', 'executions_visibility'))) AS elsewhere,
-  ARRAY(SELECT i.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-    WHERE i.relnamespace = n.oid AND NOT x.indisvalid AND (i.relname = ANY (%(indexes)s)
-      OR regexp_replace(i.relname, '_cc(new|old)[0-9]*$', '') = ANY (%(indexes)s) AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation' AND l.relation = x.indrelid
-          AND l.mode = 'ShareUpdateExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
-          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())))
-    ORDER BY 1) AS invalid,
-  ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
-    WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND c.relname = ANY (%(known)s)
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisprimary)
-    ORDER BY 1) AS keyless
-FROM chosen JOIN pg_catalog.pg_database d ON d.datname = current_database()
-LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = chosen.name
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the catalogs say of a database and of the one schema that holds the tables.
-
-    `server`: server_version_num; `identity`: the same for connections to the same database of the same server;
-    `elsewhere`: other schemas where the store seems to be; `invalid`: indexes of the files that an interrupted CREATE
-    or REINDEX CONCURRENTLY has left, not what a running REINDEX has beside one, which locks the table; `keyless`:
-    tables of the store's names without a primary key.
-    """
-
-    schema: str | None
-    schema_exists: bool
-    server: int
-    read_only: bool
-    pid: int
-    identity: str
-    role: str
-    may_create_schema: bool
-    may_create_table: bool
-    schema_owner: str
-    btree_gin: bool
-    tables: list[str]
-    foreign_tables: list[str]
-    elsewhere: list[str]
-    invalid: list[str] = field(default_factory=list)
-    keyless: list[str] = field(default_factory=list)
-
-    @property
-    def may_rehearse(self) -> bool:
-        """Whether a scratch schema can be made here."""
-        return self.may_create_schema and not self.read_only
-
-    @property
-    def versioned(self) -> bool:
-        """Whether the vendor's version table is there."""
-        return "schema_version" in self.tables
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionRow:
-    """A row of schema_version, as it is recorded."""
-
-    db_name: str
-    curr_version: str | None
-    min_compatible_version: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,36 +106,11 @@ def look(
     The schema is the first of `path` that is there, as PostgreSQL chooses; without a path the role's. A failed read
     raises psycopg's error: it is never taken for an absent version.
     """
-    source = release.source(settings.store)
-    names = {
-        "path": list(path),
-        "wanted": next((name for name in path if name != "$user"), None),
-        "known": sorted(source.tables),
-        "indexes": sorted(source.indexes),
-    }
-    for statement in _ROLES_SCHEMA:
-        conn.execute(statement)
-    with conn.cursor(row_factory=class_row(Facts)) as cursor:
-        facts = cursor.execute(_FACTS, names).fetchone()
-    assert facts is not None  # noqa: S101 - current_database() always has its row
-    rows = _read_rows(conn, facts, lock=lock) if facts.versioned else ()
+    facts = read_facts(conn, release.source(settings.store), path)
+    rows = read_rows(conn, facts, lock=lock) if facts.versioned else ()
     own = next((row for row in rows if row.db_name == settings.database), None)
     recorded = parse_version(own.curr_version or "") if own else None
     return Overview(facts=facts, rows=rows, recorded=recorded, state=recognise(release, settings, facts, rows))
-
-
-def _read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRow, ...]:
-    query = sql.SQL(
-        "SELECT db_name, curr_version, min_compatible_version FROM {} WHERE version_partition = 0 {}"
-    ).format(sql.Identifier(facts.schema or "", "schema_version"), sql.SQL("FOR UPDATE" if lock else ""))
-    with conn.cursor(row_factory=class_row(VersionRow)) as cursor:
-        try:
-            return tuple(cursor.execute(query).fetchall())
-        except psycopg.errors.UndefinedColumn as error:  # Flyway's table was called schema_version, too
-            raise UnknownState(
-                f"the table schema_version is not Temporal's: {error.diag.message_primary}",
-                hint="give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES",
-            ) from error
 
 
 def recognise(release: Release, settings: StoreSettings, facts: Facts, rows: tuple[VersionRow, ...]) -> State:
