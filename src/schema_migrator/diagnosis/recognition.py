@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import snapshot
 from schema_migrator.catalog.snapshot import Key
-from schema_migrator.diagnosis import prediction, rehearsal
+from schema_migrator.diagnosis import prediction
+from schema_migrator.diagnosis.rehearsal import unknown_objects
 from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.releases.source import UNVERSIONED, parse_version
 
@@ -253,7 +254,7 @@ def _unknown(evidence: Evidence) -> Unknown:
     reason = state.reason if isinstance(state, Unknown) else f"version {evidence.recorded} is recorded"
     if _in_use(evidence):
         reason = f"{reason}; {evidence.seed.used}, so a cluster has used these tables; nothing was touched"
-    strange = rehearsal.unknown_objects(evidence.rehearsal, evidence.live)
+    strange = unknown_objects(evidence.rehearsal, evidence.live)
     if strange:
         reason = f"{reason}; tables of the same names that are not Temporal's: {', '.join(strange)}"
     return Unknown(
