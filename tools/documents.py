@@ -1,6 +1,6 @@
 """Write the generated parts of the documents; --check only compares.
 
-README.md has the tables of settings and exit codes and the text of --help, CONTRIBUTING.md the list of rooms, the
+docs/reference has the tables of settings and exit codes and the text of --help, CONTRIBUTING.md the list of rooms, the
 chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs, docs/connecting.md that of libpq's
 parameters.
 """
@@ -37,14 +37,20 @@ def settings() -> str:
     """Return the tables of all options."""
     return "\n".join(
         [
+            "## The run",
+            "",
             *table(run_options()),
             "",
-            "Where the databases are. Each of these also exists for one store alone, which beats the common one:",
-            "`DEFAULT_SQL_HOST` (`--default-sql-host`) and `VISIBILITY_SQL_HOST` (`--visibility-sql-host`), and so on.",
+            "## The databases",
+            "",
+            "Each of these settings also exists for one store, which then takes precedence: `DEFAULT_SQL_HOST`",
+            "(`--default-sql-host`), `VISIBILITY_SQL_HOST` (`--visibility-sql-host`), and so on.",
             "",
             *table(sql_options()),
             "",
-            "Where Temporal's frontend is, for `wait --for frontend` and `namespaces`, and what is to be there:",
+            "## Temporal's frontend",
+            "",
+            "For `wait --for frontend` and `namespaces`:",
             "",
             *table(client_options()),
         ]
@@ -150,7 +156,9 @@ def connect_attributes() -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"settings": settings, "help": help_text, "exit-codes": exit_codes},
+    "docs/reference/settings.md": {"settings": settings},
+    "docs/reference/command-line.md": {"help": help_text},
+    "docs/reference/exit-codes.md": {"exit-codes": exit_codes},
     "CONTRIBUTING.md": {"modules": rooms},
     "docs/kubernetes.md": {"exit-codes": exit_codes},
     "docs/catalogs.md": {"register": register},

@@ -131,14 +131,14 @@ def foreign(databases: Databases) -> None:
 
 
 SHOWN: dict[str, Callable[[Databases], None]] = {
-    "a step was begun and not finished, by whatever tool": begun,
-    "an index is invalid, as an interrupted `CREATE INDEX CONCURRENTLY` leaves it": invalid,
-    "the database was renamed or restored, and its old name's row says the version that the tables are of": renamed,
-    "the version row is lost or reset, and the tables are of one version": lost,
-    "the schema was changed by hand, and no pending step depends on that": harmless,
-    "a change made by hand would make a pending step fail": harmful,
+    "a step was interrupted, no matter which tool ran it": begun,
+    "an index is invalid, for example after an interrupted `CREATE INDEX CONCURRENTLY`": invalid,
+    "the database was renamed or restored, and its old name's row has the version that the tables match": renamed,
+    "the version row is lost or reset, and the tables match one version": lost,
+    "the schema was changed by hand, and no pending step depends on the change": harmless,
+    "the schema was changed by hand, and a pending step would fail because of it": harmful,
     "a table, a column or a primary key is missing": vital,
-    "the tables are of no version": strange,
+    "the tables match no version": strange,
     "the tables only share their names with Temporal's": foreign,
 }
 
