@@ -73,6 +73,7 @@ lint: setup ## Check style, types and the order of the modules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/documents.py --check
+	$(BIN)/python tools/references.py
 
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python tools/documents.py

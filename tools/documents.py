@@ -1,8 +1,8 @@
 """Write the generated parts of the documents; --check only compares.
 
-docs/reference has the tables of settings and exit codes and the text of --help, CONTRIBUTING.md the list of rooms, the
-chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs, docs/connecting.md that of libpq's
-parameters.
+docs/reference has the settings, the exit codes, the text of --help, JSON output and events, CONTRIBUTING.md and
+docs/architecture.md the rooms, the chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs,
+docs/connecting.md that of libpq's parameters.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+import reference_pages
 from schema_migrator.catalog.table_register import REGISTER, Fate
 from schema_migrator.cli.main import parser
 from schema_migrator.config.attributes import REGISTER as ATTRIBUTES
@@ -91,11 +92,21 @@ def exit_codes() -> str:
 
 def rooms() -> str:
     """Return the rooms in the order of their layers, each with the first line of its docstring and its modules."""
+    rows = [f"| `{name}` | {first_line(SOURCE / name)} | {contents(SOURCE / name)} |" for name in layers()]
+    return "\n".join(["| room | what is in it | modules |", "| --- | --- | --- |", *rows])
+
+
+def packages() -> str:
+    """Return the rooms that are packages, in the same order, each with the first line of its docstring."""
+    rows = [f"| `{name}` | {first_line(SOURCE / name)} |" for name in layers() if (SOURCE / name).is_dir()]
+    return "\n".join(["| room | what is in it |", "| --- | --- |", *rows])
+
+
+def layers() -> list[str]:
+    """Return the names of the rooms, each below those that import it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contract = project["tool"]["importlinter"]["contracts"][0]
-    names = [name.strip() for layer in reversed(contract["layers"]) for name in layer.split("|")]
-    rows = [f"| `{name}` | {first_line(SOURCE / name)} | {contents(SOURCE / name)} |" for name in names]
-    return "\n".join(["| room | what is in it | modules |", "| --- | --- | --- |", *rows])
+    return [name.strip() for layer in reversed(contract["layers"]) for name in layer.split("|")]
 
 
 def first_line(place: Path) -> str:
@@ -159,7 +170,10 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/reference/settings.md": {"settings": settings},
     "docs/reference/command-line.md": {"help": help_text},
     "docs/reference/exit-codes.md": {"exit-codes": exit_codes},
+    "docs/reference/output.md": {"output": reference_pages.output},
+    "docs/reference/events.md": {"events": reference_pages.events},
     "CONTRIBUTING.md": {"modules": rooms},
+    "docs/architecture.md": {"rooms": packages},
     "docs/kubernetes.md": {"exit-codes": exit_codes},
     "docs/catalogs.md": {"register": register},
     "docs/connecting.md": {"attributes": connect_attributes},
@@ -179,7 +193,7 @@ def generated(document: str, text: str) -> str:
 
 
 def main() -> None:
-    """Write, or with --check end with 1 if there is something to write."""
+    """Write, or with --check end with 1 if there is something to write, or the program logs other events."""
     for document in PARTS:
         path = ROOT / document
         before = path.read_text(encoding="utf-8")
@@ -187,7 +201,8 @@ def main() -> None:
         if "--check" not in sys.argv[1:]:
             path.write_text(after, encoding="utf-8")
         elif after != before:
-            sys.exit(f"{document} is not as the program is: run `make docs`")
+            sys.exit(f"{document} is out of date: run `make docs`")
+    sys.exit("\n".join(reference_pages.differences()) or None)
 
 
 if __name__ == "__main__":
