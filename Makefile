@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 WORKERS ?= 2
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/temporal-schema-migrator/tools
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/__init__.py)
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 

@@ -2,7 +2,7 @@
 
 docs/reference has the settings, the exit codes, the text of --help, JSON output and events, CONTRIBUTING.md and
 docs/architecture.md the rooms, the chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs,
-docs/connecting.md that of libpq's parameters.
+docs/connecting.md that of libpq's parameters. What names the version of the program gets the one of its source.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import yaml
 
 import reference_pages
+from schema_migrator import __version__
 from schema_migrator.catalog.table_register import REGISTER, Fate
 from schema_migrator.cli.main import parser
 from schema_migrator.config.attributes import REGISTER as ATTRIBUTES
@@ -166,6 +167,16 @@ def connect_attributes() -> str:
     return "\n".join(["| parameter | fate | how, or why |", "| --- | --- | --- |", *lines])
 
 
+def stamped(text: str, pattern: str) -> str:
+    """Return a text with this program's version where the group of a pattern matches."""
+
+    def renewed(found: re.Match[str]) -> str:
+        start, end = (place - found.start() for place in found.span(1))
+        return found[0][:start] + __version__ + found[0][end:]
+
+    return re.sub(pattern, renewed, text, flags=re.MULTILINE)
+
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/reference/settings.md": {"settings": settings},
     "docs/reference/command-line.md": {"help": help_text},
@@ -180,21 +191,37 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "charts/temporal-migrations/README.md": {"values": chart_values},
 }
 
+NUMBER = r"(\d+\.\d+\.\d+)"
+IMAGE = rf"(?<!/)temporal-schema-migrator:{NUMBER}"
+REVISION = rf"[rR]evision: v{NUMBER}"
+STAMPS = {
+    "README.md": IMAGE,
+    "compose.yaml": IMAGE,
+    "docs/running.md": IMAGE,
+    "charts/temporal-migrations/Chart.yaml": rf'^(?:version: |appVersion: "){NUMBER}',
+    "charts/temporal-migrations/README.md": rf"schema-migrator[:/]{NUMBER}",
+    "examples/argocd/application.yaml": REVISION,
+    "examples/argocd/fleet.yaml": REVISION,
+    "examples/argocd/rolling-sync.yaml": REVISION,
+    "examples/official-chart/application.yaml": rf"temporal-schema-migrator:{NUMBER}",
+}
+"""Where this program's version is written beside its source, `__version__`."""
+
 
 def generated(document: str, text: str) -> str:
     """Return the document with all parts as they have to be. Raises MarkersMissingError."""
-    for name, make in PARTS[document].items():
+    for name, make in PARTS.get(document, {}).items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         part = make()
         text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
         if count != 1:
             raise MarkersMissingError(f'{document} has {count} places "<!-- {name} -->", expected one')
-    return text
+    return stamped(text, STAMPS[document]) if document in STAMPS else text
 
 
 def main() -> None:
     """Write, or with --check end with 1 if there is something to write, or the program logs other events."""
-    for document in PARTS:
+    for document in dict.fromkeys((*PARTS, *STAMPS)):
         path = ROOT / document
         before = path.read_text(encoding="utf-8")
         after = generated(document, before)
