@@ -423,11 +423,11 @@ def test_a_wave_of_ones_own() -> None:
 
 REFUSALS: Mapping[tuple[str, ...], str] = {
     ("--set-json", "databases.default.targetVersion=1.10"): (
-        "databases.default.targetVersion is the number 1.1: quote it, because YAML takes 1.10 for 1.1"
+        "databases.default.targetVersion is the number 1.1: quote it, because YAML reads 1.10 as 1.1"
     ),
     ("--set-json", "serverVersion=1.29"): "serverVersion is the number 1.29: quote it",
     ("--set", "serverVersion="): (
-        "serverVersion is empty, so that any other image would upgrade the schemas: set it to the version of the"
+        "serverVersion is empty, so any new image would upgrade the schemas: set it to the version of the"
         ' servers, such as "1.29.1", or to image if you want that'
     ),
     ("--set-string", "serverVersion=,databases.default.targetVersion=1.18"): "serverVersion is empty",
@@ -450,16 +450,16 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
         "no store is enabled: set databases.default.enabled or databases.visibility.enabled"
     ),
     ("--set", "mode=job,ttlSecondsAfterFinished=600"): (
-        "ttlSecondsAfterFinished is set in mode job: Argo CD would make the Job again as soon as it is gone; unset it"
+        "ttlSecondsAfterFinished is set in mode job: Argo CD would recreate the Job as soon as it is deleted; unset it"
     ),
     ("--set-string", "extraEnv[0].name=SCHEMA_MIGRATOR_ADOPT,extraEnv[0].value=true"): (
-        "extraEnv has SCHEMA_MIGRATOR_ADOPT, which the chart sets itself: use its value in place of extraEnv"
+        "extraEnv has SCHEMA_MIGRATOR_ADOPT, which the chart sets itself: use its value instead of extraEnv"
     ),
     ("--set-json", 'annotations={"helm.sh/hook":"pre-install"}'): (
-        "annotations has helm.sh/hook, which the chart sets itself: take it out"
+        "annotations has helm.sh/hook, which the chart sets itself: remove it"
     ),
     ("--set-json", 'serviceAccount.annotations={"helm.sh/hook-weight":"1"}'): (
-        "serviceAccount.annotations has helm.sh/hook-weight, which the chart sets itself: take it out"
+        "serviceAccount.annotations has helm.sh/hook-weight, which the chart sets itself: remove it"
     ),
     ("--set-json", 'extraEnv=[{"name":"A","value":1}]'): "at '/extraEnv/0/value': got number, want string",
     ("--set", "connection.tls.enabled=true,connection.tls.caKey=ca.crt"): (
