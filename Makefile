@@ -74,6 +74,7 @@ lint: setup ## Check style, types, layers and documents
 	$(BIN)/lint-imports
 	$(BIN)/python tools/documents.py --check
 	$(BIN)/python tools/references.py
+	$(BIN)/python tools/prose.py documents tools
 
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python tools/documents.py

@@ -1,7 +1,7 @@
 """Compares the vendor's tool and ours: an installation, and an upgrade under load; `make bench` runs it.
 
-What was measured is kept in docs/performance.json, each new figure in the place of the old one; docs/performance.md and
-its pictures are written from that.
+The results are kept in docs/performance.json, where a new figure replaces the old one; docs/performance.md and its
+plots are written from them.
 """
 
 import argparse

@@ -163,7 +163,7 @@ def seconds(samples: Iterable[Sample]) -> str:
 
 
 def markdown(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a Markdown table whose columns stand below each other in plain text too."""
+    """Return a Markdown table whose columns are aligned in plain text too."""
     table = [heads, *rows]
     widths = [max(len(line[column]) for line in table) for column in range(len(heads))]
     table.insert(1, tuple("-" * width for width in widths))

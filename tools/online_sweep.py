@@ -1,6 +1,6 @@
-"""Kills an online rewrite under load at one moment after the other, and runs it again; `make sweep-online`.
+"""Kills an online rewrite under load at many moments, and runs it again; `make sweep-online`.
 
-What it finds is kept as lines of JSON in build/sweep-online, from which docs/sweep-online.md is written.
+The results are kept as lines of JSON in build/sweep-online, from which docs/sweep-online.md is written.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the sweep found to a page; every function but `about` takes values and returns text."""
+"""The page on the sweep, from its results; every function but `about` takes values and returns text."""
 
 import os
 import re
