@@ -1,12 +1,12 @@
-# One base image, so that one name has to be mirrored. Everything is built on the builder's own architecture and only
-# copied into the last stage: an image for another one needs no emulation.
+# There is one base image, so only one has to be mirrored. Everything is built on the builder's own architecture and only
+# copied into the last stage, so an image for another architecture needs no emulation.
 ARG BASE_IMAGE=python:3.13-slim-bookworm
 
 
 FROM --platform=$BUILDPLATFORM ${BASE_IMAGE} AS tools
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-# Other places to take packages and modules from; the hashes that they must have stand in uv.lock and vendor/go.sum.
+# Mirrors for packages and modules; uv.lock and vendor/go.sum have the hashes that they must have.
 ARG PIP_INDEX_URL
 RUN pip install --quiet uv==0.13.9
 COPY pyproject.toml uv.lock ./

@@ -1,4 +1,4 @@
-# Everything starts here, CI included. Needs python3 (3.11 or newer), make, git and the package registries.
+# Entry point for people and for CI. Needs python3 (3.11 or newer), make, git and the package registries.
 
 .DEFAULT_GOAL := help
 .SHELLFLAGS := -ec
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 WORKERS ?= 2
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/temporal-schema-migrator/tools
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/__init__.py)
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
@@ -19,7 +19,7 @@ IMAGE ?= temporal-schema-migrator:$(VERSION)
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
 
-setup: $(VENV)/.stamp ## Make the virtual environment, with everything for tests and demo
+setup: $(VENV)/.stamp ## Create the virtual environment, with everything for tests and demo
 
 $(VENV)/.stamp: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "$(PYTHON) is " + sys.version.split()[0] + ", expected 3.11 or newer; name another: make PYTHON=python3.12")'
@@ -31,13 +31,13 @@ $(VENV)/.stamp: pyproject.toml uv.lock
 sources: setup ## Fetch the vendor's SQL of every pinned release into releases/
 	@$(BIN)/python vendor/fetch.py
 
-crds: setup ## Fetch the resource definitions that the examples are checked against into crds/
+crds: setup ## Fetch the resource definitions for checking the examples into crds/
 	@$(BIN)/python vendor/crds.py
 
-vendor-tools: setup ## Build the vendor's tool for the tests (minutes the first time, cached in ~/.cache)
+vendor-tools: setup ## Build the vendor's tool for the tests (minutes the first time, then cached in ~/.cache)
 	@$(BIN)/python vendor/build_tool.py
 
-demo: setup sources ## Watch it work on a PostgreSQL of its own
+demo: setup sources ## Show it working on a private PostgreSQL
 	@$(BIN)/schema-migrator demo
 
 test: setup sources vendor-tools ## Run the tests
@@ -53,47 +53,54 @@ image: ## Build the image (IMAGE, TEMPORAL_VERSION, DOCKER_FLAGS)
 test-image: setup sources vendor-tools image ## Build the image and run it against a PostgreSQL container
 	SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m image tests/image
 
-test-chart: setup crds $(TOOLS)/helm ## Render chart and examples with helm, check them against the schemas of their kinds and our settings
+test-chart: setup crds $(TOOLS)/helm ## Render chart and examples with helm, and check them against the schemas of their kinds and the program's settings
 	HELM=$(TOOLS)/helm $(BIN)/pytest -m chart tests/chart
 
-test-e2e: setup sources crds $(TOOLS)/helm ## Run the chart in the cluster of the current kubeconfig, which has Argo CD (IMAGE, RESULTS, E2E)
+test-e2e: setup sources crds $(TOOLS)/helm ## Run the chart in the cluster of the current kubeconfig, which needs Argo CD (IMAGE, RESULTS, E2E)
 	HELM=$(TOOLS)/helm SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m e2e tests/e2e $(if $(RESULTS),--results $(RESULTS)) $(E2E)
 
-# Go tools come as modules that go.sum pins.
+# Go tools are modules that go.sum pins.
 $(TOOLS)/%: tools/%/go.mod tools/%/go.sum | setup
 	cd tools/$* && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 ../../$(BIN)/go build -o $@ tool
 
-test-temporal: setup sources vendor-tools ## Run Temporal's own server on our schemas, and workflows on it (minutes; it builds the server the first time)
+test-temporal: setup sources vendor-tools ## Run Temporal's own server, and workflows on it, on schemas of this program (minutes; the first run builds the server)
 	$(BIN)/python vendor/build_tool.py --server 1.29.1
 	$(BIN)/pytest -m temporal tests/temporal
 
-lint: setup ## Check style, types and the order of the modules
+lint: setup ## Check style, types, layers and documents
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/documents.py --check
+	$(BIN)/python tools/references.py
+	$(BIN)/python tools/prose.py documents tools
 
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python tools/documents.py
 
-format: setup ## Put the code in shape
+format: setup ## Format the code
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-sweep: setup sources vendor-tools ## Stop the vendor's tool and ours at every statement, then migrate (an hour)
+sweep: setup sources vendor-tools ## Stop the vendor's tool and this one at every statement, then migrate (an hour)
 	PYTHONPATH=tests $(BIN)/python tools/kill_sweep.py $(SWEEP)
 
 sweep-online: setup sources vendor-tools ## Kill an online rewrite under load at many moments, then migrate (half an hour)
 	PYTHONPATH=tests $(BIN)/python tools/online_sweep.py $(SWEEP)
 
-bench: setup sources vendor-tools ## Compare installations, and upgrades under load, with the vendor's tool (BENCH="--help")
+# The plotting library, for the benchmark's pictures alone.
+$(VENV)/.plots: $(VENV)/.stamp
+	UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --quiet --inexact --python $(BIN)/python --only-group plots
+	@touch $@
+
+bench: setup sources vendor-tools $(VENV)/.plots ## Compare installations, and upgrades under load, with the vendor's tool (BENCH="--help")
 	PYTHONPATH=tests $(BIN)/python tools/bench.py $(BENCH)
 
-picture: setup sources ## Paint what the demo prints: docs/demo.svg
+picture: setup sources ## Draw the output of the demo: docs/demo.svg
 	$(BIN)/python tools/demo_picture.py
 
-check: lint ## Check all that needs no database
+check: lint ## Check everything that needs no database
 
-clean: ## Remove what the targets above made here (the cache of vendor's tools stays)
+clean: ## Remove what the targets above created here (the cache of the vendor's tools stays)
 	rm -rf $(VENV) releases crds dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

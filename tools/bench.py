@@ -1,7 +1,7 @@
 """Compares the vendor's tool and ours: an installation, and an upgrade under load; `make bench` runs it.
 
-What was measured is kept in docs/performance.json, each new figure in the place of the old one; docs/performance.md and
-its pictures are written from that.
+The results are kept in docs/performance.json, where a new figure replaces the old one; docs/performance.md and its
+plots are written from them.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 import bench_install
 import bench_rewrite
 import install_page
+import plots
 import rewrite_page
-import rewrite_picture
 from install_page import Installations
 from rewrite_page import WAYS, Run
 from support.postgres.databases import RELEASES
@@ -27,8 +27,8 @@ DOCS = RELEASES.parent / "docs"
 RESULTS = DOCS / "performance.json"
 HEAD = """# Performance
 
-Written by `make bench`, which measures it all anew: change nothing here by hand. `make bench BENCH="--help"` says
-how to measure a part, or larger stores; what else was measured before stays.
+Written by `make bench`, which measures everything again. Do not edit it by hand. `make bench BENCH="--help"` shows how
+to measure a part of it, or larger stores; the other results stay.
 
 """
 
@@ -74,10 +74,10 @@ def write(results: Results) -> None:
     sections = []
     if results.rewrite:
         sections.append(rewrite_page.section(results.rewrite))
-        Path(DOCS, "rewrite.svg").write_text(rewrite_picture.picture(results.rewrite), encoding="utf-8")
+        plots.draw_waits(results.rewrite, DOCS / "rewrite.svg")
     if results.install is not None:
         sections.append(install_page.section(results.install))
-        Path(DOCS, "performance.svg").write_text(install_page.picture(results.install), encoding="utf-8")
+        plots.draw_installations(results.install, DOCS / "performance.svg")
     Path(DOCS, "performance.md").write_text("\n".join([HEAD, *sections]), encoding="utf-8")
 
 

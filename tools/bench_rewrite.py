@@ -1,7 +1,7 @@
 """An upgrade of a visibility store under load, three ways: the vendor's tool, ours in place, ours online.
 
-Each run has a fresh copy of the same store. Meanwhile Temporal's server, as the tests have it, writes and reads, and
-sizes are sampled; afterwards the schema, the rows and what the server wrote are compared.
+Each run gets a fresh copy of the same store. During the run the tests' model of Temporal's server writes and reads, and
+sizes are sampled. Afterwards the schema, the rows and what the server wrote are compared.
 """
 
 import threading

@@ -1,5 +1,6 @@
-"""Runs the demo and paints what it printed as a terminal window, docs/demo.svg; `make picture` runs it."""
+"""Runs the demo and draws its output as a terminal window, docs/demo.svg; `make picture` runs it."""
 
+import html
 import io
 import re
 import subprocess
@@ -30,8 +31,13 @@ THEME = TerminalTheme(
         (177, 186, 196),
     ],
 )
+TEXT = re.compile(
+    r'<text class="(?P<style>demo-r\d+)" x="(?P<x>[\d.]+)" y="(?P<y>[\d.]+)" textLength="[^>]*>(?P<text>.*?)</text>'
+)
+CELL = 12.2
+"""The width of a character in Rich's format."""
 FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
-# Rich's format asks a server on the web for its font; a picture in a page may not, and need not.
+# Rich's format loads its font from the web, which a picture in a page may not do.
 FORMAT = re.sub(r"\s*@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace(
     "Fira Code, monospace", FONT
 )
@@ -47,9 +53,18 @@ def main() -> None:
         console.print(painted(line), no_wrap=True, crop=True)
     picture = console.export_svg(title="schema-migrator demo", theme=THEME, code_format=FORMAT, unique_id="demo")
     target = ROOT / "docs" / "demo.svg"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(picture, encoding="utf-8")
+    target.write_text(TEXT.sub(aligned, picture), encoding="utf-8")
     print(f"{target}: {len(lines)} lines of {width} columns")
+
+
+def aligned(line: re.Match[str]) -> str:
+    """Return a text of Rich's word by word, each in its cells: columns stay aligned in any font."""
+    text, place = html.unescape(line["text"]).replace("\xa0", " "), float(line["x"])
+    return "".join(
+        f'<text class="{line["style"]}" x="{place + word.start() * CELL:.1f}" y="{line["y"]}"'
+        f' textLength="{len(word[0]) * CELL:.1f}" lengthAdjust="spacingAndGlyphs">{html.escape(word[0])}</text>'
+        for word in re.finditer(r"\S+", text)
+    )
 
 
 def essential(lines: Iterable[str]) -> list[str]:

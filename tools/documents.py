@@ -1,8 +1,8 @@
 """Write the generated parts of the documents; --check only compares.
 
-README.md has the tables of settings and exit codes and the text of --help, CONTRIBUTING.md the list of rooms, the
-chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs, docs/connecting.md that of libpq's
-parameters.
+docs/reference has the settings, the exit codes, the text of --help, JSON output and events, CONTRIBUTING.md and
+docs/architecture.md the rooms, the chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs,
+docs/connecting.md that of libpq's parameters. What names the version of the program gets the one of its source.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 
 import yaml
 
+import reference_pages
+from schema_migrator import __version__
 from schema_migrator.catalog.table_register import REGISTER, Fate
 from schema_migrator.cli.main import parser
 from schema_migrator.config.attributes import REGISTER as ATTRIBUTES
@@ -37,14 +39,20 @@ def settings() -> str:
     """Return the tables of all options."""
     return "\n".join(
         [
+            "## The run",
+            "",
             *table(run_options()),
             "",
-            "Where the databases are. Each of these also exists for one store alone, which beats the common one:",
-            "`DEFAULT_SQL_HOST` (`--default-sql-host`) and `VISIBILITY_SQL_HOST` (`--visibility-sql-host`), and so on.",
+            "## The databases",
+            "",
+            "Each of these settings also exists for one store, which then takes precedence: `DEFAULT_SQL_HOST`",
+            "(`--default-sql-host`), `VISIBILITY_SQL_HOST` (`--visibility-sql-host`), and so on.",
             "",
             *table(sql_options()),
             "",
-            "Where Temporal's frontend is, for `wait --for frontend` and `namespaces`, and what is to be there:",
+            "## Temporal's frontend",
+            "",
+            "For `wait --for frontend` and `namespaces`:",
             "",
             *table(client_options()),
         ]
@@ -85,11 +93,21 @@ def exit_codes() -> str:
 
 def rooms() -> str:
     """Return the rooms in the order of their layers, each with the first line of its docstring and its modules."""
+    rows = [f"| `{name}` | {first_line(SOURCE / name)} | {contents(SOURCE / name)} |" for name in layers()]
+    return "\n".join(["| room | what is in it | modules |", "| --- | --- | --- |", *rows])
+
+
+def packages() -> str:
+    """Return the rooms that are packages, in the same order, each with the first line of its docstring."""
+    rows = [f"| `{name}` | {first_line(SOURCE / name)} |" for name in layers() if (SOURCE / name).is_dir()]
+    return "\n".join(["| room | what is in it |", "| --- | --- |", *rows])
+
+
+def layers() -> list[str]:
+    """Return the names of the rooms, each below those that import it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contract = project["tool"]["importlinter"]["contracts"][0]
-    names = [name.strip() for layer in reversed(contract["layers"]) for name in layer.split("|")]
-    rows = [f"| `{name}` | {first_line(SOURCE / name)} | {contents(SOURCE / name)} |" for name in names]
-    return "\n".join(["| room | what is in it | modules |", "| --- | --- | --- |", *rows])
+    return [name.strip() for layer in reversed(contract["layers"]) for name in layer.split("|")]
 
 
 def first_line(place: Path) -> str:
@@ -149,37 +167,69 @@ def connect_attributes() -> str:
     return "\n".join(["| parameter | fate | how, or why |", "| --- | --- | --- |", *lines])
 
 
+def stamped(text: str, pattern: str) -> str:
+    """Return a text with this program's version where the group of a pattern matches."""
+
+    def renewed(found: re.Match[str]) -> str:
+        start, end = (place - found.start() for place in found.span(1))
+        return found[0][:start] + __version__ + found[0][end:]
+
+    return re.sub(pattern, renewed, text, flags=re.MULTILINE)
+
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"settings": settings, "help": help_text, "exit-codes": exit_codes},
+    "docs/reference/settings.md": {"settings": settings},
+    "docs/reference/command-line.md": {"help": help_text},
+    "docs/reference/exit-codes.md": {"exit-codes": exit_codes},
+    "docs/reference/output.md": {"output": reference_pages.output},
+    "docs/reference/events.md": {"events": reference_pages.events},
     "CONTRIBUTING.md": {"modules": rooms},
+    "docs/architecture.md": {"rooms": packages},
     "docs/kubernetes.md": {"exit-codes": exit_codes},
     "docs/catalogs.md": {"register": register},
     "docs/connecting.md": {"attributes": connect_attributes},
     "charts/temporal-migrations/README.md": {"values": chart_values},
 }
 
+NUMBER = r"(\d+\.\d+\.\d+)"
+IMAGE = rf"(?<!/)temporal-schema-migrator:{NUMBER}"
+REVISION = rf"[rR]evision: v{NUMBER}"
+STAMPS = {
+    "README.md": IMAGE,
+    "compose.yaml": IMAGE,
+    "docs/running.md": IMAGE,
+    "charts/temporal-migrations/Chart.yaml": rf'^(?:version: |appVersion: "){NUMBER}',
+    "charts/temporal-migrations/README.md": rf"schema-migrator[:/]{NUMBER}",
+    "examples/argocd/application.yaml": REVISION,
+    "examples/argocd/fleet.yaml": REVISION,
+    "examples/argocd/rolling-sync.yaml": REVISION,
+    "examples/official-chart/application.yaml": rf"temporal-schema-migrator:{NUMBER}",
+}
+"""Where this program's version is written beside its source, `__version__`."""
+
 
 def generated(document: str, text: str) -> str:
     """Return the document with all parts as they have to be. Raises MarkersMissingError."""
-    for name, make in PARTS[document].items():
+    for name, make in PARTS.get(document, {}).items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         part = make()
         text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
         if count != 1:
             raise MarkersMissingError(f'{document} has {count} places "<!-- {name} -->", expected one')
-    return text
+    return stamped(text, STAMPS[document]) if document in STAMPS else text
 
 
 def main() -> None:
-    """Write, or with --check end with 1 if there is something to write."""
-    for document in PARTS:
+    """Write, or with --check end with 1 if there is something to write, or the program logs other events."""
+    for document in dict.fromkeys((*PARTS, *STAMPS)):
         path = ROOT / document
         before = path.read_text(encoding="utf-8")
         after = generated(document, before)
         if "--check" not in sys.argv[1:]:
             path.write_text(after, encoding="utf-8")
         elif after != before:
-            sys.exit(f"{document} is not as the program is: run `make docs`")
+            sys.exit(f"{document} is out of date: run `make docs`")
+    sys.exit("\n".join(reference_pages.differences()) or None)
 
 
 if __name__ == "__main__":

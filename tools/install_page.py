@@ -1,4 +1,4 @@
-"""What was measured of installations to a section of the page and a picture; every function returns text."""
+"""The section of the performance page on installations, from what was measured; every function returns text."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,8 +11,6 @@ LEAST_RATIO = 3.0
 MOST_SECONDS_MORE = 0.6
 MOST_MEMORY = 80
 MEGA = 1_000_000
-
-BAR, GAP, GROUP, LEFT, WIDTH, TOP = 13, 3, 48, 210, 760, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +163,7 @@ def seconds(samples: Iterable[Sample]) -> str:
 
 
 def markdown(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a Markdown table whose columns stand below each other in plain text too."""
+    """Return a Markdown table whose columns are aligned in plain text too."""
     table = [heads, *rows]
     widths = [max(len(line[column]) for line in table) for column in range(len(heads))]
     table.insert(1, tuple("-" * width for width in widths))
@@ -183,10 +181,10 @@ def section(page: Installations) -> str:
     return f"""## An installation
 
 The vendor's tool runs its four commands (`setup-schema` and `update-schema` for each store) one after the
-other; ours is one process, `schema-migrator migrate` {about["ours"]}. Both run alternately on one server, the first
-place changing each time, {about["repetitions"]} times after a warm-up, each time on fresh databases: the installation,
-then the same commands again with nothing to do. The vendor's tool proves nothing; so the goals are set for
-ours with `--no-verify`, and "{PROVE}" is what it does unless told otherwise.
+other; ours is one process, `schema-migrator migrate` {about["ours"]}. Both run alternately on one server, taking turns
+to go first, {about["repetitions"]} times after a warm-up, each time on fresh databases: the installation, then the same
+commands again with nothing to do. The vendor's tool proves nothing, so the goals apply to ours with `--no-verify`;
+"{PROVE}" is its default.
 
 {facts}
 
@@ -198,57 +196,9 @@ ours with `--no-verify`, and "{PROVE}" is what it does unless told otherwise.
 
 - Seconds are medians (least to most) of whole processes, from start to exit. Starting Python with our modules
   takes {page.startup:.2f} s of ours. The ratio is the median of the pairs' ratios: above 1, ours is faster.
-- Round trips are those after authentication, over all connections. A proxy between client and server counts
-  them and holds each one, also those of the authentication, for the delay. With no delay there is no proxy.
-- The server does not wait for its disk (fsync off), unless `make bench BENCH=--durable` says otherwise.
-  Where it does, each of the vendor's autocommits waits, and each of our few commits.
-- Memory is the peak of the resident set of our process, the largest of all its runs.
+- Round trips are those after authentication, on all connections. A proxy between client and server counts them and
+  adds the delay to each one, including those of the authentication. Without a delay there is no proxy.
+- The server does not wait for its disk (fsync off), except with `make bench BENCH=--durable`. Then every autocommit of
+  the vendor's tool waits, and each of our few commits.
+- Memory is the peak of the resident set of our process, the largest of all runs.
 """
-
-
-def picture(page: Installations) -> str:
-    """Return a bar chart of the medians as SVG, for light and dark."""
-    longest = max(
-        median(one.seconds for one in side) for result in page.results for side in (result.ours, result.vendor)
-    )
-    scale = (WIDTH - LEFT - 60) / longest
-    groups = "".join(group(result, TOP + GROUP * place, scale) for place, result in enumerate(page.results))
-    height = TOP + GROUP * len(page.results) + 8
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"
-  role="img" aria-label="Seconds of both tools, as in the table">
-<style>
-  svg {{ font: 13px system-ui, sans-serif }}
-  .page {{ fill: #ffffff }} text {{ fill: #24292f }} .minor {{ fill: #57606a }}
-  .vendor {{ fill: #9aa4af }} .ours {{ fill: #1f6feb }}
-  @media (prefers-color-scheme: dark) {{
-    .page {{ fill: #0d1117 }} text {{ fill: #e6edf3 }} .minor {{ fill: #9198a1 }}
-    .vendor {{ fill: #6e7681 }} .ours {{ fill: #4493f8 }}
-  }}
-</style>
-<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>
-<text x="16" y="26" font-weight="600">Seconds for both stores (median; shorter is better)</text>
-<rect class="vendor" x="{LEFT}" y="36" width="12" height="12"/><text x="{LEFT + 18}" y="47">temporal-sql-tool</text>
-<rect class="ours" x="{LEFT + 160}" y="36" width="12" height="12"/><text x="{LEFT + 178}" y="47">schema-migrator</text>
-{groups}</svg>
-"""
-
-
-def group(result: Result, y: int, scale: float) -> str:
-    """Return the two bars of a case with their labels."""
-    case = result.case
-    delay = f"{case.link} a round trip" if case.delay else "no delay"
-    bars = bar("vendor", result.vendor, y, scale) + bar("ours", result.ours, y + BAR + GAP, scale)
-    return (
-        f'<text x="16" y="{y + 11}">{case.release}, {case.job}</text>\n'
-        f'<text class="minor" x="16" y="{y + 27}">{delay}</text>\n{bars}'
-    )
-
-
-def bar(tool: str, samples: Iterable[Sample], y: int, scale: float) -> str:
-    """Return one bar with its figure."""
-    value = median(sample.seconds for sample in samples)
-    width = max(value * scale, 1)
-    return (
-        f'<rect class="{tool}" x="{LEFT}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2"/>'
-        f'<text x="{LEFT + width + 6:.1f}" y="{y + 11}">{value:.2f}</text>\n'
-    )

@@ -1,6 +1,6 @@
-"""Stops the vendor's tool, and ours, at one statement after the other, and tries our next run; `make sweep`.
+"""Stops the vendor's tool, and ours, at every statement in turn, then tries our next run; `make sweep`.
 
-Each process has a server of its own and takes slices of the points; what it finds is kept as lines of JSON
+Each process has its own server and takes slices of the points. The results are kept as lines of JSON
 in build/sweep, from which docs/sweep.md is written.
 """
 

@@ -1,6 +1,6 @@
-"""Kills an online rewrite under load at one moment after the other, and runs it again; `make sweep-online`.
+"""Kills an online rewrite under load at many moments, and runs it again; `make sweep-online`.
 
-What it finds is kept as lines of JSON in build/sweep-online, from which docs/sweep-online.md is written.
+The results are kept as lines of JSON in build/sweep-online, from which docs/sweep-online.md is written.
 """
 
 import argparse
@@ -29,33 +29,34 @@ STARTS = ("1.2", "1.9")
 PAGE = """\
 # Kill sweep of the online rewrite
 
-Written by `make sweep-online`, which tries it all anew: change nothing here by hand.
+Written by `make sweep-online`, which repeats all trials. Do not edit it by hand.
 
 {about}
 
-A visibility store of {rows:,} rows goes online from version 1.2 or 1.9 to 1.14 while Temporal's server, as the tests
-have it, writes 200 times a second: starts, upserts, deletes, changed keys, some in transactions of several. At a
-moment drawn from the whole length of a run something is killed: our process (SIGKILL), one of our connections
-(`pg_terminate_backend`), or the server (stopped in immediate mode, and started again). The writers go on. Then
-`schema-migrator migrate` runs again, while they go on.
+A visibility store of {rows:,} rows is upgraded online from version 1.2 or 1.9 to 1.14 while the tests' model of
+Temporal's server writes 200 times a second: starts, upserts, deletes, changed keys, some in transactions of several. At
+a random moment of the run something is killed: our process (SIGKILL), one of our connections
+(`pg_terminate_backend`), or the server (stopped in immediate mode, and started again). The writers continue. Then
+`schema-migrator migrate` runs again, while they continue.
 
-*At target* means: no error of that run, of any writer or reader; a `pg_dump`, a version row and a history as after a
-clean run of the vendor's tool, so nothing of ours is left; every index valid and whole (amcheck); nothing left to do
-for another run; and every row as its writer wrote it last, its generated columns too: none lost, doubled, old or
-come back. A write that a stopped server did not acknowledge may be there or not, a transaction whole or not at all.
+*At target* means: no error in that run, in any writer or in any reader; the same `pg_dump`, version row and history as
+after a clean run of the vendor's tool, so nothing of the rewrite is left; every index valid and intact (amcheck);
+nothing left to do for another run; and every row as its writer last wrote it, with its generated columns: none lost,
+doubled, outdated or resurrected. A write that a stopped server did not acknowledge may or may not be there, but a
+transaction must be there completely or not at all.
 
 {summary}
 
-In all {good} of {total} kills were made good by the next run. Meanwhile {writes:,} writes were done; where the server
-was not stopped, the longest took {longest:.2f} s.
+The next run reached the target after {good} of {total} kills. {writes:,} writes were made during the sweep. If the
+server was not stopped, the longest took {longest:.2f} s.
 
 ## When it was killed
 
-By the last event that the run had logged.
+The last event that the run had logged before.
 
 {events}
 
-## Again
+## To repeat it
 
 ```
 make sweep-online

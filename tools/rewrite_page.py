@@ -1,4 +1,4 @@
-"""What was measured of upgrades under load to a section of the page and a picture; every function returns text."""
+"""The section of the performance page on upgrades under load, from what was measured; every function returns text."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ def _equal(runs: Sequence[Run]) -> Goal:
     same = len({run.checksum for run in runs}) == 1 and not any(run.problems for run in runs)
     return Goal(
         what=f"{name(runs[0])}, schema and rows afterwards",
-        limit="equal, whatever the way",
+        limit="equal for all ways",
         measured="equal" if same else "different",
         met=same,
     )
@@ -163,9 +163,10 @@ def section(runs: Sequence[Run]) -> str:
     """Return what the page says of upgrades under load."""
     return f"""## An upgrade under load
 
-A visibility store of release 1.32.2 goes from version 1.2 or 1.9 to 1.14: by the vendor's tool (`update-schema`), by
-`schema-migrator migrate --rewrite in-place`, which runs the same statements, and by `--rewrite online`. Each run has a
-fresh copy of the same database. Rows have search attributes of every type; one in 128 has a memo stored out of line.
+A visibility store of release 1.32.2 is upgraded from version 1.2 or 1.9 to 1.14: with the vendor's tool
+(`update-schema`), with `schema-migrator migrate --rewrite in-place`, which runs the same statements, and with
+`--rewrite online`. Each run gets a fresh copy of the same database. The rows have search attributes of every type; one
+in 128 has a memo stored out of line.
 
 {facts(runs)}
 
@@ -173,15 +174,15 @@ fresh copy of the same database. Rows have search attributes of every type; one 
 
 {table(runs)}
 
-![Seconds and longest wait by rows](rewrite.svg)
+![Longest wait of a write during an upgrade, by rows](rewrite.svg)
 
-- Seconds are those of the whole process, our proof at the end included.
-- Meanwhile another role than the owner writes 200 times a second over two connections (starts, upserts and
-  deletes in the server's own forms, changed keys), and lists a page of workflows ten times a second. The longest is
-  the longest of these statements; all waits are the sum of those that took 0.1 s or more.
-- WAL is what the server wrote from the start of the run to its end, for those writes too.
-- Disk is the database's size, looked at four times a second; temporary files are in it, WAL is not.
-- Checked: afterwards `pg_dump` shows what it shows after the vendor's tool, and so do the history and the version row;
-  every row that was written meanwhile is as its writer wrote it last, with the generated columns that belong to it;
-  every page that was read was full and in order. A sum over all other rows is the same, whatever the way.
+- Seconds are those of the whole process, including our proof at the end.
+- During the upgrade a role other than the owner writes 200 times a second over two connections (starts, upserts and
+  deletes in the server's own forms, changed keys) and lists a page of workflows ten times a second. The longest write
+  or read is the longest of these statements; all waits are the sum of those that took 0.1 s or more.
+- WAL is everything that the server wrote from the start of the run to its end, including these writes.
+- Disk is the size of the database, measured four times a second, with temporary files and without WAL.
+- Checked: afterwards `pg_dump`, the history and the version row are the same as after the vendor's tool. Every row that
+  was written during the upgrade is as its writer last wrote it, with its generated columns. Every page that was read
+  was full and in order. A checksum of all other rows is the same for all three ways.
 """

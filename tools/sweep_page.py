@@ -1,4 +1,4 @@
-"""What the sweep found to a page; every function but `about` takes values and returns text."""
+"""The page on the sweep, from its results; every function but `about` takes values and returns text."""
 
 import os
 import re
@@ -18,36 +18,35 @@ Found = Mapping[str, Any]
 PAGE = """\
 # Kill sweep
 
-Written by `make sweep`, which tries it all anew: change nothing here by hand.
+Written by `make sweep`, which repeats all trials. Do not edit it by hand.
 
 {about}
 
 ## The vendor's tool stopped at every statement, then ours
 
-An empty database gets the official chart's two commands, `temporal-sql-tool setup-schema -v 0.0` and
-`update-schema`. A proxy stops them at one statement, bookkeeping included: *before* it reaches the server, or
-*after* it was executed but before the answer came back; from then on the tool reaches nobody, as if it had
-been killed. Then it runs again, from the start and undisturbed, none to three times. Then `schema-migrator
-migrate` runs.
+The official chart's two commands, `temporal-sql-tool setup-schema -v 0.0` and `update-schema`, run on an empty
+database. A proxy stops them at one statement, including the bookkeeping: *before* it reaches the server, or *after*
+it was executed but before the answer came back. From then on the tool has no connection, as if it had been killed.
+Then it runs again, from the start and undisturbed, zero to three times. Then `schema-migrator migrate` runs.
 
-*At target* means for the vendor's tool that its last run says so. For ours it means: no error, a `pg_dump` equal to
-that of a clean run of the vendor's tool, the same version row and `namespace_metadata`, no wrong row in the
-history, an equal verdict of its own, and nothing left to do for another run.
+*At target* means for the vendor's tool that its last run says so. For ours it means: no error, the same `pg_dump` as
+after a clean run of the vendor's tool, the same version row and `namespace_metadata`, no wrong row in the
+history, no difference found by `verify`, and nothing left to do for another run.
 
 {summary}
 
-In all {points} points, ours was at target after {ours} of {tries} stops and retries. That took {migrated} migrations,
-each in a database of its own: {known} times what was left was the same, by dump and records, as what had been
-migrated before, and the result is shared.
+At {points} points, ours was at target after {ours} of {tries} stops and retries. That took {migrated} migrations,
+each in its own database: {known} times the state that was left equalled one migrated before, by dump and records, and
+shares its result.
 The vendor's two commands alone, after up to four attempts: {vendor} of {points} points, {percent} %.
 
-## Where the vendor's tool sticks
+## Where the vendor's tool gets stuck
 
-Points of a version after which three more runs of the vendor's tool did not reach the target, and what it says then.
+The points of each version after which three more runs of the vendor's tool did not reach the target, and its error.
 
 {stuck}
 {own}
-## Again
+## To repeat it
 
 ```
 make sweep
@@ -56,10 +55,10 @@ make sweep
 OWN = """
 ## Ours stopped at every message, then again
 
-Our own `migrate` loses a connection at a message that can have an effect (simple queries, executions and
-Syncs, of both of its connections), in an empty database and in an upgrade of tables with rows; before the message
-and after it in turn. The next run is to reach the target as above, with the same rows as an upgrade by the vendor's
-tool leaves; and of an installation there is nothing after the cut, or all of it.
+`migrate` itself loses a connection at a message that can have an effect (simple queries, executions and Syncs, on
+both of its connections), in an empty database and in an upgrade of tables with rows, alternately before and after the
+message. The next run must reach the target as above, with the same rows as after an upgrade by the vendor's tool.
+After a cut, an installation must be there completely or not at all.
 
 {own}
 """
@@ -114,7 +113,7 @@ def summary(found: Sequence[Found]) -> str:
 
 def stuck(last: Sequence[Found]) -> str:
     """Return the table of versions that the vendor's tool does not get past."""
-    head = ("release", "store", "version", "points", "stuck", "what it says")
+    head = ("release", "store", "version", "points", "stuck", "error")
     rows = []
     for names, group in grouped(last, lambda one: (*where(one), number(one["point"]["version"]))):
         ones = list(group)

@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from schema_migrator import __version__
 from schema_migrator.cli import main
 from schema_migrator.config import chart
 from schema_migrator.config.settings import read
@@ -264,7 +265,7 @@ def test_the_trigger_tells_the_upgrade() -> None:
     plain = {name: data[name] for name in data if name != "hash"}
     assert plain == {
         "serverVersion": "1.29.1",
-        "image": "temporal-schema-migrator:0.1.0",
+        "image": f"temporal-schema-migrator:{__version__}",
         "default": "1.18",
         "visibility": "1.9",
         "verify": "false",
@@ -284,7 +285,7 @@ def test_a_part_of_another_chart(tmp_path: Path, *, wanted: bool) -> None:
     """A condition switches it off; the other chart's registry and pull secrets count."""
     whole = tmp_path / "platform"
     shutil.copytree(CHART, whole / "charts" / CHART.name)
-    needed = {"name": CHART.name, "version": "0.1.0", "condition": f"{CHART.name}.enabled"}
+    needed = {"name": CHART.name, "version": __version__, "condition": f"{CHART.name}.enabled"}
     described = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": [needed]}
     (whole / "Chart.yaml").write_text(yaml.safe_dump(described))
     mine = yaml.safe_load((CHART / "ci" / "minimal-values.yaml").read_text())
@@ -296,7 +297,7 @@ def test_a_part_of_another_chart(tmp_path: Path, *, wanted: bool) -> None:
     assert bool(manifests) is wanted
     if wanted:
         assert pod(manifests)["imagePullSecrets"] == [{"name": "platform"}]
-        assert pod(manifests)["containers"][0]["image"] == "mirror.example/temporal-schema-migrator:0.1.0"
+        assert pod(manifests)["containers"][0]["image"] == f"mirror.example/temporal-schema-migrator:{__version__}"
 
 
 def test_common_labels() -> None:
@@ -375,7 +376,7 @@ def test_images() -> None:
     """A registry for all, a registry of its own, a tag, a digest."""
     digest = "sha256:" + "0123456789abcdef" * 4
     found = {
-        "minimal": "temporal-schema-migrator:0.1.0",
+        "minimal": f"temporal-schema-migrator:{__version__}",
         "everything": f"mirror.example/temporal-schema-migrator@{digest}",
     }
     for values, image in found.items():
@@ -422,11 +423,11 @@ def test_a_wave_of_ones_own() -> None:
 
 REFUSALS: Mapping[tuple[str, ...], str] = {
     ("--set-json", "databases.default.targetVersion=1.10"): (
-        "databases.default.targetVersion is the number 1.1: quote it, because YAML takes 1.10 for 1.1"
+        "databases.default.targetVersion is the number 1.1: quote it, because YAML reads 1.10 as 1.1"
     ),
     ("--set-json", "serverVersion=1.29"): "serverVersion is the number 1.29: quote it",
     ("--set", "serverVersion="): (
-        "serverVersion is empty, so that any other image would upgrade the schemas: set it to the version of the"
+        "serverVersion is empty, so any new image would upgrade the schemas: set it to the version of the"
         ' servers, such as "1.29.1", or to image if you want that'
     ),
     ("--set-string", "serverVersion=,databases.default.targetVersion=1.18"): "serverVersion is empty",
@@ -449,16 +450,16 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
         "no store is enabled: set databases.default.enabled or databases.visibility.enabled"
     ),
     ("--set", "mode=job,ttlSecondsAfterFinished=600"): (
-        "ttlSecondsAfterFinished is set in mode job: Argo CD would make the Job again as soon as it is gone; unset it"
+        "ttlSecondsAfterFinished is set in mode job: Argo CD would recreate the Job as soon as it is deleted; unset it"
     ),
     ("--set-string", "extraEnv[0].name=SCHEMA_MIGRATOR_ADOPT,extraEnv[0].value=true"): (
-        "extraEnv has SCHEMA_MIGRATOR_ADOPT, which the chart sets itself: use its value in place of extraEnv"
+        "extraEnv has SCHEMA_MIGRATOR_ADOPT, which the chart sets itself: use its value instead of extraEnv"
     ),
     ("--set-json", 'annotations={"helm.sh/hook":"pre-install"}'): (
-        "annotations has helm.sh/hook, which the chart sets itself: take it out"
+        "annotations has helm.sh/hook, which the chart sets itself: remove it"
     ),
     ("--set-json", 'serviceAccount.annotations={"helm.sh/hook-weight":"1"}'): (
-        "serviceAccount.annotations has helm.sh/hook-weight, which the chart sets itself: take it out"
+        "serviceAccount.annotations has helm.sh/hook-weight, which the chart sets itself: remove it"
     ),
     ("--set-json", 'extraEnv=[{"name":"A","value":1}]'): "at '/extraEnv/0/value': got number, want string",
     ("--set", "connection.tls.enabled=true,connection.tls.caKey=ca.crt"): (

@@ -1,4 +1,4 @@
-"""The examples, before a real API server."""
+"""The examples on a real API server."""
 
 from collections.abc import Callable, Iterator
 
@@ -52,7 +52,7 @@ def moved(manifest: Manifest, namespace: str) -> Manifest:
 
 @pytest.mark.parametrize("file", examples.manifests())
 def test_is_taken(cluster: Cluster, place: str, measured: Measured, file: str) -> None:
-    """The API server takes every manifest of the file, and refuses it with a field that its kind does not have."""
+    """The API server accepts every manifest of the file, and refuses it with a field that its kind lacks."""
     for manifest in examples.manifests()[file]:
         taken = cluster.apply(moved(manifest, place), dry_run=True)
         assert taken["metadata"]["uid"]
@@ -64,7 +64,7 @@ def test_is_taken(cluster: Cluster, place: str, measured: Measured, file: str) -
 
 
 def test_the_applications_of_the_fleet_are_taken(cluster: Cluster, place: str, measured: Measured) -> None:
-    """So are the Applications that the ApplicationSets make."""
+    """It also accepts the Applications that the ApplicationSets create."""
     made = [
         item for found in examples.every() if found["kind"] == "ApplicationSet" for item in examples.generated(found)
     ]

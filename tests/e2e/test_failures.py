@@ -1,4 +1,4 @@
-"""Argo CD: syncs that fail, and how the next one heals."""
+"""Argo CD: syncs that fail, and how the next one succeeds."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ REFRESHED = {
 
 
 def test_a_wrong_password(application: Application, installation: Installation, measured: Measured) -> None:
-    """A wrong password fails the sync at once, in one pod, and the cause is named; the right one heals it."""
+    """A wrong password fails the sync immediately, in one pod, and the cause is named; the right one fixes it."""
     installation.secret(WRONG)
     commit = application.commit(installation.values())
     application.create()
@@ -46,7 +46,7 @@ def test_a_wrong_password(application: Application, installation: Installation, 
 
 
 def test_a_missing_secret(application: Application, installation: Installation, measured: Measured) -> None:
-    """A missing Secret fails the sync within seconds, and the pod names it; once it is there, a sync heals."""
+    """A missing Secret fails the sync within seconds, and the pod names it; once it exists, a sync succeeds."""
     installation.cluster.delete("Secret", SECRET, installation.namespace)
     began = time.monotonic()
     commit = application.commit(installation.values())
@@ -91,7 +91,7 @@ def test_a_repair_by_a_commit(
 
 @pytest.mark.nodes
 def test_a_taint_without_toleration(application: Application, installation: Installation, measured: Measured) -> None:
-    """A taint that nothing tolerates ends the sync at the deadline, and an event tells; other values heal it."""
+    """A taint without a toleration ends the sync at the deadline, and an event says so; new values fix it."""
     with production(installation.cluster):
         ended = at_the_deadline(application, installation, {})
         said = installation.cluster.events(installation.namespace, "FailedScheduling")
@@ -104,7 +104,7 @@ def test_a_taint_without_toleration(application: Application, installation: Inst
 
 
 def test_an_image_that_does_not_come(application: Application, installation: Installation, measured: Measured) -> None:
-    """An image behind a missing pull secret ends the sync at the deadline; both are named; other values heal it."""
+    """An image with a missing pull secret ends the sync at the deadline; both are named; new values fix it."""
     absent = {"image": {"repository": "localhost/not-there", "tag": "1"}, "imagePullSecrets": ["not-there"]}
     ended = at_the_deadline(application, installation, absent)
     assert any(
@@ -133,7 +133,7 @@ def at_the_deadline(application: Application, installation: Installation, more: 
 
 
 def test_a_pod_deleted_in_the_middle(application: Application, installation: Installation, measured: Measured) -> None:
-    """A pod deleted in the middle of an upgrade counts as one try, and the Job runs on in another pod."""
+    """A pod deleted during an upgrade counts as one retry, and the Job continues in another pod."""
     first(application, installation)
 
     def delete(pod: Manifest) -> None:
@@ -146,7 +146,7 @@ def test_a_pod_deleted_in_the_middle(application: Application, installation: Ins
 
 @pytest.mark.nodes
 def test_a_node_drained_in_the_middle(application: Application, installation: Installation, measured: Measured) -> None:
-    """A node drained in the middle of an upgrade costs no try, and the Job runs on in another pod."""
+    """A node drained during an upgrade costs no retry, and the Job continues in another pod."""
     first(application, installation)
 
     def drain(pod: Manifest) -> None:
@@ -182,7 +182,7 @@ def gone(installation: Installation, pod: Manifest) -> None:
 
 
 def test_two_syncs_in_a_row(application: Application, installation: Installation, measured: Measured) -> None:
-    """A commit that lands while the hook runs gets a hook of its own, after the first one's end."""
+    """A commit that arrives while the hook runs gets its own hook, after the first one has ended."""
     first(application, installation)
     with gate(installation.databases, "visibility", "by_temporal_external_payload_size_bytes ON") as stopped:
         one = application.commit(installation.values({"serverVersion": NEWER}))

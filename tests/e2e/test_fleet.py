@@ -28,9 +28,9 @@ PATIENCE = 600.0
 def test_one_failure_stops_nobody(
     cluster: Cluster, databases: Databases, host: str, tmp_path: Path, measured: Measured
 ) -> None:
-    """Fifty installations from one list: one fails and stays so, all others are migrated, and upgraded by a commit.
+    """Fifty installations from one list: one keeps failing, all others are migrated, and upgraded by a commit.
 
-    About five at a time: Argo CD reckons with a status that may be old, and lets up to twice as many begin.
+    About five at a time: Argo CD acts on a status that may be outdated, and lets up to twice as many start.
     """
     example = copy.deepcopy(examples.one("ApplicationSet", "temporal-migrations"))
     elements = example["spec"]["generators"][0]["list"]["elements"]

@@ -27,7 +27,7 @@ QUICK = {"duration": "5s", "factor": 2, "maxDuration": "3m"}
 
 
 def test_a_hook_that_hangs(application: Application, installation: Installation, measured: Measured) -> None:
-    """A hook that hangs ends at its deadline; without retries a repair that came meanwhile is synced at once."""
+    """A hook that hangs ends at its deadline; without retries a fix pushed before that is synced immediately."""
     began = time.monotonic()
     commit = application.commit(installation.values(SILENT))
     application.create(ONCE)
@@ -57,7 +57,7 @@ def no_longer_running(application: Application, commit: str) -> Mapping[str, Any
 def test_retries_of_the_commit_that_failed(
     application: Application, installation: Installation, measured: Measured
 ) -> None:
-    """By default the hook runs six times, all of the commit that failed, and a repair waits until they are over."""
+    """By default the hook runs six times, always with the commit that failed, and a fix waits until then."""
     began = time.monotonic()
     application.commit(installation.values(WRONG))
     application.create({"automated": {"prune": True}})
@@ -72,7 +72,7 @@ def test_retries_of_the_commit_that_failed(
 
 
 def test_retries_that_refresh(application: Application, installation: Installation, measured: Measured) -> None:
-    """With `retry.refresh` the next try takes the repair."""
+    """With `retry.refresh` the next attempt picks up the fix."""
     began = time.monotonic()
     application.commit(installation.values(WRONG))
     application.create({"automated": {"prune": True}, "retry": {"limit": 5, "refresh": True, "backoff": QUICK}})
@@ -88,7 +88,7 @@ def test_retries_that_refresh(application: Application, installation: Installati
 
 
 def test_deletion(application: Application, installation: Installation, measured: Measured) -> None:
-    """Deleting the Application leaves nothing of ours in the cluster, and the databases as they are."""
+    """Deleting the Application removes everything of ours from the cluster and leaves the databases alone."""
     commit = application.commit(installation.values({"serviceAccount": {"create": True}}))
     application.create(ONCE)
     assert application.ended(commit)["phase"] == "Succeeded"
@@ -102,7 +102,7 @@ def test_deletion(application: Application, installation: Installation, measured
 
 
 def test_deletion_after_a_failure(application: Application, installation: Installation, measured: Measured) -> None:
-    """A failed hook Job, which Argo CD keeps to be looked at, goes with the Application."""
+    """A failed hook Job, which Argo CD keeps for inspection, is deleted with the Application."""
     commit = application.commit(installation.values(WRONG))
     application.create(ONCE)
     assert application.ended(commit)["phase"] == "Failed"
@@ -114,7 +114,7 @@ def test_deletion_after_a_failure(application: Application, installation: Instal
 
 
 def test_deletion_during_a_hang(application: Application, installation: Installation, measured: Measured) -> None:
-    """A hook that hangs holds up the deletion of its Application until its deadline, and no longer."""
+    """A hook that hangs delays the deletion of its Application until its deadline, and no longer."""
     application.commit(installation.values(SILENT))
     application.create(ONCE)
     until(installation.pods, "pod of the hook")
@@ -127,7 +127,7 @@ def test_deletion_during_a_hang(application: Application, installation: Installa
 
 
 def test_terminated(application: Application, installation: Installation, measured: Measured) -> None:
-    """Ending the sync by hand frees a deletion that a hanging hook holds up, whatever the deadline."""
+    """Terminating the sync unblocks a deletion that a hanging hook delays, whatever the deadline."""
     application.commit(installation.values(merged(SILENT, {"activeDeadlineSeconds": 3600})))
     application.create(ONCE)
     until(installation.pods, "pod of the hook")

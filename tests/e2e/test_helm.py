@@ -13,7 +13,7 @@ ACCOUNT = {"serviceAccount": {"create": True}}
 
 
 def test_a_life(installation: Installation, measured: Measured) -> None:
-    """Install, a failed upgrade, a good one, a rollback, uninstall: each migrates or says why not; nothing is left."""
+    """Install, a failed upgrade, a good one, a rollback, uninstall: each migrates or says why not; nothing remains."""
     done = installation.helm("install", values=installation.values(ACCOUNT))
     assert done.returncode == 0, done.stderr
     installation.assert_at(OLDER)
@@ -49,7 +49,7 @@ def records(revisions: int) -> set[str]:
 
 
 def test_helm_test(installation: Installation, measured: Measured) -> None:
-    """`helm test` passes on a schema that is as it should be; its pod names what was changed by hand, and stays."""
+    """`helm test` passes on a schema that matches; otherwise its pod names the manual change, and stays."""
     done = installation.helm("install", values=installation.values(ACCOUNT))
     assert done.returncode == 0, done.stderr
     done = installation.helm("test")
@@ -78,7 +78,7 @@ def test_notes(installation: Installation, measured: Measured) -> None:
 
 
 def test_job_mode(installation: Installation, measured: Measured) -> None:
-    """In mode `job` helm waits for the Job if it is told to, an upgrade makes another one, and nothing is left."""
+    """In mode `job` helm can wait for the Job, an upgrade creates another one, and nothing remains."""
     values = {"mode": "job", **ACCOUNT}
     waiting = ("--wait", "--wait-for-jobs")
     done = installation.helm("install", *waiting, values=installation.values(values))

@@ -31,7 +31,7 @@ def check(address: str, name: str) -> int:
 def test_made_after_the_servers(
     application: Application, installation: Installation, tmp_path: Path, measured: Measured
 ) -> None:
-    """The namespaces' Job waits for a frontend that comes after the migration; a later sync changes nothing."""
+    """The namespaces' Job waits for a frontend that starts after the migration; a later sync changes nothing."""
     port = free_port()
     commit = application.commit(installation.values(bootstrap(f"{installation.host}:{port}")))
     application.create()
@@ -45,13 +45,13 @@ def test_made_after_the_servers(
         assert hooks(application.ended(commit)) == {JOB: "Succeeded", NAMESPACES: "Succeeded"}
         assert check(address, "ameide") == 0
     installation.assert_at(NEWER)
-    measured("the pod waits until the frontend is there; both syncs succeed; a name that does not exist is told")
+    measured("the pod waits until the frontend is there; both syncs succeed; a missing name is reported")
 
 
 def test_a_refusal_is_told(
     application: Application, installation: Installation, tmp_path: Path, measured: Measured
 ) -> None:
-    """A namespace that the server does not take fails the sync at once, after the migration; its pod says why."""
+    """A namespace that the server rejects fails the sync immediately, after the migration; its pod says why."""
     with development_server(tmp_path, installation.host) as address:
         wrong = bootstrap(address, namespaces=[{"name": "ameide", "retention": "1m"}])
         commit = application.commit(installation.values(wrong))

@@ -21,7 +21,7 @@ Measured = Callable[[str], None]
 
 
 def test_restricted(cluster: Cluster, databases: Databases, host: str, measured: Measured) -> None:
-    """A namespace that enforces the restricted pod security standard takes the hook's pods, and no unrestricted one."""
+    """A namespace that enforces the restricted pod security standard accepts the hook's pods, and no plain pod."""
     with namespace(cluster, **{"pod-security.kubernetes.io/enforce": "restricted"}) as name:
         made = Installation(cluster=cluster, namespace=name, databases=databases, host=host)
         made.secret()
@@ -38,7 +38,7 @@ def test_restricted(cluster: Cluster, databases: Databases, host: str, measured:
 
 
 def test_client_certificates(installation: Installation, measured: Measured) -> None:
-    """A server that asks for a client certificate gets that of the Secret, from a volume that libpq takes keys from."""
+    """A server that requires a client certificate gets the one in the Secret, from a volume that libpq accepts."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(installation.host).configure_cert(context)
@@ -75,7 +75,7 @@ def secret(installation: Installation, name: str, data: dict[str, bytes]) -> Non
 
 
 def test_servers_wait(installation: Installation, measured: Measured) -> None:
-    """The example's init container holds a server back until both schemas are at its version, then lets it start."""
+    """The example's init container holds a server back until both schemas are at its versions."""
     server = examples.one("Application", "temporal")["spec"]["source"]["helm"]["valuesObject"]["server"]
     (waiting,) = server["additionalInitContainers"]
     version = server["image"]["tag"]

@@ -1,4 +1,4 @@
-"""An ApplicationSet that brings the migrations before the servers."""
+"""An ApplicationSet that syncs migrations before servers."""
 
 import copy
 import os
@@ -56,7 +56,7 @@ def applicationset(cluster: Cluster, installation: Installation, repo: Repositor
 def test_servers_come_after(
     cluster: Cluster, installation: Installation, applicationset: Manifest, measured: Measured
 ) -> None:
-    """While the hook of the first step runs nothing of the second is made, and after it all is."""
+    """While the hook of the first step runs, nothing of the second is created; afterwards everything is."""
     with gate(installation.databases, "visibility", "CREATE TABLE executions_visibility") as stopped:
         cluster.apply(applicationset)
         stopped.await_arrival()
@@ -72,7 +72,7 @@ def test_servers_come_after(
 def test_servers_stay_as_they_are(
     cluster: Cluster, installation: Installation, applicationset: Manifest, measured: Measured
 ) -> None:
-    """A migration that fails keeps the second step from beginning; a repaired one, synced, lets it begin."""
+    """A failed migration keeps the second step from starting; a fixed one, once synced, lets it start."""
     installation.secret("wrong")
     cluster.apply(applicationset)
     migrations = f"{installation.namespace}-migrations"

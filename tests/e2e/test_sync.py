@@ -18,7 +18,7 @@ MANUAL: Mapping[str, Any] = {"retry": {"limit": 0}}
 
 
 def test_first_sync(application: Application, installation: Installation, measured: Measured) -> None:
-    """The first automated sync, of the example's Application, migrates empty databases before all else is made."""
+    """The first automated sync of the example's Application migrates empty databases before it creates the rest."""
     example = copy.deepcopy(examples.one("Application", "temporal-migrations"))
     commit = application.commit(installation.values())
     application.create(base=example)
@@ -32,7 +32,7 @@ def test_first_sync(application: Application, installation: Installation, measur
 
 
 def test_unchanged(application: Application, installation: Installation, measured: Measured) -> None:
-    """Nothing runs for a commit that changes nothing; a full sync by hand runs the hook, which changes nothing."""
+    """Nothing runs for a commit without changes; a manual full sync runs the hook, which changes nothing."""
     first(application, installation)
     pictures = [site(installation.databases, store).picture() for store in ("default", "visibility")]
     commit = application.commit(installation.values())
@@ -58,7 +58,7 @@ BUMPS: Mapping[str, Mapping[str, Any]] = {
 
 @pytest.mark.parametrize("bump", BUMPS)
 def test_bumps(application: Application, installation: Installation, measured: Measured, bump: str) -> None:
-    """A commit that changes what the migration depends on runs the hook by itself, before the trigger is changed."""
+    """A commit that changes what the migration depends on runs the hook, before the trigger changes."""
     first(application, installation)
     before = trigger(installation)
     commit = application.commit(installation.values(BUMPS[bump]))
@@ -71,7 +71,7 @@ def test_bumps(application: Application, installation: Installation, measured: M
 
 
 def test_a_selective_sync_is_noticed(application: Application, installation: Installation, measured: Measured) -> None:
-    """A selective sync changes the trigger and skips the hook: `wait` and `verify` tell, and a full sync migrates."""
+    """A selective sync changes the trigger and skips the hook: `wait` and `verify` detect it; a full sync migrates."""
     first(application, installation, MANUAL)
     commit = application.commit(installation.values({"serverVersion": NEWER}))
     until(lambda: application.status()["sync"]["revision"] == commit, "comparison")
@@ -92,7 +92,7 @@ def test_a_selective_sync_is_noticed(application: Application, installation: Ins
 
 
 def test_self_heal_is_noticed(application: Application, installation: Installation, measured: Measured) -> None:
-    """Self-heal puts the trigger back over an emptied database and skips the hook: `wait` tells."""
+    """Self-heal restores the trigger of an emptied database and skips the hook: `wait` detects it."""
     first(application, installation)
     application.create({"automated": {"prune": True, "selfHeal": True}, "retry": {"limit": 0}})
     for store in ("default", "visibility"):
@@ -113,7 +113,7 @@ def test_self_heal_is_noticed(application: Application, installation: Installati
 
 
 def test_partial_state(application: Application, installation: Installation, measured: Measured) -> None:
-    """A database that a killed run of the vendor's tool left half made is healed by a sync, without anybody's hand."""
+    """A sync repairs a database that a killed run of the vendor's tool left half-applied, without manual steps."""
     site(installation.databases, "default").half_install("1.0", 21, OLDER)
     site(installation.databases, "visibility").half_install("1.2", 37, OLDER)
     first(application, installation)
@@ -123,7 +123,7 @@ def test_partial_state(application: Application, installation: Installation, mea
 
 
 def test_the_verifying_job(application: Application, installation: Installation, measured: Measured) -> None:
-    """With `verify.enabled` a second hook compares after the sync; a schema changed by hand fails it by name."""
+    """With `verify.enabled` a second hook compares after the sync; a manual change fails it and is named."""
     values = {"verify": {"enabled": True}, "serviceAccount": {"create": True}}
     commit = application.commit(installation.values(values))
     application.create()
@@ -139,7 +139,7 @@ def test_the_verifying_job(application: Application, installation: Installation,
 
 
 def test_job_mode(application: Application, installation: Installation, measured: Measured) -> None:
-    """In mode `job` the Job is an ordinary resource: waited for, made anew by a change, and the old one pruned."""
+    """In mode `job` the Job is an ordinary resource: waited for, recreated by a change, and the old one pruned."""
     values = {"mode": "job", "serviceAccount": {"create": True}}
     commit = application.commit(installation.values(values))
     application.create()

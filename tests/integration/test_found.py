@@ -70,7 +70,7 @@ def lost(databases: Databases) -> None:
     """See that a lost row is asked for, and recorded with --adopt."""
     store = site(databases, "visibility").install("1.9")
     store.run("DELETE FROM schema_version")
-    refused(store, UnknownState, "has the tables of 1.9, but no version is recorded for it")
+    refused(store, UnknownState, "holds the tables of 1.9, but no version is recorded for it")
     assert reached(store, SCHEMA_MIGRATOR_ADOPT="true") == []
 
 
@@ -90,9 +90,7 @@ def harmful(databases: Databases) -> None:
     """See that both the step and the change are named."""
     store = site(databases, "visibility").install("1.9")
     store.run("ALTER FUNCTION convert_ts STABLE")
-    refused(
-        store, PreflightFailed, f"step 1.13 creates the column {TABLE}.temporaldatetime01, which needs the function"
-    )
+    refused(store, PreflightFailed, f"step 1.13 makes the column {TABLE}.temporaldatetime01, which needs the function")
 
 
 def vital(databases: Databases) -> None:
@@ -113,7 +111,9 @@ def strange(databases: Databases) -> None:
     """See that the nearest version is named."""
     store = site(databases, "visibility").install("1.9")
     store.run("UPDATE schema_version SET curr_version = '1.4'", f"ALTER TABLE {TABLE} DROP encoding")
-    refused(store, UnknownState, f"the tables match no version; the closest is 1.12, apart from: column {TABLE}.enc")
+    refused(
+        store, UnknownState, f"the tables are those of no version, and nearest to 1.12, but for: column {TABLE}.enc"
+    )
 
 
 def foreign(databases: Databases) -> None:
@@ -131,12 +131,12 @@ def foreign(databases: Databases) -> None:
 
 
 SHOWN: dict[str, Callable[[Databases], None]] = {
-    "a step was begun and not finished, by whatever tool": begun,
-    "an index is invalid, as an interrupted `CREATE INDEX CONCURRENTLY` leaves it": invalid,
-    "the database was renamed or restored, and its old name's row says the version that the tables match": renamed,
+    "a step was interrupted, no matter which tool ran it": begun,
+    "an index is invalid, for example after an interrupted `CREATE INDEX CONCURRENTLY`": invalid,
+    "the database was renamed or restored, and its old name's row has the version that the tables match": renamed,
     "the version row is lost or reset, and the tables match one version": lost,
-    "the schema was changed by hand, and no pending step depends on that": harmless,
-    "a change made by hand would make a pending step fail": harmful,
+    "the schema was changed by hand, and no pending step depends on the change": harmless,
+    "the schema was changed by hand, and a pending step would fail because of it": harmful,
     "a table, a column or a primary key is missing": vital,
     "the tables match no version": strange,
     "the tables only share their names with Temporal's": foreign,

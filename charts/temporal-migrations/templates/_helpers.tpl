@@ -2,11 +2,11 @@
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- $made := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
 {{- $full := default $made .Values.fullnameOverride -}}
-{{- /* Room for suffixes within 63; what is cut off still tells two releases apart. */}}
+{{- /* Leaves room for suffixes within 63 characters; a hash keeps names apart that were cut off. */}}
 {{- if le (len $full) 48 }}{{ $full }}{{ else }}{{ $full | trunc 39 | trimAll "-." }}-{{ sha256sum $full | trunc 8 }}{{ end -}}
 {{- end }}
 
-{{- /* Labels of every object and pod; the chart's own beat `commonLabels`, because people select by them. */}}
+{{- /* Labels of every object and pod; the chart's own take precedence over `commonLabels`, because people select by them. */}}
 {{- define "temporal-migrations.labels" -}}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
@@ -32,7 +32,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- default $made .Values.serviceAccount.name -}}
 {{- end }}
 
-{{- /* A store's connection: its own fields over the common ones; its own way to say a thing leaves none of the common ways. */}}
+{{- /* A store's connection: its own fields replace the common ones, including the common alternatives to a field. */}}
 {{- define "temporal-migrations.connection" -}}
 {{- $own := .store.connection }}
 {{- $made := mergeOverwrite (deepCopy .root.Values.connection) (deepCopy $own) }}
@@ -44,7 +44,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- toYaml $made -}}
 {{- end }}
 
-{{- /* What cannot be said in the schema, each as one sentence. */}}
+{{- /* Checks that the schema cannot express, each with its message. */}}
 {{- define "temporal-migrations.check" -}}
 {{- $enabled := 0 }}
 {{- $pinned := 0 }}
@@ -54,7 +54,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
     {{- $enabled = add1 $enabled }}
     {{- if $store.targetVersion }}{{ $pinned = add1 $pinned }}{{ end }}
     {{- if not (or (kindIs "string" $store.targetVersion) (kindIs "invalid" $store.targetVersion)) }}
-      {{- fail (printf "databases.%s.targetVersion is the number %v: quote it, because YAML takes 1.10 for 1.1" $name $store.targetVersion) }}
+      {{- fail (printf "databases.%s.targetVersion is the number %v: quote it, because YAML reads 1.10 as 1.1" $name $store.targetVersion) }}
     {{- end }}
     {{- $connection := include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml }}
     {{- if not (or $connection.host $connection.hostKey $connection.uriKey) }}
@@ -81,15 +81,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   {{- fail (printf "serverVersion is the number %v: quote it" .Values.serverVersion) }}
 {{- end }}
 {{- if and (not .Values.serverVersion) (lt $pinned $enabled) }}
-  {{- fail "serverVersion is empty, so that any other image would upgrade the schemas: set it to the version of the servers, such as \"1.29.1\", or to image if you want that" }}
+  {{- fail "serverVersion is empty, so any new image would upgrade the schemas: set it to the version of the servers, such as \"1.29.1\", or to image if you want that" }}
 {{- end }}
 {{- if and (eq .Values.mode "job") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
-  {{- fail "ttlSecondsAfterFinished is set in mode job: Argo CD would make the Job again as soon as it is gone; unset it" }}
+  {{- fail "ttlSecondsAfterFinished is set in mode job: Argo CD would recreate the Job as soon as it is deleted; unset it" }}
 {{- end }}
 {{- range $place, $given := dict "annotations" .Values.annotations "serviceAccount.annotations" .Values.serviceAccount.annotations }}
   {{- range $name, $_ := $given }}
     {{- if hasPrefix "helm.sh/" $name }}
-      {{- fail (printf "%s has %s, which the chart sets itself: take it out" $place $name) }}
+      {{- fail (printf "%s has %s, which the chart sets itself: remove it" $place $name) }}
     {{- end }}
   {{- end }}
 {{- end }}
@@ -97,7 +97,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- range (include "temporal-migrations.env" . | fromYamlArray) }}{{ $made = append $made .name }}{{ end }}
 {{- range .Values.extraEnv }}
   {{- if has .name $made }}
-    {{- fail (printf "extraEnv has %s, which the chart sets itself: use its value in place of extraEnv" .name) }}
+    {{- fail (printf "extraEnv has %s, which the chart sets itself: use its value instead of extraEnv" .name) }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -116,7 +116,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
-{{- /* Whether there is anything to migrate; without it the chart only makes namespaces. */}}
+{{- /* Whether there is anything to migrate; if not, the chart only creates namespaces. */}}
 {{- define "temporal-migrations.migrates" -}}
 {{- if and .Values.enabled (or .Values.databases.default.enabled .Values.databases.visibility.enabled) }}true{{ end -}}
 {{- end }}
@@ -126,8 +126,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and (include "temporal-migrations.migrates" .) (eq .Values.mode "hook") .Values.preflight.enabled }}true{{ end -}}
 {{- end }}
 
-{{- /* A reference to a Secret's key. A hook's pod starts without it and says what is missing; an ordinary Job, which is not
-run again, waits until it is there. */}}
+{{- /* A reference to a Secret's key. A hook's pod starts without it and reports what is missing; an ordinary Job, which is
+not run again, waits for it. */}}
 {{- define "temporal-migrations.secretKey" -}}
 secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mode "hook" }}, optional: true{{ end }} }
 {{- end }}
@@ -151,7 +151,7 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
   value: {{ . | toString | quote }}
 {{- end }}
 {{- end }}
-{{- /* Without a version of the servers the targets are all that is said of them. */}}
+{{- /* Without a version of the servers, only the targets are known. */}}
 - name: SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS
   value: {{ or .Values.settings.allowOlderTargets (not .Values.serverVersion) | toString | quote }}
 {{- range $name := $stores }}
@@ -250,7 +250,7 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
 {{- end }}
 {{- end }}
 
-{{- /* The pod of every Job and of the test: only the command and what it is told differ. */}}
+{{- /* The pod of every Job and of the test: only the command and its settings differ. */}}
 {{- define "temporal-migrations.pod" -}}
 {{- $root := .root }}
 {{- $tls := dict }}
@@ -315,7 +315,7 @@ volumes:
 {{- end }}
 {{- end }}
 
-{{- /* A container of our image. SCHEMA_MIGRATOR_CHART tells the program that it runs here, and where its Secrets' values come from. */}}
+{{- /* A container of our image. SCHEMA_MIGRATOR_CHART tells the program that it runs in the chart, and which Secrets its values come from. */}}
 {{- define "temporal-migrations.container" -}}
 {{- $root := .root }}
 {{- $tls := .tls }}
@@ -393,13 +393,13 @@ template:
     {{- include "temporal-migrations.pod" . | nindent 4 }}
 {{- end }}
 
-{{- /* The rendered Job but for its name, which may hold this; not the contents of Secrets, and nothing random. */}}
+{{- /* The rendered Job except its name, which may contain this hash; without the contents of Secrets and anything random. */}}
 {{- define "temporal-migrations.hash" -}}
 {{- $spec := include "temporal-migrations.jobSpec" (dict "root" . "command" "migrate") -}}
 {{- printf "%s %s %s %v" $spec (toYaml .Values.annotations) .Chart.Version .Values.forceTrigger | sha256sum -}}
 {{- end }}
 
-{{- /* The preflight: the migration's pod, which waits for the databases alone, with a patience and a deadline of its own. */}}
+{{- /* The preflight: the migration's pod, which only waits for the databases, with its own timeout and deadline. */}}
 {{- define "temporal-migrations.preflightSpec" -}}
 {{- $own := .Values.preflight }}
 {{- $values := merge (dict) .Values }}
@@ -410,7 +410,7 @@ template:
 {{- include "temporal-migrations.jobSpec" (dict "root" $root "command" "preflight") }}
 {{- end }}
 
-{{- /* The Job that makes namespaces: the same, with fields of its own in place of the migration's. */}}
+{{- /* The Job that creates namespaces: the same, with its own fields instead of the migration's. */}}
 {{- define "temporal-migrations.bootstrapSpec" -}}
 {{- $own := .Values.namespaceBootstrap }}
 {{- $values := merge (dict) .Values }}

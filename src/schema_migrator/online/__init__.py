@@ -1,1 +1,1 @@
-"""The online rewrite of a large table: shadow table, change log, backfill, replay, proof and swap."""
+"""The online rewrite of a large table: shadow table, change log, backfill, replay, proof and cutover."""

@@ -9,13 +9,13 @@ import pytest
 
 HEAD = """# In a cluster: what was measured
 
-Written by `make test-e2e RESULTS=docs/kubernetes.md`. Each line is a test that passed; the behaviour is
-what it asserts.
+Written by `make test-e2e RESULTS=docs/kubernetes.md`. Each line is a test that passed, with the behaviour that it
+asserts.
 
 ## What the Job's exit code says
 
-Argo CD shows of a failed hook its exit code and nothing else. The Job's `podFailurePolicy` leaves disrupted pods
-out of the count, and then fails the Job at once for every code that no retry cures. `make docs` writes this table.
+Of a failed hook, Argo CD shows nothing but the exit code. The Job's `podFailurePolicy` does not count disrupted pods,
+and fails the Job immediately for every code that a retry cannot cure. `make docs` writes this table.
 
 <!-- exit-codes -->
 <!-- /exit-codes -->
