@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import owners
 from schema_migrator.diagnosis.prediction import Problem
-from schema_migrator.postgres import transactions
+from schema_migrator.postgres import queries, transactions
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -16,40 +16,7 @@ if TYPE_CHECKING:
     from schema_migrator.planning.plan import Plan, PlannedStep
     from schema_migrator.postgres.connection import Connection
 
-# What DROP COLUMN and DROP TABLE take along without CASCADE (PostgreSQL: ALTER TABLE, DROP COLUMN).
-_DEPENDENTS = """
-WITH dropped AS (
-  SELECT t.oid, t.relname::text AS name, a.attnum, d.attname IS NULL AS whole
-  FROM unnest(%s::text[], %s::text[]) AS d(relname, attname)
-  JOIN pg_catalog.pg_class t ON t.relname = d.relname
-  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace AND n.nspname = %s
-  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = d.attname
-), hanging AS (
-  SELECT d.name, p.classid, p.objid, p.objsubid FROM dropped d JOIN pg_catalog.pg_depend p
-    ON p.refobjid = d.oid AND p.refclassid = 'pg_catalog.pg_class'::regclass
-  WHERE p.deptype = 'a' AND (d.whole OR p.refobjsubid = d.attnum)
-)
-SELECT 'index', h.name, i.relname::text FROM hanging h JOIN pg_catalog.pg_class i ON i.oid = h.objid
-WHERE h.classid = 'pg_catalog.pg_class'::regclass AND i.relkind = 'i'
-UNION SELECT 'constraint', h.name, c.conname::text FROM hanging h JOIN pg_catalog.pg_constraint c ON c.oid = h.objid
-WHERE h.classid = 'pg_catalog.pg_constraint'::regclass AND c.contype <> 'n'
-UNION SELECT 'statistics', h.name, s.stxname::text FROM hanging h
-JOIN pg_catalog.pg_statistic_ext s ON s.oid = h.objid WHERE h.classid = 'pg_catalog.pg_statistic_ext'::regclass
-UNION SELECT 'column', d.name, a.attname::text FROM dropped d
-JOIN pg_catalog.pg_attribute a ON a.attrelid = d.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE d.whole
-UNION SELECT 'column', h.name, a.attname::text FROM hanging h
-JOIN pg_catalog.pg_attribute a ON a.attrelid = h.objid AND a.attnum = h.objsubid AND NOT a.attisdropped
-WHERE h.classid = 'pg_catalog.pg_class'::regclass AND a.attgenerated <> ''
-UNION SELECT 'column', h.name, a.attname::text FROM hanging h JOIN pg_catalog.pg_attrdef f ON f.oid = h.objid
-JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
-WHERE h.classid = 'pg_catalog.pg_attrdef'::regclass AND a.attgenerated <> ''
-UNION SELECT 'rule', h.name, r.rulename::text FROM hanging h JOIN pg_catalog.pg_rewrite r ON r.oid = h.objid
-WHERE h.classid = 'pg_catalog.pg_rewrite'::regclass
-UNION SELECT 'policy', h.name, p.polname::text FROM hanging h JOIN pg_catalog.pg_policy p ON p.oid = h.objid
-WHERE h.classid = 'pg_catalog.pg_policy'::regclass
-UNION SELECT 'trigger', h.name, g.tgname::text FROM hanging h JOIN pg_catalog.pg_trigger g ON g.oid = h.objid
-WHERE h.classid = 'pg_catalog.pg_trigger'::regclass AND NOT g.tgisinternal
-"""
+_DEPENDENTS = queries.load(__file__, "dropped_dependents")
 _DROPS = {
     "index": "DROP INDEX {name};",
     "column": "ALTER TABLE {table} DROP COLUMN {name};",
@@ -59,35 +26,7 @@ _DROPS = {
     "statistics": "DROP STATISTICS {name};",
     "trigger": "DROP TRIGGER {name} ON {table};",
 }
-# What PostgreSQL refuses to drop a table or a column for, or to give a column another type.
-_BLOCKERS = """
-WITH wanted AS (
-  SELECT t.oid, t.reltype, t.relname::text AS name, a.attnum, d.attname, d.goes
-  FROM unnest(%s::text[], %s::text[], %s::bool[]) AS d(relname, attname, goes)
-  JOIN pg_catalog.pg_class t ON t.relname = d.relname
-  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace AND n.nspname = %s
-  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = d.attname
-), hanging AS (
-  SELECT d.*, p.classid, p.objid, p.objsubid FROM wanted d JOIN pg_catalog.pg_depend p ON (
-      p.refclassid = 'pg_catalog.pg_class'::regclass AND p.refobjid = d.oid
-      AND (d.attname IS NULL OR p.refobjsubid = d.attnum))
-    OR (d.attname IS NULL AND p.refclassid = 'pg_catalog.pg_type'::regclass AND p.refobjid = d.reltype)
-  WHERE (d.goes AND p.deptype = 'n' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend o
-      WHERE o.classid = p.classid AND o.objid = p.objid AND o.refobjid = d.oid AND o.deptype IN ('a', 'i')))
-    OR (NOT d.goes AND (
-      p.classid = ANY ('{pg_rewrite,pg_policy,pg_trigger,pg_proc,pg_publication_rel}'::regclass[])
-      OR (p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = d.oid AND p.objsubid > 0)
-      OR EXISTS (SELECT FROM pg_catalog.pg_attrdef f WHERE p.classid = 'pg_catalog.pg_attrdef'::regclass
-        AND f.oid = p.objid AND (f.adrelid, f.adnum) <> (d.oid, d.attnum))))
-)
-SELECT DISTINCT h.name, h.attname, coalesce(
-    (SELECT pg_describe_object('pg_catalog.pg_class'::regclass, r.ev_class, 0) FROM pg_catalog.pg_rewrite r
-      WHERE h.classid = 'pg_catalog.pg_rewrite'::regclass AND r.oid = h.objid AND r.ev_class <> h.oid),
-    pg_describe_object(h.classid, h.objid, h.objsubid))
-FROM hanging h WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
-  WHERE h.classid = 'pg_catalog.pg_constraint'::regclass AND c.oid = h.objid AND c.conrelid = h.oid)
-ORDER BY 1, 2, 3
-"""
+_BLOCKERS = queries.load(__file__, "drop_blockers")
 # Tables, indexes, views, sequences and types share their names; a function of the name may be called instead.
 _TAKEN = """
 SELECT 'relation', c.relname::text, pg_describe_object('pg_catalog.pg_class'::regclass, c.oid, 0)
@@ -138,7 +77,7 @@ def _going_along(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) 
     dropped = sorted(proof.dropped)
     tables = [key.parent or key.name for key in dropped]
     columns = [key.name if key.parent else None for key in dropped]
-    rows = transactions.ask(conn, _DEPENDENTS, [tables, columns, plan.schema])
+    rows = transactions.ask(conn, _DEPENDENTS, {"tables": tables, "columns": columns, "schema": plan.schema})
     strange = {(kind, table, name) for kind, table, name in rows if (kind, table, name) not in proof.known}
     return [
         Problem(
@@ -157,7 +96,8 @@ def _blocked(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> l
         return []
     tables = [key.parent or key.name for key, _ in wanted]
     columns = [key.name if key.parent else None for key, _ in wanted]
-    rows = transactions.ask(conn, _BLOCKERS, [tables, columns, [goes for _, goes in wanted], plan.schema])
+    names = {"tables": tables, "columns": columns, "dropped": [goes for _, goes in wanted], "schema": plan.schema}
+    rows = transactions.ask(conn, _BLOCKERS, names)
     return [
         Problem(
             found=f"step {step.step.version} changes or drops {_place(table, column)}, which your {what} depends on",
