@@ -16,7 +16,7 @@ from schema_migrator.errors import MigratorError
 from schema_migrator.estimation import extrapolation
 from schema_migrator.estimation.model import BlockingTransaction, Cost, Forecast, TableSize, Trial
 from schema_migrator.estimation.trial_tables import TrialTables, copy_rows, count_rows, limit_time, prepare
-from schema_migrator.postgres import conninfo, session_settings, transactions
+from schema_migrator.postgres import activity, conninfo, session_settings, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Snapshot
@@ -46,21 +46,6 @@ _PARTITIONED = """
 SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind = 'p'
 """
-_HOLDERS = """
-SELECT c.relname::text, l.mode, l.pid, coalesce(p.gid, a.application_name, ''),
-  extract(epoch FROM clock_timestamp() - coalesce(p.prepared, a.xact_start))::float
-FROM pg_catalog.pg_locks l
-JOIN pg_catalog.pg_class c ON c.oid = l.relation
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-LEFT JOIN pg_catalog.pg_locks x ON l.pid IS NULL AND x.virtualtransaction = l.virtualtransaction
-  AND x.locktype = 'transactionid'
-LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
-WHERE l.granted AND l.locktype = 'relation' AND n.nspname = %s AND c.relname = ANY (%s)
-  AND l.pid IS DISTINCT FROM pg_backend_pid()
-  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-ORDER BY 5 DESC NULLS FIRST, 1, 2
-"""
 _FILES = """
 WITH ns AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s)
 SELECT f.relfilenode, pg_catalog.pg_relation_size(f.oid) FROM pg_catalog.pg_class f
@@ -85,7 +70,7 @@ def forecast(conn: Connection, source: Source, plan: Plan, inputs: PlanInputs | 
         )
         holders = tuple(
             BlockingTransaction(table=table, mode=mode, pid=pid, who=who, seconds=seconds)
-            for table, mode, pid, who, seconds in conn.execute(_HOLDERS, [plan.schema, tables]).fetchall()
+            for table, mode, pid, who, seconds in conn.execute(activity.TABLE_LOCKS, [plan.schema, tables]).fetchall()
         )
         partitioned = frozenset(name for (name,) in conn.execute(_PARTITIONED, [plan.schema, tables]).fetchall())
     found = Forecast(sizes=sizes, holders=holders, partitioned=partitioned)

@@ -12,8 +12,7 @@ from schema_migrator import events
 from schema_migrator.errors import NotAsRehearsed, RewriteBlocked, TableChanged, TableLockTimeout
 from schema_migrator.online import catalog_comparison, change_log, replay, shadow_table, source_table
 from schema_migrator.planning import tables
-from schema_migrator.postgres import server_errors, transactions
-from schema_migrator.postgres.activity import ALIVE
+from schema_migrator.postgres import activity, server_errors, transactions
 from schema_migrator.runs import guarded, version_table
 
 if TYPE_CHECKING:
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
 
 # A client that is stopped under the lock keeps it for so long; one at work sends its next statement in milliseconds.
 _LEFT_ALONE: LiteralString = "SET LOCAL idle_in_transaction_session_timeout = '3s'"
-# A transaction may import the snapshot of an older one, and sees no more than that. It can do so while the other lives
-# (PostgreSQL: "Snapshot Synchronization Functions"), so whoever may have done it is known by the time of its end.
-_ALIVE = f"""
-SELECT l.pid, l.virtualxid, coalesce(a.application_name, ''), age(a.backend_xmin) > age(%s::xid) {ALIVE}
-"""
 # 64 bits, of which a session's backend_xmin has the lower 32; PostgreSQL 12 has no function of another name.
 _NEXT: LiteralString = "SELECT mod(txid_snapshot_xmax(txid_current_snapshot()), 4294967296)::text"
 
@@ -84,7 +78,7 @@ def await_old_snapshots(work: RunContext, live: SourceTable, old: OldSnapshots) 
 def _alive(conn: Connection, number: str) -> list[_Reader]:
     return [
         _Reader(transaction=(pid, transaction), name=f"pid {pid} ({name or 'unnamed'})", older=bool(older))
-        for pid, transaction, name, older in transactions.ask(conn, _ALIVE, [number])
+        for pid, transaction, name, older in transactions.ask(conn, activity.OPEN_SNAPSHOTS, [number])
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING
 
 from schema_migrator import events
 from schema_migrator.catalog import owners
@@ -12,7 +12,6 @@ from schema_migrator.errors import NoSpace, PreflightFailed, ServerBusy, TableLo
 from schema_migrator.online import disk, replicas
 from schema_migrator.online.throttle import KEPT
 from schema_migrator.postgres import activity, transactions
-from schema_migrator.postgres.activity import ALIVE
 
 if TYPE_CHECKING:
     from schema_migrator.config.fields import RunSettings
@@ -24,16 +23,6 @@ if TYPE_CHECKING:
 
 OLD_SECONDS = 600
 """A transaction that is older than this would most likely outlive the copy, and keep the tables from being swapped."""
-
-_OLD: LiteralString = f"""
-SELECT l.pid, coalesce(a.application_name, ''), round(extract(epoch FROM clock_timestamp() - a.xact_start))::int
-{ALIVE} AND a.xact_start < clock_timestamp() - make_interval(secs => %s)
-UNION ALL
-SELECT 0, 'prepared transaction ' || gid, round(extract(epoch FROM clock_timestamp() - prepared))::int
-FROM pg_catalog.pg_prepared_xacts
-WHERE database = current_database() AND prepared < clock_timestamp() - make_interval(secs => %s)
-ORDER BY 3 DESC LIMIT 1
-"""  # noqa: S608 - constants of this module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +53,7 @@ def look(conn: Connection, run: RunSettings) -> ServerConditions:
             replicas=None if run.max_replica_lag is None else replicas.look(conn, run.ignore_replicas),
             active=activity.active(conn) if run.max_load is not None and sees_all else None,
             hidden=activity.hidden(conn),
-            old=conn.execute(_OLD, [OLD_SECONDS, OLD_SECONDS]).fetchone(),
+            old=conn.execute(activity.OLDEST_TRANSACTION, [OLD_SECONDS, OLD_SECONDS]).fetchone(),
             free=disk.look(conn, run.disk_free),
         )
 

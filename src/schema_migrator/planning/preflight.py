@@ -11,7 +11,7 @@ from schema_migrator.catalog.owners import UNSEEN, quoted
 from schema_migrator.diagnosis.prediction import REPAIR, Problem
 from schema_migrator.errors import HarmfulDrift, PreflightFailed, RefusedError, RewriteBlocked
 from schema_migrator.planning import dependents
-from schema_migrator.postgres import pooler, transactions
+from schema_migrator.postgres import activity, pooler, transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,13 +35,6 @@ FROM pg_catalog.pg_roles r
 LEFT JOIN pg_catalog.pg_available_extensions e ON e.name = 'btree_gin'
 LEFT JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version
 WHERE r.rolname = current_user
-"""
-_LONG_TRANSACTIONS = """
-SELECT pid, usename::text, coalesce(application_name, ''),
-  round(extract(epoch FROM clock_timestamp() - xact_start))::int
-FROM pg_catalog.pg_stat_activity
-WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-  AND xact_start < clock_timestamp() - make_interval(secs => %s)
 """
 
 
@@ -253,5 +246,5 @@ def _extension_rights(conn: Connection) -> ExtensionRights:
 
 
 def _warn_of_long_transactions(conn: Connection) -> None:
-    for pid, role, application, seconds in transactions.ask(conn, _LONG_TRANSACTIONS, [_LONG_SECONDS]):
+    for pid, role, application, seconds in transactions.ask(conn, activity.LONG_TRANSACTIONS, [_LONG_SECONDS]):
         events.logger().warning("transaction.long", pid=pid, role=role, application=application, seconds=seconds)

@@ -10,7 +10,7 @@ import tenacity
 
 from schema_migrator import events
 from schema_migrator.errors import TableLockTimeout
-from schema_migrator.postgres import transactions
+from schema_migrator.postgres import activity, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.concurrency import Interrupt
@@ -20,24 +20,6 @@ T = TypeVar("T")
 
 _MARGIN_SECONDS = 1.0
 _AUTOVACUUM = "an autovacuum that does not yield is preventing wraparound: wait for it to finish"
-# Databases that are copies of one another have tables of the same oid. An autovacuum worker is nobody's session, and
-# all else that a plain role sees of it is that it vacuums or analyzes something.
-_HOLDERS = """
-SELECT DISTINCT l.pid, CASE WHEN l.pid IS NULL THEN 'a prepared transaction' ELSE format('pid %%s (%%s%%s)', l.pid,
-    CASE WHEN v.pid IS NULL OR a.usesysid IS NOT NULL THEN coalesce(nullif(a.application_name, ''), 'unnamed')
-      ELSE 'autovacuum' END,
-    ', open for ' || round(extract(epoch FROM clock_timestamp() - a.xact_start)) || ' s') END,
-  v.pid IS NOT NULL AND a.usesysid IS NULL,
-  (SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout')
-FROM pg_catalog.pg_locks l
-JOIN pg_catalog.pg_class c ON c.oid = l.relation LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-LEFT JOIN (
-  SELECT pid FROM pg_catalog.pg_stat_progress_vacuum UNION SELECT pid FROM pg_catalog.pg_stat_progress_analyze
-) v ON v.pid = l.pid
-WHERE l.granted AND l.locktype = 'relation' AND c.relname = ANY (%s) AND l.pid IS DISTINCT FROM pg_backend_pid()
-  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-ORDER BY 2
-"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +61,7 @@ class _Queue:
         )
 
     def _ask(self) -> None:
-        found = transactions.ask(self.conn, _HOLDERS, [list(self.tables)])
+        found = transactions.ask(self.conn, activity.LOCK_HOLDERS, [list(self.tables)])
         self.holders = tuple(said for _, said, _, _ in found)
         workers = {pid: limit for pid, _, autovacuum, limit in found if autovacuum and pid not in self.asked}
         if workers:

@@ -22,8 +22,8 @@ from psycopg.rows import dict_row
 
 from schema_migrator import events
 from schema_migrator.errors import LockHeld, LockLost
-from schema_migrator.postgres import connection, session_settings
-from schema_migrator.postgres.conninfo import PROGRAM, session_name
+from schema_migrator.postgres import activity, connection, session_settings
+from schema_migrator.postgres.conninfo import session_name
 
 if TYPE_CHECKING:
     from schema_migrator.concurrency import Interrupt
@@ -57,38 +57,6 @@ FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE {_MINE}
 """  # noqa: S608 - constants of this module
 # Inside a transaction pg_stat_activity stays as it was at the first look.
 _LOOK_ANEW = "SELECT pg_stat_clear_snapshot()"
-# What bears a worker's name works: the name lasts as long as a transaction. Of a session that our role may not look
-# into that is all there is to see. Anybody may take such a name, so only sessions of kin are ended: of the role that
-# logged in, of the one that it acts as, of the database's owner, and of their members; the owner's, as a superuser is
-# a member of every role by pg_has_role.
-_ORPHANS = f"""
-WITH RECURSIVE kin AS (
-  SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname IN (session_user, current_user)
-    OR r.oid = (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = current_database())
-  UNION SELECT m.member FROM kin JOIN pg_catalog.pg_auth_members m ON m.roleid = kin.oid
-)
-SELECT a.pid, a.application_name, a.usename::text AS role,
-  round(extract(epoch FROM clock_timestamp() - a.query_start))::int AS seconds,
-  EXISTS (SELECT FROM kin WHERE kin.oid = a.usesysid) AS kin
-FROM pg_catalog.pg_stat_activity a
-WHERE a.datname = current_database() AND a.application_name ~ '^{PROGRAM}[^ ]+ worker ' AND a.application_name <> %s
-  AND a.state IS DISTINCT FROM 'idle' AND a.pid <> pg_backend_pid() ORDER BY 1
-"""  # noqa: S608 - constants of this module
-# Percent of the phase: first blocks are read, then their rows' entries written.
-_PROGRESS = """
-SELECT left(regexp_replace(a.query, '\\s+', ' ', 'g'), 80) AS statement,
-  round(extract(epoch FROM clock_timestamp() - a.query_start))::int AS seconds,
-  ARRAY(SELECT CASE WHEN b.pid = 0 THEN 'a prepared transaction' ELSE format('pid %%s (%%s%%s)', b.pid,
-      coalesce(nullif(s.application_name, ''), 'unnamed'),
-      ', open for ' || round(extract(epoch FROM clock_timestamp() - s.xact_start)) || ' s') END
-    FROM unnest(pg_blocking_pids(a.pid)) AS b(pid) LEFT JOIN pg_stat_activity s ON s.pid = b.pid) AS blocked_by,
-  p.phase, nullif(concat_ws(':', a.wait_event_type, a.wait_event), '') AS wait_event,
-  CASE a.wait_event WHEN 'SyncRep' THEN 'a synchronous standby, to confirm the commit' END AS waits_for,
-  CASE WHEN p.tuples_total > 0 AND p.blocks_done >= p.blocks_total THEN 100 * p.tuples_done / p.tuples_total
-    WHEN p.blocks_total > 0 THEN 100 * p.blocks_done / p.blocks_total END AS percent
-FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index p ON p.pid = a.pid
-WHERE a.datname = current_database() AND a.application_name = %s AND a.state = 'active'
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +175,7 @@ def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt
 
 def _orphans(conn: Connection, worker: str) -> list[dict[str, Any]]:
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(_ORPHANS, [worker]).fetchall()
+        return cursor.execute(activity.ORPHANS, [worker]).fetchall()
 
 
 def _named(one: dict[str, Any]) -> str:
@@ -249,7 +217,7 @@ def _heartbeat(conn: Connection, worker: str, beat: events.Interval) -> Iterator
 
 def _report_progress(conn: Connection, worker: str) -> None:
     with conn.cursor(row_factory=dict_row) as cursor:
-        for row in cursor.execute(_PROGRESS, [worker]).fetchall():
+        for row in cursor.execute(activity.PROGRESS, [worker]).fetchall():
             shown = {name: value for name, value in row.items() if value not in (None, [])}
             events.logger().info("statement.running", **shown)
 
