@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 # Our statements find what PostgreSQL itself defines and nothing else (CVE-2018-1058): an operator or function with
 # exact argument types, in any other schema of the path, would win over the one that was meant.
 OUR_PATH = "pg_catalog, pg_temp"
-SAFE_PATH: LiteralString = "SET LOCAL search_path = pg_catalog, pg_temp"
+FIRST: tuple[LiteralString, ...] = (
+    "SET LOCAL search_path = pg_catalog, pg_temp",
+    "SET LOCAL jit = off",
+    "SET LOCAL statement_timeout = '60s'",
+)
+"""What precedes the query that sets all the rest: compiling that query could outlast a timeout of the role's own."""
 # A client that vanished without a word loses its locks within a minute; in a pipeline no transaction counts as idle.
 _ALIVE = {f"tcp_{name.removeprefix('tcp_')}": str(value) for name, value in ALIVE.items()}
 SETTINGS = {
@@ -78,7 +83,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def settings(conn: Connection, limits: Limits, name: str, *, local: bool = True) -> sql.Composed:
-    """Return the query that sets all but the search_path, which has to be ours before it.
+    """Return the query that sets everything; FIRST has to precede it.
 
     `idle_session_timeout` ends a session between transactions, so it is set for the session, except where a pooler
     would hand that session to its next client.

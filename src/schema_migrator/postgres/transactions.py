@@ -15,7 +15,7 @@ from schema_migrator import events
 from schema_migrator.errors import CommitUnconfirmed
 from schema_migrator.postgres.conninfo import APPLICATION
 from schema_migrator.postgres.server_errors import OWN_LIMIT, blame
-from schema_migrator.postgres.session_settings import LOOK, OUR_PATH, ROLES_OWN, SAFE_PATH, SETTINGS, Limits, settings
+from schema_migrator.postgres.session_settings import FIRST, LOOK, OUR_PATH, ROLES_OWN, SETTINGS, Limits, settings
 
 if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
@@ -183,8 +183,8 @@ def session(conn: Connection, limits: Limits, *, name: str) -> Iterator[None]:
 
 def configure(conn: Connection, limits: Limits, name: str, *, local: bool = True) -> None:
     """Set what our statements need, for the transaction or for the session."""
-    path = SAFE_PATH if local else SAFE_PATH.replace("LOCAL", "SESSION")
-    conn.execute(path.encode())
+    for statement in FIRST:
+        conn.execute((statement if local else statement.replace("LOCAL", "SESSION")).encode())
     conn.execute(settings(conn, limits, name, local=local))
 
 

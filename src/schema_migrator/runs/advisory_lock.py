@@ -40,7 +40,7 @@ _ORPHAN_SECONDS = 15.0
 _NO_LIMITS = session_settings.Limits(table_lock=0, statement=0)
 _TRY = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL search_path = pg_catalog, pg_temp;
+{first};
 {settings};
 SET LOCAL idle_in_transaction_session_timeout = {timeout};
 SELECT pg_try_advisory_xact_lock({key}), pg_backend_pid()
@@ -105,6 +105,7 @@ def hold(
 def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, patience: float) -> int:
     started, pause = time.monotonic(), 0.1
     attempt = sql.SQL(_TRY).format(
+        first=sql.SQL("; ").join(map(sql.SQL, session_settings.FIRST)),
         settings=session_settings.settings(conn, _NO_LIMITS, session_name("lock")),
         timeout=sql.Literal(f"{_HOLDER_TIMEOUT_SECONDS}s"),
         key=sql.Literal(KEY),
