@@ -1,4 +1,4 @@
-"""The signals that stop a run. This module is loaded before all others and therefore imports none of them."""
+"""The signals that stop a run. This module imports none of the others, because it is loaded before them."""
 
 import signal
 
@@ -6,8 +6,8 @@ import signal
 def handled() -> tuple[signal.Signals, ...]:
     """Return SIGTERM and SIGINT, and also SIGHUP unless it is already ignored, as it is under nohup.
 
-    An ignored SIGINT is handled all the same: a shell starts every background job with SIGINT ignored, so that says
-    nothing about what the user wants.
+    SIGINT is handled even if it is ignored: a shell starts every background job that way, which is not a decision of
+    the user.
     """
     hangup = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
     return (signal.SIGTERM, signal.SIGINT, *hangup)

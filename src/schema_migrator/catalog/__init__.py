@@ -1,4 +1,4 @@
 """Reads PostgreSQL's catalogs about a store: facts, snapshots, blockers, owners, leftovers and the seed row.
 
-What they mean for the store's state is not decided here, but in the room diagnosis.
+Nothing here judges the state of a store; the room diagnosis does.
 """

@@ -50,7 +50,7 @@ def altered(old: str, new: str, here: str) -> str:
 
 
 def unalterable(old: str, new: str, here: str) -> bool:
-    """Whether the change from `old` to `new` would have a different effect on the column as it is `here`."""
+    """Whether the change from `old` to `new` would have another effect on the column `here` than on `old`."""
     before, after, found = parts(old), parts(new), parts(here)
     strange = any(o != n and f not in (o, n) for o, n, f in zip(before, after, found, strict=True))
     cast = before.base != after.base and found.value != before.value

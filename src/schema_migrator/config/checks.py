@@ -103,7 +103,7 @@ def _check_twice(sql: SqlSettings, said: dict[str, str], store: Store) -> None:
 
 
 def _check_ignored(sql: SqlSettings, said: dict[str, str], store: Store) -> None:
-    """Raise SettingsError if a parameter says how to check the certificate and libpq might never check it."""
+    """Raise SettingsError for a parameter that configures certificate checks if libpq might connect without them."""
     idle = next((key for key in attributes.CHECKING if said.get(key) not in (None, "system")), None)
     loose = bool(sql.tls_disable_host_verification) and not sql.tls_ca_file
     if idle and sql.tls and loose:

@@ -9,7 +9,7 @@ from pathlib import Path
 from schema_migrator.errors import SettingsError
 
 COMMAND_SECONDS = 30
-"""How long a command may run before it has printed the password."""
+"""The time limit for a command that prints a password, in seconds."""
 _MOST_BYTES = 65536  # a token has some thousands; reading a device or a log by mistake would fill the memory
 _RUNNING: set[subprocess.Popen[bytes]] = set()
 

@@ -14,7 +14,7 @@ _BARE_PORT = re.compile(r"\w+(?<!_SERVICE)(?<!_TCP)(?<!_UDP)(?<!_SCTP)_PORT")
 _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")
 _VENDOR_NAME = re.compile(r"(DEFAULT_|VISIBILITY_)?SQL_\w+")
 _MOST_EDITS = 2
-# Variables that the vendor's server reads from the same environment, within two edits of a name of ours (SQL_PORT).
+# Variables that the vendor's server reads from the same environment, within two edits of one of our names (SQL_PORT).
 _OF_THE_SERVER = frozenset({"SQL_CERT"})
 
 

@@ -15,7 +15,7 @@ from schema_migrator.errors import SettingsError
 
 _FIELDS = {"host": "host", "port": "port", "user": "user", "password": "password", "dbname": "database"}
 # Like libpq, except that no @ may follow the login: an unescaped password spills over into host, port, database or
-# parameters, and the @ behind it too.
+# parameters, together with the @ behind it.
 _URI = re.compile(r"postgres(ql)?://([^@/]*@)?[^/?@]*(/[^/?@:]*)?(\?(?P<query>[^@]*))?")
 _ESCAPE = (
     "expected postgresql://user:password@host:5432/database; in user and password"

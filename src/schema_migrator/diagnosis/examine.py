@@ -117,7 +117,7 @@ def examine_steadily(
 
 
 def at_rest(state: State) -> bool:
-    """Whether no step is visible. Any other state may be a moment on the way from one version to the next."""
+    """Whether the state shows no unfinished step. Any other state may be a stage between one version and the next."""
     return isinstance(state, Absent | At)
 
 

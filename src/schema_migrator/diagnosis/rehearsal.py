@@ -148,8 +148,8 @@ def rehearse(
     after, within, bodies = {UNVERSIONED: before}, {}, {}
     for step, answers in zip(steps, asked, strict=True):
         taken = [(before, body), *(_read(answer, sent.schema) for answer in answers)]
-        within[step.version] = tuple(read for read, _ in taken)
-        bodies[step.version] = tuple(read for _, read in taken)
+        within[step.version] = tuple(schema for schema, _ in taken)
+        bodies[step.version] = tuple(storage for _, storage in taken)
         before, body = taken[-1]
         after[step.version] = before
     return Rehearsal(release=source.release, after=after, within=within, bodies=bodies)

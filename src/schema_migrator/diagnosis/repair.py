@@ -1,6 +1,6 @@
 """Writes the SQL that repairs one change, for a person to run. It loses no value, and takes effect completely or not.
 
-An object in the place of a vendor's object is kept under another name. Whatever only a person can decide is a comment.
+An object in the place of a vendor's object is kept under another name. Decisions for a person are left as comments.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def _differing(outcome: NamespaceResult) -> NamespaceRefused:
 async def _each(
     there: Frontend, those: Iterable[NamespaceSpec], *, update: bool
 ) -> tuple[tuple[NamespaceResult, ...], list[MigratorError]]:
-    """Ensure each namespace and return the results and the errors.
+    """Create or update each namespace, and return the results and the errors.
 
     A refused namespace does not stop the rest; a frontend that is no longer available does.
     """
