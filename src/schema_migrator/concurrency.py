@@ -1,4 +1,4 @@
-"""Threads, one a store or a connection, and signals that stop them all."""
+"""Threads, one per store or connection, and the signals that stop all of them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-_GRACE_SECONDS = 2.0  # then the process ends, and with it its connections and what they have not committed
+_GRACE_SECONDS = 2.0  # after that the process ends, and the server rolls back whatever is not committed
 _CANCEL_SECONDS = 1.5
 
 
 class Interrupt:
-    """Set by SIGTERM, SIGINT or SIGHUP: ends every wait, cancels every running statement.
+    """A request to stop, made by SIGTERM, SIGINT or SIGHUP: it ends every wait and cancels every running statement.
 
-    While the main thread waits for others these are asked to end. What it does alone, such as reading settings, is
-    broken off at once: a file may be a pipe that nobody writes to, and a password command may hang.
+    While the main thread waits for other threads, a signal asks them to stop. When the main thread works alone, for
+    example reads settings, a signal interrupts it at once: a file may be a pipe without a writer, and a password
+    command may hang.
     """
 
     def __init__(self) -> None:
@@ -43,23 +44,23 @@ class Interrupt:
         self._awaits = False
 
     def set(self, number: int) -> None:
-        """Ask everything to stop."""
+        """Ask everything to stop because of this signal."""
         self._signal = number
         self.event.set()
 
     def check(self) -> None:
-        """Raise Stopped if a signal came."""
+        """Raise Stopped if a signal has arrived."""
         if self.event.is_set():
             raise Stopped(self._signal)
 
     def sleep(self, seconds: float) -> None:
-        """Wait, or raise Stopped as soon as a signal comes."""
+        """Wait for some seconds. Raises Stopped as soon as a signal arrives."""
         self.event.wait(seconds)
         self.check()
 
     @contextmanager
     def cancelling(self, cancel: Callable[[], None]) -> Iterator[None]:
-        """Call `cancel` if a signal comes during the block."""
+        """Call `cancel` if a signal arrives during the block."""
         self._cancels.add(cancel)
         try:
             yield
@@ -67,11 +68,11 @@ class Interrupt:
             self._cancels.discard(cancel)
 
     def watch(self, conn: Connection[Any]) -> None:
-        """Cancel, if a signal comes, what runs on a connection, until it is closed."""
+        """Cancel a connection's running statement if a signal arrives before the connection is closed."""
         self._conns.add(conn)
 
     def cancel_all(self) -> None:
-        """Cancel what runs now, all of it at once: a server that does not answer must not keep the others waiting."""
+        """Cancel everything that is running, in parallel: a server that does not answer must not delay the rest."""
         passwords.end_commands()
         cancels = [*self._cancels, *(partial(_cancel, conn) for conn in tuple(self._conns))]
         threads = [threading.Thread(target=_quietly, args=(cancel,), daemon=True) for cancel in cancels]
@@ -82,7 +83,7 @@ class Interrupt:
 
     @contextmanager
     def awaiting(self) -> Iterator[None]:
-        """Let a signal that comes while the main thread waits in the block for others be theirs to see."""
+        """While the main thread waits in this block, leave a signal to the threads that it waits for."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -94,7 +95,7 @@ class Interrupt:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Let SIGTERM, SIGINT and SIGHUP set this while the block runs; PID 1 would not hear them otherwise."""
+        """Handle SIGTERM, SIGINT and SIGHUP while the block runs; without a handler, PID 1 would ignore them."""
 
         def handle(number: int, _frame: FrameType | None) -> None:
             first = not self.event.is_set()
@@ -116,7 +117,7 @@ def _cancel(conn: Connection[Any]) -> None:
 
 
 def _quietly(cancel: Callable[[], None]) -> None:
-    with suppress(Exception):  # the connection may be the thing that is broken
+    with suppress(Exception):  # the connection itself may be broken
         cancel()
 
 
@@ -124,24 +125,24 @@ class _Worker(threading.Thread, Generic[T]):
     def __init__(self, work: Callable[[], T], name: str) -> None:
         super().__init__(name=name, daemon=True)
         self.work = work
-        self.context = copy_context()  # events carry the names that the caller's do
+        self.context = copy_context()  # the thread's events have the same context as the caller's
         self.result: T
         self.error: BaseException | None = None
 
     def run(self) -> None:
         try:
             self.result = self.context.run(self.work)
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+        except BaseException as error:  # noqa: BLE001 - run_parallel raises it in the caller's thread
             self.error = error
 
 
 def run_parallel(those: tuple[K, ...], interrupt: Interrupt, work: Callable[[K], T]) -> dict[K, T]:
-    """Do the work for each of those in its own thread; return the results or raise what went wrong.
+    """Call `work` for each item in a thread of its own and return the results by item.
 
-    All are awaited, so the failure of one never leaves another half done. Raises MigratorError
-    (SeveralErrors if more than one failed), or Stopped.
+    All threads are awaited, so one failure never leaves another item half done. Raises MigratorError (SeveralErrors
+    if more than one failed) or Stopped.
     """
-    workers = {one: _Worker(partial(work, one), name=str(one)) for one in those}
+    workers = {item: _Worker(partial(work, item), name=str(item)) for item in those}
     with interrupt.awaiting():
         for worker in workers.values():
             worker.start()
@@ -152,9 +153,9 @@ def run_parallel(those: tuple[K, ...], interrupt: Interrupt, work: Callable[[K],
             raise error
     if errors:
         if not any(isinstance(error, Stopped) for error in errors):
-            interrupt.check()  # what a signal broke off fails in many ways
+            interrupt.check()  # work that a signal interrupts fails in many ways
         raise combine([error for error in errors if isinstance(error, MigratorError)])
-    return {one: worker.result for one, worker in workers.items()}
+    return {item: worker.result for item, worker in workers.items()}
 
 
 def _await(workers: list[_Worker[T]], interrupt: Interrupt) -> None:

@@ -1,4 +1,4 @@
-"""Every failure that a person can meet, with its exit code.
+"""Every error that the program reports, with its exit code.
 
 MigratorError             3   no code of its own
 ├── InputError            2   wrong before connecting
@@ -6,7 +6,7 @@ MigratorError             3   no code of its own
 │   ├── SharedDatabase
 │   ├── SourceError
 │   └── TargetError
-├── RetryableError        1   worth another try
+├── RetryableError        1   worth a retry
 │   ├── DatabaseUnavailable
 │   ├── ConnectionLost
 │   ├── SchemaBehind
@@ -20,7 +20,7 @@ MigratorError             3   no code of its own
 │   ├── NoVersion
 │   ├── ResultLost
 │   └── LockLost
-├── RefusedError          3   a person must settle it
+├── RefusedError          3   a person must resolve it
 │   ├── PasswordRejected 10
 │   ├── TlsRejected      11
 │   ├── PreflightFailed  12
@@ -44,7 +44,7 @@ MigratorError             3   no code of its own
 │       └── AlreadyExists
 ├── LockHeld              4   another run holds the advisory lock
 ├── Stopped               129, 130 or 143
-└── SeveralErrors         the gravest of its parts
+└── SeveralErrors         the code of its gravest part
 """
 
 from __future__ import annotations
@@ -54,9 +54,11 @@ from typing import ClassVar
 
 
 class MigratorError(Exception):
-    """What was found and what was expected (`message`), and what to do about it (`hint`).
+    """An error that the program reports to people.
 
-    `detail` are lines that belong below: a list, or a place in a file.
+    `message` says what the program found and what it expected, `hint` what to do about it. `detail` holds the lines
+    to print below them: a list, or a position in a file. `store` names the store; it is empty if the error concerns
+    none in particular.
     """
 
     exit_code: ClassVar[int] = 3
@@ -72,12 +74,12 @@ class MigratorError(Exception):
         self.detail = detail
 
     def __str__(self) -> str:
-        said = f"{self.message}; {self.hint}" if self.hint else self.message
-        return "\n".join(filter(None, [f"{self.store}: {said}" if self.store else said, self.detail]))
+        sentence = f"{self.message}; {self.hint}" if self.hint else self.message
+        return "\n".join(filter(None, [f"{self.store}: {sentence}" if self.store else sentence, self.detail]))
 
 
 class InputError(MigratorError, code=2):
-    """Something is wrong with what the program was given; nothing in a database was touched."""
+    """The arguments, settings or files are wrong; no database was touched."""
 
 
 class SettingsError(InputError):
@@ -85,7 +87,7 @@ class SettingsError(InputError):
 
 
 class SharedDatabase(InputError):
-    """Both stores' settings lead to one database."""
+    """The settings of both stores point to the same database."""
 
 
 class SourceError(InputError):
@@ -93,7 +95,7 @@ class SourceError(InputError):
 
 
 class TargetError(InputError):
-    """The target is no version, or no version of the release."""
+    """The target is not a version, or not a version of the release."""
 
 
 class RetryableError(MigratorError, code=1):
@@ -101,7 +103,7 @@ class RetryableError(MigratorError, code=1):
 
 
 class DatabaseUnavailable(RetryableError):
-    """The database did not answer, or did not exist, until the deadline."""
+    """The database still did not answer, or did not exist, at the deadline."""
 
 
 class ConnectionLost(RetryableError):
@@ -109,51 +111,51 @@ class ConnectionLost(RetryableError):
 
 
 class SchemaBehind(RetryableError):
-    """A schema did not reach the version that a server expects until the deadline."""
+    """A schema had not reached the version that a server expects by the deadline."""
 
 
 class FrontendUnavailable(RetryableError):
-    """Temporal's frontend did not answer, or was not ready, until the deadline."""
+    """Temporal's frontend still did not answer, or was not ready, at the deadline."""
 
 
 class CommitUnconfirmed(RetryableError):
-    """A commit is done, and no synchronous standby has confirmed it until the deadline."""
+    """PostgreSQL committed a transaction, but no synchronous standby had confirmed it by the deadline."""
 
 
 class TableLockTimeout(RetryableError):
-    """Other sessions kept a table locked until the deadline."""
+    """Other sessions held locks on a table until the deadline."""
 
 
 class ServerBusy(RetryableError):
-    """A replica that is behind, or the server's load, kept an online rewrite from beginning or going on."""
+    """A lagging replica, the server's load or other sessions kept the work from starting or continuing."""
 
 
 class TableChanged(RetryableError):
-    """A table was truncated or altered by somebody while it was written anew online; no trace of that is left."""
+    """Somebody truncated, altered or dropped a table during its online rewrite; nothing of the rewrite is left."""
 
 
 class StatementTimeout(RetryableError):
-    """A statement ran longer than it was allowed to."""
+    """A statement ran into its timeout."""
 
 
 class ToolFailed(RetryableError):
-    """The vendor's tool did not bring the database to the version it was asked for."""
+    """The vendor's tool did not bring the database to the requested version."""
 
 
 class NoVersion(RetryableError):
-    """The drop-in's describe-schema: no version is recorded."""
+    """No version is recorded. Only describe-schema of the drop-in raises this."""
 
 
 class ResultLost(RetryableError):
-    """What was done is done, but standard output did not take the result."""
+    """The work is done, but its result could not be written to standard output."""
 
 
 class LockLost(RetryableError):
-    """The advisory lock went away during the work; the open transaction was rolled back."""
+    """The advisory lock was lost during the work; the open transaction was rolled back."""
 
 
 class RefusedError(MigratorError):
-    """Something in the database must be settled by a person; it was left as it was."""
+    """A person must resolve something in the database; the program left it as it was."""
 
 
 class PasswordRejected(RefusedError, code=10):
@@ -165,19 +167,19 @@ class TlsRejected(RefusedError, code=11):
 
 
 class PreflightFailed(RefusedError, code=12):
-    """The role lacks a privilege, or the server a feature, that the plan needs."""
+    """The role lacks a privilege that the plan needs, or the server lacks a feature."""
 
 
 class NotOurs(RefusedError, code=26):
-    """An object that looks like one of ours belongs to another owner, or another owner's object is among ours."""
+    """An object that looks like ours belongs to another owner, or another owner's object depends on ours."""
 
 
 class HarmfulDrift(PreflightFailed, code=23):
-    """A change made by hand would make a step fail, or leaves Temporal without what it needs."""
+    """A manual change would make a step fail, or has removed something that Temporal needs."""
 
 
 class LockTooLong(RefusedError, code=30):
-    """A step would keep a table locked for longer than --max-lock-seconds, or for nobody knows how long."""
+    """A step would lock a table for longer than --max-lock-seconds, or for a time that cannot be estimated."""
 
 
 class WrongStore(RefusedError, code=20):
@@ -189,11 +191,11 @@ class UnknownState(RefusedError, code=21):
 
 
 class VersionMoved(RefusedError, code=22):
-    """Someone changed the version between our reading it and our writing it."""
+    """Another program changed the recorded version after the run had read it and before the run could write it."""
 
 
 class RewriteBlocked(RefusedError, code=31):
-    """A blocker prevents an online rewrite: before any change, or while it runs; the copy is kept then."""
+    """A blocker prevents an online rewrite before any change, or stops a running one, whose copy is kept."""
 
 
 class NotAsRehearsed(RefusedError, code=23):
@@ -201,7 +203,7 @@ class NotAsRehearsed(RefusedError, code=23):
 
 
 class Damaged(NotAsRehearsed, code=24):
-    """A table or an index is damaged on the disk; the table was left as it is."""
+    """A table or an index is damaged on disk; the program left the table as it was."""
 
 
 class NoSpace(RefusedError, code=32):
@@ -209,7 +211,7 @@ class NoSpace(RefusedError, code=32):
 
 
 class DoesNotFit(RefusedError, code=33):
-    """A row's values do not fit a column or a check of the new version."""
+    """A row's values do not fit a column or check constraint of the new version."""
 
 
 class NotAtTarget(RefusedError, code=25):
@@ -225,15 +227,15 @@ class NamespaceMissing(RefusedError, code=41):
 
 
 class NamespaceRefused(RefusedError, code=42):
-    """The frontend does not take a namespace as it is wanted."""
+    """The frontend rejects a namespace as it is specified."""
 
 
 class NotFound(NamespaceRefused):
-    """The frontend says that there is no such thing."""
+    """The frontend answers that an object does not exist."""
 
 
 class AlreadyExists(NamespaceRefused):
-    """The frontend says that there is such a thing already."""
+    """The frontend answers that an object already exists."""
 
 
 class StatementFailed(RefusedError, code=34):
@@ -261,7 +263,7 @@ class SeveralErrors(MigratorError):
 
 
 def exit_code(error: MigratorError) -> int:
-    """Return the process's exit code; of several errors the one that a retry cures least."""
+    """Return the exit code of the process; of several errors, the gravest decides."""
     if isinstance(error, Stopped):
         return 128 + error.signal_number
     if isinstance(error, SeveralErrors):
@@ -270,17 +272,17 @@ def exit_code(error: MigratorError) -> int:
 
 
 def gravest(errors: Sequence[MigratorError]) -> MigratorError:
-    """Return the one that a retry cures least; of several such the first."""
+    """Return the error that a retry is least likely to cure; the first one if several are equally grave."""
     return min(errors, key=lambda error: _gravity(exit_code(error)))
 
 
 def _gravity(code: int) -> int:
-    """Return how grave a code is, 0 the gravest: what a person must settle, the input, the lock, a retry."""
+    """Return the rank of an exit code: 0 (gravest) a person must resolve it, 1 input, 2 lock held, 3 worth a retry."""
     return {2: 1, 4: 2, 1: 3}.get(code, 0)
 
 
 def combine(errors: list[MigratorError]) -> MigratorError:
-    """Make one error of those of the stores."""
+    """Combine the stores' errors into one. If a signal stopped the run, that is the error."""
     stops = [error for error in errors if isinstance(error, Stopped)]
     if stops:
         return stops[0]

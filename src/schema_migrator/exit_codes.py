@@ -1,16 +1,16 @@
-"""Every exit code, what it means, and whether a retry cures it: one table for documents, help and chart."""
+"""Every exit code, its meaning, and whether a retry can help: one table for documents, help and chart."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 BUG = 70
-"""The exit code of a fault of this program (EX_SOFTWARE of sysexits.h)."""
+"""The exit code for a bug in this program (EX_SOFTWARE in sysexits.h)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """An exit code: a short name, what it means, whether the same command may succeed later (None for success)."""
+    """An exit code: its short name, its meaning, and whether a retry may succeed later (None for success)."""
 
     number: int
     name: str
@@ -64,6 +64,6 @@ CODES = (
     Code(number=130, name="SIGINT", meaning="stopped by the signal; uncommitted work was rolled back", retry=True),
     Code(number=143, name="SIGTERM", meaning="stopped by the signal; uncommitted work was rolled back", retry=True),
 )
-"""Every exit code there is; 0 to 4 by what to do next, from 10 on the cause: access, schema, plan, frontend."""
+"""Every exit code. 0 to 4 say what to do next; from 10 on they name the cause: access, schema, plan, frontend."""
 HOPELESS = tuple(code.number for code in CODES if code.retry is False)
-"""The codes that no retry cures, ascending: a Job that ends with one has failed for good."""
+"""The codes that no retry cures, in ascending order: a Job that exits with one of them has failed for good."""

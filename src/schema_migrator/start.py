@@ -1,4 +1,4 @@
-"""Where both commands begin: a signal that comes while the rest is still being loaded ends the process too."""
+"""The entry points of both commands. A signal that arrives while the rest is loading ends the process too."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from schema_migrator.stop_signals import handled
 def main() -> None:
     """Run schema-migrator and exit."""
     _end_on_signals()
-    from schema_migrator.cli import main  # noqa: PLC0415 - takes some tenths of a second
+    from schema_migrator.cli import main  # noqa: PLC0415 - loading it takes some tenths of a second
 
     main.main()
 
@@ -18,13 +18,13 @@ def main() -> None:
 def dropin() -> None:
     """Run temporal-sql-tool and exit."""
     _end_on_signals()
-    from schema_migrator.cli import vendor  # noqa: PLC0415 - takes some tenths of a second
+    from schema_migrator.cli import vendor  # noqa: PLC0415 - loading it takes some tenths of a second
 
     vendor.main()
 
 
 def _end_on_signals() -> None:
-    """Handle them: process 1 of a container ignores what it does not handle."""
+    """Handle the stop signals: PID 1 of a container ignores signals without a handler."""
     for number in handled():
         signal.signal(number, _end)
 

@@ -1,12 +1,13 @@
-"""The signals that end a run. Nothing else is imported here: this is loaded before all else."""
+"""The signals that stop a run. This module imports none of the others, because it is loaded before them."""
 
 import signal
 
 
 def handled() -> tuple[signal.Signals, ...]:
-    """Return SIGTERM and SIGINT, and SIGHUP unless it is ignored already, as nohup does.
+    """Return SIGTERM and SIGINT, and also SIGHUP unless it is already ignored, as it is under nohup.
 
-    A shell starts what it puts into the background with SIGINT ignored; that is no wish of anybody's.
+    SIGINT is handled even if it is ignored: a shell starts every background job that way, which is not a decision of
+    the user.
     """
     hangup = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
     return (signal.SIGTERM, signal.SIGINT, *hangup)

@@ -1,1 +1,4 @@
-"""What PostgreSQL's catalogs say of a store: facts, snapshots, owners, leftovers. No judgement on it."""
+"""Reads PostgreSQL's catalogs about a store: facts, snapshots, blockers, owners, leftovers and the seed row.
+
+Nothing here judges the state of a store; the room diagnosis does.
+"""

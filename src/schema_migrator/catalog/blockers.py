@@ -1,6 +1,6 @@
-"""What forbids an online rewrite of a table: whatever would stay with the old table, or that a copy could break.
+"""Finds the blockers of an online rewrite: everything that would stay with the old table, or that a copy could break.
 
-Each blocker is a query under the key that the register of the catalogs names.
+Each kind of blocker is a query. Its key is the one that the register of the catalogs (table_register) uses for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
 
 _FIRST_THAT_LISTS_REFERENCES = 140000
-# Names are qualified by pg_identify_object, whatever search_path is.
+# pg_identify_object qualifies the names, whatever the search_path is.
 _SOURCES: LiteralString = """
 WITH t AS MATERIALIZED (
   SELECT c.* FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -33,7 +33,7 @@ SELECT t.relname::text, format('access method "%%s"', m.amname) FROM t JOIN pg_c
 WHERE m.amname <> 'heap'
 """,
     "deferrable_key": "SELECT name, 'deferrable primary key' FROM x WHERE indisprimary AND NOT indimmediate",
-    # Of an own default or check only that counts which names the table itself.
+    # A default or check of the table itself counts only if it refers to the table as a whole.
     "dependent": """
 SELECT t.relname, o.type || ' ' || o.identity
 FROM t JOIN pg_catalog.pg_type y ON y.oid = t.reltype
@@ -89,7 +89,7 @@ SELECT relname, 'rights that an extension or initdb gave' FROM t WHERE EXISTS (S
   WHERE (p.classoid, p.objoid) IN (
     ('pg_catalog.pg_class'::regclass, t.oid), ('pg_catalog.pg_type'::regclass, t.reltype)))
 """,
-    # Our statements compare keys by PostgreSQL's own operators and no others.
+    # Our statements compare keys only with PostgreSQL's own operators.
     "key_type": """
 SELECT name, format('key column "%%s" of type %%I.%%I', a.attname, n.nspname, y.typname) FROM x
 JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey::int2[])
@@ -145,7 +145,7 @@ JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubi
 SELECT t.relname, format('extended statistics "%%s"', s.stxname) FROM t
 JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = t.oid
 """,
-    # Everybody may read pg_subscription_rel, but not pg_subscription.
+    # Every role may read pg_subscription_rel, but not pg_subscription.
     "subscription": """
 SELECT t.relname,
   format('a subscription "%%s" replicates into it', coalesce((parse_ident(o.identity))[1], r.srsubid::text))
@@ -169,14 +169,14 @@ JOIN pg_catalog.pg_type y ON y.oid = t.reloftype
 SELECT name, format('unique index "%%s"', relname) FROM x WHERE indisunique AND NOT indisprimary AND NOT indisexclusion
 """,
     "unlogged": "SELECT relname, 'unlogged' FROM t WHERE relpersistence <> 'p'",
-    # Its text names the table, or PostgreSQL's own number of it.
+    # The text of such an expression contains the table's name, or PostgreSQL's own number for it.
     "whole_row": """
 SELECT name, format('index "%%s" of whole rows', relname) FROM x
 WHERE concat(indexprs::text, indpred::text) ~ ':varattno (0|-)'
 UNION ALL SELECT name, format('constraint "%%s" of whole rows', conname) FROM k WHERE conbin::text ~ ':varattno (0|-)'
 """,
 }
-"""For each key the query of what there is of it: the table's name, and the blocker in words."""
+"""For each key, the query that finds its blockers: the table's name, and the blocker in words."""
 _QUERY: LiteralString = _SOURCES + "\nUNION ALL ".join(BLOCKERS.values()) + "\nORDER BY 1, 2"
 _COLUMNS: LiteralString = """
 SELECT c.relname || '.' || a.attname AS name FROM pg_catalog.pg_class c
@@ -192,21 +192,21 @@ WHERE p.relname = ANY (%(referenced)s)
 
 
 def find(conn: Connection, schema: str | None = None, oids: Sequence[int] = ()) -> dict[str, tuple[str, ...]]:
-    """Return the blockers of the tables of a schema, or of tables of different names, by those."""
-    found: dict[str, dict[str, None]] = {}
-    for name, what in conn.execute(_QUERY, {"schema": schema, "oids": list(oids)}).fetchall():
-        found.setdefault(name, {})[what] = None
-    return {name: tuple(whats) for name, whats in found.items()}
+    """Return the blockers by table name, for the tables of a schema or for tables (with different names) by oid."""
+    blockers: dict[str, dict[str, None]] = {}
+    for name, blocker in conn.execute(_QUERY, {"schema": schema, "oids": list(oids)}).fetchall():
+        blockers.setdefault(name, {})[blocker] = None
+    return {name: tuple(each) for name, each in blockers.items()}
 
 
 def unknown(conn: Connection) -> tuple[str, ...]:
-    """Return a blocker for each property of tables that this server has and the register lacks."""
+    """Return a blocker for each property of tables that this server has but the register lacks."""
     lists = conn.info.server_version >= _FIRST_THAT_LISTS_REFERENCES
     query: LiteralString = _COLUMNS + _REFERENCES if lists else _COLUMNS
     values = {"catalogs": list(CATALOGS), "referenced": list(REFERENCED)}
-    there = {name for (name,) in conn.execute(query, values).fetchall()}
+    properties = {name for (name,) in conn.execute(query, values).fetchall()}
     major = conn.info.server_version // 10000
     return tuple(
         f"PostgreSQL {major} has {name}, which this version of the program does not know"
-        for name in sorted(there - {entry.name for entry in REGISTER})
+        for name in sorted(properties - {entry.name for entry in REGISTER})
     )

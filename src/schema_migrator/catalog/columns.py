@@ -1,4 +1,4 @@
-"""A column's definition taken apart, so that what a step changes of it can be told from what was changed by hand."""
+"""Splits a column's definition into parts, to separate what a step changes in it from manual changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMN = re.compile(
 
 
 class Parts(NamedTuple):
-    """A column's definition, taken apart; joined, the parts are the definition again."""
+    """The parts of a column's definition. Joined, they are the definition again."""
 
     type: str
     collation: str
@@ -33,24 +33,24 @@ class Parts(NamedTuple):
 
     @property
     def generated(self) -> str:
-        """How the column is generated, empty where it is not."""
+        """How the column is generated, such as ` STORED`; empty if it is not."""
         return self.value.rpartition(")")[2] if "GENERATED" in self.value else ""
 
 
 def parts(definition: str) -> Parts:
-    """Take a definition apart, as a snapshot has it."""
+    """Split a definition from a snapshot into its parts. A text that is no definition becomes the type."""
     found = _COLUMN.fullmatch(definition)
     return Parts(*(part or "" for part in found.groups())) if found else Parts(definition, "", "", "", "", "")
 
 
 def altered(old: str, new: str, here: str) -> str:
-    """Return what a column becomes by a change from `old` to `new`: what that leaves alone stays as it is here."""
+    """Return the column `here` after a change from `old` to `new`. Parts that do not change stay as they are here."""
     three = zip(parts(old), parts(new), parts(here), strict=True)
     return "".join(after if before != after else found for before, after, found in three)
 
 
 def unalterable(old: str, new: str, here: str) -> bool:
-    """Whether the change from `old` to `new` would do something else to a column as it is here."""
+    """Whether the change from `old` to `new` would have another effect on the column `here` than on `old`."""
     before, after, found = parts(old), parts(new), parts(here)
     strange = any(o != n and f not in (o, n) for o, n, f in zip(before, after, found, strict=True))
     cast = before.base != after.base and found.value != before.value
@@ -63,7 +63,7 @@ def retyped(old: str, new: str) -> bool:
 
 
 def same_use(expected: str, found: str | None) -> bool:
-    """Whether an expression of a column means the same as it did; None: the column is not there."""
+    """Whether an expression that uses the column still means the same. `found` is None if the column is missing."""
     if found is None:
         return False
     old, new = parts(expected), parts(found)
@@ -71,11 +71,11 @@ def same_use(expected: str, found: str | None) -> bool:
 
 
 def stands_for(rehearsed: Sequence[str], found: str) -> str:
-    """Return the rehearsed definition that differs from a column in nothing that changes between them.
+    """Return the first rehearsed definition that has the column's value in every part that changes between them.
 
-    The column's own definition, where there is none.
+    If there is none, return the column's own definition.
     """
-    taken, mine = [parts(text) for text in rehearsed], parts(found)
-    moving = [place for place in range(len(mine)) if len({one[place] for one in taken}) > 1]
-    same = (text for text, one in zip(rehearsed, taken, strict=True) if all(one[n] == mine[n] for n in moving))
+    candidates, own = [parts(text) for text in rehearsed], parts(found)
+    moving = [place for place in range(len(own)) if len({each[place] for each in candidates}) > 1]
+    same = (text for text, each in zip(rehearsed, candidates, strict=True) if all(each[n] == own[n] for n in moving))
     return next(same, found) if moving else found

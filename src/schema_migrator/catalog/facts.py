@@ -1,4 +1,4 @@
-"""What the catalogs say of a database and of the schema that holds the store's tables."""
+"""Reads facts about a database and about the schema with the store's tables."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Source
 
-_BESIDE = re.compile(r"_cc(new|old)\d*$")  # PostgreSQL's names, see REINDEX
-# Where the role's own search_path leads. Nothing here is looked up by it: the function is named with its schema.
+_BESIDE = re.compile(r"_cc(new|old)\d*$")  # PostgreSQL chooses these names, see REINDEX
+# Finds the first schema in the role's own search_path. The function is called with its schema, so that the statement
+# itself does not use that path.
 _ROLES_SCHEMA = (
     "SET LOCAL search_path TO DEFAULT",
     "SELECT pg_catalog.set_config('schema_migrator.schema', pg_catalog.current_schema(), true)",
@@ -31,12 +32,13 @@ _FACTS = queries.load(__file__, "facts")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the catalogs say of a database and of the one schema that holds the tables.
+    """Facts about a database and about the one schema that holds the tables.
 
-    `server`: server_version_num; `identity`: the same for connections to the same database of the same server;
-    `elsewhere`: other schemas where the store seems to be; `invalid`: indexes of the files that an interrupted CREATE
-    or REINDEX CONCURRENTLY has left, not what a running REINDEX has beside one, which locks the table; `keyless`:
-    tables of the store's names without a primary key.
+    `server` is server_version_num. `identity` is equal for all connections to the same database of the same server.
+    `foreign_tables` are tables of the store that belong to roles whose rights ours lacks. `elsewhere` are other schemas
+    that seem to contain the store. `invalid` are indexes of the release's files that an interrupted CREATE INDEX or
+    REINDEX CONCURRENTLY left; the additional index of a running REINDEX, which locks the table, is not among them.
+    `keyless` are tables with a name of the store's but without a primary key.
     """
 
     schema: str | None
@@ -58,18 +60,18 @@ class Facts:
 
     @property
     def may_rehearse(self) -> bool:
-        """Whether a scratch schema can be made here."""
+        """Whether our role can create a scratch schema in this database."""
         return self.may_create_schema and not self.read_only
 
     @property
     def versioned(self) -> bool:
-        """Whether the vendor's version table is there."""
+        """Whether the vendor's version table exists."""
         return "schema_version" in self.tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRow:
-    """A row of schema_version, as it is recorded."""
+    """A row of schema_version, with the texts as they are recorded."""
 
     db_name: str
     curr_version: str | None
@@ -77,9 +79,10 @@ class VersionRow:
 
 
 def read_facts(conn: Connection, source: Source, path: Sequence[str]) -> Facts:
-    """Return the facts of a store's schema, in a transaction.
+    """Return the facts about a store's schema. Must run in a transaction.
 
-    The schema is the first of `path` that exists, as PostgreSQL chooses; without a path the role's.
+    The schema is the first one in `path` that exists, as PostgreSQL chooses it. Without a path it is the first one in
+    the role's own search_path.
     """
     names = {
         "path": list(path),
@@ -96,14 +99,17 @@ def read_facts(conn: Connection, source: Source, path: Sequence[str]) -> Facts:
 
 
 def read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRow, ...]:
-    """Return the rows of the version table, locked until the transaction ends with `lock`. Raises UnknownState."""
+    """Return the rows of the version table. With `lock` they stay locked until the transaction ends.
+
+    Raises UnknownState if the table is not Temporal's.
+    """
     query = sql.SQL(
         "SELECT db_name, curr_version, min_compatible_version FROM {} WHERE version_partition = 0 {}"
     ).format(sql.Identifier(facts.schema or "", "schema_version"), sql.SQL("FOR UPDATE" if lock else ""))
     with conn.cursor(row_factory=class_row(VersionRow)) as cursor:
         try:
             return tuple(cursor.execute(query).fetchall())
-        except psycopg.errors.UndefinedColumn as error:  # Flyway's table was called schema_version, too
+        except psycopg.errors.UndefinedColumn as error:  # Flyway's table was called schema_version too
             raise UnknownState(
                 f"the table schema_version is not Temporal's: {error.diag.message_primary}",
                 hint="give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES",
@@ -111,5 +117,5 @@ def read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRow
 
 
 def leftover_indexes(invalid: Iterable[str]) -> tuple[str, ...]:
-    """Return those names that PostgreSQL gives to an index beside the one that it is to replace."""
+    """Return the names that PostgreSQL gave to the second index of a REINDEX CONCURRENTLY."""
     return tuple(name for name in invalid if _BESIDE.search(name))

@@ -1,4 +1,4 @@
-"""Which functions a table's indexes, checks, computed columns and domains call, and for which roles."""
+"""Finds the functions that a table's indexes, checks, computed columns and domains call, and the calling roles."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _CALLED = queries.load(__file__, "called_functions")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A function that a part of the table (`what`) calls, and one of the roles that call it for the copy.
+    """A function that a part of the table (`what`) calls, and one of the roles that call it during the copy.
 
-    `allowed`: the role may call it; `settled`: it does the same whatever search_path its caller has; `endangered`: the
-    role is a superuser, and the function's owner, who decides what it does, is none; not with the vendor's functions.
+    `allowed`: the role may execute it. `settled`: it does the same whatever search_path its caller has. `endangered`:
+    the role is a superuser, but the function's owner, who decides what it does, is not. The vendor's functions are
+    never `endangered`.
     """
 
     what: str
@@ -39,7 +40,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableCalls:
-    """Parts of a table, by its oid: primary key, named indexes and checks, and all columns but those `gone`."""
+    """The parts of a table (an oid) to examine: primary key, named indexes and checks, all columns except `gone`."""
 
     table: int
     schema: str
@@ -49,7 +50,7 @@ class TableCalls:
 
 
 def look(conn: Connection, parts: TableCalls, vendors: Collection[str]) -> list[Call]:
-    """Return the calls of a table's parts, in a transaction; `vendors` are the functions that the files create."""
+    """Return the calls of a table's parts. Must run in a transaction. `vendors` are the files' functions."""
     named = {"indexes": list(parts.indexes), "checks": list(parts.checks), "gone": list(parts.gone)}
     values = {"table": parts.table, "schema": parts.schema, "vendors": sorted(vendors), **named}
     with conn.cursor(row_factory=class_row(Call)) as cursor:

@@ -1,6 +1,6 @@
-"""The traces of an online rewrite: schemas that are ours by owner, name and comment, and nothing else.
+"""Finds the leftovers of online rewrites: schemas that are ours by owner, name and comment.
 
-Nothing there bears a vendor's table name: the files look tables up by their names alone.
+No table in them has the name of a vendor's table, because the release's files look up tables by name alone.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 TRIGGER = "schema_migrator_log"
 ROWS = "schema_migrator_shadow"
-"""The name under which the new table stands until the swap."""
+"""The name of the shadow table until the cutover."""
 ONLINE, RETIRED = "schema_migrator_online_", "schema_migrator_retired_"
 REHEARSAL = "schema_migrator_rehearsal_"
-"""Prefixes of our schemas' names."""
+"""The prefixes of the names of our schemas."""
 OUR_TRIGGER: LiteralString = """g.tgname = 'schema_migrator_log' AND EXISTS (
   SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespace
   JOIN pg_catalog.pg_class w ON w.oid = g.tgrelid
   WHERE p.oid = g.tgfoid AND p.proname = 'log' AND s.nspowner IN (
     w.relowner, (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)))"""
-"""Whether `pg_trigger g` is the trigger of an online rewrite: anybody can give a trigger its name, not its owner."""
+"""Whether `pg_trigger g` belongs to an online rewrite: anybody can use the trigger's name, but not the right owner."""
 STORE: LiteralString = """
 me AS (SELECT r.oid, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
 store AS (
@@ -41,9 +41,9 @@ store AS (
   GROUP BY 1 ORDER BY count(*) DESC, bool_or(s.name = 'schema_version') DESC, 1 LIMIT 1
 )
 """
-"""Our role, the store's tables, and the role that owns most of them; for a WITH."""
+"""Expressions for a WITH: our role (me), the store's tables (store), and the role that owns most of them (heir)."""
 
-# What is another's is neither read nor measured: a comment may hold anything, and a lock may never end.
+# Objects of other owners are neither read nor measured: a comment may contain anything, and a lock may never end.
 _FOUND: LiteralString = rf"""
 WITH {STORE}, watch AS (
   SELECT p.pronamespace AS oid, min(s.name) AS name FROM pg_catalog.pg_trigger g JOIN store s ON s.oid = g.tgrelid
@@ -80,12 +80,12 @@ WHERE nspname ~ '^schema_migrator_(online|retired)_[0-9]+$' AND pg_has_role(nspo
 
 
 def of_ours(conn: Connection) -> tuple[str, ...]:
-    """Return the schemas with names of ours that our role owns, whatever store they are of; in a transaction."""
+    """Return the schemas with our names that our role owns, of whatever store. Must run in a transaction."""
     return tuple(name for (name,) in conn.execute(_OF_OURS).fetchall())
 
 
 class Comment(BaseModel):
-    """What the comment of a schema of ours says, as JSON. One of another format is not ours to judge."""
+    """The comment on one of our schemas, as JSON. This version does not interpret a comment in another format."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -98,17 +98,17 @@ class Comment(BaseModel):
     kept: bool
 
     def written(self) -> str:
-        """Return the text."""
+        """Return the text of the comment."""
         return self.model_dump_json(by_alias=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """A schema of ours: an unfinished rewrite, or the table that a finished one has replaced.
+    """One of our schemas: an unfinished rewrite, or the old table of a finished one.
 
-    `schema`, `table`: the live one (empty where nothing tells). `kept`: it is to stay; `finished`: the tables have been
-    swapped; `fingerprint`: see shadow.Live. `lost`: its comment is gone, so that nobody can carry on with it.
-    `watching`: its trigger is on the live table, and has logged `log_bytes`.
+    `schema` and `table` name the live table (empty if nothing identifies it). `kept`: it stays until somebody asks for
+    its removal. `finished`: the cutover is done. `fingerprint`: see online.source_table. `lost`: its comment is gone,
+    so no run can resume it. `watching`: its trigger is on the live table. `log_bytes` is the size of its change log.
     """
 
     name: str
@@ -125,20 +125,21 @@ class Leftover:
 
     @property
     def retired(self) -> bool:
-        """Whether it holds the table that was replaced."""
+        """Whether it holds the old table of a finished rewrite."""
         return self.finished and self.name.startswith(RETIRED)
 
     @property
     def unfinished(self) -> bool:
-        """Whether it is a rewrite whose tables have not been swapped."""
+        """Whether it is a rewrite before its cutover."""
         return not self.finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignSchema:
-    """A schema that looks like ours and is not, and `why`; nothing in it is ever touched.
+    """A schema that looks like ours but is not, and the reason (`why`). The program never touches anything in it.
 
-    `watched`: the store's table that a trigger of it is on. `wanted`: the one whose online rewrite needs that name.
+    `watched` is the store's table with a trigger that calls a function in it. `wanted` is the table whose online
+    rewrite needs the schema's name.
     """
 
     name: str
@@ -150,7 +151,7 @@ class ForeignSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traces:
-    """What online rewrites of a store have left, and what only looks like that."""
+    """The leftovers of online rewrites of a store, and the schemas that only look like leftovers."""
 
     leftovers: tuple[Leftover, ...] = ()
     foreign_schemas: tuple[ForeignSchema, ...] = ()
@@ -158,7 +159,7 @@ class Traces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """A schema as the catalogs show it; `says` and `log_bytes` only where its owner is ours."""
+    """A schema as the catalogs show it. `says` and `log_bytes` are None unless its owner is trusted."""
 
     name: str
     oid: int
@@ -176,26 +177,26 @@ class Look:
 
 
 def find(conn: Connection, schema: str, known: Collection[str]) -> Traces:
-    """Return what online rewrites have left for a store's tables, which are the `known` ones of a schema."""
+    """Return the leftovers of online rewrites of a store's tables: the `known` tables of a schema."""
     return judged(ask(conn, schema, known).fetchall(), schema)
 
 
 def ask(conn: Connection, schema: str, known: Collection[str]) -> Cursor[Look]:
-    """Ask what online rewrites have left, in a transaction; see `judged`."""
+    """Send the query for the leftovers of online rewrites, in a transaction; `judged` interprets its rows."""
     return conn.cursor(row_factory=class_row(Look)).execute(_FOUND, {"schema": schema, "known": sorted(known)})
 
 
 def judged(looks: Iterable[Look], schema: str) -> Traces:
-    """Return what is ours of what looks so, for the tables of a schema."""
-    found = [one for one in (_judge(look, schema) for look in looks) if one is not None]
+    """Return which of the schemas are ours and which only look like it, for the tables of a schema."""
+    verdicts = [verdict for verdict in (_judge(look, schema) for look in looks) if verdict is not None]
     return Traces(
-        leftovers=tuple(one for one in found if isinstance(one, Leftover)),
-        foreign_schemas=tuple(one for one in found if isinstance(one, ForeignSchema)),
+        leftovers=tuple(verdict for verdict in verdicts if isinstance(verdict, Leftover)),
+        foreign_schemas=tuple(verdict for verdict in verdicts if isinstance(verdict, ForeignSchema)),
     )
 
 
 def _judge(look: Look, schema: str) -> Leftover | ForeignSchema | None:
-    """Return what a schema is; None where it is of another store in this database."""
+    """Return what a schema is, or None if it belongs to another store in this database."""
     if not look.trusted:
         others = look.elsewhere and not look.watched
         return None if others else _stranger(look, f'it belongs to "{look.owner}"')
@@ -209,7 +210,7 @@ def _judge(look: Look, schema: str) -> Leftover | ForeignSchema | None:
 
 
 def _why_not(look: Look, says: Comment | None) -> str:
-    """Return why a schema of an owner of ours is not ours; empty where it is, though its comment is gone."""
+    """Return why a schema of a trusted owner is not ours; empty if it is ours although its comment is gone."""
     if look.name.startswith(REHEARSAL) and not look.watched:
         return "a rehearsal left it because its files committed: inspect it, then drop it"
     if look.says and not says:
@@ -235,7 +236,7 @@ def _leftover(look: Look, schema: str, says: Comment | None, *, lost: bool) -> L
         table=says.table if says else look.watched or look.numbered,
         target=says.target if says else "",
         fingerprint=says.fingerprint if says and not lost else "",
-        kept=says.kept if says and not lost else retired,  # a table with rows goes only where somebody asks for it
+        kept=says.kept if says and not lost else retired,  # a table with rows is removed only on request
         finished=retired or not look.filled,
         lost=lost,
         watching=bool(look.watched),
@@ -248,7 +249,7 @@ def _stranger(look: Look, why: str) -> ForeignSchema:
 
 
 def copied(conn: Connection, found: Leftover) -> int:
-    """Return how many rows an unfinished rewrite has copied."""
+    """Return the number of rows that an unfinished rewrite has copied."""
     query = sql.SQL("SELECT coalesce(sum(rows), 0) FROM {}.batches").format(sql.Identifier(found.name))
     row = conn.execute(query).fetchone()
     return int(row[0]) if row else 0

@@ -1,4 +1,4 @@
-"""Statements that look a table up by its name alone find that of their own schema, beside others of that name."""
+"""Hides tables of the same name in other schemas from statements that look up a table by its name alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OTHERS = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relname = ANY (%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> %s)
 """
-# What is temporary is found before pg_catalog, unless the search_path says otherwise (PostgreSQL: search_path).
+# PostgreSQL searches temporary objects before pg_catalog, unless search_path says otherwise (see search_path).
 _VIEW = """
 CREATE TEMPORARY VIEW pg_class AS SELECT * FROM pg_catalog.pg_class c
 WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = {})
@@ -26,7 +26,7 @@ WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspn
 
 
 def looks_up(statements: Iterable[Statement]) -> bool:
-    """Return whether one of the statements looks tables up in pg_class."""
+    """Return whether any of the statements looks up tables in pg_class."""
     return any(_LOOKS_UP.search(statement.text) for statement in statements)
 
 
@@ -34,9 +34,10 @@ def looks_up(statements: Iterable[Statement]) -> bool:
 def shielded(
     conn: Connection, schema: str, tables: Collection[str], statements: Collection[Statement]
 ) -> Iterator[None]:
-    """Let the block's statements, in an open transaction, see in pg_class nothing but their own schema.
+    """Let the block's statements, in an open transaction, see only the tables of their own schema in pg_class.
 
-    Only where a table of one of the names is in another schema too. Takes TEMPORARY on the database.
+    It does nothing unless another schema also has a table with one of the names. It needs the privilege TEMPORARY on
+    the database.
     """
     row = conn.execute(_OTHERS, [sorted(tables), schema]).fetchone() if looks_up(statements) else None
     if row is None or not row[0]:

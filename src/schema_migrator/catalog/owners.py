@@ -1,4 +1,4 @@
-"""Whose a store is: the owner of its schema and of its tables, and who else may read or make what there is."""
+"""Finds the owners of a store's schema and tables, and the other roles that may read them or create objects there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
 
 _NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,"]*?))\s*(?:,|$)')
-# What a server needs of a version table is to read it; nobody but the migrator needs the history.
+# A server only needs to read the version table, and only the migrator needs the history.
 _WHOSE: LiteralString = f"""
 WITH {STORE}, ns AS (
   SELECT n.oid, n.nspowner, n.nspacl, o.rolname::text AS owner, o.rolsuper AS super FROM pg_catalog.pg_namespace n
@@ -75,7 +75,10 @@ _ORDER = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Right:
-    """A right that a role has to most of the store's tables, to new ones if it is `given`, not to `lacking` ones."""
+    """A right that a role has on most of the store's tables.
+
+    `given`: by default privileges it has the right on new tables too. `lacking` are the tables without the right.
+    """
 
     role: str
     what: str
@@ -85,7 +88,7 @@ class Right:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignOwner:
-    """A table of the store that another role owns than most of them."""
+    """A table of the store that does not belong to `heir`, the role that owns most of the tables."""
 
     table: str
     owner: str
@@ -94,13 +97,13 @@ class ForeignOwner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
-    """Whose a store's schema and tables are, seen by `role`.
+    """The owners of a store's schema and tables, as `role` sees them.
 
-    `chosen`: search_path is set, and not to its default; `named`: it has the schema's very name, not only `"$user"`.
-    `trusted`: the schema's owner is somebody whom our role has to trust anyway. `heir`: the role that owns most tables,
-    where that is not ours; `may_give`: what we make can be given to it. `unreadable` are tables that our role may not
-    read, `open_to` the roles that may make things in the schema ("": everybody), `makes_by_itself`: our role may also
-    without those.
+    `chosen`: search_path is set, and not to its default. `named`: it contains the schema's own name, not only
+    `"$user"`. `trusted`: our role has to trust the schema's owner anyway. `heir` is the role that owns most tables,
+    unless that is ours; `may_give`: our role can give it the objects that it creates. `unreadable` are tables that our
+    role may not read. `open_to` are other roles that may create objects in the schema ("": every role), and
+    `makes_by_itself`: our role may create objects there without a grant to every role.
     """
 
     schema: str = ""
@@ -121,30 +124,30 @@ class Ownership:
 
 
 UNSEEN = Ownership()
-"""What nobody has asked for."""
+"""The value if the owners have not been read."""
 
 
 Asked: TypeAlias = tuple[Cursor[Any], Cursor[Look]]
-"""Answers that nobody has waited for yet."""
+"""The cursors of the queries that `ask` has sent, with answers that have not been read yet."""
 
 
 def ask(conn: Connection, schema: str, known: Collection[str]) -> Asked:
-    """Ask whose the `known` tables of a schema are, and what online rewrites have left, in a transaction."""
+    """Send the queries for the owners of a schema's `known` tables and for leftovers, in a transaction."""
     values = {"schema": schema, "known": sorted(known)}
     return conn.cursor(row_factory=dict_row).execute(_WHOSE, values), leftovers.ask(conn, schema, known)
 
 
 def look(asked: Asked, schema: str, path: Sequence[str]) -> Ownership:
-    """Return what was asked for; `path` is the search_path that the settings give, if any."""
+    """Read the answers to `ask`. `path` is the search_path that the settings give, if any."""
     answer, left = asked
     row = answer.fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has its row
-    found = leftovers.judged(left.fetchall(), schema)
-    return replace(read(row, schema, path), leftovers=found.leftovers, foreign_schemas=found.foreign_schemas)
+    traces = leftovers.judged(left.fetchall(), schema)
+    return replace(read(row, schema, path), leftovers=traces.leftovers, foreign_schemas=traces.foreign_schemas)
 
 
 def read(row: Mapping[str, Any], schema: str, path: Sequence[str]) -> Ownership:
-    """Return what the answer's row says."""
+    """Return the ownership, without leftovers, from the row that answers the query."""
     names = tuple(path or search_path(row["session_path"]))
     chosen = names not in ((), _DEFAULT)
     return Ownership(
@@ -168,14 +171,14 @@ def read(row: Mapping[str, Any], schema: str, path: Sequence[str]) -> Ownership:
 
 
 def search_path(text: str) -> tuple[str, ...]:
-    """Return the names in a search_path as PostgreSQL reads them: those without quotes in lower case."""
+    """Return the names in a search_path as PostgreSQL reads them: names without quotes become lower case."""
     found = (item.group(1, 2) for item in _NAME.finditer(text))
     names = (quoted.replace('""', '"') if quoted is not None else plain.lower() for quoted, plain in found)
     return tuple(name for name in names if name)
 
 
 def grants(schema: str, lacking: Iterable[tuple[str, str, Collection[str]]]) -> list[str]:
-    """Return the GRANT statements for what roles lack: a role, a right, and the tables."""
+    """Return the GRANT statements for missing rights. Each entry of `lacking` is a role, a right and the tables."""
     wanted: dict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
     for role, what, tables in lacking:
         if tables:
@@ -188,10 +191,10 @@ def grants(schema: str, lacking: Iterable[tuple[str, str, Collection[str]]]) -> 
 
 
 def grantee(role: str) -> str:
-    """Return a role as GRANT and REVOKE want it."""
+    """Return a role in the form that GRANT and REVOKE expect."""
     return "PUBLIC" if role in ("", "public") else quoted(role)
 
 
 def quoted(name: str) -> str:
-    """Return a name in quotes, for SQL that a person runs."""
+    """Return an identifier in quotes, for SQL that a person runs."""
     return '"' + name.replace('"', '""') + '"'

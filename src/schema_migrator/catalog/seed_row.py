@@ -1,7 +1,7 @@
-"""The one row that a step inserts, the seed of `namespace_metadata` (default store, 1.0), and signs of use.
+"""Reads the seed row, the only row that a step inserts (`namespace_metadata`, default store, 1.0), and signs of use.
 
-After it, a retry of the vendor's tool fails for ever on a duplicate key. It is never deleted here: a
-row equal to the vendor's counts as inserted, and one that differs has been counted up by a cluster.
+Once the row exists, every retry of the vendor's tool fails on a duplicate key. This program never deletes it. A row
+equal to the vendor's counts as inserted; if it differs, a cluster has increased its version.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _ROW = "SELECT notification_version FROM {} WHERE partition_id = {}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seed:
-    """The row's notification_version, None without the row; `filled`: a table in which a cluster has left rows."""
+    """The seed row's notification_version, or None without the row. `filled` is a table with rows of a cluster."""
 
     version: int | None
     filled: str | None = None
 
     @property
     def used(self) -> str | None:
-        """What tells that a cluster has used the store; None where nothing does."""
+        """The sign that a cluster has used the store, in words; None if there is none."""
         if self.version not in (None, VERSION):
             return f"the seed row of namespace_metadata is at notification_version {self.version}, expected {VERSION}"
         return f"{self.filled} has rows" if self.filled else None
 
 
 def read(conn: Connection, schema: str, live: Snapshot, *, installing: bool) -> Seed:
-    """Read the row, and while nothing is installed look for a cluster's rows, where the tables are there already."""
+    """Read the seed row. If `installing`, also look for a cluster's rows in the tables that already exist."""
     filled = (table for table in _CLUSTERS if installing and table in live.tables and _has_rows(conn, schema, table))
     place = sql.Identifier(schema, "namespace_metadata")
     query = sql.SQL(_ROW).format(place, PARTITION)

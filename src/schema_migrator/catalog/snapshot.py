@@ -1,7 +1,7 @@
-"""A comparable picture of one schema, read from the catalogs.
+"""Reads a comparable snapshot of one schema from the catalogs, and compares snapshots.
 
-The bookkeeping tables are left out, and the schema's own name is taken out of every definition, so that a schema
-under another name with the same structure has an equal snapshot.
+A snapshot leaves out the bookkeeping tables, and removes the schema's own name from every definition. Two schemas with
+different names and the same structure therefore have equal snapshots.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from schema_migrator.postgres.connection import Connection
 
-# Definitions are deparsed "pretty", which leaves out the schema of what search_path finds: that of PostgreSQL's own
-# objects. A default that is bound to a function of another schema is told from pg_depend too.
-# Left out: contype n, PostgreSQL 18's NOT NULL, which stands with its column here as in older versions;
-# indexes that a constraint owns; what belongs to an extension; the trigger of an unfinished online rewrite.
+# Definitions are deparsed "pretty", which leaves out the schema of objects that search_path finds: PostgreSQL's own.
+# For a default that calls a function of another schema, pg_depend adds that function's schema.
+# Left out: contype n, PostgreSQL 18's NOT NULL, which here belongs to the column as in older versions; indexes that a
+# constraint owns; objects of an extension; the trigger of an unfinished online rewrite.
 QUERY: LiteralString = rf"""
 WITH ns AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s),
 rel AS (
@@ -93,7 +93,7 @@ WHERE p.prokind <> 'a' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
 UNION ALL
 SELECT 'extension', '', extname, '' FROM pg_catalog.pg_extension WHERE extname = 'btree_gin'
 """  # noqa: S608 - constants
-# What a definition may hold: a function's body, a text, which may name a relation, or a name.
+# The pieces of a definition that can contain names: a function's body, a string, which may name a relation, or a name.
 _PIECE = re.compile(
     r"""\$fn\$.*\$fn\$ | '(?P<text>(?:[^']|'')*)'(?P<cast>::reg\w+)?
       | (?P<name>"(?:[^"]|"")*"|[^\W\d][\w$]*)(?P<dot>\.)?""",
@@ -114,11 +114,11 @@ _KINDS = (
     "view",
 )
 RANK = {kind: rank for rank, kind in enumerate(_KINDS)}
-"""Order in which kinds of objects can be made."""
+"""The order in which objects can be created, by kind."""
 
 
 class Key(NamedTuple):
-    """What names an object inside a schema; `parent` is its table, or empty."""
+    """Identifies an object inside a schema. `parent` is its table, or empty."""
 
     kind: str
     parent: str
@@ -130,10 +130,10 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One object of two snapshots; None where it is not there.
+    """One object in two snapshots. `expected` or `found` is None if that snapshot does not contain it.
 
-    `parts` are what has to be made with it: all that a missing table has, the indexes of a column. `renamed` are what
-    may be a missing table or column under another name.
+    `parts` are the objects that must be created with it: all parts of a missing table, the indexes of a column.
+    `renamed` are names under which a missing table or column may exist.
     """
 
     key: Key
@@ -145,7 +145,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What has to change in the found snapshot to make it the expected one, and what it has more."""
+    """What must change in the found snapshot to turn it into the expected one, and what it has in addition."""
 
     missing: tuple[Change, ...]
     different: tuple[Change, ...]
@@ -153,37 +153,37 @@ class Difference:
 
     @property
     def equal(self) -> bool:
-        """Whether everything expected is there as expected; extras do not count."""
+        """Whether the found snapshot has every expected object as expected. Extra objects do not count."""
         return not self.missing and not self.different
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every object of a schema with its definition, which is SQL without the object's name."""
+    """Every object of a schema with its definition: SQL without the object's name."""
 
     objects: Mapping[Key, str]
 
     @property
     def tables(self) -> frozenset[str]:
-        """Names of the tables."""
+        """The names of the tables."""
         return frozenset(key.name for key in self.objects if key.kind == "table")
 
     @property
     def invalid(self) -> frozenset[Key]:
-        """Indexes that PostgreSQL marks as invalid: an interrupted CREATE INDEX CONCURRENTLY leaves them."""
+        """The indexes that PostgreSQL marks as invalid: an interrupted CREATE INDEX CONCURRENTLY leaves them."""
         return frozenset(key for key, definition in self.objects.items() if definition.endswith(_INVALID))
 
     def order(self, table: str) -> tuple[str, ...]:
-        """Return the names of a table's columns in their order."""
+        """Return the names of a table's columns in their order; empty if there is no such table."""
         names = self.objects.get(Key("order", "", table), "")
         return tuple(names.split(", ")) if names else ()
 
     def validated(self) -> Snapshot:
-        """Return the snapshot as it will be when its invalid indexes are rebuilt."""
+        """Return the snapshot as it will be after its invalid indexes are rebuilt."""
         return Snapshot({key: text.removesuffix(_INVALID) for key, text in self.objects.items()})
 
     def rebuilt(self, valid: Collection[str], dropped: Collection[str]) -> Snapshot:
-        """Return the snapshot with the indexes of the first names valid, and without those of the second."""
+        """Return the snapshot with the indexes named in `valid` as valid, without the ones named in `dropped`."""
         gone = [key for key in self.objects if key.kind == "index" and key.name in dropped]
         built = [key for key in self.objects if key.kind == "index" and key.name in valid]
         return Snapshot({**self.without(gone).objects, **self.only(built).validated().objects})
@@ -193,28 +193,28 @@ class Snapshot:
         return Snapshot({key: text for key, text in self.objects.items() if key.kind != "order"})
 
     def only(self, keys: Collection[Key]) -> Snapshot:
-        """Return the part that the keys name."""
+        """Return a snapshot of the objects with these keys."""
         return Snapshot({key: text for key, text in self.objects.items() if key in keys})
 
     def without(self, keys: Collection[Key]) -> Snapshot:
-        """Return the part that the keys do not name."""
+        """Return a snapshot of all objects except the ones with these keys."""
         return Snapshot({key: text for key, text in self.objects.items() if key not in keys})
 
 
 def table_of(key: Key) -> str | None:
-    """Return the table that an object belongs to."""
+    """Return the name of the table that an object belongs to; None if it belongs to none."""
     if key.parent:
         return key.parent
     return key.name if key.kind in ("table", "order") else None
 
 
 def take(conn: Connection, schema: str) -> Snapshot:
-    """Read the snapshot of a schema, in a transaction of ours; some tens of milliseconds."""
+    """Read the snapshot of a schema, in one of our transactions. It takes some tens of milliseconds."""
     return read(conn.execute(QUERY, [schema]), schema)
 
 
 def read(answer: Cursor[Any], schema: str) -> Snapshot:
-    """Return the snapshot of a schema that QUERY's answer holds."""
+    """Return the snapshot of a schema from the answer to QUERY."""
     return Snapshot(
         {
             Key(kind, parent, local(name, schema) if kind == "function" else name): local(definition, schema)
@@ -224,7 +224,7 @@ def read(answer: Cursor[Any], schema: str) -> Snapshot:
 
 
 def local(definition: str, schema: str) -> str:
-    """Return a definition that PostgreSQL has written, without the name of the schema before names in it."""
+    """Return a definition that PostgreSQL generated, without the schema's name as a qualifier."""
     if re.split("['\"]", schema)[0] not in definition:
         return definition
     names = {schema if re.fullmatch(r"[a-z_][a-z0-9_$]*", schema) else "", '"' + schema.replace('"', '""') + '"'}
@@ -240,13 +240,14 @@ def local(definition: str, schema: str) -> str:
 
 
 def compare(expected: Snapshot, found: Snapshot) -> Difference:
-    """Return the difference, each object once: a table that is missing or extra stands for all its parts.
+    """Return the difference, with each object once: a missing or extra table stands for all its parts.
 
-    Columns count against a table's order only where both snapshots have them. What others are made of comes first.
+    The order of columns is compared only for columns that both snapshots have. Missing and different objects come in
+    the order in which they can be created.
     """
     missing, different = [], []
     lost, added = expected.tables - found.tables, found.tables - expected.tables
-    for key, definition in sorted(expected.objects.items(), key=lambda one: (RANK[one[0].kind], one[0])):
+    for key, definition in sorted(expected.objects.items(), key=lambda item: (RANK[item[0].kind], item[0])):
         actual = found.objects.get(key)
         if actual is None:
             if key.kind != "order" and key.parent not in lost:
@@ -262,7 +263,7 @@ def compare(expected: Snapshot, found: Snapshot) -> Difference:
 
 
 def changed(before: Snapshot, after: Snapshot) -> frozenset[Key]:
-    """Return the objects that one of two snapshots has and the other has not, or has otherwise."""
+    """Return the keys of the objects that only one of two snapshots has, or that differ between them."""
     return frozenset(key for key, _ in before.objects.items() ^ after.objects.items())
 
 

@@ -1,7 +1,8 @@
-"""What becomes of each property that a table has in PostgreSQL's catalogs when an online rewrite replaces it.
+"""The register of table properties in PostgreSQL's catalogs: what an online rewrite of a table does with each of them.
 
-Every column of the catalogs that describe a table, and every reference to a table from another catalog, of every
-PostgreSQL that is known here, has one entry: carried, irrelevant, or a blocker. What has none forbids a rewrite.
+Every column of the catalogs that describe a table has one entry, and so has every reference to a table from another
+catalog, for every known version of PostgreSQL. An entry says carried, irrelevant or blocker. A property without an
+entry forbids a rewrite.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ REFERENCED = (
     "pg_trigger",
     "pg_type",
 )
-"""A catalog that refers to one of these can say something about a table."""
+"""The catalogs to which others refer: a catalog that refers to one of them can describe a table."""
 
 
 class Fate(Enum):
-    """What becomes of it."""
+    """What an online rewrite does with a property."""
 
     CARRIED = "carried"
     IRRELEVANT = "irrelevant"
@@ -34,8 +35,8 @@ class Fate(Enum):
 class Entry:
     """One property: its catalog, its column, its fate.
 
-    `why`: what carries it over, why it does not matter, or the key of the blocker (blockers.BLOCKERS). `raw`: the
-    comparison takes it as the catalog has it, else in words or not at all.
+    `why` says what carries it over or why it is irrelevant, or is the key of the blocker (blockers.BLOCKERS). `raw`:
+    the comparison uses the value in the catalog; otherwise it uses a description of it, or nothing.
     """
 
     catalog: str
@@ -46,7 +47,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The catalog and the column, as SQL names them."""
+        """The qualified name of the column, as in SQL."""
         return f"{self.catalog}.{self.column}"
 
 
@@ -67,7 +68,7 @@ def _blocker(key: str, columns: str) -> tuple[Fate, str, bool, str]:
 
 
 def _blocked_elsewhere(key: str, columns: str) -> tuple[Fate, str, bool, str]:
-    """Return a blocker whose column may be stale, or says the same as another one: it is not compared."""
+    """Return a blocker whose column is not compared, because it may be stale or repeats another column."""
     return Fate.BLOCKER, key, False, columns
 
 
@@ -240,16 +241,16 @@ _REFERENCES = {
     "pg_ts_template": (_irrelevant("another object in a schema", "tmplnamespace"),),
 }
 CATALOGS = tuple(_COLUMNS)
-"""The catalogs of which every column has an entry."""
+"""The catalogs in which every column has an entry."""
 REGISTER = tuple(
     Entry(catalog=catalog, column=column, fate=fate, why=why, raw=raw)
     for catalog, groups in (_COLUMNS | _REFERENCES).items()
     for fate, why, raw, columns in groups
     for column in columns.split()
 )
-"""All entries; none stands twice."""
+"""All entries. No property has two."""
 
 
 def left_out(catalog: str) -> list[str]:
-    """Return the columns that the comparison does not take as the catalog has them."""
+    """Return the columns of a catalog whose raw values the comparison does not use."""
     return [entry.column for entry in REGISTER if entry.catalog == catalog and not entry.raw]

@@ -1,1 +1,4 @@
-"""Flags and variables to one frozen Settings, and every way in which they can be wrong. Nothing here connects."""
+"""Reads flags and environment variables into one frozen Settings, and refuses every value that is wrong.
+
+Nothing here connects to a server.
+"""

@@ -1,4 +1,4 @@
-"""What becomes of each connection parameter of libpq's that SQL_CONNECT_ATTRIBUTES or the query of SQL_URI gives."""
+"""What the program does with each libpq connection parameter in SQL_CONNECT_ATTRIBUTES or the query of SQL_URI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schema_migrator.errors import SettingsError
 
 
 class Fate(Enum):
-    """What becomes of it."""
+    """What the program does with a connection parameter."""
 
     PASSED = "passed on"
     LEFT_OUT = "left out"
@@ -21,7 +21,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribute:
-    """One parameter; `setting` is the end of the name of the setting that says the same."""
+    """One connection parameter. `setting` is the suffix of the setting with the same meaning, such as HOST."""
 
     name: str
     fate: Fate
@@ -101,38 +101,39 @@ REGISTER = (
     *_several(Fate.REFUSED, _SCRAM, "scram_client_key scram_server_key"),
     *_several(Fate.REFUSED, _OAUTH, "oauth_issuer oauth_client_id oauth_client_secret oauth_scope oauth_ca_file"),
 )
-"""Every parameter that PostgreSQL 13 to 18 document, some that 19 adds, and those of the vendor's drivers."""
+"""Every parameter that PostgreSQL 13 to 18 document, some that 19 adds, and the ones of the vendor's drivers."""
 
 NAMES = {attribute.name: attribute for attribute in REGISTER}
 LEFT_OUT = frozenset(attribute.name for attribute in REGISTER if attribute.fate is Fate.LEFT_OUT)
 SECRET = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
-"""Parameters whose values nobody may see."""
+"""Parameters whose values are never shown."""
 BY_SQL_TLS = frozenset({"sslmode", "sslcert", "sslkey", "sslrootcert"})
-"""What the settings SQL_TLS_* say."""
+"""Parameters that the settings SQL_TLS_* determine."""
 CHECKING = ("sslrootcert", "sslcrl", "sslcrldir")
-"""What the server's certificate is checked by: without TLS that is certain it is never looked at."""
+"""Parameters that libpq uses to check the server's certificate; if it may connect without TLS, it may ignore them."""
 FILES = ("passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir")
-"""Parameters that name a file or a folder, which libpq takes for empty where it is missing."""
+"""Parameters that name a file or a folder; libpq treats some of the files as empty if they are missing."""
 CERTAIN = frozenset({"require", "verify-ca", "verify-full"})
-"""The values of sslmode with which no connection is made without TLS."""
+"""The values of sslmode with which libpq never connects without TLS."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be the name of a parameter; what cannot may be part of a password, and is never shown."""
+    """Whether a text can be the name of a parameter. Other texts may be part of a password and are never shown."""
     return _NAME.fullmatch(text) is not None
 
 
 def refuse(names: Iterable[str], variable: str, *, settings: str = "") -> None:
-    """Raise SettingsError for the first parameter that is not taken.
+    """Raise SettingsError for the first parameter that is refused.
 
-    `variable` gave them; with `settings`, such as SQL_, those are refused too that have a setting of their own.
+    `variable` is the variable that sets the parameters. If `settings` is given (a prefix such as SQL_), parameters
+    that have a setting of their own are refused too.
     """
     for name in names:
-        found = NAMES.get(name)
-        if found is not None and found.fate is Fate.REFUSED:
-            raise SettingsError(f'{variable} gives "{name}", which is not taken', hint=found.why)
-        if found is not None and found.fate is Fate.SETTING and settings:
+        attribute = NAMES.get(name)
+        if attribute is not None and attribute.fate is Fate.REFUSED:
+            raise SettingsError(f'{variable} gives "{name}", which is not taken', hint=attribute.why)
+        if attribute is not None and attribute.fate is Fate.SETTING and settings:
             raise SettingsError(
-                f'{variable} gives "{name}", which has a setting of its own', hint=f"set {settings}{found.setting}"
+                f'{variable} gives "{name}", which has a setting of its own', hint=f"set {settings}{attribute.setting}"
             )

@@ -1,8 +1,8 @@
-"""What the program knows of the Helm chart that runs it: the values behind its settings, its Secrets, its pod.
+"""What the program knows about the Helm chart that runs it: the values behind its settings, its Secrets, its pod.
 
-The chart's Jobs set SCHEMA_MIGRATOR_CHART: the Job's name, then for each variable that comes from a Secret
-`VARIABLE=secret/key`, separated by blanks. The references are optional in the pod: the program says what is missing,
-where Kubernetes would keep the pod waiting in silence.
+The chart's Jobs set SCHEMA_MIGRATOR_CHART to the Job's name, followed by `VARIABLE=secret/key` for each variable that
+comes from a Secret, separated by blanks. The pod marks these references as optional, so that the program can report
+what is missing. Otherwise Kubernetes would not start the container, and the program could report nothing.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ _OF_ONE_JOB = {
         f"{PREFIX}ON_DRIFT": "namespaceBootstrap.onDifference",
     },
 }
-"""Settings that have a value of their own for one Job, by the Jobs' names."""
+"""The settings that have a separate chart value in one Job, by the Job's name."""
 _KEYS = {"HOST": "hostKey", "PORT": "portKey", "USER": "userKey", "PASSWORD": "passwordKey"}
-"""Values that name a Secret's key, where that is not the value of the setting itself."""
+"""The chart values that name a key of a Secret, if they differ from the value in _CONNECTION."""
 ANY = "extraEnv"
-"""The chart's value that sets whatever has no value of its own."""
+"""The chart value for every variable that has no value of its own."""
 
-# A setting as messages name it, with the value that some of them give it.
+# The name of a setting in a message, with its value if the message gives one.
 _NAMED = re.compile(
     r"(?<![\w.-])(--[a-z][a-z0-9-]*[a-z0-9](?: (?:online|in-place|warn|fail|off|\d+(?:\.\d+)*)\b)?"
     r"|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)"
@@ -86,28 +86,30 @@ _COMMAND = re.compile(
 
 
 def values(job: str = "") -> dict[str, str]:
-    """Return the chart's value for each variable of ours that has one, in the Job of that name."""
-    found = {PREFIX + name: f"settings.{value}" for name, value in _SETTINGS.items()}
-    found |= {name: f"namespaceBootstrap.{value}" for name, value in _NAMESPACES.items()}
-    found |= {"TEMPORAL_VERSION": "serverVersion", f"{PREFIX}STORES": _STORES.format("enabled", "enabled")}
-    found |= {f"SQL_{name}": f"connection.{value}" for name, value in _CONNECTION.items()}
-    found["SQL_DATABASE"] = _STORES.format("database", "database")
+    """Return the name of the chart value for each variable that has one in this Job, by the variable's name."""
+    names = {PREFIX + name: f"settings.{value}" for name, value in _SETTINGS.items()}
+    names |= {name: f"namespaceBootstrap.{value}" for name, value in _NAMESPACES.items()}
+    names |= {"TEMPORAL_VERSION": "serverVersion", f"{PREFIX}STORES": _STORES.format("enabled", "enabled")}
+    names |= {f"SQL_{name}": f"connection.{value}" for name, value in _CONNECTION.items()}
+    names["SQL_DATABASE"] = _STORES.format("database", "database")
     for store in Store:
-        mine = f"databases.{store}"
-        found |= {scope_of(store) + name: f"{mine}.connection.{value}" for name, value in _CONNECTION.items()}
-        found |= {f"{scope_of(store)}DATABASE": f"{mine}.database"}
-        found |= {f"{store.upper()}_TARGET_VERSION": f"{mine}.targetVersion"}
-    return found | _OF_ONE_JOB.get(job, {})
+        section = f"databases.{store}"
+        names |= {scope_of(store) + name: f"{section}.connection.{value}" for name, value in _CONNECTION.items()}
+        names |= {f"{scope_of(store)}DATABASE": f"{section}.database"}
+        names |= {f"{store.upper()}_TARGET_VERSION": f"{section}.targetVersion"}
+    return names | _OF_ONE_JOB.get(job, {})
 
 
 def named(text: str) -> str:
-    """Return a message as it helps in the chart: its value beside each setting, and how to run a command that is named.
+    """Return a message for readers who use the chart; outside of the chart, return it unchanged.
+
+    It gives the chart value behind each setting, and how to run a command that the message names.
 
     >>> named("set TEMPORAL_VERSION")  # in the chart's Job
     'set TEMPORAL_VERSION (in the chart: serverVersion)'
     """
-    told = os.environ.get(VARIABLE)
-    return _named(text, told.split()[0]) if told and told.strip() else text
+    context = os.environ.get(VARIABLE)
+    return _named(text, context.split()[0]) if context and context.strip() else text
 
 
 def _named(text: str, job: str) -> str:
@@ -131,15 +133,15 @@ def _named(text: str, job: str) -> str:
 
 @cache
 def _by_name(job: str) -> Mapping[str, str]:
-    """Return the chart's values by the names of variables and of flags."""
-    found = values(job)
-    made = {option.variable: found.get(option.variable, ANY) for option in all_options()}
-    flags = {flag_of(name): value if value != ANY else f"{name} in {ANY}" for name, value in made.items()}
-    return {**flags, **made}
+    """Return the names of the chart values by variable and by flag."""
+    own = values(job)
+    variables = {option.variable: own.get(option.variable, ANY) for option in all_options()}
+    flags = {flag_of(name): value if value != ANY else f"{name} in {ANY}" for name, value in variables.items()}
+    return {**flags, **variables}
 
 
 def assert_secrets(environ: Mapping[str, str]) -> None:
-    """Raise SettingsError that names each Secret of the chart's which does not exist, or lacks a key."""
+    """Raise SettingsError if a Secret that the chart refers to does not exist or lacks a key; it names each of them."""
     asked: dict[str, dict[str, str]] = {}
     for word in environ.get(VARIABLE, "").split():
         variable, is_reference, place = word.partition("=")
@@ -166,7 +168,10 @@ def _is_there(variable: str, environ: Mapping[str, str]) -> bool:
 
 
 def _lacks(secret: str, found: Mapping[str, str], asked: Mapping[str, str]) -> str:
-    """Say what is missing; a pod sees of a Secret that is not there what it sees of one without the keys."""
+    """Return the sentence that says what is missing.
+
+    From inside the pod, a Secret that does not exist looks the same as a Secret without the keys.
+    """
     keys = sorted(set(found.values()))
     listed = f"key {keys[0]}" if len(keys) == 1 else f"keys {', '.join(keys)}"
     if len(found) == len(asked):
@@ -175,7 +180,7 @@ def _lacks(secret: str, found: Mapping[str, str], asked: Mapping[str, str]) -> s
 
 
 def _place(variable: str) -> str:
-    """Return the chart's value that names the key of a variable's Secret."""
+    """Return the name of the chart value that sets the Secret's key for a variable."""
     _, _, name = variable.partition("_SQL_")
     if not name:
         return values().get(variable, ANY)
@@ -183,5 +188,5 @@ def _place(variable: str) -> str:
 
 
 def pod() -> str:
-    """Return the name of the pod that the program runs in; empty outside of Kubernetes."""
+    """Return the name of the pod in which the program runs; empty outside of Kubernetes."""
     return os.environ.get("HOSTNAME", "") if "KUBERNETES_SERVICE_HOST" in os.environ else ""

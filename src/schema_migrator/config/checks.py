@@ -1,4 +1,4 @@
-"""What is wrong with a store's connection settings, found before anything is contacted."""
+"""Checks of a store's connection settings, before the program contacts any server."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NEEDS_TLS = ("tls_ca_file", "tls_cert_file", "tls_key_file", "tls_server_name",
 
 
 def check_place(sql: SqlSettings, scope: str) -> None:
-    """Refuse a URL or a login where a name is expected, and a port after a host. Raises SettingsError."""
+    """Raise SettingsError if a name is a URL or contains a login, or a host contains a port."""
     hosts = {"HOST": sql.host, "DIRECT_HOST": sql.direct_host}
     for name, value in (hosts | {"USER": sql.user, "DATABASE": sql.database}).items():
-        # It may hold a password, so it is not shown. Some roles have an @.
+        # The value may contain a password, so the error does not show it. An @ alone is legal in a role's name.
         login = _has_login(value or "") if name in hosts else re.search("[:/].*@", value or "")
         if value and ("://" in value or login):
             raise SettingsError(
@@ -36,12 +36,12 @@ def check_place(sql: SqlSettings, scope: str) -> None:
 
 
 def _has_login(hosts: str) -> bool:
-    """Return whether there is an @ other than that which an abstract socket's name begins with, one or several."""
+    """Return whether a host contains an @, other than the one that begins the name of an abstract socket."""
     return "@" in hosts and not all(re.fullmatch(r"\s*@[^@]*", host) for host in hosts.split(","))
 
 
 def check_ports(sql: SqlSettings, store: Store) -> None:
-    """Refuse ports that do not go with the hosts: one for all, or one for each. Raises SettingsError."""
+    """Raise SettingsError unless there is one port for all hosts, or one port for each host."""
     for kind, host, port in (("", sql.host, sql.port), ("DIRECT_", sql.direct_host or sql.host, sql.direct_port)):
         hosts, ports = len((host or os.environ.get("PGHOST") or "").split(",")), len((port or "").split(","))
         if ports not in (1, hosts):
@@ -53,7 +53,7 @@ def check_ports(sql: SqlSettings, store: Store) -> None:
 
 
 def check_attributes(sql: SqlSettings, scope: str) -> None:
-    """Refuse connect attributes that are no query string, say again what a setting says, or are not taken."""
+    """Raise SettingsError if the connect attributes are not a query string, duplicate a setting, or are refused."""
     name = f"{scope}CONNECT_ATTRIBUTES"
     if sql.connect_attributes is None:
         return
@@ -71,7 +71,7 @@ def check_attributes(sql: SqlSettings, scope: str) -> None:
 
 
 def check_tls(sql: SqlSettings, store: Store) -> None:
-    """Refuse TLS settings that would do nothing, or contradict one another. Raises SettingsError."""
+    """Raise SettingsError if TLS settings would have no effect or contradict one another."""
     given = [f"SQL_{name.upper()}" for name in _NEEDS_TLS if getattr(sql, name) not in (None, False)]
     if given and sql.tls is None:
         raise SettingsError(
@@ -103,7 +103,7 @@ def _check_twice(sql: SqlSettings, said: dict[str, str], store: Store) -> None:
 
 
 def _check_ignored(sql: SqlSettings, said: dict[str, str], store: Store) -> None:
-    """Refuse what the server's certificate is to be checked by where libpq also goes without TLS."""
+    """Raise SettingsError for a parameter that configures certificate checks if libpq might connect without them."""
     idle = next((key for key in attributes.CHECKING if said.get(key) not in (None, "system")), None)
     loose = bool(sql.tls_disable_host_verification) and not sql.tls_ca_file
     if idle and sql.tls and loose:
@@ -121,6 +121,6 @@ def _check_ignored(sql: SqlSettings, said: dict[str, str], store: Store) -> None
 
 
 def sslmode(said: dict[str, str]) -> str:
-    """Return the sslmode that libpq goes by, where a service file does not say another one."""
+    """Return the sslmode that libpq uses, unless a service file sets another one."""
     strict = "verify-full" if said.get("sslrootcert") == "system" else "prefer"
     return said.get("sslmode") or os.environ.get("PGSSLMODE") or strict

@@ -1,4 +1,4 @@
-"""The options of a client of Temporal's frontend: variable, type, default and meaning."""
+"""The options for a client of Temporal's frontend: variable, type, default and meaning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schema_migrator.config.fields import PREFIX, Given
 
 
 class ClientSettings(Given):
-    """How to reach Temporal's frontend, by the names that its own clients read, and what is to be there."""
+    """How to reach Temporal's frontend, under the names that its own clients read, and which namespaces to create."""
 
     address: str | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""Every option, defined once: its variable, its type, its default and its meaning."""
+"""Every option of a run and of a database, defined once: its variable, type, default and meaning."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from schema_migrator.releases.source import Store
 
 PREFIX = "SCHEMA_MIGRATOR_"
 PASSWORDS = frozenset({"password", "password_file", "password_command"})
-"""The fields of SqlSettings that are ways to give the password."""
+"""The fields of SqlSettings that give the password."""
 MOST_SECONDS = 2_147_483
-"""PostgreSQL counts a timeout's milliseconds in 31 bits."""
+"""The longest timeout in seconds: PostgreSQL stores the milliseconds in a signed 32-bit integer."""
 
 
 def _split_names(value: object) -> object:
-    """Split each of one or several texts at its commas; a name counts once."""
+    """Split one or several texts at their commas and return the names without duplicates."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple):
         return value
@@ -31,7 +31,7 @@ def _split_names(value: object) -> object:
 
 
 def _size(value: object, word: str = "") -> object:
-    """Return the bytes that a text says; the word is one that may stand in their place."""
+    """Return a size in bytes. `word` is returned as it is: it may be given in place of a size."""
     if not isinstance(value, str) or (word and value == word):
         return value
     with suppress(ValueError):
@@ -41,13 +41,13 @@ def _size(value: object, word: str = "") -> object:
 
 
 def _limit(value: object) -> object:
-    """Return the bytes that a text says; `off` is no limit."""
-    found = _size(value, "off")
-    return None if found == "off" else found
+    """Return a limit in bytes, or None for `off`, which means no limit."""
+    limit = _size(value, "off")
+    return None if limit == "off" else limit
 
 
 class Given(BaseSettings):
-    """Settings made of what is given alone: `flags.read_environment` and the flags are merged before."""
+    """Settings built only from the values passed in, which merge the flags and `options.read_environment`."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -60,12 +60,12 @@ class Given(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leave the environment out: which flag beats which variable depends on the store."""
+        """Leave out the environment: which flag overrides which variable depends on the store."""
         return (init_settings,)
 
 
 class RunSettings(Given):
-    """What to do, and how patiently."""
+    """What a run does, and how long it waits."""
 
     temporal_version: str | None = Field(
         None, validation_alias="TEMPORAL_VERSION", description="exact server version whose files to use"
@@ -215,7 +215,7 @@ class RunSettings(Given):
 
 
 class SqlSettings(Given):
-    """How to reach a database; read once for both stores and once for each."""
+    """How to reach a database. It is read once for both stores and once for each store."""
 
     uri: SecretStr | None = Field(
         None, description="host, port, role, password and database in one: postgresql://user:password@host/database"
@@ -260,10 +260,10 @@ class SqlSettings(Given):
     )
 
     def over(self, broad: Self) -> Self:
-        """Return these settings, with the broad ones where nothing is set here.
+        """Return these settings, completed by the broad ones.
 
-        A password of its own, however it is given, leaves no room for a broad one.
+        If these settings give the password in any of the three ways, no broad way to give it applies.
         """
-        mine = self.model_fields_set
-        taken = mine | PASSWORDS if mine & PASSWORDS else mine
-        return self.model_copy(update={name: getattr(broad, name) for name in broad.model_fields_set - taken})
+        own = self.model_fields_set
+        kept = own | PASSWORDS if own & PASSWORDS else own
+        return self.model_copy(update={name: getattr(broad, name) for name in broad.model_fields_set - kept})

@@ -1,7 +1,7 @@
-"""The options as people see them: each with its variable, its flag, its default and its meaning.
+"""The options as help and documents show them: variable, flag, default and meaning of each.
 
-Variable `SCHEMA_MIGRATOR_X_Y` is flag `--x-y`, and the vendor's `SQL_X` is `--sql-x`, each of the latter
-also with `DEFAULT_` or `VISIBILITY_` before it for one store.
+The variable `SCHEMA_MIGRATOR_X_Y` has the flag `--x-y`, and the vendor's variable `SQL_X` has `--sql-x`. For one store
+alone, `SQL_X` is also available with the prefix `DEFAULT_` or `VISIBILITY_`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 REPEATED = {"STORES": "--store", "IGNORE_REPLICAS": "--ignore-replica"}
-"""Flags that may be given several times, in the singular, by the names of their variables."""
+"""The flags that can be repeated and therefore have a singular name, by the variable's name without prefix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """A flag and its variable, as people see them."""
+    """An option: its variable, its flag, and the field that defines it."""
 
     variable: str
     flag: str
@@ -33,7 +33,7 @@ class Option:
 
     @property
     def meaning(self) -> str:
-        """What it is for, and the values that it takes where they are few."""
+        """The description, followed by the allowed values if the option has a fixed set of them."""
         kinds = (self.field.annotation, *get_args(self.field.annotation))
         choices = next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
         choices = () if int in kinds else choices
@@ -41,7 +41,7 @@ class Option:
 
     @property
     def default(self) -> str:
-        """The value that counts where nothing is set; empty for none."""
+        """The value that applies if the option is not set, as text; empty if there is none."""
         value = self.field.default
         if isinstance(value, tuple):
             return ",".join(value)
@@ -49,18 +49,18 @@ class Option:
 
 
 def run_options() -> tuple[Option, ...]:
-    """Every option of RunSettings."""
+    """Return every option of RunSettings."""
     return _named(RunSettings)
 
 
 def sql_options(prefix: str = "SQL_") -> tuple[Option, ...]:
-    """Every option of SqlSettings under one of the prefixes SQL_, DEFAULT_SQL_ and VISIBILITY_SQL_."""
+    """Return every option of SqlSettings under one of the prefixes SQL_, DEFAULT_SQL_ and VISIBILITY_SQL_."""
     named = ((prefix + name.upper(), field) for name, field in SqlSettings.model_fields.items())
     return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
 
 
 def client_options() -> tuple[Option, ...]:
-    """Every option of ClientSettings."""
+    """Return every option of ClientSettings."""
     return _named(ClientSettings)
 
 
@@ -70,7 +70,7 @@ def _named(kind: type[BaseSettings]) -> tuple[Option, ...]:
 
 
 def all_options() -> tuple[Option, ...]:
-    """Every option there is."""
+    """Return every option, with the connection settings under all three prefixes."""
     scopes = ("SQL_", *(scope_of(store) for store in Store))
     return (*run_options(), *client_options(), *(option for scope in scopes for option in sql_options(scope)))
 
@@ -81,12 +81,12 @@ def scope_of(store: Store) -> str:
 
 
 def flag_of(variable: str) -> str:
-    """Return the flag that sets what a variable sets."""
+    """Return the flag that corresponds to a variable."""
     name = variable.removeprefix(PREFIX)
     return REPEATED.get(name, "--" + name.lower().replace("_", "-"))
 
 
 def read_environment(kind: type[BaseSettings], environ: Mapping[str, str], prefix: str = "") -> dict[str, str]:
-    """Return what an environment sets, by the variables' names; empty means unset."""
+    """Return the values that an environment sets for the options of `kind`, by variable. Empty means unset."""
     names = [str(field.validation_alias or prefix + name.upper()) for name, field in kind.model_fields.items()]
     return {name: environ[name] for name in names if environ.get(name)}

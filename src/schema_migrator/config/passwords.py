@@ -1,4 +1,4 @@
-"""Passwords from a file or a command; nothing here shows what either held."""
+"""Reads passwords from a file or a command. No error or event shows what it read."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 from schema_migrator.errors import SettingsError
 
 COMMAND_SECONDS = 30
-"""How long a command may take to print a password."""
-_MOST_BYTES = 65536  # a device or a log by mistake would fill the memory; a token has some thousands
+"""The time limit for a command that prints a password, in seconds."""
+_MOST_BYTES = 65536  # a token has some thousands; reading a device or a log by mistake would fill the memory
 _RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 def from_file(path: Path, name: str, kind: str = "password") -> str:
-    """Return a file's content without its last line break. Raises SettingsError that gives the setting's name."""
+    """Return a file's content without trailing line breaks. Raises SettingsError, which names the setting `name`."""
     try:
         with path.open("rb") as file:
-            found = file.read(_MOST_BYTES + 1)
+            content = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise SettingsError(f'the {kind} file "{path}" cannot be read ({error.strerror})', hint=_fix(name)) from None
-    if len(found) > _MOST_BYTES:
+    if len(content) > _MOST_BYTES:
         raise SettingsError(f'the {kind} file "{path}" has more than {_MOST_BYTES} bytes', hint=_fix(name))
-    return _decoded(found, f'the {kind} file "{path}"', name, kind)
+    return _decoded(content, f'the {kind} file "{path}"', name, kind)
 
 
 def from_command(command: str, name: str) -> str:
-    """Return what a command prints, without its last line break. Raises SettingsError."""
+    """Run a command and return its output without trailing line breaks. Raises SettingsError."""
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -43,14 +43,14 @@ def _run(words: list[str], name: str) -> bytes:
         with subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
-            found = _printed(process)
+            output = _printed(process)
     except OSError as error:
         raise SettingsError(f'{name} cannot run "{words[0]}" ({error.strerror})', hint=_fix(name)) from None
     except subprocess.TimeoutExpired:
         raise SettingsError(f'{name}: "{words[0]}" ran longer than {COMMAND_SECONDS} s', hint=by_hand) from None
     if process.returncode != 0:
         raise SettingsError(f'{name}: "{words[0]}" failed with exit code {process.returncode}', hint=by_hand)
-    return found
+    return output
 
 
 def _printed(process: subprocess.Popen[bytes]) -> bytes:
@@ -65,7 +65,7 @@ def _printed(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def end_commands() -> None:
-    """End the commands that have not printed a password yet; whoever waits for one is told that it failed."""
+    """Kill the commands that are still running. Threads that wait for one see it as failed."""
     for process in tuple(_RUNNING):
         process.kill()
 

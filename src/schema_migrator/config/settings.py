@@ -1,6 +1,6 @@
-"""Flags and environment variables to one frozen value.
+"""Reads flags and environment variables into one frozen value.
 
-A flag beats a variable, and a store's own name beats the common one. Empty means unset.
+A flag overrides a variable, and a store's own setting overrides the common one. Empty means unset.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from schema_migrator.config.unknown_variables import refuse_unknown, service_lin
 from schema_migrator.errors import SettingsError
 from schema_migrator.releases.source import Release, Store, load_release
 
-# What pydantic finds wrong with a value, by its names of errors, as what we expected instead.
+# The expected value for each type of error that pydantic reports, by pydantic's name of the error.
 _EXPECTED = {
     "literal_error": "{expected}",
     "enum": "{expected}",
@@ -51,9 +51,9 @@ _M = TypeVar("_M", bound=BaseSettings)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """One store: where it is and which version it is to reach.
+    """One store: how to connect to it and which version to migrate it to.
 
-    `exposed`: the flag that shows the password to everybody on the machine; empty for none.
+    `exposed` is the flag that shows the password to every user of the machine; empty if no flag does.
     """
 
     store: Store
@@ -64,32 +64,35 @@ class StoreSettings:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """Extra connection parameters: the query string of SQL_CONNECT_ATTRIBUTES."""
+        """Additional connection parameters: the query string of SQL_CONNECT_ATTRIBUTES as a dictionary."""
         return dict(parse_qsl(self.sql.connect_attributes or "", keep_blank_values=True))
 
     @property
     def user(self) -> str:
-        """The role, for people."""
+        """The role, for messages; empty if none is set."""
         return self.sql.user or os.environ.get("PGUSER") or ""
 
     @property
     def address(self) -> str:
-        """Where the database is, for people; never a secret."""
+        """The address of the database, for messages; it never contains a secret."""
         host = self.sql.host or os.environ.get("PGHOSTADDR") or os.environ.get("PGHOST")
         return self.at(hosts.bracketed(host) if host else "the default host", self.sql.port or os.environ.get("PGPORT"))
 
     def at(self, host: str, port: str | None) -> str:
-        """Return the address for people with another host and port, such as the one of several that answered."""
+        """Return the address with another host and port, such as the one host of several that answered."""
         user = f"{self.user}@" if self.user else ""
         return f"{user}{host}{f':{port}' if port else ''}/{self.database}"
 
     @property
     def has_direct(self) -> bool:
-        """Whether there is a way past a pooler."""
+        """Whether an address past the pooler is set."""
         return self.sql.direct_host is not None or self.sql.direct_port is not None
 
     def direct(self, database: str) -> StoreSettings:
-        """Return the same store past a pooler, where the database may bear another name; itself if there is no way."""
+        """Return the settings that lead past the pooler, with the server's name for the database.
+
+        Without an address past the pooler these are the settings as they are.
+        """
         if not self.has_direct:
             return self
         host, port = self.sql.direct_host or self.sql.host, self.sql.direct_port or self.sql.port
@@ -97,7 +100,10 @@ class StoreSettings:
         return replace(self, database=database, sql=self.sql.model_copy(update=place))
 
     def password(self) -> str | None:
-        """Return the password, asked for anew each time. Raises SettingsError."""
+        """Return the password, or None if none is set. Each call reads the file or runs the command again.
+
+        Raises SettingsError.
+        """
         if self.sql.password is not None:
             return self.sql.password.get_secret_value()
         try:
@@ -113,23 +119,23 @@ class StoreSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that a command is told."""
+    """All settings of a command."""
 
     run: RunSettings
     stores: tuple[StoreSettings, ...]
 
     @cached_property
     def release(self) -> Release:
-        """The release whose files are used, read once. Raises SourceError."""
+        """The release whose files the run uses, read once. Raises SourceError."""
         return load_release(self.run.sources, self.run.temporal_version)
 
     def store(self, store: Store) -> StoreSettings:
         """Return one store's settings."""
-        return next(one for one in self.stores if one.store is store)
+        return next(settings for settings in self.stores if settings.store is store)
 
 
 def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None) -> Settings:
-    """Read flags (by their variables' names) and variables, the environment's unless given. Raises SettingsError."""
+    """Read flags (by their variables' names) and variables (the environment if None). Raises SettingsError."""
     variables = os.environ if variables is None else variables
     given = _set(flags)
     known = frozenset({chart.VARIABLE, *(option.variable for option in all_options())})
@@ -150,27 +156,30 @@ def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None) -
 
 
 def read_client(flags: Mapping[str, Any]) -> ClientSettings:
-    """Read the flags and variables that are for a client of Temporal's. Raises SettingsError."""
+    """Read the flags and variables of a client of Temporal's frontend. Raises SettingsError."""
     names = {option.variable: option.variable for option in client_options()}
     given, environ = _set(flags), _set(read_environment(ClientSettings, os.environ))
     return _validated(ClientSettings, names, _chosen(names, environ) | _chosen(names, given), given)
 
 
 def demo_environment() -> dict[str, str]:
-    """Return the variables that the demo reads: a shell that is set up for a real installation has many more."""
+    """Return the variables that the demo reads. It ignores the rest of a shell set up for a real installation."""
     name = f"{PREFIX}SOURCES"
     return {name: os.environ[name]} if name in os.environ else {}
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
-    found = read_environment(RunSettings, variables)
+    values = read_environment(RunSettings, variables)
     for scope in ("SQL_", *(scope_of(store) for store in Store)):
-        found |= read_environment(SqlSettings, variables, scope)
-    return found
+        values |= read_environment(SqlSettings, variables, scope)
+    return values
 
 
 def _set(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is set, without blanks around it: files and YAML blocks end with a line break."""
+    """Return the values that are set, stripped, because files and YAML blocks end with a line break.
+
+    The passwords in SQL_PASSWORD variables stay as they are.
+    """
     tidy = {
         name: value.strip() if isinstance(value, str) and not name.endswith("SQL_PASSWORD") else value
         for name, value in values.items()
@@ -190,10 +199,10 @@ def _read_sql(scope: str, given: Mapping[str, Any], environ: Mapping[str, str]) 
         variables = {name: value for name, value in variables.items() if name not in PASSWORDS}
     values = variables | flags
     _refuse_two_passwords([variable for variable, name in names.items() if name in PASSWORDS & values.keys()])
-    found = _validated(SqlSettings, names, uris.spread(values, f"{scope}URI", PASSWORDS), given)
-    checks.check_place(found, scope)
-    checks.check_attributes(found, scope)
-    return found
+    sql = _validated(SqlSettings, names, uris.spread(values, f"{scope}URI", PASSWORDS), given)
+    checks.check_place(sql, scope)
+    checks.check_attributes(sql, scope)
+    return sql
 
 
 def _read_store(
@@ -214,7 +223,7 @@ def _read_store(
 
 
 def _exposed(scope: str, given: Mapping[str, Any]) -> str:
-    """Return the flag that gave the password; empty where a variable did, or nothing."""
+    """Return the flag that gave the password; empty if a variable gave it, or nothing did."""
     names = (f"{place}{name}" for place in (scope, "SQL_") for name in ("PASSWORD", "URI"))
     return next((flag_of(name) for name in names if name in given), "")
 
@@ -229,7 +238,7 @@ def _refuse_two_passwords(variables: list[str]) -> None:
 
 
 def _refuse_shared_database(stores: tuple[StoreSettings, ...]) -> None:
-    places = {(one.sql.host, one.sql.port, one.database) for one in stores}
+    places = {(store.sql.host, store.sql.port, store.database) for store in stores}
     if len(places) < len(stores):
         raise SettingsError(
             f'both stores are in the database "{stores[0].database}", expected a database for each',
@@ -245,13 +254,13 @@ def _validated(kind: type[_M], names: Mapping[str, str], values: dict[str, Any],
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    # Outside of the handler: pydantic's own text would show the value of a password.
+    # Raised outside of the handler: pydantic's error, as its context, would show the value of a password.
     field = str(first["loc"][0])
     raise _explain(first, next(variable for variable, name in names.items() if name == field), given)
 
 
 def _is_text(value: object) -> bool:
-    """Whether a value survives being sent; the environment may hold bytes that are no UTF-8."""
+    """Whether a value can be encoded as UTF-8; variables may contain bytes that are not."""
     return not isinstance(value, str) or not any("\ud800" <= char <= "\udfff" for char in value)
 
 

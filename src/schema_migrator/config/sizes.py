@@ -1,4 +1,4 @@
-"""Numbers of bytes as people write them, in PostgreSQL's units: 256MB is 256 times 1024 times 1024."""
+"""Converts numbers of bytes from and to text, in PostgreSQL's units: 256MB is 256 times 1024 times 1024 bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))? ?([a-z]*)", re.ASCII | re.IGNORE
 
 
 def parse(text: str) -> int:
-    """Return the bytes that a text such as 256MB, 1.5 GB or 4096 says. Raises ValueError where it says none."""
+    """Return the number of bytes in a text such as 256MB, 1.5 GB or 4096. Raises ValueError if it is not a size."""
     found = _SIZE.fullmatch(text)
     powers = {unit.lower(): power for power, unit in enumerate(_UNITS)} | {"": 0}
     if found is None or found[3].lower() not in powers:
@@ -21,7 +21,7 @@ def parse(text: str) -> int:
 
 
 def text(count: int) -> str:
-    """Return a number of bytes in the largest unit that leaves at least one of it."""
+    """Return a number of bytes as text, in the largest unit, up to GB, of which it has at least one."""
     value = float(count)
     for unit in _UNITS[:3]:
         if value < _KILO:

@@ -1,4 +1,4 @@
-"""Names of environment variables that look like ours and are not."""
+"""Finds environment variables that look like settings of this program but are not."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Mapping
 
 from schema_migrator.errors import SettingsError
 
-# Kubernetes writes these for every Service, unless enableServiceLinks is false
+# Kubernetes sets these variables for every Service, unless enableServiceLinks is false
 # (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _LINK_NAME = re.compile(r"\w*_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 _BARE_PORT = re.compile(r"\w+(?<!_SERVICE)(?<!_TCP)(?<!_UDP)(?<!_SCTP)_PORT")
 _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")
 _VENDOR_NAME = re.compile(r"(DEFAULT_|VISIBILITY_)?SQL_\w+")
 _MOST_EDITS = 2
-# What the vendor's server reads from the same environment, too near to a name of ours (SQL_PORT).
+# Variables that the vendor's server reads from the same environment, within two edits of one of our names (SQL_PORT).
 _OF_THE_SERVER = frozenset({"SQL_CERT"})
 
 
 def service_link(name: str, value: object) -> SettingsError | None:
-    """Return the error to raise when a variable's value is a Kubernetes service link."""
+    """Return the error to raise if a variable's value is a Kubernetes service link; None if it is not."""
     if not (isinstance(value, str) and _LINK_VALUE.match(value)):
         return None
     service = name.removesuffix("_PORT").lower().replace("_", "-")
@@ -30,13 +30,13 @@ def service_link(name: str, value: object) -> SettingsError | None:
 
 
 def refuse_unknown(environ: Mapping[str, str], known: frozenset[str], prefix: str) -> None:
-    """Raise SettingsError for a variable that is meant for us and that nothing reads.
+    """Raise SettingsError for a variable that is meant for this program but that the program does not read.
 
-    Ours are all with our prefix, except service links and the test suite's own; the vendor's are
-    those within two edits of a known name.
+    That is any other variable with our prefix, except service links and the test suite's variables, and any SQL_*
+    variable within two edits of a known name.
     """
     for name in sorted(name for name in environ.keys() - known if environ[name]):
-        upper = name.upper()  # names in lower case are other variables, and nobody reads them
+        upper = name.upper()  # a name in lower case is another variable, which the program does not read
         if _ours(upper, environ[name], prefix) or _misspelt(upper, environ[name], known):
             hint = f"did you mean {upper}?" if upper in known else _suggestion(upper, known)
             raise SettingsError(f"{name} is set, but there is no such setting", hint=hint)
@@ -55,7 +55,7 @@ def _misspelt(name: str, value: str, known: frozenset[str]) -> bool:
 def _is_link(name: str, value: str) -> bool:
     if not _LINK_NAME.fullmatch(name):
         return False
-    # A name that ends in _PORT and says no more than that could as well be a setting.
+    # A name such as X_PORT, without a protocol or _SERVICE, could also be a setting.
     return bool(_LINK_VALUE.match(value)) or not _BARE_PORT.fullmatch(name)
 
 
@@ -72,7 +72,7 @@ def _nearest(name: str, known: frozenset[str]) -> str:
 
 
 def _distance(one: str, other: str) -> int:
-    """Return Levenshtein's distance."""
+    """Return the Levenshtein distance of two names."""
     row = list(range(len(other) + 1))
     for i, a in enumerate(one, 1):
         previous, row[0] = row[0], i

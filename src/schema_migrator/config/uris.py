@@ -1,4 +1,4 @@
-"""A connection URI, such as CloudNativePG keeps in its Secrets, taken apart into settings."""
+"""Splits a connection URI, such as CloudNativePG stores in its Secrets, into settings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from schema_migrator.config import attributes
 from schema_migrator.errors import SettingsError
 
 _FIELDS = {"host": "host", "port": "port", "user": "user", "password": "password", "dbname": "database"}
-# As libpq takes it apart, but for an @ after the login: a password that is not escaped runs on into host, port,
-# database or parameters, and its @ with it.
+# Like libpq, except that no @ may follow the login: an unescaped password spills over into host, port, database or
+# parameters, together with the @ behind it.
 _URI = re.compile(r"postgres(ql)?://([^@/]*@)?[^/?@]*(/[^/?@:]*)?(\?(?P<query>[^@]*))?")
 _ESCAPE = (
     "expected postgresql://user:password@host:5432/database; in user and password"
@@ -24,27 +24,28 @@ _ESCAPE = (
 
 
 def spread(values: Mapping[str, Any], variable: str, passwords: frozenset[str]) -> dict[str, Any]:
-    """Return the values with what the URI among them says where they do not. Raises SettingsError.
+    """Return the values without the URI, completed by the settings that the URI contains. Raises SettingsError.
 
-    No error shows any part of the URI but the name of a parameter, and none of a URI that gives a secret that way.
+    The only part of a URI that an error shows is the name of a parameter. If the URI gives a secret as a parameter,
+    an error about an unknown or repeated parameter does not show the name either.
     """
     if "uri" not in values:
         return dict(values)
-    said = _parts(str(values["uri"]), variable)
+    parts = _parts(str(values["uri"]), variable)
     if passwords & values.keys():
-        said.pop("password", None)
+        parts.pop("password", None)
     given = {name: value for name, value in values.items() if name != "uri"}
-    both = [place["connect_attributes"] for place in (given, said) if "connect_attributes" in place]
-    return said | given | ({"connect_attributes": merged(*both)} if both else {})
+    both = [settings["connect_attributes"] for settings in (given, parts) if "connect_attributes" in settings]
+    return parts | given | ({"connect_attributes": merged(*both)} if both else {})
 
 
 def merged(*queries: str) -> str:
-    """Return one query string of several; of a parameter that several give, the first counts."""
-    taken: set[str] = set()
+    """Return one query string from several. If several give the same parameter, the first one wins."""
+    names: set[str] = set()
     kept = []
     for query in queries:
-        pairs = [pair for pair in query.split("&") if _name(pair) not in taken]
-        taken |= {_name(pair) for pair in pairs}
+        pairs = [pair for pair in query.split("&") if _name(pair) not in names]
+        names |= {_name(pair) for pair in pairs}
         kept += pairs
     return "&".join(kept)
 
@@ -54,7 +55,7 @@ def _name(pair: str) -> str:
 
 
 def _parts(uri: str, variable: str) -> dict[str, Any]:
-    """Take a URI apart; what has no setting of its own becomes connect attributes."""
+    """Split a URI into settings. Parameters without a setting of their own become connect attributes."""
     whole = _URI.fullmatch(uri)
     if whole is None:
         raise _none(variable)
@@ -63,15 +64,15 @@ def _parts(uri: str, variable: str) -> dict[str, Any]:
     kept = "&".join(pair for pair in query.split("&") if _name(pair) not in attributes.LEFT_OUT)
     start = uri[: whole.start("query")] if query else uri
     try:
-        found = conninfo_to_dict(start + kept)
+        parsed = conninfo_to_dict(start + kept)
     except (psycopg.Error, UnicodeError):
         raise _none(variable) from None
-    # A place is whole: another URI's port is not this one's.
-    said = {_FIELDS[name]: value for name, value in found.items() if name in _FIELDS}
-    said["port"] = _ports(str(found.get("port", "")), variable)
-    rest = {name: str(value) for name, value in found.items() if name not in _FIELDS}
+    # The port is always set, so that the port of another URI, such as the common one, never applies to this host.
+    parts = {_FIELDS[name]: value for name, value in parsed.items() if name in _FIELDS}
+    parts["port"] = _ports(str(parsed.get("port", "")), variable)
+    rest = {name: str(value) for name, value in parsed.items() if name not in _FIELDS}
     rest |= {name: value for name, value in parse_qsl(query) if name in attributes.LEFT_OUT}
-    return said | ({"connect_attributes": urlencode(rest)} if rest else {})
+    return parts | ({"connect_attributes": urlencode(rest)} if rest else {})
 
 
 def _check_names(names: list[str], variable: str) -> None:
@@ -80,7 +81,7 @@ def _check_names(names: list[str], variable: str) -> None:
     known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()} | attributes.NAMES.keys()
     strange = next((name for name in names if name not in known and name != "ssl"), None)
     doubled = next((name for name in names if names.count(name) > 1), None)
-    if (strange or doubled) and attributes.SECRET & set(names):  # it may be the rest of a value that is not escaped
+    if (strange or doubled) and attributes.SECRET & set(names):  # the name may be the rest of an unescaped secret
         raise _none(variable)
     if strange:
         raise SettingsError(
@@ -93,7 +94,7 @@ def _check_names(names: list[str], variable: str) -> None:
 
 
 def _ports(text: str, variable: str) -> str:
-    """Return the ports of a URI's hosts, with the default one where a host has none; never shown when wrong."""
+    """Return the ports of a URI's hosts, 5432 for a host without one. The error for a wrong port does not show it."""
     ports = [port or "5432" for port in text.split(",")]
     if not all(re.fullmatch("[0-9]{1,5}", port) for port in ports):
         raise _none(variable)

@@ -1,1 +1,4 @@
-"""What the catalogs' answers mean: the state of a store, by comparison with a rehearsal, and SQL that repairs it."""
+"""Derives the state of a store from the catalogs and a rehearsal, predicts pending steps, and writes repair SQL.
+
+Nothing here plans a run or changes a store.
+"""

@@ -1,4 +1,4 @@
-"""A full look at a store: its rows, and where there is something to decide, snapshots and a rehearsal."""
+"""Examines a store: its rows and, if there is something to decide, snapshots and a rehearsal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ _HISTORY = sql.SQL("SELECT new_version FROM {} WHERE version_partition = 0")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreHandle:
-    """Where a store is looked for. `path`: search_path, if it is given; `sources`: the folder of all releases."""
+    """Everything that a look at a store needs.
+
+    `path` is the search_path, if one is given. `sources` is the folder with all releases.
+    """
 
     conn: Connection
     store: StoreSettings
@@ -52,7 +55,7 @@ class StoreHandle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSchema:
-    """What is there: the schema as it is, the seed row, and the versions that the history records."""
+    """The live schema: its snapshot, the seed row, and the versions that the history records."""
 
     snapshot: Snapshot
     seed: Seed
@@ -61,7 +64,7 @@ class LiveSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """What a full look found; without `live` and `rehearsal` the version row alone was enough."""
+    """The result of a full look. `live` and `rehearsal` are None if the version row alone was enough."""
 
     overview: Overview
     live: LiveSchema | None = None
@@ -74,52 +77,52 @@ class Examination:
 
     @property
     def facts(self) -> Facts:
-        """What the catalogs say of the database."""
+        """The facts about the database."""
         return self.overview.facts
 
 
 def look(place: StoreHandle) -> Overview:
-    """Read the version row and a few facts; some round trips."""
+    """Read the version row, a few facts and the owners, in some round trips."""
     with transactions.look(place.conn):
-        found = state.look(place.conn, place.release, place.store, place.path)
-        schema = found.facts.schema or ""
+        overview = state.look(place.conn, place.release, place.store, place.path)
+        schema = overview.facts.schema or ""
         asked = owners.ask(place.conn, schema, place.source.tables)
-    return replace(found, whose=owners.look(asked, schema, place.path))
+    return replace(overview, whose=owners.look(asked, schema, place.path))
 
 
 def examine_steadily(
     place: StoreHandle, overview: Overview, decide: Callable[[Overview], _Found], doubted: Callable[[_Found], bool]
 ) -> _Found:
-    """Return what is decided from a sight, from a newer one if the store has moved on since.
+    """Return the decision on an overview, or on a newer overview if the store has changed in the meantime.
 
-    What is decided also reads what the sight has not, so while another run or tool is at work the two can be of
-    different moments. `doubted`: what, like a refusal, is checked for that. A store that does not come to rest is
-    decided on as it is.
+    `decide` also reads what the overview does not contain. While another run or tool is at work, the two can be of
+    different moments. A refusal, and any decision for which `doubted` is true, is therefore checked for a change. If
+    the store does not come to rest, the decision is made on its latest overview.
     """
     for _ in range(_LOOKS):
         try:
-            found = decide(overview)
+            decision = decide(overview)
         except RefusedError:
             now = look(place)
             if not _moved(overview, now):
                 raise
         else:
-            if not doubted(found):
-                return found
+            if not doubted(decision):
+                return decision
             now = look(place)
             if not _moved(overview, now):
-                return found
+                return decision
         overview = now
     return decide(overview)
 
 
 def at_rest(state: State) -> bool:
-    """Whether nothing of a step is to be seen: any other state may be one on the way from a version to the next."""
+    """Whether the state shows no unfinished step. Any other state may be a stage between one version and the next."""
     return isinstance(state, Absent | At)
 
 
 def _moved(before: Overview, now: Overview) -> bool:
-    """Whether the store's rows, tables, indexes or leftovers have changed; behind a pooler the session may."""
+    """Whether the store's rows, facts or leftovers have changed. The pid does not count: a pooler may change it."""
 
     def shown(overview: Overview) -> tuple[object, ...]:
         return overview.rows, replace(overview.facts, pid=0), [leftover.name for leftover in overview.whose.leftovers]
@@ -128,7 +131,7 @@ def _moved(before: Overview, now: Overview) -> bool:
 
 
 def examine(place: StoreHandle, overview: Overview, target: Version) -> Examination:
-    """Return the state, found by snapshot where the row does not settle it."""
+    """Return the state. If the version row does not settle it and the role may rehearse, compare snapshots."""
     if not overview.facts.may_rehearse:
         return Examination(overview=overview)
     if not settled(overview, target):
@@ -139,7 +142,7 @@ def examine(place: StoreHandle, overview: Overview, target: Version) -> Examinat
 def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examination:
     """Rehearse and compare, whatever the version row says. Needs CREATE on the database.
 
-    Raises WrongStore where all tables of the store's names are somebody else's.
+    Raises WrongStore if all tables with the store's names belong to another program.
     """
     live = read_live(place.conn, overview)
     steps = recognition.pending(place.source, overview.recorded or UNVERSIONED, target)
@@ -156,11 +159,11 @@ def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examinat
         rehearsal=rehearsed,
         history=live.history,
     )
-    found = recognition.recognise(evidence, _other_rehearsals(place))
-    if isinstance(found, Unrecorded) and found.version < (overview.recorded or UNVERSIONED):
-        steps = recognition.pending(place.source, found.version, target)
+    recognised = recognition.recognise(evidence, _other_rehearsals(place))
+    if isinstance(recognised, Unrecorded) and recognised.version < (overview.recorded or UNVERSIONED):
+        steps = recognition.pending(place.source, recognised.version, target)
         rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
-    return Examination(overview=replace(overview, state=found), live=live, rehearsal=rehearsed)
+    return Examination(overview=replace(overview, state=recognised), live=live, rehearsal=rehearsed)
 
 
 def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) -> None:
@@ -174,14 +177,14 @@ def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) 
 
 
 def again(place: StoreHandle, before: Examination, version: Version) -> Examination:
-    """Look at the schema again; what was rehearsed is not rehearsed twice."""
+    """Look at the schema again, and reuse the rehearsal if there is one."""
     overview = look(place)
     rehearsed = before.rehearsal or rehearsal.rehearse(place.conn, place.source, only=version)
     return Examination(overview=overview, live=read_live(place.conn, overview), rehearsal=rehearsed)
 
 
 def settled(overview: Overview, target: Version) -> bool:
-    """Whether the version row alone says all there is to know: an empty store, or one at its target or above."""
+    """Whether the version row alone is enough: the store is empty, at its target or above, or a snapshot is no use."""
     match overview.state:
         case state.Absent():
             return True
@@ -192,7 +195,7 @@ def settled(overview: Overview, target: Version) -> bool:
 
 
 def _refinable(overview: Overview) -> bool:
-    """Whether a snapshot can say more: not where the row is unreadable, or recorded tables are gone."""
+    """Whether a snapshot can tell more. It cannot if the row is unreadable or the recorded tables are gone."""
     return not isinstance(overview.state, Unknown) or overview.state.refinable
 
 
@@ -200,13 +203,13 @@ def read_live(conn: Connection, overview: Overview) -> LiveSchema:
     """Read the snapshot, the seed row and the history of a schema that exists."""
     schema = overview.facts.schema or ""
     with transactions.look(conn, schema):
-        taken = snapshot.take(conn, schema)
-        found = seed_row.read(conn, schema, taken, installing=overview.recorded in (None, UNVERSIONED))
-    return LiveSchema(snapshot=taken, seed=found, history=read_history(conn, overview))
+        live = snapshot.take(conn, schema)
+        seed = seed_row.read(conn, schema, live, installing=overview.recorded in (None, UNVERSIONED))
+    return LiveSchema(snapshot=live, seed=seed, history=read_history(conn, overview))
 
 
 def read_history(conn: Connection, overview: Overview) -> frozenset[Version]:
-    """Return the versions that schema_update_history lists."""
+    """Return the versions that schema_update_history lists; empty if the table does not exist."""
     if "schema_update_history" not in overview.facts.tables:
         return frozenset()
     rows = transactions.ask(conn, _HISTORY.format(sql.Identifier(overview.facts.schema or "", "schema_update_history")))
@@ -215,7 +218,7 @@ def read_history(conn: Connection, overview: Overview) -> frozenset[Version]:
 
 
 def _other_rehearsals(place: StoreHandle) -> Iterator[Rehearsal]:
-    """Rehearse the releases whose files make something that this one's do not."""
+    """Yield the rehearsals of the other releases that have a step with statements that this release does not have."""
     ours = {_made_by(step) for step in place.source.steps}
     for name in carried(place.sources):
         other = load_release(place.sources, name).source(place.store.store)

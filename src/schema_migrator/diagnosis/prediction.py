@@ -1,6 +1,7 @@
-"""What pending steps make of a schema as it is, hand-made changes included, and what would make one fail.
+"""Predicts what pending steps do to a schema as it is, with its manual changes, and what would make a step fail.
 
-Pure functions. A step is never run on a guess: whatever would stop it half way is found before the first one runs.
+Pure functions. The program never runs a step on a guess: it finds everything that would stop a step halfway before the
+first step runs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ REPAIR = "repair it first: schema-migrator verify shows the SQL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something that would stop a plan, and what to do about it, a line each."""
+    """Something that would stop a plan, and what to do about it, one line each."""
 
     found: str
     remedy: str
@@ -36,12 +37,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What a step is compared with before it runs and before it is committed.
+    """The snapshots with which a step is compared before it runs and before it is committed.
 
-    `touched` are the objects that the step changes, not the order of columns, which no step can put right;
-    `start` and `end` are what is there of them before and after: what the rehearsal changed, on what was there.
-    `dropped` are tables and columns that go, and what depends on them and is not among the `known` objects would
-    go unseen; `created` is new, `retyped` are columns that get another type.
+    `touched` are the objects that the step changes, without the order of columns, which no step can correct. `start`
+    and `end` are these objects before and after the step: the rehearsed changes applied to the live schema. `dropped`
+    are the tables and columns that the step drops; an object that depends on them and is not among the `known` ones
+    would be dropped unnoticed. `created` are new objects, and `retyped` are columns that get another type.
     """
 
     touched: frozenset[Key]
@@ -55,9 +56,9 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
-    """The step to a version as it will run on what is there; `start` and `end` are whole snapshots.
+    """The step to a version as it will run on the live schema. `start` and `end` are complete snapshots.
 
-    `remaining` are the indexes of the statements to run: one whose effect is there already is left out.
+    `remaining` are the indexes of the statements to run. A statement whose effect already exists is left out.
     """
 
     version: Version
@@ -71,22 +72,22 @@ class Predicted:
 def predict(
     rehearsal: Rehearsal, steps: Sequence[Step], live: Snapshot, remaining: Sequence[int] | None = None
 ) -> tuple[Predicted, ...]:
-    """Return how each of the steps, one after another, will run from a live schema.
+    """Return the prediction for each of the steps, which run one after another on a live schema.
 
-    `remaining`: the indexes of the first step's statements that are to run, all unless said. The steps have been
+    `remaining` are the indexes of the first step's statements to run; None means all. The steps must have been
     rehearsed closely.
     """
-    found: list[Predicted] = []
+    predictions: list[Predicted] = []
     current = live.validated().unordered()
     for step in steps:
-        rest = range(len(step.statements)) if remaining is None or found else remaining
-        found.append(_predict(rehearsal, step, rest, current))
-        current = found[-1].end
-    return tuple(found)
+        rest = range(len(step.statements)) if remaining is None or predictions else remaining
+        predictions.append(_predict(rehearsal, step, rest, current))
+        current = predictions[-1].end
+    return tuple(predictions)
 
 
 def _predict(rehearsal: Rehearsal, step: Step, remaining: Iterable[int], start: Snapshot) -> Predicted:
-    taken = [one.unordered() for one in rehearsal.within[step.version]]
+    taken = [snapshot.unordered() for snapshot in rehearsal.within[step.version]]
     current, kept = start, list[int]()
     problems: list[Problem] = []
     created: set[Key] = set()
@@ -104,7 +105,7 @@ def _predict(rehearsal: Rehearsal, step: Step, remaining: Iterable[int], start: 
         ]
         retyped |= {key for key in kept_columns if columns.retyped(before.objects[key], after.objects[key])}
         current = _applied(current, before, after)
-    touched = frozenset().union(*(changed(one, other) for one, other in pairwise(taken)))
+    touched = frozenset().union(*(changed(before, after) for before, after in pairwise(taken)))
     proof = Proof(
         touched=touched,
         start=start.only(touched),
@@ -129,7 +130,7 @@ def _already_done(effect: Collection[Key], current: Snapshot, after: Snapshot) -
 
 
 def _applied(current: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
-    """Return the schema as a statement leaves it: what it does not change of an object stays as it is."""
+    """Return the schema after a statement. Parts of an object that the statement does not change stay as they are."""
     effect = changed(before, after)
     gone = effect - after.objects.keys()
     objects = {
@@ -143,11 +144,11 @@ def _applied(current: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
 
 
 def depends_on(key: Key, definition: str, gone: Iterable[Key]) -> bool:
-    """Whether an index or a constraint goes with the columns and tables that are gone."""
-    there = [one for one in gone if one.kind == "table" and one.name == key.parent]
-    columns = [one.name for one in gone if one.kind == "column" and one.parent == key.parent]
+    """Whether an object is dropped with the tables and columns that are gone: its table, or an index's column."""
+    tables = [lost for lost in gone if lost.kind == "table" and lost.name == key.parent]
+    columns = [lost.name for lost in gone if lost.kind == "column" and lost.parent == key.parent]
     mentioned = key.kind in ("index", "constraint") and any(_mentions(definition, name) for name in columns)
-    return bool(there) or mentioned
+    return bool(tables) or mentioned
 
 
 def _mentions(definition: str, name: str) -> bool:
@@ -157,7 +158,7 @@ def _mentions(definition: str, name: str) -> bool:
 def _problems(
     step: str, statement: Statement, before: Snapshot, after: Snapshot, current: Snapshot
 ) -> Iterator[Problem]:
-    """Say why a statement would fail on the current schema, or end otherwise than it was rehearsed."""
+    """Yield the reasons why a statement would fail on the current schema, or end differently than in the rehearsal."""
     effect, reruns = changed(before, after), bool(_RERUNS.search(statement.text))
     gone = frozenset(key for key in effect if key not in after.objects)
     for key in sorted(effect):
@@ -180,19 +181,19 @@ def _problems(
 
 
 def _goes_along(key: Key, old: str, gone: Collection[Key]) -> bool:
-    """Whether an object is dropped with its table or its column, and not by its own name."""
+    """Whether an object is dropped with its table or column, instead of by its own name."""
     return Key("table", "", key.parent) in gone or (key.kind != "column" and depends_on(key, old, gone))
 
 
 def _alterable(key: Key, old: str, new: str, here: str | None) -> bool:
-    """Whether a change that was rehearsed does the same to an object as it is."""
+    """Whether a rehearsed change has the same effect on the object as it is `here`."""
     if here is None or key.kind != "column":
         return here in (old, new)
     return not columns.unalterable(old, new, here)
 
 
 def _lacking(step: str, key: Key, new: str, before: Snapshot, current: Snapshot) -> Iterator[Problem]:
-    """Name the columns, functions and extensions that a new definition needs and that are not as they were."""
+    """Yield a problem for each column, function and extension that a new definition needs, if missing or changed."""
     if key.kind == "column":
         new = columns.parts(new).value
     elif key.kind not in ("index", "constraint"):
@@ -211,9 +212,9 @@ def _lacking(step: str, key: Key, new: str, before: Snapshot, current: Snapshot)
 
 
 def _same_call(key: Key, expected: str, current: Snapshot) -> bool:
-    """Whether a function can still be called from an index or a column, and no other one is called instead."""
+    """Whether an index or a column can still call a function, and no other function is called instead."""
     found = current.objects.get(key)
-    twins = [one for one in current.objects if one.kind == "function" and _bare(one.name) == _bare(key.name)]
+    twins = [other for other in current.objects if other.kind == "function" and _bare(other.name) == _bare(key.name)]
     head = expected.partition(" LANGUAGE ")[0]
     return found is not None and len(twins) == 1 and found.startswith(f"{head} ") and " IMMUTABLE " in found
 
@@ -223,22 +224,23 @@ def _bare(function: str) -> str:
 
 
 def undrifted(taken: Sequence[Snapshot], live: Snapshot) -> Snapshot:
-    """Return the live schema with everything that no statement of a step changes as it was rehearsed.
+    """Return the live schema without drift in the objects that a step changes.
 
-    `taken` are the snapshots around the step's statements. What remains tells how far the step has come.
+    In these objects, every part that no statement of the step changes is as it was rehearsed. The parts that remain
+    show how far the step has come. `taken` are the snapshots around the step's statements.
     """
-    keys = frozenset().union(*(changed(one, other) for one, other in pairwise(taken))) & live.objects.keys()
-    found = {key: _stands_for([one.objects.get(key) for one in taken], key, live.objects[key]) for key in keys}
-    return Snapshot({**live.objects, **found})
+    keys = frozenset().union(*(changed(before, after) for before, after in pairwise(taken))) & live.objects.keys()
+    rehearsed = {key: [snapshot.objects.get(key) for snapshot in taken] for key in keys}
+    return Snapshot({**live.objects, **{key: _stands_for(rehearsed[key], key, live.objects[key]) for key in keys}})
 
 
 def _stands_for(rehearsed: Sequence[str | None], key: Key, found: str) -> str:
-    """Return the rehearsed definition that an object counts as, itself where it is none of them."""
+    """Return the rehearsed definition that an object counts as, or its own if it counts as none of them."""
     texts = [text for text in rehearsed if text is not None]
     if found in texts or key.kind == "order":
         return found
     if key.kind == "table":
         return texts[0] if "PARTITIONED" not in found else found
     if rehearsed[0] is not None and rehearsed[-1] is None and len(set(texts)) == 1:
-        return texts[0]  # it goes, whatever it is like
+        return texts[0]  # the step drops it, whatever it looks like
     return columns.stands_for(texts, found) if key.kind == "column" else found

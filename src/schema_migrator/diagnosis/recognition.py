@@ -1,9 +1,9 @@
-"""How far a store has come: live and rehearsed snapshots to a state. Pure functions.
+"""Recognises the state of a store by comparing its live snapshot with rehearsed ones. Pure functions.
 
-The version row says where to look, the snapshot says where it is. What was changed by hand, and no statement of
-the next step changes, is no part of that. The order of recognition is: the
-recorded version and the prefixes of its next step, any version whole (of this release, then of the
-others), the same whatever the order of columns, and last a step whose statements were applied out of order.
+The version row says where to look, and the snapshot says how far the store has come. Manual changes do not count if no
+statement of the next step changes the same part. The candidates are, in this order: the recorded version and the
+prefixes of its next step; any complete version, of this release and then of the others; the same without the order of
+columns; a step whose statements were applied out of order.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a state is found from. `live` counts invalid indexes as built: they are, before any step runs.
+    """Everything from which a state is recognised.
 
-    `history` are the versions that schema_update_history lists.
+    In `live`, invalid indexes count as built, because the program rebuilds them before any step runs. `history` are the
+    versions that schema_update_history lists.
     """
 
     source: Source
@@ -49,49 +50,51 @@ class Evidence:
 
     @property
     def recorded(self) -> Version:
-        """The recorded version, 0.0 without a row."""
+        """The recorded version; 0.0 without a row."""
         return self.overview.recorded or UNVERSIONED
 
     def unordered(self) -> Evidence:
-        """Return the evidence without the order of columns, which no statement depends on."""
+        """Return the evidence without the order of columns, on which no statement depends."""
         return replace(self, live=self.live.unordered(), rehearsal=self.rehearsal.unordered())
 
 
 def pending(source: Source, recorded: Version, target: Version) -> list[Step]:
-    """Return the steps that have statements, from a version to the target.
+    """Return the steps with statements, from the one after `recorded` to the target.
 
-    The first of them is where an interrupted run can have stopped, also if it lies beyond the target.
+    An interrupted run can have stopped in the first of them. That step is returned even if it is beyond the target.
     """
     steps = [step for step in source.steps if step.version > recorded and step.statements]
     return [step for step in steps if step.version <= target] or steps[:1]
 
 
 def recognise(evidence: Evidence, others: Iterable[Rehearsal] = ()) -> State:
-    """Return the store's state. `others` are rehearsals of other releases, made only where they are needed."""
+    """Return the store's state. `others` yields the rehearsals of other releases; they run only if they are needed."""
     step = next(iter(pending(evidence.source, evidence.recorded, evidence.recorded)), None)
     if step is not None and (_in_use(evidence) or not _credible(evidence, step)):
         step = None
-    found = _recognise(evidence, step, others) or _recognise(evidence.unordered(), step, ())
-    if found is None and step is not None:
-        found = _out_of_order(evidence, step)
-    return found or _unknown(evidence)
+    state = _recognise(evidence, step, others) or _recognise(evidence.unordered(), step, ())
+    if state is None and step is not None:
+        state = _out_of_order(evidence, step)
+    return state or _unknown(evidence)
 
 
 def _in_use(evidence: Evidence) -> bool:
-    """Return whether a cluster has used a store that no version is recorded for: nothing began there lately."""
+    """Return whether a cluster has used a store without a recorded version: no installation has just begun there."""
     return evidence.recorded == UNVERSIONED and evidence.seed.used is not None
 
 
 def _credible(evidence: Evidence, step: Step) -> bool:
-    """Return whether no version is nearer than the recorded one to what its next step does not touch.
+    """Return whether, in the objects that the next step does not touch, no version is closer than the recorded one.
 
-    Else the version row is ahead of the tables or behind them, and what the step touches proves nothing.
+    If another version is closer, the version row is ahead of the tables or behind them, and the objects that the step
+    touches prove nothing.
     """
     rehearsal = evidence.rehearsal
     if evidence.recorded not in rehearsal.after:
         return False
     touched = rehearsal.touched(step.version)
-    touched |= {Key("table", "", table) for key in touched if (table := snapshot.table_of(key))}  # else one for all
+    # The tables as well: one that is missing would count as a single difference for all its parts.
+    touched |= {Key("table", "", table) for key in touched if (table := snapshot.table_of(key))}
     known, rest = rehearsal.known, evidence.live.without(touched)
 
     def off(version: Version) -> int:
@@ -107,7 +110,7 @@ def _recognise(evidence: Evidence, step: Step | None, others: Iterable[Rehearsal
 
 
 def _recorded(evidence: Evidence) -> State | None:
-    """Return the recorded version if it is there whole; other releases need not be rehearsed for that."""
+    """Return the recorded version if the schema matches it completely; then no other release need be rehearsed."""
     after, known = evidence.rehearsal.after, evidence.rehearsal.known
     version = whole_version(evidence.rehearsal, evidence.live, known)
     return _at_recorded(evidence) if version and after[version] == after.get(evidence.recorded) else None
@@ -124,9 +127,9 @@ def _prefix(evidence: Evidence, step: Step) -> State | None:
 
 
 def resume_point(rehearsal: Rehearsal, version: Version, recorded: Version, live: Snapshot) -> int | None:
-    """Return the smallest k such that the live schema is as after k statements of the step to a version.
+    """Return the smallest k for which the live schema looks as after k statements of the step to a version, or None.
 
-    Compared is what the step touches; nothing that only later steps know may be there.
+    It compares only the objects that the step touches. If an object exists that only later steps create, it is None.
     """
     touched = rehearsal.touched(version)
     taken = rehearsal.within[version]
@@ -134,19 +137,22 @@ def resume_point(rehearsal: Rehearsal, version: Version, recorded: Version, live
     if later.intersection(live.objects):
         return None
     here = prediction.undrifted(taken, live).only(touched)
-    differences = (snapshot.compare(one.only(touched), here) for one in taken)
+    differences = (snapshot.compare(rehearsed.only(touched), here) for rehearsed in taken)
     return next((k for k, change in enumerate(differences) if change.equal and not change.extra), None)
 
 
 def later_keys(rehearsal: Rehearsal, recorded: Version, touched: frozenset[Key]) -> frozenset[Key]:
-    """Return the objects that only steps after the next one make; none of them is ever a user's own."""
+    """Return the objects that only steps after the next one create; none of them is ever a user's own."""
     seen = rehearsal.after[recorded].objects.keys() | touched
-    later = (one for version, taken in rehearsal.within.items() if version > recorded for one in taken)
-    return frozenset(key for one in later for key in one.objects if key not in seen and key.kind != "order")
+    later = (after for version, taken in rehearsal.within.items() if version > recorded for after in taken)
+    return frozenset(key for after in later for key in after.objects if key not in seen and key.kind != "order")
 
 
 def _whole(evidence: Evidence, rehearsals: Sequence[Rehearsal]) -> State | None:
-    """Return the state of a store that is some version whole; what any release knows is never an extra."""
+    """Return the state of a store that matches a version of any of the rehearsals completely, or None.
+
+    An object that any of the releases has never counts as extra.
+    """
     known = frozenset().union(*(rehearsal.known for rehearsal in rehearsals))
     for rehearsal in rehearsals:
         version = whole_version(rehearsal, evidence.live, known)
@@ -159,7 +165,7 @@ def _whole(evidence: Evidence, rehearsals: Sequence[Rehearsal]) -> State | None:
 
 
 def whole_version(rehearsal: Rehearsal, live: Snapshot, known: frozenset[Key]) -> Version | None:
-    """Return the version whose snapshot the live schema equals; of adjacent equal ones the lowest."""
+    """Return the version whose snapshot the live schema equals, or None; of adjacent equal versions, the lowest."""
     versions = sorted((version for version in rehearsal.after if version > UNVERSIONED), reverse=True)
     vendors = {key for key in known if key.kind != "order"}
     found: Version | None = None
@@ -174,9 +180,9 @@ def whole_version(rehearsal: Rehearsal, live: Snapshot, known: frozenset[Key]) -
 
 
 def _out_of_order(evidence: Evidence, step: Step) -> State | None:
-    """Return what is left of a step that two of the vendor's tools applied at once, if that is certain.
+    """Return the state in a step that two of the vendor's tools applied at the same time, or None if it is uncertain.
 
-    Statements whose effect is there as it ends up are left out; the result is compared before COMMIT.
+    Statements whose final effect already exists are left out. The result is compared before COMMIT.
     """
     rehearsal = evidence.rehearsal
     if later_keys(rehearsal, evidence.recorded, rehearsal.touched(step.version)).intersection(evidence.live.objects):
@@ -189,7 +195,7 @@ def _out_of_order(evidence: Evidence, step: Step) -> State | None:
 
 
 def remaining_out_of_order(taken: tuple[Snapshot, ...], live: Snapshot) -> list[int] | None:
-    """Return the indexes of the statements to run, None where the live schema does not tell."""
+    """Return the indexes of the statements to run, or None if the live schema does not determine them."""
     final = taken[-1].objects
     current: Mapping[Key, str] = live.objects
     remaining: list[int] = []
@@ -206,7 +212,7 @@ def remaining_out_of_order(taken: tuple[Snapshot, ...], live: Snapshot) -> list[
 
 
 def _applied(current: Mapping[Key, str], effect: Collection[Key], after: Snapshot) -> dict[Key, str]:
-    """Return the objects as a statement leaves them: with a column go the indexes and constraints on it."""
+    """Return the objects after a statement. Indexes and constraints on a dropped column are dropped with it."""
     gone = [key for key in effect if key not in after.objects]
     kept = {
         key: text for key, text in current.items() if key not in gone and not prediction.depends_on(key, text, gone)
@@ -215,7 +221,10 @@ def _applied(current: Mapping[Key, str], effect: Collection[Key], after: Snapsho
 
 
 def _with_seed(evidence: Evidence, step: Step, remaining: Iterable[int]) -> tuple[int, ...]:
-    """Leave out the seed's INSERT exactly if its row is there; a snapshot does not show rows."""
+    """Return the indexes of the statements to run, with the seed's INSERT if and only if its row is missing.
+
+    The snapshots cannot tell, because they do not show rows.
+    """
     inserts = {index for index, statement in enumerate(step.statements) if statement.data_only}
     wanted = set() if evidence.seed.version is not None else inserts
     return tuple(sorted(set(remaining) - inserts | wanted))
@@ -241,7 +250,7 @@ def _between(evidence: Evidence, step: Step, remaining: tuple[int, ...]) -> Stat
 
 def _unrecorded(evidence: Evidence, version: Version) -> Unrecorded:
     elsewhere = {parse_version(row.curr_version or "") for row in evidence.overview.rows}
-    # The slower one of two of the vendor's tools puts the row back to where it is itself.
+    # If two of the vendor's tools run at once, the slower one sets the row back to its own version.
     put_back = UNVERSIONED < evidence.recorded < version and version in evidence.history
     confirmed = put_back or (version in elsewhere and evidence.recorded == UNVERSIONED)
     return Unrecorded(version=version, recorded=evidence.overview.recorded, confirmed=confirmed)
@@ -250,7 +259,7 @@ def _unrecorded(evidence: Evidence, version: Version) -> Unrecorded:
 def _unknown(evidence: Evidence) -> Unknown:
     state = evidence.overview.state
     version, changes = _nearest(evidence)
-    named = ", ".join(str(one.key) for one in changes[:_NAMED]) + (", ..." if len(changes) > _NAMED else "")
+    named = ", ".join(str(change.key) for change in changes[:_NAMED]) + (", ..." if len(changes) > _NAMED else "")
     reason = state.reason if isinstance(state, Unknown) else f"version {evidence.recorded} is recorded"
     if _in_use(evidence):
         reason = f"{reason}; {evidence.seed.used}, so a cluster has used these tables; nothing was touched"
@@ -265,7 +274,7 @@ def _unknown(evidence: Evidence) -> Unknown:
 
 
 def _remedy(evidence: Evidence, nearest: Version) -> str:
-    """Return the command that shows the SQL; it compares with no version below the recorded one."""
+    """Return the hint with the command that shows the repair SQL, for a version not below the recorded one."""
     state, recorded = evidence.overview.state, evidence.recorded
     if isinstance(state, Unknown) and UNVERSIONED < recorded not in evidence.source.versions:
         return state.hint
@@ -275,14 +284,15 @@ def _remedy(evidence: Evidence, nearest: Version) -> str:
 
 
 def _nearest(evidence: Evidence) -> tuple[Version, list[Change]]:
-    """Return the version with the fewest differences, and these."""
+    """Return the version with the fewest differences, and the differences; of several, the highest version."""
     rehearsal = evidence.rehearsal
     known, versions = rehearsal.known, sorted(rehearsal.after, reverse=True)
-    found = [(v, _deviations(rehearsal.after[v], evidence.live, known)) for v in versions if v > UNVERSIONED]
-    return min(found, key=lambda one: len(one[1]))
+    candidates = [(v, _deviations(rehearsal.after[v], evidence.live, known)) for v in versions if v > UNVERSIONED]
+    return min(candidates, key=lambda candidate: len(candidate[1]))
 
 
 def _deviations(expected: Snapshot, live: Snapshot, known: frozenset[Key]) -> list[Change]:
-    """Return what a version lacks or has otherwise, and what only other versions know."""
-    change = snapshot.compare(expected, live)
-    return [*change.missing, *change.different, *(one for one in change.extra if one.key in known)]
+    """Return what is missing or different from a version, and the extra objects that only other versions have."""
+    difference = snapshot.compare(expected, live)
+    extra = (change for change in difference.extra if change.key in known)
+    return [*difference.missing, *difference.different, *extra]

@@ -1,7 +1,7 @@
-"""The vendor's statements run in a scratch schema, inside a transaction that always rolls back.
+"""Runs the vendor's statements in a scratch schema, inside a transaction that always rolls back.
 
-Nothing of it stays: no schema, no lock, no setting. It costs less than a second and some hundred kB
-of dead catalog rows, so it is run only when there is something to decide.
+No schema, lock or setting remains. A rehearsal costs less than a second and some hundred kB of dead catalog rows, so it
+runs only when there is something to decide.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     _Answers = tuple[Cursor[Any], Cursor[Any]]
 
-# What an event trigger of the user's own writes down about our DDL rolls back with the rest.
+# A user's event trigger may record our DDL in a table. That is harmless, because it rolls back with the rest.
 _STRONG_LOCKS = """
 SELECT c.oid::regclass::text, l.mode FROM pg_catalog.pg_locks l
 JOIN pg_catalog.pg_class c ON c.oid = l.relation
@@ -55,10 +55,10 @@ WHERE n.nspname = %s AND c.relkind = 'r'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """What a snapshot does not compare: the file that holds a table's rows, and its columns' numbers.
+    """What a snapshot does not compare: the file with a table's rows, and its columns' numbers by name.
 
-    A file that changes means that every row was written anew; a column that was dropped and added again
-    has another number, and has lost its values.
+    If the file changes, PostgreSQL has rewritten every row. If a column has another number, it was dropped and added
+    again, and its values are lost.
     """
 
     file: int
@@ -67,10 +67,11 @@ class Storage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
-    """What every version of a release looks like on this server.
+    """The schema of every version of a release, as its files create it on this server.
 
-    `after` has a snapshot a version (0.0: nothing), `within` one before and one after each statement of
-    the steps that were asked for, and so has `bodies` the tables' bodies by their names.
+    `after` has one snapshot per version (0.0 is empty). `within` has, for each step, the snapshot before it and the one
+    after it; if the step was rehearsed closely, one after each of its statements. `bodies` has the tables' storage, by
+    name, at the same moments.
     """
 
     release: str
@@ -80,25 +81,25 @@ class Rehearsal:
 
     @property
     def known(self) -> frozenset[Key]:
-        """Every object that some version has, or that a step has for a moment."""
-        taken = [*self.after.values(), *(one for steps in self.within.values() for one in steps)]
-        return frozenset(key for one in taken for key in one.objects)
+        """Every object that any version has, or that exists temporarily within a step."""
+        snapshots = [*self.after.values(), *(each for taken in self.within.values() for each in taken)]
+        return frozenset(key for each in snapshots for key in each.objects)
 
     def unordered(self) -> Rehearsal:
-        """Return what was rehearsed without the order of columns."""
+        """Return the rehearsal without the order of columns."""
         return replace(
             self,
-            after={version: one.unordered() for version, one in self.after.items()},
-            within={version: tuple(one.unordered() for one in taken) for version, taken in self.within.items()},
+            after={version: taken.unordered() for version, taken in self.after.items()},
+            within={version: tuple(each.unordered() for each in taken) for version, taken in self.within.items()},
         )
 
     def touched(self, version: Version) -> frozenset[Key]:
-        """Return the objects that some statement of the step to a version changes."""
+        """Return the objects that any statement of the step to a version changes."""
         pairs = pairwise(self.within[version])
-        return frozenset(key for one, other in pairs for key in snapshot.changed(one, other))
+        return frozenset(key for before, after in pairs for key in snapshot.changed(before, after))
 
     def rewrites(self, version: Version, *, start: int = 0) -> dict[str, int]:
-        """Return how often the step to a version writes a table anew, from one of its statements on."""
+        """Return how often the step to a version rewrites each table, from the statement with index `start` on."""
         counts: dict[str, int] = {}
         for before, after in pairwise(self.bodies[version][start:]):
             for table in before.keys() & after.keys():
@@ -107,16 +108,16 @@ class Rehearsal:
         return counts
 
     def dropped(self, version: Version) -> frozenset[Key]:
-        """Return the tables and columns that some statement of the step to a version drops."""
+        """Return the tables and columns that any statement of the step to a version drops."""
         pairs = pairwise(self.within[version])
-        gone = (key for one, other in pairs for key in one.objects.keys() - other.objects.keys())
+        gone = (key for before, after in pairs for key in before.objects.keys() - after.objects.keys())
         return frozenset(key for key in gone if key.kind in ("table", "column"))
 
     def altered(self, step: Step, before: Version) -> dict[str, str]:
-        """Return the tables that were there before the step and that it changes, with the lock that takes.
+        """Return the existing tables that a step changes, each with the lock that the change takes.
 
-        A table created in the rehearsal is locked ACCESS EXCLUSIVE from then on, so that pg_locks cannot
-        tell what a later ALTER of it needs: the lock follows from what changes. Indexes alone need SHARE.
+        pg_locks cannot show that lock, because a rehearsal holds ACCESS EXCLUSIVE on a table from its creation on. The
+        lock is derived from what changes: new indexes alone need SHARE.
         """
         old, new = self.after[before], self.after[step.version]
         keys = snapshot.changed(old, new)
@@ -129,12 +130,12 @@ class Rehearsal:
 def rehearse(
     conn: Connection, source: Source, *, closely: Collection[Version] = (), only: Version | None = None
 ) -> Rehearsal:
-    """Run all steps of a source; look closely, after each statement, at some of them.
+    """Run all steps of a source, and read a snapshot after each; for the steps in `closely`, after each statement.
 
-    With `only`, run the steps up to one version and look at the result alone, which is three times faster.
+    With `only`, run the steps up to that version and read only the result, which is three times faster.
 
-    `conn` must be in autocommit. Needs CREATE on the database. Raises StatementFailed where the files
-    do not run on this server.
+    `conn` must be in autocommit mode. Needs CREATE on the database. Raises StatementFailed if the files do not run on
+    this server.
     """
     steps = [step for step in source.steps if only is None or step.version <= only]
     with scratch_schema(conn) as sent:
@@ -147,16 +148,16 @@ def rehearse(
     after, within, bodies = {UNVERSIONED: before}, {}, {}
     for step, answers in zip(steps, asked, strict=True):
         taken = [(before, body), *(_read(answer, sent.schema) for answer in answers)]
-        within[step.version] = tuple(one for one, _ in taken)
-        bodies[step.version] = tuple(one for _, one in taken)
+        within[step.version] = tuple(schema for schema, _ in taken)
+        bodies[step.version] = tuple(storage for _, storage in taken)
         before, body = taken[-1]
         after[step.version] = before
     return Rehearsal(release=source.release, after=after, within=within, bodies=bodies)
 
 
 def _run(sent: Batch, step: Step, *, each: bool, looked: bool) -> Iterator[_Answers]:
-    """Send a step's statements, and look after each of them or after all."""
-    groups = [[one] for one in step.statements] if each else [step.statements]
+    """Send a step's statements, and yield the queries for a look after each statement or after all of them."""
+    groups = [[statement] for statement in step.statements] if each else [step.statements]
     for statements in groups:
         sent.run(statements)
         if looked:
@@ -169,16 +170,17 @@ def _look(sent: Batch) -> _Answers:
 
 def _read(answers: _Answers, schema: str) -> tuple[Snapshot, dict[str, Storage]]:
     taken, bodies = answers
-    found = {name: Storage(file=file, columns=columns or {}) for name, file, columns in bodies.fetchall()}
-    return snapshot.read(taken, schema), found
+    storage = {name: Storage(file=file, columns=columns or {}) for name, file, columns in bodies.fetchall()}
+    return snapshot.read(taken, schema), storage
 
 
 @contextmanager
 def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
-    """Open the transaction that always rolls back.
+    """Open a transaction with a scratch schema, and always roll it back.
 
-    All is pipelined, what is fetched later asked for now, unless the block is to see each answer: in a pipeline
-    psycopg's `transaction()` knows nothing of the open one, and would commit it.
+    By default everything is pipelined: the block sends its queries and fetches the answers later. With `piped=False` it
+    can see each answer at once, and use psycopg's `transaction()`. In a pipeline, `transaction()` does not know about
+    the open transaction and would commit it.
     """
     name = REHEARSAL + secrets.token_hex(8)
     scratch, path = sql.Identifier(name), f"{name}, pg_catalog, pg_temp"
@@ -187,10 +189,10 @@ def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
             sent.send("BEGIN ISOLATION LEVEL READ COMMITTED")
             transactions.configure(conn, session_settings.LOOK, f"{conninfo.APPLICATION} rehearsal")
             sent.send(sql.SQL("CREATE SCHEMA {}").format(scratch))
-            # Nobody else sees it, but an event trigger of the user's may make another role own what is made here.
+            # No other session sees the schema, but a user's event trigger may make another role own its objects.
             sent.send(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO PUBLIC").format(scratch))
-            # The DO blocks of visibility 1.13 and 1.14 look a table up in pg_class by its name alone; this view
-            # keeps them from finding the live one. The path names pg_catalog, which would otherwise come first.
+            # The DO blocks of visibility 1.13 and 1.14 look up a table in pg_class by its name alone. This view keeps
+            # them from finding the live table. The path names pg_catalog, which would otherwise come first.
             view = "CREATE VIEW {}.pg_class AS SELECT * FROM pg_catalog.pg_class WHERE relnamespace = {}::regnamespace"
             sent.send(sql.SQL(view).format(scratch, sql.Literal(name)))
             yield sent
@@ -200,12 +202,15 @@ def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
         error.add_note(server_errors.OWN_LIMIT)
         raise
     finally:
-        with suppress(psycopg.Error):  # a lost connection is rolled back by the server
+        with suppress(psycopg.Error):  # if the connection is lost, the server rolls back
             conn.rollback()
 
 
 def _taken_away(error: psycopg.Error) -> PreflightFailed | None:
-    """Return what says that somebody has taken what a rehearsal made: nobody can grant a right to what is gone."""
+    """Return the error for an event trigger that gave a rehearsal's objects to another role; None if it is not that.
+
+    PostgreSQL's own error would suggest a grant, but the objects are gone after the rollback.
+    """
     text = error.diag.message_primary or ""
     if REHEARSAL not in text and not text.startswith("must be owner of"):
         return None
@@ -217,7 +222,7 @@ def _taken_away(error: psycopg.Error) -> PreflightFailed | None:
 
 
 def assert_harmless(sent: Batch) -> None:
-    """Raise MigratorError where anything but reading was done to a table outside the scratch schema."""
+    """Raise MigratorError if the rehearsal did anything but read a table outside the scratch schema."""
     locked = sent.send(_STRONG_LOCKS, [sent.schema]).fetchall()
     if locked:
         raise MigratorError(
@@ -227,17 +232,17 @@ def assert_harmless(sent: Batch) -> None:
 
 
 def unknown_objects(rehearsal: Rehearsal, live: Snapshot) -> tuple[str, ...]:
-    """Return the tables that only bear a name of Temporal's: they have less than half the columns of every version."""
+    """Return the tables that share only their name with Temporal's: they lack most of the columns of every version."""
 
     def columns(taken: Snapshot, table: str) -> set[str]:
         return {key.name for key in taken.objects if key.kind == "column" and key.parent == table}
 
-    named = {table: [columns(one, table) for one in rehearsal.after.values()] for table in live.tables}
-    known = {table: [one for one in versions if one] for table, versions in named.items()}
+    named = {table: [columns(taken, table) for taken in rehearsal.after.values()] for table in live.tables}
+    known = {table: [names for names in versions if names] for table, versions in named.items()}
     return tuple(
         sorted(
             table
             for table, versions in known.items()
-            if versions and all(2 * len(one & columns(live, table)) < len(one) for one in versions)
+            if versions and all(2 * len(names & columns(live, table)) < len(names) for names in versions)
         )
     )

@@ -1,7 +1,6 @@
-"""The SQL that repairs one change, for a person to run: it loses no value, and it is done whole or not at all.
+"""Writes the SQL that repairs one change, for a person to run. It loses no value, and takes effect completely or not.
 
-What somebody has put in the place of a vendor's object is kept under another name. What only a person can decide is a
-comment.
+An object in the place of a vendor's object is kept under another name. Decisions for a person are left as comments.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Change, Key
 
 KEPT = "_before_repair"
-"""What the name of an object that a repair keeps ends with."""
+"""The suffix of the name of an object that a repair keeps."""
 
 _INVALID = " /* INVALID */"
 _NAME_LENGTH = 63
@@ -36,9 +35,9 @@ _INTEGERS = ("smallint", "integer", "bigint")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """What repairs a change: `statements` that run as one, or one `alone`, which refuses a transaction.
+    """The repair of a change: `statements` that run as one, or a statement `alone` that cannot run in a transaction.
 
-    `notes` are for a person to decide.
+    `notes` are what a person must decide.
     """
 
     statements: tuple[str, ...] = ()
@@ -47,15 +46,16 @@ class Repair:
 
 
 def repair(change: Change, schema: str) -> tuple[str, ...]:
-    """Return the pieces of the SQL that makes what is missing or different in a schema as expected; one a line.
+    """Return the lines of the SQL that makes a missing or different object of a schema as expected.
 
-    All statements of a change are one DO block, which is atomic however it is sent: psql's ON_ERROR_ROLLBACK
-    commits the rest of a BEGIN block. It names the schema, and gives up where it does not get a lock soon.
+    All statements of a change are one DO block, which is atomic however it is sent. A BEGIN block is not: after an
+    error, psql's ON_ERROR_ROLLBACK commits the rest of it. The DO block sets search_path to the schema, and gives up if
+    it does not get a lock within 5 s.
     """
-    made = _made(change, schema)
-    pieces = [*_block(made.statements, schema)] if made.statements else [made.alone] if made.alone else []
-    # A name or a default can hold line ends, after which a comment would be SQL.
-    return (*pieces, *("-- " + " ".join(note.split()) for note in made.notes))
+    result = _made(change, schema)
+    pieces = [*_block(result.statements, schema)] if result.statements else [result.alone] if result.alone else []
+    # A name or a default can contain line breaks, after which the rest of the comment would be SQL.
+    return (*pieces, *("-- " + " ".join(note.split()) for note in result.notes))
 
 
 def _block(statements: tuple[str, ...], schema: str) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def _look(note: str) -> Repair:
 
 
 def _rename(change: Change) -> Repair:
-    """Leave it to a person whether an object of the same form is the missing one, whose values a new one would lack."""
+    """Let a person decide whether an object of the same form is the missing one; a new one would lack its values."""
     kind, parent, name = change.key
     if kind == "index":
         rename = f"ALTER TABLE {_quoted(parent)} RENAME CONSTRAINT {_quoted(name)} TO {_kept(name)};"
@@ -100,7 +100,7 @@ def _rename(change: Change) -> Repair:
 
 
 def _create(change: Change, schema: str) -> Repair:
-    """Return what makes a missing object; an index that no row can contradict holds up no writer."""
+    """Return the repair that creates a missing object. An index that no row can violate does not block writers."""
     kind, parent, name = change.key
     index, found = f"INDEX {_quoted(name)} ON ", change.expected or ""
     if kind == "index" and found.startswith(f"CREATE {index}{_quoted(parent)} "):
@@ -116,8 +116,8 @@ def _creating(change: Change) -> tuple[str, ...]:
     kind, parent, name = change.key
     table, quoted = _quoted(parent), _quoted(name)
     if kind == "table":
-        columns = (f"{_quoted(one.key.name)} {one.expected}" for one in change.parts if one.key.kind == "column")
-        others = (_creating(one) for one in change.parts if one.key.kind != "column")
+        columns = (f"{_quoted(part.key.name)} {part.expected}" for part in change.parts if part.key.kind == "column")
+        others = (_creating(part) for part in change.parts if part.key.kind != "column")
         return f"CREATE TABLE {quoted} ({', '.join(columns)});", *(text for texts in others for text in texts)
     ways = {
         "index": f"{change.expected};",
@@ -189,7 +189,7 @@ def _alter_table(change: Change, expected: str, found: str) -> Repair:
 
 
 def _alter_column(change: Change, expected: str, found: str) -> Repair:
-    """Change a column in its place; only a computed one is made again, beside the one that is there."""
+    """Change a column in place. Only a computed column is created again, beside the existing one."""
     wanted, actual = _COLUMN.fullmatch(expected), _COLUMN.fullmatch(found)
     if wanted is None or actual is None or not _stored(wanted):
         return _look(f"the column must be: {expected}")
@@ -203,7 +203,7 @@ def _alter_column(change: Change, expected: str, found: str) -> Repair:
 
 
 def _stored(column: re.Match[str]) -> bool:
-    """Whether all values of a column are in the table: it is no identity, which has a sequence, and not virtual."""
+    """Whether the table holds everything of a column: it is neither virtual nor an identity, which has a sequence."""
     return column["generated"] is None or column["generated"].endswith(" STORED")
 
 
@@ -224,9 +224,10 @@ def _altering(change: Change, wanted: re.Match[str], actual: re.Match[str], usin
 
 
 def _conversion(column: str, actual: re.Match[str], wanted: re.Match[str]) -> str | None:
-    """Return the USING, if one is needed, with which each value stays as it is or the statement fails; None: no way.
+    """Return the USING clause with which each value stays as it is or the statement fails; None if there is none.
 
-    The cast of ALTER TABLE to a shorter varchar fails, except for values that only blanks make too long: it cuts them.
+    It is empty if no clause is needed. Without the clause, ALTER TABLE to a shorter varchar would silently cut values
+    that only trailing blanks make too long; for all others that are too long it fails.
     """
     before, after = actual["type"], wanted["type"]
     old, new = _TEXT.fullmatch(before), _TEXT.fullmatch(after)
@@ -241,19 +242,22 @@ def _conversion(column: str, actual: re.Match[str], wanted: re.Match[str]) -> st
 
 
 def _as_utc(change: Change, actual: re.Match[str]) -> str:
-    """Return the USING for a time that was given a time zone: Temporal's are UTC, the session may have another one."""
+    """Return the USING clause for a column that was given a time zone; empty for any other column.
+
+    Temporal's times are UTC, but the session may have another time zone.
+    """
     zoned = actual["type"].endswith("with time zone")
     return f" USING {_quoted(change.key.name)} AT TIME ZONE 'UTC'" if zoned else ""
 
 
 def _replace_column(change: Change) -> Repair:
-    """Make a computed column, with its indexes, beside the one that is there.
+    """Create a computed column with its indexes beside the existing one.
 
-    With a column that is dropped go indexes and constraints of the user's own, and values, where it is a plain one.
+    Dropping the existing one would also drop the user's own indexes and constraints, and the values of a plain column.
     """
     table, name, kept = _quoted(change.key.parent), _quoted(change.key.name), _kept(change.key.name)
     aside = (f"ALTER INDEX IF EXISTS {_quoted(one.key.name)} RENAME TO {_kept(one.key.name)};" for one in change.parts)
-    indexes = (text for one in change.parts for text in _creating(one))
+    indexes = (text for part in change.parts for text in _creating(part))
     statements = (f"ALTER TABLE {table} RENAME COLUMN {name} TO {kept};", *aside, *_creating(change), *indexes)
     note = _afterwards(kept, f"ALTER TABLE {table} DROP COLUMN {kept};")
     return Repair(statements=statements, notes=(note,))

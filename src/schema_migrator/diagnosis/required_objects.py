@@ -1,4 +1,4 @@
-"""What Temporal cannot work without: tables, columns, and the keys that its upserts name. Pure functions."""
+"""Finds missing objects that Temporal needs: tables, columns, and the keys that its upserts name. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _KEY = re.compile(r"(?P<kind>PRIMARY KEY|UNIQUE) \((?P<columns>.*?)\)(?P<rest>.*
 
 
 def problems(rehearsal: Rehearsal, live: Snapshot, steps: Sequence[Predicted], reached: Version) -> tuple[Problem, ...]:
-    """Return what would make a step fail half way, else what Temporal will lack when all of them have run."""
-    found = [problem for one in steps for problem in one.problems]
+    """Return what would make a step fail halfway; if nothing would, what Temporal will lack after all steps."""
+    stopping = [problem for step in steps for problem in step.problems]
     expected = rehearsal.after.get(reached)
-    return tuple(found) or (lacking(expected, steps[-1].end if steps else live) if expected else ())
+    return tuple(stopping) or (lacking(expected, steps[-1].end if steps else live) if expected else ())
 
 
 def lacking(expected: Snapshot, reached: Snapshot) -> tuple[Problem, ...]:
-    """Return what Temporal cannot work without and will still lack: tables, columns, primary keys, what is unique.
+    """Return a problem for each table, column, primary key and unique constraint that Temporal needs and will lack.
 
-    `expected` is the version's schema, `reached` what the steps make of what is there.
+    `expected` is the version's schema, and `reached` the live schema after the steps.
     """
     lost = expected.tables - reached.tables
     gone = [
@@ -45,11 +45,11 @@ def _vital(key: Key, text: str) -> bool:
 
 
 def _there(key: Key, text: str, reached: Snapshot) -> bool:
-    """Whether an object is there; a key counts under any name, and with its columns in any order."""
+    """Whether an object exists. A key counts under any name, and with its columns in any order."""
     if key.kind != "constraint":
         return key in reached.objects
-    keys = (one for one in reached.objects.items() if (one[0].kind, one[0].parent) == (key.kind, key.parent))
-    return any(_unique(found) == _unique(text) for _, found in keys)
+    keys = (item for item in reached.objects.items() if (item[0].kind, item[0].parent) == (key.kind, key.parent))
+    return any(_unique(definition) == _unique(text) for _, definition in keys)
 
 
 def _unique(text: str) -> tuple[str, frozenset[str], str] | None:

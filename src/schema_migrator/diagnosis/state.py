@@ -1,4 +1,4 @@
-"""The state of a store, as far as its version row and a few facts from the catalogs show it."""
+"""The states of a store, and the state that its version row and a few facts from the catalogs show."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ _APART = "give each store its own database"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
-    """No version is recorded and no table of the store is there."""
+    """No version is recorded, and no table of the store exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class At:
-    """The recorded version, 0.0 after a set-up alone.
+    """The store is at its recorded version; 0.0 if only the set-up has run.
 
-    `release`: another one, whose files make the tables as they are; releases differ under one version.
+    `release` is another release, if it is the one whose files create the tables as they are: releases can differ under
+    the same version.
     """
 
     version: Version
@@ -42,9 +43,9 @@ class At:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Between:
-    """A step that was begun: `remaining` are the indexes of its statements that are still to run.
+    """The store is in the middle of a step. `remaining` are the indexes of its statements that still have to run.
 
-    `version` is the recorded one, None without a row.
+    `version` is the recorded version, None without a row. `step` is the step's version, `total` its statements' number.
     """
 
     version: Version | None
@@ -54,16 +55,16 @@ class Between:
 
     @property
     def done(self) -> int:
-        """How many of the step's statements need not run."""
+        """The number of the step's statements that need not run."""
         return self.total - len(self.remaining)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unrecorded:
-    """The tables are those of one version, but another one or none is recorded.
+    """The tables match one version, but another version or none is recorded.
 
-    `confirmed`: another db_name's row says so (the database was renamed or restored), or the history does (two of the
-    vendor's tools ran at once).
+    `confirmed`: a row with another db_name records that version (the database was renamed or restored), or the history
+    lists it (two of the vendor's tools ran at once).
     """
 
     version: Version
@@ -73,7 +74,7 @@ class Unrecorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """A state that nothing explains, and why; `refinable`: the tables may tell more than the version row does."""
+    """A state without explanation, and the reason. `refinable`: the tables may tell more than the version row."""
 
     reason: str
     hint: str
@@ -86,9 +87,9 @@ State: TypeAlias = Absent | At | Between | Unrecorded | Unknown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """What one look at a database found; `recorded` is the configured database's own row.
+    """The result of one look at a database. `recorded` is the version in the configured database's own row.
 
-    `whose`: only a look that examine takes asks for it.
+    `whose` are the owners, which only examine.look reads.
     """
 
     facts: Facts
@@ -101,10 +102,10 @@ class Overview:
 def look(
     conn: Connection, release: Release, settings: StoreSettings, path: Sequence[str], *, lock: bool = False
 ) -> Overview:
-    """Read a store's state, in a transaction; with `lock` the version rows stay locked until that ends.
+    """Read a store's state, in a transaction. With `lock` the version rows stay locked until the transaction ends.
 
-    The schema is the first of `path` that is there, as PostgreSQL chooses; without a path the role's. A failed read
-    raises psycopg's error: it is never taken for an absent version.
+    The schema is the first one in `path` that exists, as PostgreSQL chooses it. Without a path it is the first one in
+    the role's own search_path. A failed read raises psycopg's error; it never counts as an absent version.
     """
     facts = read_facts(conn, release.source(settings.store), path)
     rows = read_rows(conn, facts, lock=lock) if facts.versioned else ()
@@ -114,9 +115,9 @@ def look(
 
 
 def recognise(release: Release, settings: StoreSettings, facts: Facts, rows: tuple[VersionRow, ...]) -> State:
-    """Decide the state of a store as far as its version row shows; snapshots may tell more.
+    """Return the state of a store as far as its version row shows it; snapshots may tell more.
 
-    Raises WrongStore when the database holds the other store's tables.
+    Raises WrongStore if the database contains the other store's tables.
     """
     if facts.schema is None:
         return Unknown(

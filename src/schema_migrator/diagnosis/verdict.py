@@ -1,4 +1,4 @@
-"""The proof: a live schema against the rehearsal of its version."""
+"""Compares a live schema with the rehearsal of a version, and returns the verdict."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How a store's `schema` differs from what a version looks like; extras are the user's own and tolerated.
+    """How a store's `schema` differs from a version. Extra objects are the user's own and are tolerated.
 
-    `unlisted` are versions that schema_update_history lacks: the vendor's tool writes it after the
-    version row, so a kill between the two leaves it out. It is shown and no reason to refuse. `whose`: asked for by
-    the command verify alone.
+    `unlisted` are versions that schema_update_history lacks: the vendor's tool writes the history after the version
+    row, so a kill between the two leaves a version out. They are shown but are no reason to refuse. `whose` are the
+    owners, which only the command verify reads.
     """
 
     store: Store
@@ -48,21 +48,22 @@ class Verdict:
 
     @property
     def ahead(self) -> bool:
-        """Whether the version is above the target, which suits a server: it asks for at least its own version."""
+        """Whether the version is above the target. A server accepts that: it requires at least its own version."""
         return self.version > self.target
 
 
 def compared(recorded: Version | None, target: Version, *, asked: bool) -> Version | None:
-    """Return the version to compare a schema with: the recorded one, or a higher target that was asked for.
+    """Return the version to compare a schema with: the recorded one, or a higher target that the user `asked` for.
 
-    A lower one says nothing: what newer versions have made would be called wrong. None: nothing is installed.
+    A comparison with a lower version would report every object of the newer versions as wrong. None means that nothing
+    is installed.
     """
     known = [version for version in (recorded, target if asked else None) if version not in (None, UNVERSIONED)]
     return max(filter(None, known), default=None)
 
 
 def judge(database: str, source: Source, found: Examination, version: Version, target: Version) -> Verdict:
-    """Compare what a full look has found with the rehearsal of a version."""
+    """Compare the result of a full look with the rehearsal of a version, and return the verdict."""
     live, rehearsal = found.live, found.rehearsal
     assert live is not None  # noqa: S101 - a full look has both
     assert rehearsal is not None  # noqa: S101
@@ -91,18 +92,18 @@ def judge(database: str, source: Source, found: Examination, version: Version, t
 
 
 def _without_strangers(difference: Difference, rehearsal: Rehearsal) -> Difference:
-    """Count what only other versions know as different: it is never the user's own."""
+    """Count extra objects that only other versions have as different: they are never the user's own."""
     known = rehearsal.known
-    foreign_schemas = tuple(one for one in difference.extra if one.key in known)
-    extra = tuple(one for one in difference.extra if one.key not in known)
-    return replace(difference, different=(*difference.different, *foreign_schemas), extra=extra)
+    of_others = tuple(change for change in difference.extra if change.key in known)
+    extra = tuple(change for change in difference.extra if change.key not in known)
+    return replace(difference, different=(*difference.different, *of_others), extra=extra)
 
 
 def _parts(key: Key, expected: Snapshot) -> tuple[Change, ...]:
-    """Return what a table has, columns in their order, or the indexes that would go with a column."""
+    """Return the parts of a table, with the columns in their order, or the indexes that are dropped with a column."""
     order = expected.objects.get(Key("order", "", key.name), "").split(", ")
     mentioned = re.compile(rf"\b{re.escape(key.name)}\b")
-    found = [
+    changes = [
         Change(key=part, expected=definition, found=None)
         for part, definition in sorted(expected.objects.items())
         if (key.kind == "table" and part.parent == key.name)
@@ -111,7 +112,7 @@ def _parts(key: Key, expected: Snapshot) -> tuple[Change, ...]:
         )
     ]
     place = {name: number for number, name in enumerate(order)}
-    return tuple(sorted(found, key=lambda one: (RANK[one.key.kind], place.get(one.key.name, 0))))
+    return tuple(sorted(changes, key=lambda change: (RANK[change.key.kind], place.get(change.key.name, 0))))
 
 
 def _with_renamed(missing: Change, extra: Collection[Change], live: Snapshot) -> Change:
@@ -119,10 +120,10 @@ def _with_renamed(missing: Change, extra: Collection[Change], live: Snapshot) ->
 
 
 def _renamed(missing: Change, extra: Collection[Change], live: Snapshot) -> tuple[str, ...]:
-    """Return the names of extra objects that may be the missing one, renamed: a new object would lack their rows.
+    """Return the names of extra objects that may be the missing one, renamed; a new object would lack their values.
 
-    A column of the same type; a table with all its columns; of an index, the constraint that has its name. A computed
-    column has no values of its own.
+    For a column these are columns of the same type, except for a computed column, which has no values of its own. For a
+    table these are tables with all its columns. For an index it is the constraint that has its name.
     """
     key = missing.key
     if key.kind == "index":
@@ -147,5 +148,5 @@ def _columns(table: str, live: Snapshot) -> set[str]:
 
 
 def unlisted(versions: Collection[Version], history: Collection[Version], reached: Version) -> tuple[Version, ...]:
-    """Return the versions up to the reached one that the history does not list."""
+    """Return the versions up to `reached` that the history does not list, in ascending order."""
     return tuple(version for version in sorted(versions) if version <= reached and version not in history)

@@ -1,1 +1,4 @@
-"""The only room that talks to libpq: parameters, connecting with patience, transactions, what errors mean."""
+"""The only room that uses libpq: connection parameters, connecting with retries, transactions, error translation.
+
+Nothing here knows Temporal's tables or the steps of a release.
+"""

@@ -1,4 +1,4 @@
-"""What a connection that failed means, by the words of libpq and the server."""
+"""Derives the cause of a failed connection from the texts of libpq and the server."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _PLACES = (
 
 
 class ConnectFailure(Enum):
-    """Why a connection failed, as far as it says what to do next."""
+    """Why a connection failed, as far as that decides what to do next."""
 
-    ABSENT = auto()  # wait for it
-    REJECTED = auto()  # wait a little
-    NO_ROLE = auto()  # the same
+    ABSENT = auto()  # retry until the deadline
+    REJECTED = auto()  # retry briefly
+    NO_ROLE = auto()  # retry briefly
     NO_PASSWORD = auto()
     FORBIDDEN = auto()
     TLS = auto()
     MISTAKEN = auto()
 
 
-# libpq keeps the SQLSTATE of a failed connection to itself, so here, and only here, texts decide.
-# What is not recognised (a server that speaks another language) is retried until the deadline.
+# libpq does not expose the SQLSTATE of a failed connection, so this module, and no other, decides by texts.
+# A failure that it does not recognise (a server that speaks another language) is retried until the deadline.
 _TEXTS = (
     (
         ConnectFailure.FORBIDDEN,
@@ -73,13 +73,13 @@ _TLS_HINTS = {
 
 
 def refusal(error: BaseException | None) -> tuple[ConnectFailure, str]:
-    """Return what a failed attempt means, and the line that says so; of several hosts, the most telling one."""
+    """Return the cause of a failed attempt and the text that shows it; with several hosts, the most telling one."""
     kind, line = _telling(error)
     return kind, _PREAMBLE.sub("", line).strip() or type(error).__name__
 
 
 def _telling(error: BaseException | None) -> tuple[ConnectFailure, str]:
-    """Return what a failed attempt means, and the whole line that says so."""
+    """Return the cause of a failed attempt, and the complete line that shows it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     for kind, pattern in _TEXTS:
         for line in lines:
@@ -89,7 +89,7 @@ def _telling(error: BaseException | None) -> tuple[ConnectFailure, str]:
 
 
 def place_of(error: BaseException, settings: StoreSettings) -> str:
-    """Return the address of the server that refused; where one host is named, that is the settings' own."""
+    """Return the address of the server that refused. If the settings name only one host, it is the settings' own."""
     line = _telling(error)[1]
     found = next((match for pattern in _PLACES if (match := pattern.search(line))), None)
     named = settings.sql.host or os.environ.get("PGHOSTADDR") or os.environ.get("PGHOST") or ","
@@ -99,7 +99,7 @@ def place_of(error: BaseException, settings: StoreSettings) -> str:
 
 
 def explain(error: psycopg.OperationalError, settings: StoreSettings, patience: float) -> MigratorError:
-    """Return our error for a connection that failed for `patience` seconds."""
+    """Return our error for a connection that could not be opened within `patience` seconds."""
     kind, text = refusal(error)
     place = place_of(error, settings)
     match kind:
@@ -130,7 +130,7 @@ def _absent(text: str, place: str, settings: StoreSettings, patience: float) -> 
 
 
 def _password_hint(settings: StoreSettings) -> str:
-    """Return what is wrong with the password, as far as its form shows it; nothing of the password itself."""
+    """Return the hint for a rejected password: what looks wrong with its form, without any part of the password."""
     given = settings.sql.password.get_secret_value() if settings.sql.password else ""
     if given.endswith(("\n", "\r")):
         return (
@@ -178,7 +178,7 @@ def _forbidden(text: str, place: str, settings: StoreSettings) -> PreflightFaile
 
 
 def mistaken(text: str, settings: StoreSettings) -> SettingsError:
-    """Return the error for a parameter that libpq or the server does not take."""
+    """Return the error for a connection parameter that libpq or the server refuses."""
     return SettingsError(
         f"the connection parameters for {settings.address} are refused: {text}",
         hint="correct SQL_CONNECT_ATTRIBUTES, the query of SQL_URI, or libpq's own variables (PG...)",

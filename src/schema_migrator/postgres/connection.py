@@ -1,4 +1,4 @@
-"""The only place that connects: patience, and what a refusal means."""
+"""The only module that connects: it retries until a deadline and turns refusals into our errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Connection = psycopg.Connection[Any]
 
-_PASSWORD_PATIENCE_SECONDS = 8.0  # a Secret may reach the server a little later than us
+_PASSWORD_PATIENCE_SECONDS = 8.0  # a new password may reach the server a little later than this program
 _CONNECT_SECONDS = 10
 _SILENT_SECONDS = 5.0
 
@@ -35,9 +35,9 @@ _SILENT_SECONDS = 5.0
 def connect(
     settings: StoreSettings, interrupt: Interrupt, *, patience: float, began: float | None = None
 ) -> Connection:
-    """Connect, waiting up to `patience` seconds for a database that is not there yet.
+    """Connect, and wait up to `patience` seconds for a database that is not available yet.
 
-    The connection is in autocommit. `began` is when the waiting began (time.monotonic), if it was not now. Raises
+    The connection is in autocommit mode. `began` is the start of the wait (time.monotonic); None means now. Raises
     DatabaseUnavailable at the deadline, PasswordRejected, PreflightFailed, TlsRejected or SettingsError.
     """
     _warn(settings)
@@ -57,7 +57,7 @@ def connect(
         raise explain(error, settings, patience) from error
     except psycopg.ProgrammingError as error:  # libpq refuses a parameter before it connects
         raise mistaken(str(error).strip(), settings) from error
-    except UnicodeError as error:  # Python does so with a name that the resolver's encoding has no place for
+    except UnicodeError as error:  # Python raises this for a name that the resolver's encoding cannot represent
         raise SettingsError(
             f"the host in {settings.address} is not a host name", hint="correct SQL_HOST", store=settings.store
         ) from error
@@ -69,7 +69,7 @@ _warned: set[tuple[str, str]] = set()
 
 
 def _warn(settings: StoreSettings) -> None:
-    """Say once a run what lets others have the password."""
+    """Warn, once per run, about settings that may reveal the password to others."""
     host = settings.sql.host or os.environ.get("PGHOST") or ""
     if may_go_without_tls(settings) and not is_local(settings) and ("tls", host) not in _warned:
         _warned.add(("tls", host))
@@ -90,10 +90,10 @@ def _warn(settings: StoreSettings) -> None:
 
 
 class _SignsOfLife:
-    """Says something now and then on every connection that has nothing to do: proxies end the silent ones.
+    """Sends an empty query on every idle connection from time to time, because proxies close silent connections.
 
-    Safe beside the threads that use them: psycopg holds a connection's lock whenever it uses it, and a transaction or
-    a pipeline that is open shows in its status.
+    It does not disturb the threads that use the connections: psycopg holds a connection's lock whenever it uses it, and
+    the connection's status shows an open transaction or pipeline.
     """
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ def _ping(pgconn: psycopg.pq.abc.PGconn) -> None:
     """Send an empty query unless the connection is in use."""
     idle = pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
     if idle and pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF:
-        with suppress(psycopg.Error):  # whoever uses the connection next is told
+        with suppress(psycopg.Error):  # the next statement on the connection raises the error
             pgconn.exec_(b"")
 
 
@@ -134,7 +134,7 @@ _ALIVE = _SignsOfLife()
 
 
 class _Patience:
-    """How long to go on: until the deadline for what may come up yet, briefly for a rejected password."""
+    """How long to retry: until the deadline if the database may still come up, briefly after a rejected password."""
 
     def __init__(self, seconds: float, began: float) -> None:
         self.deadline = began + seconds
@@ -153,7 +153,11 @@ class _Patience:
         return max(0.0, min(self.backoff(state), self.left(state)))
 
     def attempt_seconds(self, own: str | None) -> int:
-        """Return how long one attempt may take: what connect_timeout says, if it says anything, up to the deadline."""
+        """Return the limit for one attempt in seconds: `own`, the value of connect_timeout, or 10 if there is none.
+
+        The limit never exceeds the time until the deadline, but is at least 2 s. `own` of 0 means the deadline alone.
+        Raises ProgrammingError if `own` is not a number.
+        """
         left = max(2, math.ceil(self.deadline - time.monotonic()))
         if own is None:
             return min(_CONNECT_SECONDS, left)

@@ -1,4 +1,4 @@
-"""Settings to libpq's connection parameters."""
+"""Converts settings to libpq's connection parameters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from schema_migrator.config.settings import StoreSettings
 
 PROGRAM: LiteralString = "schema-migrator/"
-"""What the application_name of every session of this program begins with, whatever its version."""
+"""The prefix of the application_name of every session of this program, whatever its version."""
 APPLICATION = f"{PROGRAM}{__version__}"
 _LONGEST_NAME = 63  # bytes, NAMEDATALEN - 1
-# Where distributions keep the authorities that they trust; psycopg's own OpenSSL looks at none of these.
+# Where distributions keep the certificate authorities that they trust. psycopg's bundled OpenSSL reads none of these.
 _AUTHORITIES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -31,15 +31,15 @@ _AUTHORITIES = (
     "/etc/ssl/cert.pem",
 )
 
-# A network that swallows packets ends a connection within a minute. Keepalives do not go out while something that was
-# sent is not acknowledged: that has a limit of its own (tcp(7), TCP_USER_TIMEOUT; milliseconds).
+# With these limits a connection ends within a minute if the network drops its packets. The kernel sends no keepalives
+# while sent data is unacknowledged; for that there is a separate limit (tcp(7), TCP_USER_TIMEOUT; milliseconds).
 ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 
 
 def session_name(part: str = "") -> str:
     """Return the application_name of a session: the program, its part in a run and, in Kubernetes, the pod.
 
-    PostgreSQL cuts at 63 bytes; of a long pod's name the end tells most.
+    PostgreSQL cuts names at 63 bytes. A long pod name loses its beginning, because its end is more specific.
     """
     name = f"{APPLICATION} {part}".strip()
     pod = chart.pod()
@@ -48,7 +48,7 @@ def session_name(part: str = "") -> str:
 
 
 def parameters(settings: StoreSettings) -> dict[str, Any]:
-    """Return libpq's parameters. Raises SettingsError, or OperationalError where a name leads nowhere."""
+    """Return libpq's parameters. Raises SettingsError, or OperationalError if a host name cannot be resolved."""
     given = settings.sql
     _assert_one_address(settings)
     found = {
@@ -69,7 +69,7 @@ def parameters(settings: StoreSettings) -> dict[str, Any]:
 
 
 def is_local(settings: StoreSettings) -> bool:
-    """Whether the server is reached without a network: by a socket, or at this machine's own address."""
+    """Whether the server is reached without a network: through a socket or at a loopback address."""
     hosts = os.environ.get("PGHOSTADDR") or settings.sql.host or os.environ.get("PGHOST") or "/"
     return all(map(_is_own, hosts.split(",")))
 
@@ -82,17 +82,17 @@ def _is_own(host: str) -> bool:
 
 
 def may_go_without_tls(settings: StoreSettings) -> bool:
-    """Whether a server that says it has no TLS gets the password all the same, and nobody has decided so."""
-    said = settings.attributes
-    if settings.sql.tls is not None or {"service", "require_auth"} & said.keys():
+    """Whether a server that claims to have no TLS still gets the password although no setting allows that."""
+    given = settings.attributes
+    if settings.sql.tls is not None or {"service", "require_auth"} & given.keys():
         return False
     if {"PGSERVICE", "PGREQUIREAUTH"} & os.environ.keys():
         return False
-    return checks.sslmode(said) in ("prefer", "allow")
+    return checks.sslmode(given) in ("prefer", "allow")
 
 
 def _assert_one_address(settings: StoreSettings) -> None:
-    """Refuse PGHOSTADDR beside a host of ours: libpq would go there, and every message would name the host."""
+    """Raise SettingsError if PGHOSTADDR overrides SQL_HOST: libpq would connect to it, but messages name SQL_HOST."""
     if settings.sql.host and os.environ.get("PGHOSTADDR"):
         raise SettingsError(
             f"PGHOSTADDR is set beside SQL_HOST={settings.sql.host}, and libpq would connect to PGHOSTADDR",
@@ -102,7 +102,7 @@ def _assert_one_address(settings: StoreSettings) -> None:
 
 
 def _assert_role(settings: StoreSettings, known: Mapping[str, Any]) -> None:
-    """Refuse where libpq would take the system user's name for a role, and there is no such name."""
+    """Raise SettingsError if libpq would use the system user's name as the role, but the system has no name for it."""
     if "user" in known or "service" in known or {"PGUSER", "PGSERVICE"} & os.environ.keys():
         return
     try:
@@ -116,7 +116,7 @@ def _assert_role(settings: StoreSettings, known: Mapping[str, Any]) -> None:
 
 
 def _tls(settings: StoreSettings) -> dict[str, str]:
-    """Map the vendor's TLS settings to libpq's (postgresql.org/docs/current/libpq-ssl.html)."""
+    """Convert the vendor's TLS settings to libpq's (postgresql.org/docs/current/libpq-ssl.html)."""
     given = settings.sql
     if given.tls is None:
         return {}
@@ -146,14 +146,17 @@ def _assert_readable(settings: StoreSettings) -> None:
 
 
 def _authorities() -> str:
-    """Return the file of the authorities that this machine trusts; "system" lets OpenSSL look by itself."""
+    """Return the file with the authorities that this machine trusts; with "system", OpenSSL finds them itself."""
     if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
         return "system"
     return next((path for path in _AUTHORITIES if os.access(path, os.R_OK)), "system")
 
 
 def _addressed(given: SqlSettings, hosts: str) -> dict[str, str]:
-    """Go to the hosts' addresses, each at its host's port, and expect the other name in their certificates."""
+    """Return the parameters that connect to the hosts' addresses and expect `tls_server_name` in the certificates.
+
+    Each address gets the port of its host.
+    """
     resolved = [_resolve(host.strip()) for host in hosts.split(",")]
     addresses = [address for found in resolved for address in found]
     place = {"host": ",".join([str(given.tls_server_name)] * len(addresses)), "hostaddr": ",".join(addresses)}
@@ -172,7 +175,10 @@ def _resolve(host: str) -> list[str]:
 
 
 def _attributes(settings: StoreSettings) -> dict[str, str]:
-    """Split the vendor's connect attributes into libpq's parameters and server settings (attributes.REGISTER)."""
+    """Return libpq's parameters for the connect attributes (see attributes.REGISTER).
+
+    Names that libpq does not know are server settings; they go into the parameter `options`.
+    """
     known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
     given = {n: v for n, v in settings.attributes.items() if n not in attributes.LEFT_OUT}
     found = {name: value for name, value in given.items() if name in known}
@@ -183,7 +189,7 @@ def _attributes(settings: StoreSettings) -> dict[str, str]:
 
 
 def _assert_files(settings: StoreSettings, found: Mapping[str, str]) -> None:
-    """Refuse a missing file: libpq takes some of them for empty, a list of revoked certificates too."""
+    """Raise SettingsError for an unreadable file: libpq treats some of them as empty, even a revocation list."""
     for name in attributes.FILES:
         path = found.get(name)
         if path and path != "system" and not os.access(path, os.R_OK):

@@ -1,4 +1,4 @@
-"""Patience with the table locks of others: short tries, so that no writer queues behind ours for long."""
+"""Retries for table locks. Each attempt queues only briefly, so that no writer queues behind it for long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AUTOVACUUM = "an autovacuum that does not yield is preventing wraparound: wait 
 
 @dataclass(slots=True, kw_only=True)
 class _Queue:
-    """What is known of those who hold tables' locks; `asked`: the autovacuum workers that were waited for longer."""
+    """The sessions that hold locks on some tables. `asked` are the autovacuum workers that had a longer attempt."""
 
     conn: Connection
     tables: Sequence[str]
@@ -34,22 +34,22 @@ class _Queue:
     asked: set[int] = field(default_factory=set)
 
     def look(self, retry: tenacity.RetryCallState) -> None:
-        """Say who holds them, before the next try."""
+        """Log the sessions that hold the locks, before the next attempt."""
         self._ask()
-        shown = {**self.told, "tables": list(self.tables)} if self.told else {}  # a look may read any of a store's
+        shown = {**self.told, "tables": list(self.tables)} if self.told else {}  # a look may read any table of a store
         events.logger().info("table.busy", **shown, attempt=retry.attempt_number, held_by=list(self.holders))
 
     def next(self) -> float | None:
-        """Return how long the next try may queue, None if as usual.
+        """Return how many seconds the next attempt may queue; None means as usual.
 
-        An autovacuum worker gives way to whoever has waited for deadlock_timeout, unless it prevents wraparound
-        (PostgreSQL: "Routine Vacuuming"). So each of them is waited for that long, once.
+        An autovacuum worker gives way to a session that has waited for deadlock_timeout, unless it prevents wraparound
+        (PostgreSQL: "Routine Vacuuming"). So one attempt per worker queues that long.
         """
         seconds, self.seconds = self.seconds, None
         return seconds
 
     def named(self, error: TableLockTimeout) -> TableLockTimeout:
-        """Return the error with those who hold the locks."""
+        """Return the error, completed by the sessions that hold the locks."""
         self._ask()
         if not self.holders:
             return error
@@ -62,7 +62,7 @@ class _Queue:
 
     def _ask(self) -> None:
         found = transactions.ask(self.conn, activity.LOCK_HOLDERS, [list(self.tables)])
-        self.holders = tuple(said for _, said, _, _ in found)
+        self.holders = tuple(holder for _, holder, _, _ in found)
         workers = {pid: limit for pid, _, autovacuum, limit in found if autovacuum and pid not in self.asked}
         if workers:
             self.seconds = max(workers.values()) / 1000 + _MARGIN_SECONDS
@@ -78,10 +78,11 @@ def retried(
     seconds: float,
     **told: object,
 ) -> T:
-    """Return what an attempt returns, tried again after a growing pause while it cannot get its table locks.
+    """Repeat `attempt`, with growing pauses, until it gets its table locks, and return its result.
 
-    The attempt is told how many seconds it may queue this time (None: as usual) and leaves nothing open when it raises
-    TableLockTimeout. At the deadline that is raised, with those who hold the locks. `told` is in the events.
+    `attempt` receives the number of seconds that it may queue this time (None: as usual), and must leave nothing open
+    when it raises TableLockTimeout. After `seconds` that error is raised, completed by the sessions that hold the
+    locks. The events contain `told`.
     """
     queue = _Queue(conn=conn, tables=tables, told=told)
     retrying = tenacity.Retrying(

@@ -1,4 +1,4 @@
-"""Pipelines in which a transaction of ours counts as idle while we send nothing."""
+"""Pipelines in which the server counts our transaction as idle while we send nothing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class PipelineCursor(psycopg.Cursor[Any]):
-    """A cursor that ends the pipeline's messages with a Sync before it waits for rows.
+    """A cursor that sends a Sync in a pipeline before it waits for rows.
 
-    psycopg sends a Flush there. The server answers that too, but it reports no transaction as idle before a Sync
-    (source: postgres.c, PostgresMain), so `idle_in_transaction_session_timeout` would never end one whose client
-    was stopped, and its locks would stay.
+    psycopg only sends a Flush. The server answers a Flush too, but it does not report a transaction as idle before a
+    Sync (source: postgres.c, PostgresMain). If the client were stopped, `idle_in_transaction_session_timeout` would
+    never end its transaction, and its locks would stay.
     """
 
     def fetchone(self) -> Any:  # noqa: ANN401 - the type of a row is the row factory's
@@ -25,7 +25,7 @@ class PipelineCursor(psycopg.Cursor[Any]):
         return super().fetchone()
 
     def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
+        """Return the remaining rows."""
         self._settle()
         return super().fetchall()
 
@@ -35,7 +35,7 @@ class PipelineCursor(psycopg.Cursor[Any]):
 
 
 class PipelineConnection(psycopg.Connection[Any]):
-    """A connection that knows its open pipeline, and whose cursors are of our kind."""
+    """A connection that keeps track of its open pipeline and whose cursors are PipelineCursors."""
 
     def __init__(self, *args: Any, **named: Any) -> None:  # noqa: ANN401 - psycopg's own
         super().__init__(*args, **named)
@@ -44,7 +44,7 @@ class PipelineConnection(psycopg.Connection[Any]):
 
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
-        """Open a pipeline for the block; within another one that stays the same."""
+        """Open a pipeline for the block. Within a pipeline, the block uses the one that is already open."""
         with super().pipeline() as opened:
             outer, self._opened = self._opened, opened
             try:
@@ -53,6 +53,6 @@ class PipelineConnection(psycopg.Connection[Any]):
                 self._opened = outer
 
     def sync(self) -> None:
-        """Wait for the answers to all that was sent in an open pipeline, and let the server count idle time."""
+        """Wait for the answers to everything sent in an open pipeline; from then on the server counts idle time."""
         if self._opened is not None:
             self._opened.sync()

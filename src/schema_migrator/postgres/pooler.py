@@ -1,7 +1,7 @@
-"""Poolers: the way past one, and whether one keeps a client's session.
+"""Connection poolers: how to connect past one, and whether a connection keeps its session of the server.
 
 A pooler gives each client a cancel key of its own, so `backend_pid` differs from `pg_backend_pid()` in every mode. In
-transaction mode it gives a client's session to others between transactions, in session mode to nobody.
+transaction mode it gives a client's session to other clients between transactions; in session mode it does not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SELECT extract(epoch FROM pg_postmaster_start_time())::text, d.oid
 FROM pg_catalog.pg_database d WHERE d.datname = current_database()
 """
 _SESSION = "SELECT pg_backend_pid()"
-# The address is the pooler's: several may share a name, and each of them has sessions of its own.
+# The client address is that of the pooler: several poolers may share a host name, and each has its own sessions.
 _WITNESS = """
 SELECT pg_backend_pid(), coalesce(host(inet_client_addr()), ''),
   extract(epoch FROM a.backend_start), extract(epoch FROM clock_timestamp())
@@ -43,7 +43,7 @@ FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_backend_pid()
 
 
 def past(conn: Connection, settings: StoreSettings) -> StoreSettings:
-    """Return the settings that lead past a pooler to the database that `conn` is in, by the server's name for it."""
+    """Return the settings that lead past a pooler to the database of `conn`, under the server's name for it."""
     if not settings.has_direct:
         return settings
     ((name,),) = transactions.ask(conn, _DATABASE)
@@ -51,7 +51,7 @@ def past(conn: Connection, settings: StoreSettings) -> StoreSettings:
 
 
 def in_the_way(what: str) -> tuple[str, str]:
-    """Return the problem of a transaction pooler, and its remedy."""
+    """Return the problem that a transaction pooler causes for `what`, and the remedy."""
     return (
         f"a transaction pooler prevents {what}",
         "set SQL_DIRECT_HOST (and SQL_DIRECT_PORT) to the server itself",
@@ -59,9 +59,10 @@ def in_the_way(what: str) -> tuple[str, str]:
 
 
 def problem(conn: Connection, settings: StoreSettings, interrupt: Interrupt, what: str) -> tuple[str, str] | None:
-    """Try the way that keeps a session; return what is wrong with it, and the remedy.
+    """Test the connection that has to keep its session: the one past the pooler if it is set, otherwise `conn`.
 
-    Raises DatabaseUnavailable where the connection past the pooler does not answer.
+    Return the problem and its remedy, or None if there is no problem. Raises DatabaseUnavailable if the connection past
+    the pooler does not answer.
     """
     if not settings.has_direct:
         return None if keeps_session(conn, settings, interrupt) else in_the_way(what)
@@ -82,11 +83,11 @@ def problem(conn: Connection, settings: StoreSettings, interrupt: Interrupt, wha
 
 
 def keeps_session(conn: Connection, settings: StoreSettings, interrupt: Interrupt) -> bool:
-    """Whether a connection has a session of the server to itself; where nobody can tell, it has not.
+    """Return whether a connection has a session of the server to itself; False if that cannot be determined.
 
-    A pooler in transaction mode never opens a session while one is free. So further clients take sessions until they
-    either get ours (transaction mode), or three of them, through the same pooler, get sessions that were just opened
-    for them, while ours stayed the same.
+    A pooler in transaction mode never opens a session while one is free. So the test opens further connections, each of
+    which takes a session. If one of them gets our session, the pooler is in transaction mode. If three of them, through
+    the same pooler, get newly opened sessions while ours stays the same, it is not.
     """
     if conn.info.backend_pid == _pid(conn):
         return True
@@ -98,13 +99,13 @@ def keeps_session(conn: Connection, settings: StoreSettings, interrupt: Interrup
 
 
 def _keeps(conn: Connection, settings: StoreSettings, interrupt: Interrupt) -> bool:
-    ((mine, place, _, began),) = transactions.ask(conn, _WITNESS)
+    ((own_pid, place, _, began),) = transactions.ask(conn, _WITNESS)
     witnesses = 0
     with ExitStack() as stack:
         for _ in range(_MOST):
             other = stack.enter_context(closing(connection.connect(settings, interrupt, patience=0)))
             pid, through, opened, _ = _taken(other, interrupt)
-            if pid == mine or any(_pid(conn) != mine for _ in range(_LOOKS)):
+            if pid == own_pid or any(_pid(conn) != own_pid for _ in range(_LOOKS)):
                 return False
             witnesses += through == place and opened > began
             if witnesses == _WITNESSES:
@@ -118,9 +119,10 @@ def _pid(conn: Connection) -> int:
 
 
 def _taken(other: Connection, interrupt: Interrupt) -> tuple[int, str, float, float]:
-    """Let a connection take a session until it is closed.
+    """Let a connection take a session and keep it until the connection is closed.
 
-    A full pooler lets it wait for minutes and heeds no cancel request meanwhile, so nothing here blocks.
+    Return the session's pid, its client address, its start and the current time, both in seconds since the epoch. A
+    full pooler lets the query wait for minutes and ignores cancel requests in the meantime, so nothing here blocks.
     """
     pgconn, deadline = other.pgconn, time.monotonic() + _SECONDS
     pgconn.send_query(_TAKE + _WITNESS.encode())
@@ -131,10 +133,10 @@ def _taken(other: Connection, interrupt: Interrupt) -> tuple[int, str, float, fl
             raise psycopg.OperationalError("the pooler has no session left")
         if select.select([pgconn.socket], [], [], _POLL)[0]:
             pgconn.consume_input()
-    found = None
+    last = None
     while (result := pgconn.get_result()) is not None:
-        found = result
-    if found is None or found.status != psycopg.pq.ExecStatus.TUPLES_OK:
+        last = result
+    if last is None or last.status != psycopg.pq.ExecStatus.TUPLES_OK:
         raise psycopg.OperationalError("a session did not identify itself")
-    pid, place, opened, now = (found.get_value(0, column) or b"" for column in range(4))
+    pid, place, opened, now = (last.get_value(0, column) or b"" for column in range(4))
     return int(pid), place.decode(), float(opened), float(now)

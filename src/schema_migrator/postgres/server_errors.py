@@ -1,4 +1,4 @@
-"""What PostgreSQL's errors mean: psycopg's exceptions to ours, by SQLSTATE."""
+"""Translates psycopg's exceptions into our errors, by SQLSTATE."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 _LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _CONTENDED = ("55P03", "40P01", "40001")
-_DETAIL = 200  # characters of what the server adds: a whole row can be among it
+_DETAIL = 200  # characters of the server's detail, which can contain a whole row
 OWN_LIMIT = (
     f"a query of this kind has its own limit, {LOOK.statement:g} s per statement: run this again when"
     " the server is less busy"
 )
-"""The note on an error of a look or a rehearsal, to which SCHEMA_MIGRATOR_STATEMENT_TIMEOUT does not apply."""
+"""The note on errors of a look or a rehearsal, to which SCHEMA_MIGRATOR_STATEMENT_TIMEOUT does not apply."""
 _SLOW = "raise SCHEMA_MIGRATOR_STATEMENT_TIMEOUT, or the role's own statement_timeout"
 _LOCKED = (TableLockTimeout, "other sessions held a lock on a table: {text}", "run it again")
 _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
@@ -48,7 +48,7 @@ _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
     ),
     "53100": (NoSpace, "the server's disk is full: {text}", "free disk space there, then run this again"),
 }
-"""What an SQLSTATE means: the error, its sentence, and what to do."""
+"""The error class, message and hint for an SQLSTATE."""
 _FUNCTION = re.compile(r"^PL/pgSQL function (?!inline_code_block)(.+) line \d+ at ", re.MULTILINE)
 _CORRECT = (
     f"correct that function, which ran with search_path = {OUR_PATH}, so it must name schemas itself; "
@@ -58,7 +58,7 @@ _HINTS = {
     "53400": 'raise that limit for the role, as a superuser: ALTER ROLE "{role}" SET temp_file_limit = -1',
     "53200": "lower maintenance_work_mem or work_mem for the role, or give the server more memory",
 }
-"""What to do about the SQLSTATE of a statement that failed."""
+"""The hint for a failed statement, by SQLSTATE."""
 _SHARED_MEMORY = "dsm_impl.c"
 _ENLARGE = (
     "enlarge /dev/shm on the server (docker run --shm-size; in Kubernetes a volume with medium: Memory), or avoid"
@@ -67,7 +67,7 @@ _ENLARGE = (
 
 
 def blame(statement: Statement, error: psycopg.Error) -> Exception:
-    """Return StatementFailed that shows the statement, or the error itself if no statement is to blame."""
+    """Return a StatementFailed that shows the statement, or the error itself if the statement is not to blame."""
     if not error.sqlstate or error.sqlstate.startswith((*_LOST, *_MEANINGS)) or _raced(error):
         return error
     position = error.diag.statement_position
@@ -85,7 +85,7 @@ def blame(statement: Statement, error: psycopg.Error) -> Exception:
 
 @contextmanager
 def translated(settings: StoreSettings, interrupt: Interrupt) -> Iterator[None]:
-    """Turn psycopg's errors into ours, by SQLSTATE."""
+    """Turn the block's psycopg errors into ours, by SQLSTATE. Raises Stopped if a signal has arrived."""
     try:
         yield
     except psycopg.Error as error:
@@ -96,20 +96,20 @@ def translated(settings: StoreSettings, interrupt: Interrupt) -> Iterator[None]:
 
 
 def _raced(error: psycopg.Error) -> bool:
-    """Whether another session has made or changed the same object at the same moment: the next try will see it."""
+    """Whether another session created or changed the same object at the same moment: a retry will see its result."""
     of_catalog = error.sqlstate == "23505" and error.diag.schema_name == "pg_catalog"
     return of_catalog or (error.diag.message_primary or "").startswith("tuple concurrently ")
 
 
 def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
-    """Return our error for one of psycopg's."""
+    """Return our error for a psycopg error."""
     state, text = error.sqlstate or "", error.diag.message_primary or refusal(error)[1]
-    running = _FUNCTION.search(error.diag.context or "")  # of the user's: we have none in this language
+    running = _FUNCTION.search(error.diag.context or "")  # it is the user's: we have no function in this language
     if running:
         text += f" (in {running[1]})"
     if (not state and isinstance(error, psycopg.OperationalError)) or state.startswith(_LOST):
         return ConnectionLost(f"the connection to {settings.address} broke: {text}", hint="run it again")
-    if error.diag.source_file == _SHARED_MEMORY:  # PostgreSQL calls that a full disk
+    if error.diag.source_file == _SHARED_MEMORY:  # PostgreSQL reports it as a full disk
         return StatementFailed(
             f"the shared memory of the server at {settings.address} is too small: {text}",
             hint=_ENLARGE.format(role=settings.user),

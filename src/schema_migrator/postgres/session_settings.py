@@ -1,4 +1,4 @@
-"""What every transaction and session of ours sets first, whatever a role, a database or a server has set."""
+"""The settings that each of our transactions and sessions sets first, whatever role, database or server have set."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from schema_migrator.postgres.conninfo import ALIVE
 if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
 
-# Our statements find what PostgreSQL itself defines and nothing else (CVE-2018-1058): an operator or function with
-# exact argument types, in any other schema of the path, would win over the one that was meant.
+# Our statements must find only what PostgreSQL itself defines (CVE-2018-1058). In any other schema of the path, an
+# operator or function with exactly matching argument types would be preferred to the intended one.
 OUR_PATH = "pg_catalog, pg_temp"
 FIRST: tuple[LiteralString, ...] = (
     "SET LOCAL search_path = pg_catalog, pg_temp",
     "SET LOCAL jit = off",
     "SET LOCAL statement_timeout = '60s'",
 )
-"""What precedes the query that sets all the rest: compiling that query could outlast a timeout of the role's own."""
-# A client that vanished without a word loses its locks within a minute; in a pipeline no transaction counts as idle.
+"""Statements that must precede the query that sets the rest: compiling it could outlast a role's own timeout."""
+# A client that vanished silently loses its locks within a minute. These settings do that in a pipeline too, where a
+# transaction does not count as idle.
 _ALIVE = {f"tcp_{name.removeprefix('tcp_')}": str(value) for name, value in ALIVE.items()}
 SETTINGS = {
-    "idle_session_timeout": "0",  # PostgreSQL 14: a connection waits while others work
-    "idle_in_transaction_session_timeout": "60s",  # a lost client's locks end
-    "client_connection_check_interval": "5s",  # PostgreSQL 14: a lost client's statement ends
+    "idle_session_timeout": "0",  # PostgreSQL 14: a connection may wait while others work
+    "idle_in_transaction_session_timeout": "60s",  # releases the locks of a lost client
+    "client_connection_check_interval": "5s",  # PostgreSQL 14: ends the statement of a lost client
     "transaction_timeout": "0",  # PostgreSQL 17
     **_ALIVE,
     "jit": "off",  # a catalog query takes milliseconds, and compiling it takes seconds
@@ -36,7 +37,7 @@ SETTINGS = {
     "from_collapse_limit": "8",
     "join_collapse_limit": "8",
     "cursor_tuple_fraction": "0.1",
-    "row_security": "off",  # rows that a policy hides are an error, not an answer
+    "row_security": "off",  # rows that a policy hides cause an error instead of an incomplete answer
     "restrict_nonsystem_relation_kind": "",  # a rehearsal reads a view of its own
     "default_tablespace": "",
     "default_table_access_method": "heap",
@@ -50,11 +51,11 @@ SETTINGS = {
     "extra_float_digits": "1",
     "gin_fuzzy_search_limit": "0",
 }
-"""What a role, a database or a server may have set, and would change what our statements do or cost.
+"""Settings that would change what our statements do or cost if a role, a database or the server had set them.
 
-Every planner switch (enable_...) goes back to PostgreSQL's own default beside these.
+In addition, every planner switch (enable_...) is reset to PostgreSQL's own default.
 """
-ROLES_OWN = ("default_tablespace", "default_table_access_method")  # say where the vendor's statements create tables
+ROLES_OWN = ("default_tablespace", "default_table_access_method")  # decide where the vendor's statements create tables
 _MOST_MS = 2**31 - 1
 _SET: LiteralString = r"""
 SELECT set_config(s.name, coalesce(v.value, s.boot_val),
@@ -66,7 +67,7 @@ WHERE v.name IS NOT NULL OR s.name LIKE 'enable\_%'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Timeouts of a transaction in seconds; 0 means none. `commit`: for a synchronous standby to confirm it."""
+    """Timeouts of a transaction in seconds; 0 means none. `commit` limits the wait for a synchronous standby."""
 
     table_lock: float
     statement: float
@@ -74,19 +75,19 @@ class Limits:
 
 
 LOOK = Limits(table_lock=1, statement=60)
-"""Limits of a look at a database."""
+"""The limits for a look at a database."""
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a timeout as PostgreSQL takes it: 0 is none, and nothing else may become that."""
+    """Return a timeout in PostgreSQL's format. 0 means none, so any other timeout is at least 1 ms."""
     return f"{min(max(1, round(min(seconds, _MOST_MS) * 1000)), _MOST_MS) if seconds else 0}ms"
 
 
 def settings(conn: Connection, limits: Limits, name: str, *, local: bool = True) -> sql.Composed:
-    """Return the query that sets everything; FIRST has to precede it.
+    """Return the query that sets everything; the statements in FIRST must run before it.
 
-    `idle_session_timeout` ends a session between transactions, so it is set for the session, except where a pooler
-    would hand that session to its next client.
+    `idle_session_timeout` applies between transactions, so the query sets it for the session even if `local`. Behind a
+    pooler it does not, because the pooler would hand the session to its next client.
     """
     values = SETTINGS | {
         "lock_timeout": milliseconds(limits.table_lock),

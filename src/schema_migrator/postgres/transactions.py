@@ -1,4 +1,4 @@
-"""Transactions and sessions with our settings, and pipelines of statements in them."""
+"""Transactions and sessions with our settings, and the pipelines in which they send statements."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _CANCEL_SECONDS = 5.0
 
 
 class Batch:
-    """Statements sent without waiting for their answers, which knows which of them failed.
+    """Statements sent without waiting for their answers. The batch knows which of them failed.
 
-    `schema` is the one that the vendor's statements work in, and `path` the search_path that they alone see.
+    `schema` is the schema in which the vendor's statements work, and `path` the search_path that only they see.
     """
 
     def __init__(self, conn: Connection, schema: str = "", path: str | None = None) -> None:
@@ -38,13 +38,13 @@ class Batch:
         self.path = path or (path_of(conn, schema) if schema else OUR_PATH)
 
     def send(self, query: LiteralString | sql.Composed, values: Sequence[object] | None = None) -> psycopg.Cursor[Any]:
-        """Send a query of our own."""
+        """Send a query of our own and return its cursor."""
         cursor = self._conn.execute(query, values)
         self._sent.append((cursor, None))
         return cursor
 
     def run(self, statements: Iterable[Statement]) -> None:
-        """Send a step's statements, CONCURRENTLY left out."""
+        """Send a step's statements, without CONCURRENTLY."""
         with store_path(self._conn, self.path):
             for statement in statements:
                 cursor = self._conn.cursor()
@@ -52,14 +52,14 @@ class Batch:
                 cursor.execute(statement.plain.encode())
 
     def blame(self, error: psycopg.Error) -> Exception:
-        """Return the error that shows the statement to blame, or the error itself where none is."""
-        failed = next((one for cursor, one in self._sent if cursor.statusmessage is None), None)
+        """Return an error that shows the failed statement, or the error itself if none of the vendor's failed."""
+        failed = next((statement for cursor, statement in self._sent if cursor.statusmessage is None), None)
         return error if failed is None else blame(failed, error)
 
 
 @contextmanager
 def batch(conn: Connection, schema: str = "", path: str | None = None) -> Iterator[Batch]:
-    """Pipeline what the block sends: nothing waits for an answer until a row is fetched."""
+    """Send the block's statements in a pipeline: nothing waits for an answer until the block fetches a row."""
     sent = Batch(conn, schema, path)
     try:
         with conn.pipeline():
@@ -72,7 +72,7 @@ def batch(conn: Connection, schema: str = "", path: str | None = None) -> Iterat
 def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: str) -> Iterator[Batch]:
     """Run the block in one READ COMMITTED transaction with our settings; the vendor's statements run in `schema`.
 
-    What is set lasts as long as the transaction, so that a pooler's next client sees nothing of it.
+    The settings last only as long as the transaction, so that the next client of a pooler does not see them.
     """
     try:
         confirmed = _confirmed(conn, limits.commit) if limits.commit else nullcontext()
@@ -86,7 +86,7 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
     except BaseException as error:
         if limits is LOOK:
             error.add_note(OWN_LIMIT)
-        with suppress(psycopg.Error):  # a lost connection is rolled back by the server
+        with suppress(psycopg.Error):  # if the connection is lost, the server rolls back
             conn.rollback()
         raise
 
@@ -98,10 +98,10 @@ def look(conn: Connection, schema: str | None = None, *, name: str = APPLICATION
 
 @contextmanager
 def _confirmed(conn: Connection, seconds: float) -> Iterator[threading.Timer]:
-    """Raise CommitUnconfirmed where the block's commit gave up waiting for a synchronous standby.
+    """Raise CommitUnconfirmed if the block's commit gave up waiting for a synchronous standby.
 
-    It is done on this server then, which PostgreSQL says in a warning alone (source: syncrep.c). No timeout of the
-    server's ends that wait; what the block is given, and starts, does.
+    This server has then committed, which PostgreSQL reports only in a warning (source: syncrep.c). No timeout of the
+    server ends that wait. The block receives a timer, and starts it, that cancels the wait after `seconds`.
     """
     bound = threading.Timer(seconds, _give_up, [conn])
     bound.daemon = True
@@ -132,7 +132,7 @@ def _give_up(conn: Connection) -> None:
 
 
 def path_of(conn: Connection, schema: str) -> str:
-    """Return the search_path of the vendor's statements: exactly one schema, beside PostgreSQL's own."""
+    """Return the search_path for the vendor's statements: exactly one schema, in addition to PostgreSQL's own."""
     return sql.Identifier(schema).as_string(conn)
 
 
@@ -143,7 +143,7 @@ def ask(
     *,
     row: RowFactory[Any] = tuple_row,
 ) -> list[Any]:
-    """Return the rows of one query of ours, which runs in a transaction of its own: one round trip."""
+    """Run one of our queries in a transaction of its own, in one round trip, and return its rows."""
     with look(conn):
         cursor = conn.cursor(row_factory=row).execute(query, values)
     return cursor.fetchall()
@@ -153,7 +153,7 @@ def ask(
 def store_path(conn: Connection, path: str, *, local: bool = True) -> Iterator[None]:
     """Let the block's statements see the store's schema, and create tables where the role's own settings say.
 
-    For the vendor's statements, and for definitions that PostgreSQL has written of the store's objects.
+    It is for the vendor's statements, and for definitions of the store's objects that PostgreSQL itself generated.
     """
     scope = "LOCAL" if local else "SESSION"
     inside = {"search_path": path} | dict.fromkeys(ROLES_OWN, "DEFAULT")
@@ -167,10 +167,10 @@ def store_path(conn: Connection, path: str, *, local: bool = True) -> Iterator[N
 
 @contextmanager
 def session(conn: Connection, limits: Limits, *, name: str) -> Iterator[None]:
-    """Run the block, outside any transaction, with our settings for the session; for CONCURRENTLY and VACUUM.
+    """Run the block outside of any transaction, with our settings for the session, for CONCURRENTLY and VACUUM.
 
-    Their commits wait for no standby: nothing would bound that, and a standby that confirms the record of the step,
-    which comes later, has them too.
+    The commits do not wait for a standby, because nothing would limit that wait. Nothing is lost by it: a standby that
+    later confirms the record of the step has these commits too.
     """
     configure(conn, limits, name, local=False)
     conn.execute("SET synchronous_commit = local")
@@ -182,7 +182,7 @@ def session(conn: Connection, limits: Limits, *, name: str) -> Iterator[None]:
 
 
 def configure(conn: Connection, limits: Limits, name: str, *, local: bool = True) -> None:
-    """Set what our statements need, for the transaction or for the session."""
+    """Set everything that our statements need, for the transaction if `local`, otherwise for the session."""
     for statement in FIRST:
         conn.execute((statement if local else statement.replace("LOCAL", "SESSION")).encode())
     conn.execute(settings(conn, limits, name, local=local))
@@ -190,9 +190,9 @@ def configure(conn: Connection, limits: Limits, name: str, *, local: bool = True
 
 @contextmanager
 def planner(conn: Connection, **switches: str) -> Iterator[None]:
-    """Set planner switches for the block's statements alone, in an open transaction: `seqscan="off"`.
+    """Set planner switches, such as `seqscan="off"`, for the block's statements in an open transaction.
 
-    Every transaction of ours begins with all of them on, so that is what they go back to.
+    Afterwards they are on again: that is how each of our transactions begins.
     """
     for name, value in switches.items():
         conn.execute(f"SET LOCAL enable_{name} = {value}".encode())

@@ -1,1 +1,4 @@
-"""The vendor's files: folders to steps, SQL text to statements. Nothing here knows a database or a setting."""
+"""The vendor's release files: reads folders into steps and splits SQL text into statements.
+
+Nothing here knows a database or a setting.
+"""

@@ -1,4 +1,4 @@
-"""A step's manifest, read and checked; the bytes of any file of a release."""
+"""Reads and checks a step's manifest, and reads the bytes of any file in a release."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from packaging.version import Version
 from schema_migrator.errors import SourceError
 
 FETCH_AGAIN = "fetch the release's files again"
-"""The hint for whatever is wrong with them."""
+"""The hint in every error about a release's files."""
 NUMBERS = r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}"
-"""A version's numbers as a pattern: none has more, and Python refuses numbers of thousands of digits."""
+"""The pattern of a version's numbers. The limits exceed every real version; Python refuses thousands of digits."""
 _VERSION = re.compile(rf"v?{NUMBERS}")
-_MOST_BYTES = 16 << 20  # of a file: a device by mistake would fill the memory
+_MOST_BYTES = 16 << 20  # of a file: reading a device by mistake would fill the memory
 _LONGEST_DESCRIPTION = 255  # schema_update_history.description
 _SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a manifest says: its version, the names of its SQL files, and the digest that gets recorded."""
+    """A manifest: the version, the names of its SQL files, and the MD5 digest of the manifest that gets recorded."""
 
     version: Version
     min_compatible: Version
@@ -36,7 +36,7 @@ class Manifest:
 
 
 def load(path: Path) -> Manifest:
-    """Read a manifest. Raises SourceError that names it."""
+    """Read a manifest. Raises SourceError, which names the file."""
     raw = read(path)
     manifest = _parsed(path, raw)
     return Manifest(
@@ -49,26 +49,29 @@ def load(path: Path) -> Manifest:
 
 
 def parse_version(text: str) -> Version | None:
-    """Return the version, or None for what is none (a `v` before it is allowed)."""
+    """Return the version, or None if the text is not one. A leading `v` is allowed."""
     return Version(text) if _VERSION.fullmatch(text) else None
 
 
 def read(path: Path) -> bytes:
-    """Return a file's content; a device or a pipe is none, and could last for ever. Raises SourceError."""
+    """Return a file's content.
+
+    Raises SourceError if it cannot be read, is too large, or is a device or pipe, which might never end.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise SourceError(f'"{path}" is not a file', hint=FETCH_AGAIN)
         with path.open("rb") as file:
-            found = file.read(_MOST_BYTES + 1)
+            content = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise SourceError(f'"{path}" cannot be read ({error.strerror})', hint=FETCH_AGAIN) from error
-    if len(found) > _MOST_BYTES:
+    if len(content) > _MOST_BYTES:
         raise SourceError(f'"{path}" has more than {_MOST_BYTES >> 20} MB', hint=FETCH_AGAIN)
-    return found
+    return content
 
 
 def shortened(text: str) -> str:
-    """Return what is shown of a value."""
+    """Return a value as messages show it: its first 100 characters."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
@@ -95,17 +98,17 @@ def _version_of(path: Path, manifest: dict[str, Any], key: str) -> Version:
 
 
 def _description(path: Path, manifest: dict[str, Any]) -> str:
-    found = manifest.get("Description") or ""
-    if not isinstance(found, str) or len(found) > _LONGEST_DESCRIPTION or not _is_storable(found):
+    text = manifest.get("Description") or ""
+    if not isinstance(text, str) or len(text) > _LONGEST_DESCRIPTION or not _is_storable(text):
         raise SourceError(
             f'"{path}" has a Description that cannot be recorded, expected a text of {_LONGEST_DESCRIPTION} letters',
             hint=FETCH_AGAIN,
         )
-    return found
+    return text
 
 
 def _is_storable(text: str) -> bool:
-    """Whether PostgreSQL and the file system take the text: JSON can hold zero bytes and halves of letters."""
+    """Whether PostgreSQL and the file system accept the text: JSON can hold zero bytes and lone surrogates."""
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 

@@ -1,7 +1,7 @@
-"""The vendor's files: releases on disk to steps.
+"""Reads the releases on disk into steps.
 
-A release lies at `<root>/<server version>/postgresql/v12/{temporal,visibility}/versioned/vX.Y/`, each
-version with a `manifest.json` and its SQL files (layout of go.temporal.io/server, folder `schema`).
+The folder of a schema version is `<root>/<server version>/postgresql/v12/{temporal,visibility}/versioned/vX.Y/`. It
+contains a `manifest.json` and the SQL files (the layout of the folder `schema` in go.temporal.io/server).
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Store(StrEnum):
 
     @property
     def folder(self) -> str:
-        """The vendor's name of the store's folder."""
+        """The vendor's name for the store's folder."""
         return "temporal" if self is Store.DEFAULT else "visibility"
 
     @property
     def other(self) -> Store:
-        """The store that this one is taken for when two databases are swapped."""
+        """The other store, which is what a database contains if the settings swap the two databases."""
         return Store.VISIBILITY if self is Store.DEFAULT else Store.DEFAULT
 
 
@@ -64,7 +64,7 @@ class SqlFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What leads to one version. `md5` is the manifest's, as the vendor's tool records it."""
+    """The files that lead to one version. `md5` is the manifest's digest, as the vendor's tool records it."""
 
     version: Version
     min_compatible: Version
@@ -74,13 +74,13 @@ class Step:
 
     @property
     def statements(self) -> tuple[Statement, ...]:
-        """The statements in the manifest's order; none for a step that the vendor has emptied."""
+        """The statements in the manifest's order; empty if the vendor has emptied the step."""
         return tuple(chain.from_iterable(split(file.text, file.name) for file in self.files))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """All steps of one store in one release, lowest version first; `folder` is the `versioned` one."""
+    """All steps of one store in one release, lowest version first. `folder` is the folder `versioned`."""
 
     store: Store
     release: str
@@ -94,25 +94,25 @@ class Source:
 
     @property
     def versions(self) -> tuple[Version, ...]:
-        """Every version that the release knows, lowest first."""
+        """Every version in the release, lowest first."""
         return tuple(step.version for step in self.steps)
 
     @property
     def tables(self) -> frozenset[str]:
-        """Names of all tables that some step creates."""
+        """The names of all tables that any step creates."""
         texts = (file.text for step in self.steps for file in step.files)
         return frozenset(chain.from_iterable(created_tables(text) for text in texts))
 
     @property
     def indexes(self) -> frozenset[str]:
-        """Names of all indexes that some step creates, but for those of constraints."""
+        """The names of all indexes that any step creates, except the indexes of constraints."""
         texts = (file.text for step in self.steps for file in step.files)
         return frozenset(chain.from_iterable(created_indexes(text) for text in texts))
 
     def target(self, wanted: str | None) -> Version:
-        """Return the version to migrate to: the wanted one, else the latest.
+        """Return the version to migrate to: the wanted one, or the latest if none is given.
 
-        Raises TargetError for what is no version or not one of the release.
+        Raises TargetError if the text is not a version, or not a version of the release.
         """
         if wanted is None:
             return self.latest
@@ -122,14 +122,14 @@ class Source:
                 f'the {self.store} target version is "{shortened(wanted)}", expected a version such as "{self.latest}"',
                 hint=f"use one of {self._known()}",
             )
-        # The release's own spelling is what gets recorded: 1 and 1.0 are equal, their texts are not.
-        found = next((known for known in self.versions if known == version), None)
-        if found is None:
+        # The program records the release's own spelling: 1 and 1.0 are equal as versions but not as texts.
+        target = next((known for known in self.versions if known == version), None)
+        if target is None:
             raise TargetError(
                 f"the {self.store} target version is {version}, which release {self.release} does not have",
                 hint=f"use one of {self._known()}, or another TEMPORAL_VERSION",
             )
-        return found
+        return target
 
     def _known(self) -> str:
         return ", ".join(str(version) for version in self.versions)
@@ -149,7 +149,7 @@ class Release:
 
 
 def carried(root: Path) -> tuple[str, ...]:
-    """Names of the releases under a folder, lowest first. Raises SourceError if there are none."""
+    """Return the names of the releases under a folder, lowest first. Raises SourceError if there are none."""
     hint = "set SCHEMA_MIGRATOR_SOURCES to the folder with one folder per server version"
     try:
         names = [path.name for path in root.iterdir() if path.is_dir() and parse_version(path.name)]
@@ -161,15 +161,15 @@ def carried(root: Path) -> tuple[str, ...]:
 
 
 def release_with(root: Path, store: Store, version: Version) -> Release | None:
-    """Return the newest release under a folder that has a version of a store, None where none has."""
-    found = (load_release(root, name) for name in reversed(carried(root)))
-    return next((release for release in found if version in release.source(store).versions), None)
+    """Return the newest release under a folder that has this version of a store, or None."""
+    releases = (load_release(root, name) for name in reversed(carried(root)))
+    return next((release for release in releases if version in release.source(store).versions), None)
 
 
 def load_release(root: Path, wanted: str | None) -> Release:
-    """Read the files of exactly the wanted server version.
+    """Read the files of exactly this server version.
 
-    Raises SourceError if it is not named, not carried, or broken.
+    Raises SourceError if `wanted` is None, the folder lacks that release, or its files are broken.
     """
     names = carried(root)
     hint = f"set TEMPORAL_VERSION to one of {', '.join(names)}"
@@ -186,7 +186,7 @@ def load_release(root: Path, wanted: str | None) -> Release:
 
 
 def load(folder: Path, *, store: Store, release: str) -> Source:
-    """Read one store's `versioned` folder. Raises SourceError naming the file that is wrong."""
+    """Read one store's `versioned` folder. Raises SourceError, which names the broken file."""
     try:
         if not folder.is_dir():
             raise SourceError(f'release {release} has no folder "{folder}"', hint=FETCH_AGAIN)
@@ -240,16 +240,16 @@ def _read_sql(folder: Path, store: Store, name: str) -> SqlFile:
         raise SourceError(
             f'"{path}" is not UTF-8 text: {error.reason} at byte {error.start}', hint=FETCH_AGAIN
         ) from error
-    if "\0" in text:  # libpq would end the statement there, and say nothing
+    if "\0" in text:  # libpq would silently end the statement there
         raise SourceError(f'"{path}" contains a zero byte, expected SQL text', hint=FETCH_AGAIN)
     return SqlFile(name=_checked(f"{store}/{folder.name}/{name}", text), text=text)
 
 
 def _checked(name: str, text: str) -> str:
-    """Return the file's name for people. Raises SourceError for what would end the transaction of its step."""
-    found = leaves_transaction(text)
-    if found is not None:
-        line, words = found
+    """Return the name that messages use for the file. Raises SourceError if a statement ends the step's transaction."""
+    statement = leaves_transaction(text)
+    if statement is not None:
+        line, words = statement
         raise SourceError(
             f"{name}:{line} contains {words}, which reaches beyond the step's transaction",
             hint="remove it: each step runs in one transaction with schema-migrator's settings",

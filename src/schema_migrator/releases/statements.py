@@ -1,4 +1,4 @@
-"""SQL text to statements, and what their text says about how they may run."""
+"""Splits SQL text into statements, and derives from a statement's text how it may run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 _SUMMARY = 80
-# Comments and quoted texts: the word CONCURRENTLY means nothing in them. Quoted names can hold the marks of either.
+# Comments and string literals, where the word CONCURRENTLY means nothing. Quoted identifiers match as well, because
+# they can contain the characters that begin a comment or a string.
 _HIDDEN = re.compile(
     r"""--[^\n]* | /\*.*?\*/ | "[^"]*"
       | (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*'
@@ -31,7 +32,7 @@ _CHANGES_ROWS = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|CALL|PE
 _CREATE_INDEX = re.compile(
     rf"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?(?!ON\b){_NAME}", re.IGNORECASE
 )
-# What no statement of a step may be: it would end the step's transaction, or outlast it.
+# Statements that a step must not contain: they would end its transaction, or their effect would outlast it.
 _LEAVES = re.compile(
     r"""(?: BEGIN | START\s+TRANSACTION | COMMIT | END | ROLLBACK | ABORT | SAVEPOINT | RELEASE | PREPARE | EXECUTE
       | DEALLOCATE | DISCARD | RESET | SET(?!\s+CONSTRAINTS\b)(?:\s+(?:SESSION|LOCAL))? | LISTEN | UNLISTEN
@@ -44,10 +45,10 @@ _CREATE_TABLE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One SQL statement as it stands in its file.
+    """One SQL statement of a file.
 
-    `text` has no comments before it and no final semicolon; `file` is the file's name for people,
-    `line` counts from 1.
+    `text` has no leading comments and no final semicolon, `file` is the name that messages use for the file, and
+    `line` is its first line, counted from 1.
     """
 
     text: str
@@ -56,35 +57,35 @@ class Statement:
 
     @property
     def concurrent(self) -> bool:
-        """Whether CONCURRENTLY stands where PostgreSQL refuses the statement in a transaction block."""
+        """Whether PostgreSQL refuses the statement in a transaction block because it says CONCURRENTLY."""
         return bool(_CONCURRENTLY.match(_code(self.text)))
 
     @property
     def data_only(self) -> bool:
-        """Whether the statement changes rows and no structure."""
+        """Whether the statement changes only rows, not the structure: an INSERT."""
         return self.text[:6].upper() == "INSERT"
 
     @property
     def changes_rows(self) -> bool:
-        """Whether the statement may change rows, which a rehearsal on empty tables does not show.
+        """Whether the statement may change rows, which a rehearsal on empty tables cannot show.
 
-        It may unless it begins like a change of structure and has no word for a change of rows, comments
-        aside; the body of a DO block counts too.
+        The answer is no only if the statement begins like a change of structure and contains no keyword that changes
+        rows. Comments do not count; the body of a DO block does.
         """
         text = _blanked(self.text, texts=False)
         return not _STRUCTURAL.match(text) or bool(_CHANGES_ROWS.search(text))
 
     @property
     def concurrent_index(self) -> str | None:
-        """Name of the index that a CREATE INDEX CONCURRENTLY makes."""
+        """The name of the index that a CREATE INDEX CONCURRENTLY creates; None for any other statement."""
         found = _CONCURRENT_INDEX.match(_code(self.text))
         return _named(found) if found else None
 
     @property
     def plain(self) -> str:
-        """The text with which the statement runs inside a transaction: CONCURRENTLY left out.
+        """The text that runs inside a transaction: the statement without CONCURRENTLY.
 
-        Blanks take the word's place, so that error positions stay true.
+        Blanks replace the word, so that the positions in PostgreSQL's errors stay correct.
         """
         found = _CONCURRENTLY.match(_code(self.text))
         if found is None:
@@ -94,17 +95,17 @@ class Statement:
 
     @property
     def summary(self) -> str:
-        """The statement on one line without comments, cut to a readable length."""
+        """The statement on one line, without comments, cut to at most 80 characters."""
         line = " ".join(_blanked(self.text, texts=False).split())
         return line if len(line) <= _SUMMARY else line[: _SUMMARY - 3] + "..."
 
 
 @cache
 def split(sql: str, file: str) -> tuple[Statement, ...]:
-    """Split a file's text; comments before a statement, and pieces that hold nothing else, are left out."""
+    """Split a file's text into statements, without leading comments and without pieces that hold only comments."""
     import sqlparse  # noqa: PLC0415 - slow to load, and a run with nothing to do never needs it
 
-    found: list[Statement] = []
+    statements: list[Statement] = []
     position = 0
     for piece in sqlparse.split(sql):
         start = sql.index(piece, position)
@@ -112,31 +113,31 @@ def split(sql: str, file: str) -> tuple[Statement, ...]:
         lead, end = _inner(piece)
         if lead < end:
             line = sql.count("\n", 0, start + lead) + 1
-            found.append(Statement(text=piece[lead:end], file=file, line=line))
-    return tuple(found)
+            statements.append(Statement(text=piece[lead:end], file=file, line=line))
+    return tuple(statements)
 
 
 @cache
 def created_tables(sql: str) -> frozenset[str]:
-    """Names of the tables that a file's text creates; enough to tell the two stores apart."""
+    """Return the names of the tables that a file's text creates: enough to tell the two stores apart."""
     return frozenset(_named(found) for found in _CREATE_TABLE.finditer(_code(sql)))
 
 
 @cache
 def dropped_tables(sql: str) -> frozenset[str]:
-    """Names of the tables that a statement drops, the first one of each DROP TABLE."""
+    """Return the names of the tables that a statement drops: the first one of each DROP TABLE."""
     return frozenset(_named(found) for found in _DROP_TABLE.finditer(_code(sql)))
 
 
 @cache
 def created_indexes(sql: str) -> frozenset[str]:
-    """Names of the indexes that a file's text creates by CREATE INDEX."""
+    """Return the names of the indexes that a file's text creates with CREATE INDEX."""
     return frozenset(_named(found) for found in _CREATE_INDEX.finditer(_code(sql)))
 
 
 @cache
 def leaves_transaction(sql: str) -> tuple[int, str] | None:
-    """Return the line and the words of a file's first statement that reaches beyond a transaction, None without one."""
+    """Return line and keywords of a file's first statement that reaches beyond its transaction; None without one."""
     code = re.sub(r'"[^"]*"', lambda name: re.sub(r"[^\n]", "x", name.group()), _code(sql))
     for piece in re.finditer(r"[^;]+", code):
         start = piece.start() + len(piece.group()) - len(piece.group().lstrip())
@@ -147,9 +148,9 @@ def leaves_transaction(sql: str) -> tuple[int, str] | None:
 
 
 def point_at(statement: Statement, position: int) -> str:
-    """Show where in its file a statement is wrong: file, line, the line itself and a caret.
+    """Return the text that shows an error's position: file, line number, the line itself and a caret.
 
-    `position` counts characters of the statement from 1, as PostgreSQL does.
+    `position` counts the statement's characters from 1, as PostgreSQL does.
     """
     before = statement.text[: position - 1]
     line_start = before.rfind("\n") + 1
@@ -161,19 +162,19 @@ def point_at(statement: Statement, position: int) -> str:
 
 
 def _inner(piece: str) -> tuple[int, int]:
-    """Return where a statement begins and ends: without its semicolon and the comments before and after it."""
+    """Return the start and end of a statement in a piece, excluding its semicolon and the comments around it."""
     bare = _blanked(piece, texts=False)
     return len(bare) - len(bare.lstrip("; \t\r\n\f\v")), len(bare.rstrip("; \t\r\n\f\v"))
 
 
 @cache
 def _code(sql: str) -> str:
-    """Return the text with blanks for comments and quoted texts, every position kept."""
+    """Return the text with comments and string literals blanked out; every position stays the same."""
     return _blanked(sql, texts=True)
 
 
 def _blanked(sql: str, *, texts: bool) -> str:
-    """Put blanks for comments, and if asked for quoted texts too; quoted names stay."""
+    """Return the text with comments blanked out, and with `texts` also string literals; quoted identifiers stay."""
 
     def blank(found: re.Match[str]) -> str:
         hidden = found.group()
@@ -184,5 +185,5 @@ def _blanked(sql: str, *, texts: bool) -> str:
 
 
 def _named(found: re.Match[str]) -> str:
-    """Return the name as PostgreSQL folds it."""
+    """Return the matched identifier as PostgreSQL stores it: folded to lower case unless quoted."""
     return found["quoted"].replace('""', '"') if found["quoted"] else found["bare"].lower()

@@ -1,1 +1,4 @@
-"""Temporal's gRPC frontend: credentials, readiness, namespaces and search attributes. No PostgreSQL."""
+"""Talks to Temporal's gRPC frontend: credentials, readiness, namespaces and search attributes.
+
+Nothing here uses PostgreSQL.
+"""

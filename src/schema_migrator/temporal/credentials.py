@@ -1,4 +1,4 @@
-"""How a client of Temporal's is to connect: address, API key and certificates, checked before anything is contacted."""
+"""Reads how to connect to Temporal's frontend (address, API key, certificates), and checks it before connecting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ _CA, _CERT, _KEY, _NAME = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """What TLS is done with; None is the system's authorities, no certificate of ours, the address's own name."""
+    """The contents of the TLS files, and the name expected in the server's certificate.
+
+    None means the system's authorities for `ca`, no client certificate for `cert` and `key`, and the address's own name
+    for `server_name`.
+    """
 
     ca: bytes | None
     cert: bytes | None
@@ -35,7 +39,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Where the frontend is, and what it is shown."""
+    """The frontend's address, and the API key and TLS settings to use with it. `tls` is None for plain text."""
 
     address: str
     api_key: str | None = field(repr=False)
@@ -43,7 +47,7 @@ class Credentials:
 
 
 def credentials(settings: ClientSettings) -> Credentials:
-    """Read keys and certificates. Raises SettingsError for what could never work."""
+    """Read keys and certificates. Raises SettingsError for settings that could never work."""
     address = _address(settings.address)
     key = _api_key(settings)
     return Credentials(address=address, api_key=key, tls=_tls(settings, secret=key is not None))
@@ -56,7 +60,7 @@ def _address(text: str | None) -> str:
         )
     found = _ADDRESS.fullmatch(text)
     if found is None or not 0 < int(found[2]) <= _MOST_PORTS:
-        shown = "a URL" if "://" in text or "@" in text else f'"{text}"'  # it may hold a password
+        shown = "a URL" if "://" in text or "@" in text else f'"{text}"'  # a URL may contain a password
         raise SettingsError(f"TEMPORAL_ADDRESS is {shown}, expected host:port, such as temporal-frontend:7233")
     return text
 
@@ -99,7 +103,10 @@ def _tls(settings: ClientSettings, *, secret: bool) -> Tls | None:
 
 
 def _check_files(settings: ClientSettings) -> None:
-    """Let OpenSSL look at them: the client takes a broken file for one without certificates."""
+    """Check the files with OpenSSL, because the client library treats a broken file like one without certificates.
+
+    Raises SettingsError.
+    """
     if (settings.cert_file is None) != (settings.key_file is None):
         raise SettingsError(
             f"only one of {_CERT} and {_KEY} is set, expected both or none", hint="set the other one too"

@@ -1,4 +1,4 @@
-"""Temporal's frontend: patience until it is ready, and calls to it."""
+"""Waits until Temporal's frontend is ready, and makes calls to it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LINE_EVERY_SECONDS = 15.0
 
 
 class Frontend:
-    """A frontend that is ready, and until when (time.monotonic) it may be waited for."""
+    """A frontend that is ready, and the deadline (time.monotonic) for calls that wait."""
 
     def __init__(self, address: str, service: ServiceClient, deadline: float) -> None:
         self.address = address
@@ -44,7 +44,7 @@ class Frontend:
         self.deadline = deadline
 
     async def ask(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - a method of temporalio's, and its types
-        """Make a call. Raises FrontendRefused, FrontendUnavailable or NamespaceRefused."""
+        """Make a call and return its response. Raises FrontendRefused, FrontendUnavailable or NamespaceRefused."""
         from temporalio.service import RPCError  # noqa: PLC0415 - see reach
 
         try:
@@ -53,10 +53,10 @@ class Frontend:
             raise explain_status(error, self.address) from error
 
     async def ask_of(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - the same
-        """Make a call about a namespace that is there, again as long as the frontend has not heard of it.
+        """Make a call about an existing namespace, and retry while the frontend does not know the namespace yet.
 
-        Each frontend keeps a list of its own, and one that was asked for a namespace too early says for a while that
-        there is none (common/namespace/nsregistry/registry.go). Raises the same.
+        Each frontend caches namespaces. One that was asked too early answers for a while that the namespace does not
+        exist (common/namespace/nsregistry/registry.go). Raises the same errors as `ask`.
         """
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(NotFound),
@@ -83,7 +83,7 @@ def _say_once(state: tenacity.RetryCallState) -> None:
 
 
 def run(work: Coroutine[Any, Any, T], interrupt: Interrupt) -> T:
-    """Run to the end, or raise Stopped as soon as a signal comes."""
+    """Run a coroutine and return its result. Raises Stopped as soon as a signal arrives."""
 
     async def watched() -> T:
         task = asyncio.ensure_future(work)
@@ -100,11 +100,11 @@ def run(work: Coroutine[Any, Any, T], interrupt: Interrupt) -> T:
 async def reach(shown: Credentials, *, patience: float, began: float) -> Frontend:
     """Connect, and wait until the frontend is healthy, up to `patience` seconds from `began` (time.monotonic).
 
-    Raises FrontendUnavailable at the deadline, TlsRejected or FrontendRefused, and SettingsError where the
-    client library is not installed.
+    Raises FrontendUnavailable at the deadline, TlsRejected or FrontendRefused. Raises SettingsError if a setting is
+    wrong or the client library is not installed.
     """
     deadline = began + patience
-    said: tuple[str, float] = ("", 0.0)
+    logged: tuple[str, float] = ("", 0.0)
     for number in range(1_000_000):  # ends at the deadline
         left = deadline - time.monotonic()
         try:
@@ -116,8 +116,8 @@ async def reach(shown: Credentials, *, patience: float, began: float) -> Fronten
         left = deadline - time.monotonic()
         if kind is not FrontendFailure.ABSENT or left <= 0:
             break
-        if words != said[0] or time.monotonic() - said[1] >= _LINE_EVERY_SECONDS:
-            said = words, time.monotonic()
+        if words != logged[0] or time.monotonic() - logged[1] >= _LINE_EVERY_SECONDS:
+            logged = words, time.monotonic()
             events.logger().warning(
                 "frontend.waiting", frontend=shown.address, seconds=round(patience - left), reason=words
             )
@@ -157,7 +157,7 @@ async def _try(shown: Credentials) -> ServiceClient:
 
 @cache
 def _quiet_runtime() -> Runtime:
-    """Return the library's threads, which would else write events of their own to standard output."""
+    """Return a runtime for the client library that does not write the library's own log to standard output."""
     from temporalio.runtime import Runtime, TelemetryConfig  # noqa: PLC0415 - see _try
 
     return Runtime(telemetry=TelemetryConfig(logging=None))

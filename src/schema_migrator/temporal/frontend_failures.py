@@ -1,4 +1,4 @@
-"""What a failed call to Temporal's frontend means, by the client library's texts and by gRPC's status."""
+"""Derives the cause of a failed call to Temporal's frontend from the client library's texts and gRPC's status."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _MAY = "set TEMPORAL_API_KEY, or a client certificate, that may do this"
 
 
 class FrontendFailure(Enum):
-    """Why the frontend did not answer as one, as far as it says what to do next."""
+    """Why no frontend answered, as far as that decides what to do next."""
 
-    ABSENT = auto()  # wait for it
+    ABSENT = auto()  # retry until the deadline
     TLS = auto()
     FORBIDDEN = auto()
     FOREIGN = auto()
     MISNAMED = auto()
 
 
-# The client library says what went wrong on the way only in texts, those of Rust's tonic and rustls. What is not
-# recognised is waited for until the deadline.
+# The client library reports transport errors only as texts of Rust's tonic and rustls. A failure that this table does
+# not recognise is retried until the deadline.
 _TEXTS = (
     (
         FrontendFailure.MISNAMED,
@@ -100,11 +100,11 @@ _STATUS = re.compile(r'Status \{ code: (\w+), message: "((?:[^"\\]|\\.)*)"')
 
 
 class NotReady(Exception):
-    """The server answers, but does not serve yet."""
+    """The server answers but is not serving yet."""
 
 
 async def reason(error: Exception, shown: Credentials) -> tuple[FrontendFailure, str, str]:
-    """Return what a failed attempt means, in words, and what to do about it."""
+    """Return the cause of a failed attempt, a description for people, and the hint."""
     text = str(error)
     if isinstance(error, TimeoutError):
         return FrontendFailure.ABSENT, "no answer", _THERE
@@ -133,7 +133,7 @@ def _status_reason(code: str, message: str) -> tuple[FrontendFailure, str, str]:
 
 
 def _speaks_tls(shown: Credentials) -> bool:
-    """Whether a TLS handshake gets an answer in TLS, whatever it is."""
+    """Whether the server answers a TLS handshake in TLS, even if only with an alert."""
     host, _, port = shown.address.rpartition(":")
     context = ssl._create_unverified_context()  # noqa: S323, SLF001 - nothing is sent
     with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=3) as raw:
@@ -146,7 +146,7 @@ def _speaks_tls(shown: Credentials) -> bool:
 
 
 def explain(kind: FrontendFailure, words: str, hint: str, shown: Credentials, patience: float) -> MigratorError:
-    """Return the error for a frontend that was not reached within `patience` seconds."""
+    """Return the error for a frontend that could not be reached within `patience` seconds."""
     address = shown.address
     match kind:
         case FrontendFailure.ABSENT:
@@ -164,7 +164,7 @@ def explain(kind: FrontendFailure, words: str, hint: str, shown: Credentials, pa
 
 
 def explain_status(error: RPCError, address: str) -> MigratorError:
-    """Return the error for a call that failed, by its gRPC status."""
+    """Return the error for a failed call, by its gRPC status."""
     text = error.message.rstrip(".") or error.status.name
     refused = f"the frontend at {address} rejected the request: {text}"
     match error.status.name:

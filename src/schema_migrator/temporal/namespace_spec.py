@@ -1,4 +1,4 @@
-"""The namespaces that are to be there: names, or a JSON list, to frozen values."""
+"""Reads the namespaces to create, given as names or as a JSON list, into frozen values."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _VARIABLE, _FILE = f"{PREFIX}NAMESPACES", f"{PREFIX}NAMESPACES_FILE"
 SYSTEM = "temporal-system"
-"""Temporal's own namespace."""
+"""The name of Temporal's own namespace, which nothing here creates or changes."""
 _DURATION = re.compile(r"(?:([0-9]{1,7})d)?(?:([0-9]{1,7})h)?(?:([0-9]{1,7})m)?(?:([0-9]{1,7})s)?")
-_LONGEST = timedelta(days=36_500)  # the server takes more for just that, and says nothing
+_LONGEST = timedelta(days=36_500)  # the server silently reduces a longer retention to this
 _A_DURATION = f"a duration such as 72h or 3d, at most {_LONGEST.days}d"
 _SHOWN = 200
-_LONGEST_NAME = 1000  # limit.maxIDLength of the server, by default
+_LONGEST_NAME = 1000  # bytes; the server's default for limit.maxIDLength
 
 
 def _retention(value: object) -> object:
@@ -50,7 +50,7 @@ def _name(value: object) -> object:
 
 def _attribute(value: object) -> object:
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or "`" in value:
-        raise ValueError("a name of printable letters, none of them a backquote")  # no query could name it
+        raise ValueError("a name of printable letters, none of them a backquote")  # a query could not name it
     return value
 
 
@@ -59,7 +59,7 @@ _Type = Literal["Text", "Keyword", "Int", "Double", "Bool", "Datetime", "Keyword
 
 
 class NamespaceSpec(BaseModel):
-    """A namespace as it is to be; what is None stays as it is, or as the server makes it."""
+    """The specification of a namespace. A field that is None stays as it is, or gets the server's default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -87,7 +87,7 @@ _EXPECTED = {
 
 
 def read_specs(settings: ClientSettings) -> tuple[NamespaceSpec, ...]:
-    """Return the namespaces in the order given; none where nothing names any. Raises SettingsError."""
+    """Return the specified namespaces in the order given; empty if there are none. Raises SettingsError."""
     if settings.namespaces is not None and settings.namespaces_file is not None:
         raise SettingsError(f"{_VARIABLE} and {_FILE} are both set, expected one of them", hint="unset the other")
     if settings.namespaces_file is not None:
@@ -118,14 +118,14 @@ def _parsed(text: str, place: str) -> tuple[NamespaceSpec, ...]:
 
 def _checked(found: object, place: str) -> tuple[NamespaceSpec, ...]:
     try:
-        made = tuple(_LIST.validate_python(found))
+        specs = tuple(_LIST.validate_python(found))
     except ValidationError as error:
         raise _explain(error.errors()[0], place) from None
-    names = [one.name for one in made]
+    names = [spec.name for spec in specs]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:
         raise SettingsError(f'{place} has the namespace "{doubled}" twice', hint="set it once")
-    return made
+    return specs
 
 
 def _explain(first: Any, place: str) -> SettingsError:  # noqa: ANN401 - pydantic's dict
@@ -144,6 +144,6 @@ def _explain(first: Any, place: str) -> SettingsError:  # noqa: ANN401 - pydanti
 
 
 def _shown(value: str | float) -> str:
-    """Return a value in one line, without quotes."""
+    """Return a value as one line without quotes, cut to 200 characters."""
     text = json.dumps(str(value), ensure_ascii=False)[1:-1]
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

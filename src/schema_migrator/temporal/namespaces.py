@@ -1,4 +1,4 @@
-"""Temporal's namespaces: created where they are missing, changed only where that is asked for, never deleted."""
+"""Creates missing namespaces, changes existing ones only on request, and never deletes one."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from schema_migrator.temporal.frontend import Frontend
     from schema_migrator.temporal.namespace_spec import NamespaceSpec
 
-_RETENTION = timedelta(hours=72)  # where none is wanted, as the vendor's command line has it
+_RETENTION = timedelta(hours=72)  # if none is specified: the default of the vendor's command line
 _MOST_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldDifference:
-    """A field of a namespace that is not as it is wanted."""
+    """A field of a namespace that differs from the specification."""
 
     field: str
     found: str
@@ -47,7 +47,7 @@ class FieldDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceResult:
-    """What a namespace was like, and what was done: `differences` were changed if `updated`."""
+    """What was done with a namespace. `differences` are what it had; if `updated`, they were corrected."""
 
     name: str
     created: bool
@@ -59,23 +59,23 @@ class NamespaceResult:
 def ensure(
     settings: Settings, client: ClientSettings, interrupt: Interrupt, *, update: bool, check: tuple[str, ...]
 ) -> tuple[NamespaceResult, ...]:
-    """Create what is missing of the wanted namespaces, then look for those to check.
+    """Create the specified namespaces that are missing, then check that the namespaces named in `check` exist.
 
-    Raises SettingsError before anything is contacted, FrontendUnavailable, FrontendRefused, TlsRejected,
-    NamespaceRefused, and NamespaceMissing for a checked one; of several, all.
+    Raises SettingsError before connecting, then FrontendUnavailable, FrontendRefused, TlsRejected or NamespaceRefused,
+    and NamespaceMissing for a name in `check`. If several fail, the error combines all of them.
     """
-    shown, those = credentials(client), read_specs(client)
-    if not those and not check:
+    shown, specs = credentials(client), read_specs(client)
+    if not specs and not check:
         raise SettingsError("no namespace is given", hint="set SCHEMA_MIGRATOR_NAMESPACES, or give --check with a name")
     began = time.monotonic()
 
     async def work() -> tuple[NamespaceResult, ...]:
-        there = await frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
-        done, errors = await _each(there, those, update=update)
+        server = await frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
+        done, errors = await _each(server, specs, update=update)
         if settings.run.on_drift == "fail":
             errors += [_differing(outcome) for outcome in done if outcome.differences and not outcome.updated]
         gone = any(isinstance(error, FrontendUnavailable) for error in errors)
-        errors += await _missing(there, check) if check and not gone else []
+        errors += await _missing(server, check) if check and not gone else []
         if errors:
             raise combine(errors)
         return done
@@ -96,7 +96,10 @@ def _differing(outcome: NamespaceResult) -> NamespaceRefused:
 async def _each(
     there: Frontend, those: Iterable[NamespaceSpec], *, update: bool
 ) -> tuple[tuple[NamespaceResult, ...], list[MigratorError]]:
-    """One that is refused leaves the others theirs; a frontend that is gone ends it."""
+    """Create or update each namespace, and return the results and the errors.
+
+    A refused namespace does not stop the rest; a frontend that is no longer available does.
+    """
     done, errors = [], []
     for one in those:
         try:
@@ -125,8 +128,8 @@ async def _ensure(there: Frontend, one: NamespaceSpec, *, update: bool) -> Names
 
 
 async def _create(there: Frontend, one: NamespaceSpec) -> bool:
-    """Create the namespace; return whether it was we who did."""
-    from google.protobuf.duration_pb2 import Duration  # noqa: PLC0415 - slow to load, and there only with the client
+    """Create the namespace if it does not exist; return whether this run created it."""
+    from google.protobuf.duration_pb2 import Duration  # noqa: PLC0415 - slow to load, and comes only with the client
     from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest  # noqa: PLC0415
 
     try:
@@ -162,10 +165,10 @@ async def _describe(there: Frontend, name: str) -> Any:  # noqa: ANN401 - tempor
 
 
 def compare(found: Any, one: NamespaceSpec) -> tuple[FieldDifference, ...]:  # noqa: ANN401 - the same
-    """Return where a namespace differs from what is wanted of it; what is not said is not compared."""
+    """Return the fields in which a namespace differs from its specification. Unspecified fields are not compared."""
     info, retention = found.namespace_info, found.config.workflow_execution_retention_ttl.ToTimedelta()
     pairs = [
-        ("description", info.description, one.description or None),  # the server keeps a text in place of none
+        ("description", info.description, one.description or None),  # the server ignores an empty text
         ("owner", info.owner_email, one.owner or None),
         ("retention", duration(retention), duration(one.retention) if one.retention else None),
         *((f"data.{key}", info.data.get(key, ""), value) for key, value in one.data.items()),
@@ -178,7 +181,7 @@ def compare(found: Any, one: NamespaceSpec) -> tuple[FieldDifference, ...]:  # n
 
 
 def duration(length: timedelta) -> str:
-    """Return a duration as it is given: 3d, 36h, 90m."""
+    """Return a duration in the notation of the settings: 3d, 36h, 90m."""
     seconds = round(length.total_seconds())
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds and seconds % size == 0:
@@ -187,7 +190,7 @@ def duration(length: timedelta) -> str:
 
 
 async def _update(there: Frontend, one: NamespaceSpec) -> None:
-    """Set what is wanted; the server keeps what is empty here, and merges the data."""
+    """Set the specified fields. The server keeps a field that is empty here, and merges the data."""
     from temporalio.api.namespace.v1 import NamespaceConfig, UpdateNamespaceInfo  # noqa: PLC0415
     from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest  # noqa: PLC0415
 
@@ -200,7 +203,7 @@ async def _update(there: Frontend, one: NamespaceSpec) -> None:
 
 
 async def _missing(there: Frontend, names: tuple[str, ...]) -> list[MigratorError]:
-    """Return an error for each name that no namespace has."""
+    """Return an error for each name without a namespace."""
     existing = await _existing(there)
     return [_explain(name, existing, there.address) for name in dict.fromkeys(names) if name not in {*existing, SYSTEM}]
 
@@ -212,7 +215,7 @@ async def _existing(there: Frontend) -> list[str]:
     while True:
         request = ListNamespacesRequest(page_size=200, next_page_token=token)
         page = await there.ask(there.workflows.list_namespaces, request)
-        names += [one.namespace_info.name for one in page.namespaces]
+        names += [namespace.namespace_info.name for namespace in page.namespaces]
         token = page.next_page_token
         if not token:
             return sorted(name for name in names if name != SYSTEM)
@@ -232,9 +235,9 @@ def _log(outcome: NamespaceResult) -> None:
     log = events.logger().bind(namespace=outcome.name)
     if outcome.created:
         log.info("namespace.created")
-    for one in outcome.differences:
+    for difference in outcome.differences:
         event = "namespace.changed" if outcome.updated else "namespace.differs"
         say = log.info if outcome.updated else log.warning
-        say(event, field=one.field, found=one.found, wanted=one.wanted)
+        say(event, field=difference.field, found=difference.found, wanted=difference.wanted)
     for name in outcome.attributes_added:
         log.info("namespace.search_attribute_added", attribute=name)

@@ -1,6 +1,6 @@
-"""A namespace's own search attributes: added where they are missing, each once although several runs add it.
+"""Adds a namespace's missing custom search attributes, each only once even if several runs add it.
 
-They count as there when a client may use them: that is some seconds after the frontend lists them.
+An attribute counts as added when clients can use it, some seconds after the frontend lists it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from schema_migrator.temporal.frontend import Frontend
 
 _PAUSE_SECONDS = 0.5
-_NOBODY = "schema-migrator"  # so that the question costs nothing, however many workflows there are
+_NOBODY = "schema-migrator"  # no workflow has this id, so the query is cheap however many workflows there are
 
 
 async def add(there: Frontend, namespace: str, wanted: Mapping[str, str]) -> tuple[str, ...]:
-    """Add what is missing, and return its names when clients may use all; `wanted` are types by name.
+    """Add the missing attributes, wait until clients can use all of them, and return the names of the added ones.
 
-    Raises NamespaceRefused where one has another type, or where there are too many, and FrontendUnavailable.
+    `wanted` has the types by name. Raises NamespaceRefused if an attribute has another type or there are too many, and
+    FrontendUnavailable.
     """
-    found = await _known(there, namespace)
-    _check_types(found, wanted)
-    missing = tuple(name for name in wanted if name not in found)
+    known = await _known(there, namespace)
+    _check_types(known, wanted)
+    missing = tuple(name for name in wanted if name not in known)
     if missing:
         await _add_each(there, namespace, {name: wanted[name] for name in missing})
         _check_types(await _all_known(there, namespace, frozenset(missing)), wanted)
@@ -49,7 +50,7 @@ def _check_types(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
 
 
 async def _known(there: Frontend, namespace: str) -> dict[str, str]:
-    """Return the types by name."""
+    """Return the types of the namespace's custom search attributes by name."""
     from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest  # noqa: PLC0415
 
     request = ListSearchAttributesRequest(namespace=namespace)
@@ -58,27 +59,27 @@ async def _known(there: Frontend, namespace: str) -> dict[str, str]:
 
 
 async def _all_known(there: Frontend, namespace: str, expected: frozenset[str]) -> dict[str, str]:
-    """Return the types by name once all that is expected is known, which takes seconds."""
+    """Return the types by name once the frontend lists all expected names, which takes seconds."""
     unknown = tenacity.retry_if_result(lambda found: not expected <= found.keys())
     return await _until_deadline(there, unknown)(_known, there, namespace)
 
 
 async def _usable(there: Frontend, namespace: str, names: Iterable[str]) -> None:
-    """Return once a query may name them: the frontend serves clients from a list of its own, some seconds old.
+    """Wait until a query can use the attributes. The frontend serves clients from a cache that is some seconds old.
 
-    It is the list that starts of workflows are checked by (common/namespace/nsregistry/registry.go).
+    It checks the start of a workflow by the same cache (common/namespace/nsregistry/registry.go).
     """
     from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest  # noqa: PLC0415
 
     terms = [f"WorkflowId = '{_NOBODY}'", *(f"`{name}` IS NULL" for name in names)]
     request = CountWorkflowExecutionsRequest(namespace=namespace, query=" AND ".join(terms))
-    with suppress(FrontendRefused):  # who may add them need not be allowed to look for workflows
+    with suppress(FrontendRefused):  # a client that may add attributes is not always allowed to query workflows
         refused = tenacity.retry_if_exception_type(NamespaceRefused)
         await _until_deadline(there, refused)(there.ask_of, there.workflows.count_workflow_executions, request)
 
 
 def _until_deadline(there: Frontend, again: tenacity.retry_base) -> tenacity.AsyncRetrying:
-    """Return what asks again and again. Raises FrontendUnavailable at the deadline."""
+    """Return a retrier that asks again at fixed intervals. It raises FrontendUnavailable at the deadline."""
 
     def late(_: tenacity.RetryCallState) -> NoReturn:
         raise FrontendUnavailable(
@@ -105,7 +106,7 @@ def _value(kind: str) -> IndexedValueType.ValueType:
 async def _add_each(there: Frontend, namespace: str, types: Mapping[str, str]) -> None:
     try:
         await _request(there, namespace, types)
-    except AlreadyExists:  # another run was faster with one of them, and the others were refused with it
+    except AlreadyExists:  # another run was faster with one attribute, and the server refused all of them
         for name, kind in types.items():
             with suppress(AlreadyExists):
                 await _request(there, namespace, {name: kind})
@@ -120,10 +121,10 @@ async def _request(there: Frontend, namespace: str, types: Mapping[str, str]) ->
 
 
 async def _once_each(there: Frontend, namespace: str) -> None:
-    """Take away a name's second column, which the server gives when two add it at the same moment.
+    """Remove the second column of a name, which the server assigns if two runs add the name at the same moment.
 
-    With SQL as visibility store it picks any free column of the type (service/frontend/operator_handler.go,
-    addSearchAttributesSQL). All runs keep the same one, the first by name.
+    With SQL as the visibility store, the server picks any free column of the type
+    (service/frontend/operator_handler.go, addSearchAttributesSQL). All runs keep the same column, the first by name.
     """
     from temporalio.api.namespace.v1 import NamespaceConfig  # noqa: PLC0415
     from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNamespaceRequest  # noqa: PLC0415
@@ -136,7 +137,7 @@ async def _once_each(there: Frontend, namespace: str) -> None:
 
 
 def surplus_columns(names: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the columns, of names by column, whose name a column before them has."""
+    """Return the columns whose name an earlier column has too. `names` are the attributes' names by column."""
     ordered = sorted(names)
     return tuple(
         column for place, column in enumerate(ordered) if names[column] in {names[before] for before in ordered[:place]}
