@@ -1,47 +1,17 @@
-"""The command line: flags from the settings' fields, and a handler a command."""
+"""The commands of schema-migrator: a handler for each."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from schema_migrator import __version__, events
-from schema_migrator.cli import process, start_event
-from schema_migrator.cli.process import Parser, say
+from schema_migrator import events
+from schema_migrator.cli import arguments, process, start_event
+from schema_migrator.cli.process import say
 from schema_migrator.concurrency import Interrupt
-from schema_migrator.config.options import REPEATED, Option, client_options, run_options, sql_options
 from schema_migrator.config.settings import Settings, demo_environment, read, read_client
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget, PreflightFailed
-from schema_migrator.exit_codes import CODES
-
-_EXAMPLES = """\
-examples:
-  schema-migrator releases
-  schema-migrator migrate --temporal-version 1.32.2 --sql-host db --sql-user temporal --sql-password-file pw
-  schema-migrator status --output json
-  schema-migrator plan --store visibility --temporal-version 1.29.1
-  schema-migrator demo
-
-Every option is a variable too: --lock-timeout is SCHEMA_MIGRATOR_LOCK_TIMEOUT, --sql-host is SQL_HOST,
---visibility-sql-host is VISIBILITY_SQL_HOST. A flag beats a variable, a store's own name the common one.
-
-exit codes (1, 4 and from 129 on: a retry can help):
-"""
-_COMMANDS = {
-    "migrate": "bring both stores to their targets",
-    "plan": "show what migrate would do, and change nothing",
-    "status": "show which version each store is at",
-    "verify": "compare both schemas with what their versions look like",
-    "wait": "wait until the databases, their schemas or Temporal's frontend are ready",
-    "namespaces": "create Temporal's namespaces where they are missing",
-    "releases": "list the Temporal releases whose files are here",
-    "create-database": "create the stores' databases where they are missing",
-    "demo": "show all of it on a private PostgreSQL",
-}
-_ABANDON = "remove what an unfinished online rewrite, or one with --keep-old, has left, and do no more"
 
 
 def main() -> None:
@@ -52,7 +22,7 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command; return its exit code."""
-    return process.run(argv, _parse, _output)
+    return process.run(argv, arguments.parse, _output)
 
 
 def _output(arguments: dict[str, Any]) -> str:
@@ -212,83 +182,3 @@ _HANDLERS: dict[str, Callable[[Settings, Interrupt, dict[str, Any]], str]] = {
     "create-database": _create_database,
     "demo": _demo,
 }
-
-
-def _parse(argv: Sequence[str]) -> dict[str, Any]:
-    return process.parse(parser(), argv)
-
-
-def parser() -> Parser:
-    """Return the parser of the command line."""
-    made = Parser(
-        prog="schema-migrator",
-        description="Migrates Temporal's PostgreSQL schemas: locked, transactional, resumable.",
-        epilog=_EXAMPLES + _exit_codes(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("--version", action="version", version=f"schema-migrator {__version__}")
-    commands = made.add_subparsers(dest="command", required=True, metavar="command")
-    for name, text in _COMMANDS.items():
-        command = commands.add_parser(
-            name, usage=f"schema-migrator {name} [options]", help=text, description=text, allow_abbrev=False
-        )
-        _add_options(command, name)
-        if name == "migrate":
-            command.add_argument("--abandon", action="store_true", help=_ABANDON)
-        if name in ("plan", "status"):
-            command.add_argument("--check", action="store_true", help="exit 25 unless every store is at its target")
-        if name == "namespaces":
-            command.add_argument("--update", action="store_true", help="also change what differs")
-            command.add_argument("--check", action="append", metavar="NAME", help="exit 41 if it is missing; repeats")
-        if name == "wait":
-            command.add_argument(
-                "--for",
-                dest="targets",
-                action="append",
-                metavar="WHAT",
-                required=True,
-                help="database, schema or frontend; repeats, or separated by commas",
-            )
-        if name == "create-database":
-            command.add_argument(
-                "--through", help="database to connect to meanwhile (unset: postgres, defaultdb or template1)"
-            )
-    return made
-
-
-def _exit_codes() -> str:
-    """Return the exit codes as lines of the help."""
-    words = ", ".join(f"{code.number} {code.name}" for code in CODES)
-    return textwrap.fill(words, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-
-
-def _add_options(parser: argparse.ArgumentParser, command: str) -> None:
-    common = parser.add_argument_group("settings")
-    for option in run_options():
-        _add_option(common, option, hidden=False)
-    if command in ("wait", "namespaces"):
-        client = parser.add_argument_group("Temporal's frontend")
-        for option in client_options():
-            _add_option(client, option, hidden=False)
-    if command == "namespaces":
-        return
-    title = "connection (each also as --default-sql-... and --visibility-sql-... for one store)"
-    connection = parser.add_argument_group(title)
-    for prefix in ("SQL_", "DEFAULT_SQL_", "VISIBILITY_SQL_"):
-        for option in sql_options(prefix):
-            _add_option(connection, option, hidden=prefix != "SQL_")
-
-
-def _add_option(group: argparse._ArgumentGroup, option: Option, *, hidden: bool) -> None:
-    text = f"{option.meaning} [{option.variable}]".replace("%", "%%")
-    extra: dict[str, Any] = {"action": "append"} if option.flag in REPEATED.values() else {}
-    if option.field.annotation in (bool, bool | None):
-        extra = {"nargs": "?", "const": "true"}
-    group.add_argument(
-        option.flag,
-        dest=option.variable,
-        metavar="VALUE",
-        help=argparse.SUPPRESS if hidden else text,
-        **extra,
-    )

@@ -15,6 +15,8 @@ from schema_migrator.cli import failures
 from schema_migrator.cli.failures import printable
 from schema_migrator.errors import MigratorError, ResultLost, SettingsError
 
+_WITHOUT_FLAG = "there is an argument that belongs to no flag"
+
 
 class Parser(argparse.ArgumentParser):
     """Refuses like everything else here does."""
@@ -25,14 +27,30 @@ class Parser(argparse.ArgumentParser):
         raise SettingsError(said, hint=f"see {self.prog} --help")
 
 
-def parse(parser: Parser, argv: Sequence[str]) -> dict[str, Any]:
-    """Return the flags by name. Raises SettingsError, which names unknown flags but not their values."""
+def parse(parser: Parser, argv: Sequence[str], takers: Callable[[str], Sequence[str]] = lambda _: ()) -> dict[str, Any]:
+    """Return the flags by name. Raises SettingsError, which names unknown flags but not their values.
+
+    `takers` returns the commands that take a flag.
+    """
     found, unknown = parser.parse_known_args(argv)
     if unknown:
         flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        said = f"there is no flag {flags[0]}" if flags else "there is an argument that belongs to no flag"
+        said = _misplaced(flags[0], found.command, takers(flags[0])) if flags else _WITHOUT_FLAG
         raise SettingsError(said, hint=f"see {parser.prog} {found.command} --help")
     return vars(found)
+
+
+def _misplaced(flag: str, command: str, takers: Sequence[str]) -> str:
+    """Say that there is no such flag, or whose it is."""
+    if not takers:
+        return f"there is no flag {flag}"
+    return f"{flag} is a flag of {_joined(takers)}, not of {command}"
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def run(
