@@ -12,6 +12,7 @@ from schema_migrator.cli.process import say
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import Settings, demo_environment, read, read_client
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget, PreflightFailed
+from schema_migrator.reports.layout import Report, joined
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def run(argv: Sequence[str]) -> int:
     return process.run(argv, arguments.parse, _output)
 
 
-def _output(arguments: dict[str, Any]) -> str:
+def _output(arguments: dict[str, Any]) -> str | Report:
     interrupt = Interrupt()
     with interrupt.on_signals():
         flags = {name: value for name, value in arguments.items() if name.isupper()}
@@ -36,7 +37,7 @@ def _output(arguments: dict[str, Any]) -> str:
         return _HANDLERS[command](settings, interrupt, arguments)
 
 
-def _migrate(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+def _migrate(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str | Report:
     from schema_migrator.commands import commands  # noqa: PLC0415
     from schema_migrator.reports import report  # noqa: PLC0415
 
@@ -50,19 +51,17 @@ def _migrate(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]
     return report.migration_text(done)
 
 
-def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str | Report:
     from schema_migrator.commands import commands  # noqa: PLC0415
     from schema_migrator.reports import plan_report, report  # noqa: PLC0415
 
     seen = commands.show_plan(settings, interrupt)
     as_json = settings.run.output == "json"
-    text = (
-        report.to_json(map(plan_report.plan_json, seen)) if as_json else "\n\n".join(map(plan_report.plan_text, seen))
-    )
+    text = report.to_json(map(plan_report.plan_json, seen)) if as_json else joined(map(plan_report.plan_text, seen))
     return _checked(text, [one.plan.store for one in seen if not one.plan.empty], arguments)
 
 
-def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str | Report:
     from schema_migrator.commands import commands  # noqa: PLC0415
     from schema_migrator.reports import report, status_report  # noqa: PLC0415
 
@@ -80,14 +79,14 @@ def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any])
     return _checked(text, [one.store for one in found if not one.up_to_date], arguments)
 
 
-def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
+def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str | Report:
     from schema_migrator.catalog import owners  # noqa: PLC0415
     from schema_migrator.commands import commands  # noqa: PLC0415
     from schema_migrator.reports import report  # noqa: PLC0415
 
     found = commands.verify(settings, interrupt)
     as_json = settings.run.output == "json"
-    text = report.to_json(map(report.verify_json, found)) if as_json else "\n\n".join(map(report.verify_text, found))
+    text = report.to_json(map(report.verify_json, found)) if as_json else joined(map(report.verify_text, found))
     wrong = [one for one in found if not one.equal]
     if wrong:
         say(text)
@@ -108,7 +107,7 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
     return text
 
 
-def _checked(text: str, behind: list[Any], arguments: dict[str, Any]) -> str:
+def _checked(text: str | Report, behind: list[Any], arguments: dict[str, Any]) -> str | Report:
     """Return the text, or with --check print it and raise NotAtTarget if a store is behind."""
     if behind and arguments["check"]:
         say(text)
@@ -117,7 +116,7 @@ def _checked(text: str, behind: list[Any], arguments: dict[str, Any]) -> str:
     return text
 
 
-def _releases(settings: Settings, _interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
+def _releases(settings: Settings, _interrupt: Interrupt, _arguments: dict[str, Any]) -> str | Report:
     from schema_migrator.commands import commands  # noqa: PLC0415
     from schema_migrator.reports import report  # noqa: PLC0415
 
@@ -125,7 +124,7 @@ def _releases(settings: Settings, _interrupt: Interrupt, _arguments: dict[str, A
     return report.releases_json(found) if settings.run.output == "json" else report.releases_text(found)
 
 
-def _create_database(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+def _create_database(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str | Report:
     from schema_migrator.commands import databases  # noqa: PLC0415
     from schema_migrator.reports import report  # noqa: PLC0415
 
@@ -135,14 +134,13 @@ def _create_database(settings: Settings, interrupt: Interrupt, arguments: dict[s
             {"store": str(store), "database": settings.store(store).database, "created": new}
             for store, new in made.items()
         )
-    lines = (
+    return tuple(
         f'{store} store: database "{settings.store(store).database}" ' + ("created" if new else "was already there")
         for store, new in made.items()
     )
-    return "\n".join(lines)
 
 
-def _wait(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+def _wait(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str | Report:
     from schema_migrator.commands import wait  # noqa: PLC0415
     from schema_migrator.reports import bootstrap_report  # noqa: PLC0415
 
@@ -150,7 +148,7 @@ def _wait(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
     return bootstrap_report.ready_json(ready) if settings.run.output == "json" else bootstrap_report.ready_text(ready)
 
 
-def _namespaces(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str:
+def _namespaces(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str | Report:
     from schema_migrator.reports import bootstrap_report  # noqa: PLC0415
     from schema_migrator.temporal import namespaces  # noqa: PLC0415
 
@@ -162,16 +160,17 @@ def _namespaces(settings: Settings, interrupt: Interrupt, arguments: dict[str, A
     return bootstrap_report.namespaces_text(done, checked)
 
 
-def _demo(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str:
+def _demo(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str | Report:
     from schema_migrator.demo import scenario  # noqa: PLC0415
 
     events.configure("error", terminal=True)
     for paragraph in scenario.show(settings.run.sources, interrupt):
-        say(paragraph + "\n")
+        say(paragraph)
+        say("")
     return "Done."
 
 
-_HANDLERS: dict[str, Callable[[Settings, Interrupt, dict[str, Any]], str]] = {
+_HANDLERS: dict[str, Callable[[Settings, Interrupt, dict[str, Any]], str | Report]] = {
     "migrate": _migrate,
     "plan": _plan,
     "status": _status,

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 from schema_migrator import events
 from schema_migrator.cli import failures
-from schema_migrator.cli.failures import printable
 from schema_migrator.errors import MigratorError, ResultLost, SettingsError
+from schema_migrator.reports.layout import Report, rendered
+from schema_migrator.terminal import printable, screen
 
 _WITHOUT_FLAG = "there is an argument that belongs to no flag"
 
@@ -54,7 +55,9 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def run(
-    argv: Sequence[str], parse: Callable[[Sequence[str]], dict[str, Any]], output: Callable[[dict[str, Any]], str]
+    argv: Sequence[str],
+    parse: Callable[[Sequence[str]], dict[str, Any]],
+    output: Callable[[dict[str, Any]], str | Report],
 ) -> int:
     """Parse, do, print; return the exit code."""
     arguments: dict[str, Any] = {}
@@ -110,15 +113,17 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def say(text: str) -> None:
-    """Print a result; a reader that has left, such as `head`, changes neither what is done nor the exit code.
+def say(result: str | Report) -> None:
+    """Print a result, a report as the output shows it.
 
-    Raises ResultLost where it cannot be written otherwise, to a full disk for one.
+    A reader that has left, such as `head`, changes neither what is done nor the exit code. Raises ResultLost where it
+    cannot be written otherwise, to a full disk for one.
     """
     # A locale may lack letters of a name, or the lines of a table.
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    text = printable(result) if isinstance(result, str) else rendered(result, screen(sys.stdout))
     try:
-        print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
     except BrokenPipeError:
         _discard_output()
     except OSError as error:
