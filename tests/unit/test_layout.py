@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -149,3 +151,9 @@ def test_width(make: Callable[[], io.StringIO], columns: str, expected: int, mon
     """As wide as the terminal, never below 80, and 80 where there is none."""
     monkeypatch.setenv("COLUMNS", columns)
     assert screen(make(), {}).columns == expected
+
+
+def test_what_is_slow_to_load_comes_late() -> None:
+    """The command line is there before the modules that draw tables and log events."""
+    late = "import sys, schema_migrator.cli.main as _; print(sorted({'rich', 'structlog'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, check=True).stdout == "[]\n"
