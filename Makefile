@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
+SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --python $(BIN)/python --group dev --extra demo --extra namespaces
 WORKERS ?= 2
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/temporal-schema-migrator/tools
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/__init__.py)
@@ -23,9 +24,11 @@ setup: $(VENV)/.stamp ## Create the virtual environment, with everything for tes
 
 $(VENV)/.stamp: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "$(PYTHON) is " + sys.version.split()[0] + ", expected 3.11 or newer; name another: make PYTHON=python3.12")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
-	UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --quiet --compile-bytecode --python $(BIN)/python --group dev --extra demo --extra namespaces
+	@test -x $(BIN)/python || { echo "Making the virtual environment $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@test -x $(BIN)/uv || { echo "Installing uv $(UV_VERSION)"; $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); }
+	@count=$$($(SYNC) --dry-run 2>&1 | sed -n 's/^Would install \([0-9]*\) .*/\1/p'); \
+	  echo "Installing $${count:-0} packages that uv.lock pins (a minute or two the first time)"
+	@$(SYNC) --quiet --compile-bytecode
 	@touch $@
 
 sources: setup ## Fetch the vendor's SQL of every pinned release into releases/

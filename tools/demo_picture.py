@@ -2,10 +2,10 @@
 
 import html
 import io
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from rich._export_format import CONSOLE_SVG_FORMAT
@@ -15,8 +15,6 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = (str(Path(sys.executable).with_name("schema-migrator")), "demo")
-LEFT_OUT = ("plan",)
-WIDEST = 110
 THEME = TerminalTheme(
     background=(13, 17, 23),
     foreground=(230, 237, 243),
@@ -45,12 +43,13 @@ FORMAT = re.sub(r"\s*@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.D
 
 def main() -> None:
     """Run the demo and write the picture."""
-    done = subprocess.run(COMMAND, cwd=ROOT, capture_output=True, text=True, check=True)
-    lines = essential(done.stdout.splitlines())
-    width = min(WIDEST, max(map(len, lines)) + 1)
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"FORCE_COLOR": "1"}
+    done = subprocess.run(COMMAND, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    lines = [Text.from_ansi(line) for line in done.stdout.splitlines()]
+    width = max(map(len, lines)) + 1
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for line in lines:
-        console.print(painted(line), no_wrap=True, crop=True)
+        console.print(line, no_wrap=True, crop=True)
     picture = console.export_svg(title="schema-migrator demo", theme=THEME, code_format=FORMAT, unique_id="demo")
     target = ROOT / "docs" / "demo.svg"
     target.write_text(TEXT.sub(aligned, picture), encoding="utf-8")
@@ -65,34 +64,6 @@ def aligned(line: re.Match[str]) -> str:
         f' textLength="{len(word[0]) * CELL:.1f}" lengthAdjust="spacingAndGlyphs">{html.escape(word[0])}</text>'
         for word in re.finditer(r"\S+", text)
     )
-
-
-def essential(lines: Iterable[str]) -> list[str]:
-    """Return the lines without what some commands print, and without doubled empty ones."""
-    kept: list[str] = []
-    shown = True
-    for line in lines:
-        if line.startswith("$ "):
-            shown = line.split()[2] not in LEFT_OUT
-        elif line.endswith(":"):
-            shown = True  # a sentence that announces the next command
-        if shown and (line or (kept and kept[-1])):
-            kept.append(line)
-    return kept
-
-
-def painted(line: str) -> Text:
-    """Return the line in the colours of what it is: a command, a rule of a table, its head, or text."""
-    text = Text(line)
-    if line.startswith("$ "):
-        text.stylize("bold green")
-    elif set(line.strip()) == {"─"}:
-        text.stylize("bright_black")
-    elif line.endswith((":", ".")) and not line.startswith(" "):
-        text.stylize("cyan")
-    text.highlight_regex(r"at target|nothing to do|\d+ steps in [\d.]+ s", "green")
-    text.highlight_regex(r"empty|half-applied[^;]*|^error: .*", "yellow")
-    return text
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import yaml
 import reference_pages
 from schema_migrator import __version__
 from schema_migrator.catalog.table_register import REGISTER, Fate
-from schema_migrator.cli.main import parser
+from schema_migrator.cli.arguments import parser
 from schema_migrator.config.attributes import REGISTER as ATTRIBUTES
 from schema_migrator.config.options import Option, client_options, run_options, sql_options
 from schema_migrator.exit_codes import CODES

@@ -58,6 +58,7 @@ def fetch(pins: Sequence[Pin], releases: Path) -> None:
     missing = [pin for pin in pins if not (releases / pin.version).is_dir()]
     if not missing:
         return
+    print(f"fetching the SQL of {len(missing)} releases of {MODULE}", flush=True)
     downloads = verified(missing)
     for pin in missing:
         copy(downloads[pin].folder, releases / pin.version)

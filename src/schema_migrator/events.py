@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import re
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from schema_migrator.config import chart
+from schema_migrator.terminal import Screen, Tone, printable, screen
 
 if TYPE_CHECKING:
     import structlog
@@ -35,6 +39,12 @@ class SafeStderr:
         """Send what was written."""
         with suppress(OSError, ValueError, AttributeError):
             sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        with suppress(OSError, ValueError, AttributeError):
+            return sys.stderr.isatty()
+        return False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +69,8 @@ def configure(level: str, *, terminal: bool) -> None:
 
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
     _SHOWN["terminal"] = terminal
-    renderer: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    shown = screen(SafeStderr())
+    renderer: Any = partial(_line, shown) if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -109,6 +120,26 @@ def _number(value: float | Decimal) -> int | float | None:
     if not math.isfinite(value):
         return None
     return int(value) if value == int(value) and isinstance(value, Decimal) else float(value)
+
+
+def _line(shown: Screen, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    """Return an event as a line for people: time, level if it is not info, store, name, and what else is known."""
+    values = {name: value for name, value in event.items() if value is not None}
+    time_, level, store, name = (values.pop(key, "") for key in ("timestamp", "level", "store", "event"))
+    graver = {"warning": Tone.PENDING, "error": Tone.REFUSED, "critical": Tone.REFUSED}.get(level, Tone.FAINT)
+    words = [f"{store}:"] if store else []
+    words += [str(name), *(f"{key}={_short(value)}" for key, value in values.items())]
+    first = [shown.painted(time_, Tone.FAINT)] + ([shown.painted(level, graver)] if level != "info" else [])
+    return " ".join([*first, printable(" ".join(words))])
+
+
+def _short(value: object) -> str:
+    """Return a value without quotes and brackets where it is clear without them."""
+    if isinstance(value, list) and value and not any(isinstance(item, list | dict) for item in value):
+        return ",".join(map(_short, value))
+    if isinstance(value, str):
+        return value if re.fullmatch(r"[^\s\"'=,]+", value) else repr(value)
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _as_in_the_chart(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

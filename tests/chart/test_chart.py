@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from schema_migrator import __version__
-from schema_migrator.cli import main
+from schema_migrator.cli import arguments
 from schema_migrator.config import chart
 from schema_migrator.config.settings import read
 from schema_migrator.exit_codes import HOPELESS
@@ -181,7 +181,7 @@ def test_a_preflight() -> None:
     (looks,), (migrates,) = first.pop("containers"), second.pop("containers")
     assert first == second
     assert looks.pop("args") == ["wait", "--for", "database"]
-    assert main.parser().parse_args(["wait", "--for", "database"]).targets == ["database"]
+    assert arguments.parser().parse_args(["wait", "--for", "database"]).targets == ["database"]
     assert migrates.pop("args") == ["migrate"]
     assert (looks.pop("name"), migrates.pop("name")) == ("preflight", "migrate")
     mine, theirs = variables(looks), variables(migrates)

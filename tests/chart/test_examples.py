@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from schema_migrator.cli import main
+from schema_migrator.cli import arguments
 from schema_migrator.config.settings import read
 from support.kubernetes import examples
 from support.kubernetes.charts import one
@@ -197,7 +197,7 @@ def test_servers_wait_for_what_they_are() -> None:
     assert {item["name"]: item.get("value") for item in waiting["env"]}["TEMPORAL_VERSION"] == version
     assert (RELEASES / version).is_dir()
     settings(waiting["env"])
-    assert main.parser().parse_args(waiting["args"]).command == "wait"
+    assert arguments.parser().parse_args(waiting["args"]).command == "wait"
     pod = {"containers": [waiting], "initContainers": [waiting]}
     validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": pod})
     assert server["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"] == 0

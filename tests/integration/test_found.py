@@ -70,7 +70,7 @@ def lost(databases: Databases) -> None:
     """See that a lost row is asked for, and recorded with --adopt."""
     store = site(databases, "visibility").install("1.9")
     store.run("DELETE FROM schema_version")
-    refused(store, UnknownState, "holds the tables of 1.9, but no version is recorded for it")
+    refused(store, UnknownState, "has the tables of 1.9, but no version is recorded for it")
     assert reached(store, SCHEMA_MIGRATOR_ADOPT="true") == []
 
 
@@ -111,9 +111,7 @@ def strange(databases: Databases) -> None:
     """See that the nearest version is named."""
     store = site(databases, "visibility").install("1.9")
     store.run("UPDATE schema_version SET curr_version = '1.4'", f"ALTER TABLE {TABLE} DROP encoding")
-    refused(
-        store, UnknownState, f"the tables are those of no version, and nearest to 1.12, but for: column {TABLE}.enc"
-    )
+    refused(store, UnknownState, f"the tables match no version; the closest is 1.12, but for: column {TABLE}.enc")
 
 
 def foreign(databases: Databases) -> None:

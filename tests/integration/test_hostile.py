@@ -157,7 +157,7 @@ def test_the_owners_code_does_not_run_as_a_superuser(server: Engine, kind: str) 
         for command in (
             ("status",),
             ("migrate", "--rewrite", "in-place"),
-            ("verify", "--on-drift", "warn"),
+            ("verify",),
             ("status",),
         ):
             done = run_cli(env, *command)

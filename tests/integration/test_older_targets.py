@@ -54,7 +54,7 @@ def test_what_the_servers_need(refusals: Refusals, databases: Databases) -> None
     )
     shown = run_cli(env, "status")
     assert shown.code == 0
-    assert "at target, but servers of release 1.31.5 need 1.14 and will not start" in shown.stdout
+    assert "at target, but servers of release 1.31.5 need 1.14 and will not start" in " ".join(shown.stdout.split())
     waited = run_cli(env | {"SCHEMA_MIGRATOR_WAIT_TIMEOUT": "1"}, "wait", "--for", "schema", "--store", "default")
     assert waited.code == 1
     assert "is not at 1.19 or above: version 1.18 is recorded" in waited.stderr

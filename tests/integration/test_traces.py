@@ -287,19 +287,20 @@ def test_an_unfinished_rewrite_that_has_lost_its_comment(
 
 def test_the_words_for_it(unfinished: Unfinished) -> None:
     """Status says in a line what stands, how large the log is, and what ends it."""
-    from schema_migrator.reports import status_report  # noqa: PLC0415 - the one test of text here
+    from schema_migrator.reports import layout, status_report  # noqa: PLC0415 - the one test of text here
+    from schema_migrator.terminal import Screen  # noqa: PLC0415
+
+    def words() -> str:
+        return " ".join(layout.rendered(status_report.status_text((where.status(),)), Screen()).split())
 
     where = unfinished.site()
     with where.connect() as owner:
         (name,) = names(owner, SCHEMAS)
         size = owner.execute(f"SELECT pg_total_relation_size('{name}.log') / 1024".encode()).fetchone()
         assert size is not None
-        text = status_report.status_text((where.status(),))
-        assert f"its trigger logs every write to the table, {size[0]} kB so far: migrate carries on" in " ".join(
-            text.split()
-        )
+        assert f"its trigger logs every write to the table, {size[0]} kB so far: migrate carries on" in words()
         owner.execute(f"COMMENT ON SCHEMA {name} IS NULL".encode())
-    text = " ".join(status_report.status_text((where.status(),)).split())
+    text = words()
     assert f'online rewrite of {TABLE} in "{name}" unfinished, and its comment is missing' in text
     assert f"{size[0]} kB so far: the next migrate, or migrate --abandon, removes it" in text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schema_migrator import errors, events
-from schema_migrator.cli import failures, main, process
+from schema_migrator.cli import arguments, failures, process
 from schema_migrator.errors import MigratorError, RetryableError, SeveralErrors, Stopped
 from schema_migrator.exit_codes import BUG, CODES, HOPELESS
 
@@ -57,7 +57,7 @@ def test_the_chart_fails_the_job_on_each() -> None:
 
 def test_the_help_tells_each() -> None:
     """`--help` names every code."""
-    words = " ".join(main.parser().format_help().split())
+    words = " ".join(arguments.parser().format_help().split())
     assert all(f"{code.number} {code.name}" in words for code in CODES)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import schema_migrator
-from schema_migrator.cli import main, vendor_flags
+from schema_migrator.cli import arguments, vendor_flags
 from support.program.messages import sentences
 
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "messages"
@@ -33,7 +33,7 @@ def test_help(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """As it looks in a terminal of 100 columns."""
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit):
-        main.parser().parse_args([*filter(None, [command]), "--help"])
+        arguments.parser().parse_args([*filter(None, [command]), "--help"])
     compare(f"help/{command or 'all'}.txt", capsys.readouterr().out)
 
 

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema_migrator.cli import main
+from schema_migrator.cli import arguments, main
 from schema_migrator.config.options import flag_of
 from schema_migrator.exit_codes import BUG, CODES
 from schema_migrator.releases.source import load_release
@@ -84,7 +84,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     with (
         patch("schema_migrator.postgres.pipelines.PipelineConnection.connect", nobody),
         patch("socket.getaddrinfo", nowhere),
-        patch("schema_migrator.cli.main.parser", cache(main.parser)),  # 30 ms each
+        patch("schema_migrator.cli.arguments.parser", cache(arguments.parser)),  # 30 ms each
     ):
         yield Ground(root=root)
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,8 @@ from schema_migrator.planning.plan import Online, Plan, PlanOptions, TableLock
 from schema_migrator.planning.rewrite_span import TargetShape
 from schema_migrator.releases.source import Store
 from schema_migrator.reports import plan_report, report, status_report
+from schema_migrator.reports.layout import Report, Table, Verbatim, rendered
+from schema_migrator.terminal import Screen
 from support.program.factories import at, planned, release
 
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "reports"
@@ -209,7 +212,7 @@ def migrations() -> tuple[Migration, ...]:
     )
 
 
-TEXTS: dict[str, Callable[[], str]] = {
+REPORTS: dict[str, Callable[[], Report]] = {
     "status": lambda: status_report.status_text(tuple(statuses())),
     "plan_fresh": lambda: plan_report.plan_text(seen(planned(Absent(), "1.2"))),
     "plan_upgrade": lambda: plan_report.plan_text(upgrade()),
@@ -223,12 +226,15 @@ TEXTS: dict[str, Callable[[], str]] = {
     "migration": lambda: report.migration_text(migrations()),
     "verify": lambda: report.verify_text(verdict()),
     "releases": lambda: report.releases_text((release("1.29.1"), release("1.32.2"))),
+}
+JSON: dict[str, Callable[[], str]] = {
     "status_json": lambda: report.to_json(map(status_report.status_json, statuses())),
     "plan_json": lambda: report.to_json([plan_report.plan_json(upgrade())]),
     "migration_json": lambda: report.to_json(map(report.migration_json, migrations())),
     "verify_json": lambda: report.to_json([report.verify_json(verdict())]),
     "releases_json": lambda: report.releases_json((release("1.29.1"), release("1.32.2"))),
 }
+TEXTS = {name: partial(lambda make: rendered(make(), Screen()), make) for name, make in REPORTS.items()} | JSON
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -242,6 +248,39 @@ def test_reports(name: str) -> None:
     assert f"{text}\n" == path.read_text(encoding="utf-8")
     if path.suffix == ".json":
         json.loads(text)
+
+
+def long_names() -> dict[str, Report]:
+    """Return reports of a database and a table with names as long as PostgreSQL keeps them."""
+    database, one = "d" * 63, upgrade()
+    steps = tuple(replace(step, rewrites=("t" * 63,) * bool(step.rewrites)) for step in one.plan.steps)
+    renamed = replace(one, plan=replace(one.plan, database=database, steps=steps))
+    return {
+        "status": status_report.status_text(tuple(replace(status, database=database) for status in statuses())),
+        "plan": plan_report.plan_text(renamed),
+        "migration": report.migration_text(
+            tuple(replace(done, plan=replace(done.plan, database=database)) for done in migrations())
+        ),
+        "verify": report.verify_text(replace(verdict(), database=database)),
+    }
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+@pytest.mark.parametrize("name", [*REPORTS, *(f"long {name}" for name in ("status", "plan", "migration", "verify"))])
+def test_reports_fit_a_terminal(name: str, columns: int) -> None:
+    """No line is wider, but SQL to copy; no word is lost."""
+    made = long_names()[name.removeprefix("long ")] if name.startswith("long ") else REPORTS[name]()
+    text = rendered(made, Screen(columns=columns, terminal=True))
+    sql = {line for piece in made if isinstance(piece, Verbatim) for line in piece.text.splitlines()}
+    assert [line for line in text.splitlines() if len(line) > columns and line not in sql] == []
+    assert {word for word in rendered(made, Screen(columns=1000)).split() if "─" not in word} <= set(text.split())
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_tables_fit_a_pipe(name: str) -> None:
+    """Where there is no terminal, tables have 80 columns."""
+    tables = tuple(piece for piece in REPORTS[name]() if isinstance(piece, Table))
+    assert all(len(line) <= 80 for line in rendered(tables, Screen()).splitlines())
 
 
 def test_no_file_without_a_report() -> None:

@@ -14,18 +14,13 @@ from typing import Any
 from schema_migrator import errors, events, exit_codes
 from schema_migrator.config import chart
 from schema_migrator.errors import MigratorError, SeveralErrors
+from schema_migrator.terminal import Tone, printable, screen, wrapped
 
 _OUTPUT, _LEVEL, _LOG = (f"SCHEMA_MIGRATOR_{name}" for name in ("OUTPUT", "LOG_LEVEL", "TERMINATION_LOG"))
-_STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _SECRET = re.compile(r"PASSWORD|API_KEY|URI|TOKEN|SECRET")
 _MOST_WORDS = 4096  # Kubernetes keeps no more of a termination message
 _SHORTEST_MASKED = 4
 _EXPECTED = ", expected "
-
-
-def printable(text: str) -> str:
-    """Return the text without what would steer a terminal: names of objects, and values, may hold anything."""
-    return text.translate(_STEERING)
 
 
 def wants_json(argv: Sequence[str], arguments: Mapping[str, Any]) -> bool:
@@ -48,7 +43,7 @@ def fail(error: MigratorError, arguments: Mapping[str, Any], *, as_json: bool) -
         if as_json:
             events.logger().error("run.failed", **as_values(part))
         else:
-            _line(f"error: {part}")
+            _line(str(part))
     _last_words(f"exit code {code(error)}: {error}\n", arguments)
 
 
@@ -82,7 +77,7 @@ def blame_ourselves(error: Exception, arguments: Mapping[str, Any], *, as_json: 
         more = {"detail": trace if debug else None, "store": None}
         events.logger().error("run.failed", **shown, **more)
     else:
-        _line(f"error: {found}; {hint}" + (f"\n{trace.rstrip()}" if debug else ""))
+        _line(f"{found}; {hint}" + (f"\n{trace.rstrip()}" if debug else ""))
     words = f"exit code {exit_codes.BUG}: {found}; {hint}\n"
     _last_words(words + trace[-(_MOST_WORDS - len(words)) :], arguments)
 
@@ -99,7 +94,13 @@ def _masked(text: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _line(text: str) -> None:
-    print(printable(chart.named(text)), file=events.SafeStderr(), flush=True)
+    out, label = events.SafeStderr(), "error:"
+    shown = screen(out)
+    lines = f"{label} {printable(chart.named(text))}".split("\n")
+    if shown.terminal:
+        lines = [part for line in lines for part in wrapped(line, shown.columns)]
+    text = "\n".join(lines).removeprefix(label)
+    print(shown.painted(label, Tone.REFUSED) + text, file=out, flush=True)
 
 
 def _last_words(text: str, arguments: Mapping[str, Any]) -> None:

@@ -12,8 +12,11 @@ from typing import Any, NoReturn
 
 from schema_migrator import events
 from schema_migrator.cli import failures
-from schema_migrator.cli.failures import printable
 from schema_migrator.errors import MigratorError, ResultLost, SettingsError
+from schema_migrator.reports.layout import Report, rendered
+from schema_migrator.terminal import printable, screen
+
+_WITHOUT_FLAG = "an argument belongs to no flag"
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,18 +28,36 @@ class Parser(argparse.ArgumentParser):
         raise SettingsError(said, hint=f"see {self.prog} --help")
 
 
-def parse(parser: Parser, argv: Sequence[str]) -> dict[str, Any]:
-    """Return the flags by name. Raises SettingsError, which names unknown flags but not their values."""
+def parse(parser: Parser, argv: Sequence[str], takers: Callable[[str], Sequence[str]] = lambda _: ()) -> dict[str, Any]:
+    """Return the flags by name. Raises SettingsError, which names unknown flags but not their values.
+
+    `takers` returns the commands that take a flag.
+    """
     found, unknown = parser.parse_known_args(argv)
     if unknown:
         flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        said = f"unknown flag {flags[0]}" if flags else "an argument belongs to no flag"
+        said = _misplaced(flags[0], found.command, takers(flags[0])) if flags else _WITHOUT_FLAG
         raise SettingsError(said, hint=f"see {parser.prog} {found.command} --help")
     return vars(found)
 
 
+def _misplaced(flag: str, command: str, takers: Sequence[str]) -> str:
+    """Say that there is no such flag, or whose it is."""
+    if not takers:
+        return f"unknown flag {flag}"
+    return f"{flag} is a flag of {_joined(takers)}, not of {command}"
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def run(
-    argv: Sequence[str], parse: Callable[[Sequence[str]], dict[str, Any]], output: Callable[[dict[str, Any]], str]
+    argv: Sequence[str],
+    parse: Callable[[Sequence[str]], dict[str, Any]],
+    output: Callable[[dict[str, Any]], str | Report],
 ) -> int:
     """Parse, do, print; return the exit code."""
     arguments: dict[str, Any] = {}
@@ -92,15 +113,17 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def say(text: str) -> None:
-    """Print a result; a reader that has left, such as `head`, changes neither what is done nor the exit code.
+def say(result: str | Report) -> None:
+    """Print a result, a report as the output shows it.
 
-    Raises ResultLost where it cannot be written otherwise, to a full disk for one.
+    A reader that has left, such as `head`, changes neither what is done nor the exit code. Raises ResultLost where it
+    cannot be written otherwise, to a full disk for one.
     """
     # A locale may lack letters of a name, or the lines of a table.
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    text = printable(result) if isinstance(result, str) else rendered(result, screen(sys.stdout))
     try:
-        print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - results go to standard output
     except BrokenPipeError:
         _discard_output()
     except OSError as error:

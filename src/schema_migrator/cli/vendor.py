@@ -24,6 +24,8 @@ from schema_migrator.releases.source import UNVERSIONED, Store, carried, parse_v
 if TYPE_CHECKING:
     from packaging.version import Version
 
+    from schema_migrator.reports.layout import Report
+
 _SCHEMA_NAMES = {f"postgresql/v12/{store.folder}": store for store in Store}
 
 
@@ -40,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     return 0 if "--quiet" in words else code
 
 
-def _output(arguments: dict[str, Any]) -> str:
+def _output(arguments: dict[str, Any]) -> str | Report:
     interrupt = Interrupt()
     with interrupt.on_signals():
         level = os.environ.get("SCHEMA_MIGRATOR_LOG_LEVEL")  # another one is refused with the other settings
@@ -48,7 +50,9 @@ def _output(arguments: dict[str, Any]) -> str:
         return _HANDLERS[arguments["command"]](arguments, interrupt)
 
 
-def _setup(arguments: dict[str, Any], interrupt: Interrupt) -> str:
+def _setup(arguments: dict[str, Any], interrupt: Interrupt) -> str | Report:
+    from schema_migrator.commands import migrate  # noqa: PLC0415
+
     version = _setup_version(arguments)
     if arguments["name"]:
         return _update(arguments, interrupt)
@@ -57,7 +61,6 @@ def _setup(arguments: dict[str, Any], interrupt: Interrupt) -> str:
             f"setup-schema --version is {version}, expected 0.0: the tables of {version} would not be there",
             hint="use 0.0, then run update-schema",
         )
-    from schema_migrator.commands import migrate  # noqa: PLC0415
 
     settings, made = _either(arguments, lambda settings: migrate.set_up(settings, interrupt))
     database = settings.stores[0].database
@@ -82,7 +85,7 @@ def _setup_version(arguments: dict[str, Any]) -> Version:
     return version
 
 
-def _update(arguments: dict[str, Any], interrupt: Interrupt) -> str:
+def _update(arguments: dict[str, Any], interrupt: Interrupt) -> str | Report:
     from schema_migrator.commands import migrate  # noqa: PLC0415
     from schema_migrator.reports import report  # noqa: PLC0415
 
@@ -124,7 +127,7 @@ def _drop(arguments: dict[str, Any], interrupt: Interrupt) -> str:
     return f'database "{database}" dropped'
 
 
-_HANDLERS: dict[str, Callable[[dict[str, Any], Interrupt], str]] = {
+_HANDLERS: dict[str, Callable[[dict[str, Any], Interrupt], str | Report]] = {
     "setup-schema": _setup,
     "update-schema": _update,
     "create-database": _create,

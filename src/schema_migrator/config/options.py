@@ -6,10 +6,11 @@ alone, `SQL_X` is also available with the prefix `DEFAULT_` or `VISIBILITY_`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
+from schema_migrator.config import option_commands
 from schema_migrator.config.client_fields import ClientSettings
 from schema_migrator.config.fields import PREFIX, RunSettings, SqlSettings
 from schema_migrator.releases.source import Store
@@ -25,11 +26,12 @@ REPEATED = {"STORES": "--store", "IGNORE_REPLICAS": "--ignore-replica"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """An option: its variable, its flag, and the field that defines it."""
+    """A flag and its variable, as people see them, and the commands that read it."""
 
     variable: str
     flag: str
     field: FieldInfo
+    commands: frozenset[str]
 
     @property
     def meaning(self) -> str:
@@ -50,23 +52,29 @@ class Option:
 
 def run_options() -> tuple[Option, ...]:
     """Return every option of RunSettings."""
-    return _named(RunSettings)
+    return _named(RunSettings, option_commands.of_run)
 
 
 def sql_options(prefix: str = "SQL_") -> tuple[Option, ...]:
     """Return every option of SqlSettings under one of the prefixes SQL_, DEFAULT_SQL_ and VISIBILITY_SQL_."""
-    named = ((prefix + name.upper(), field) for name, field in SqlSettings.model_fields.items())
-    return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
+    return tuple(
+        _option(prefix + name.upper(), field, option_commands.of_connection(name))
+        for name, field in SqlSettings.model_fields.items()
+    )
 
 
 def client_options() -> tuple[Option, ...]:
     """Return every option of ClientSettings."""
-    return _named(ClientSettings)
+    return _named(ClientSettings, option_commands.of_client)
 
 
-def _named(kind: type[BaseSettings]) -> tuple[Option, ...]:
+def _named(kind: type[BaseSettings], read_by: Callable[[str], frozenset[str]]) -> tuple[Option, ...]:
     named = ((str(field.validation_alias), field) for field in kind.model_fields.values())
-    return tuple(Option(variable=name, flag=flag_of(name), field=field) for name, field in named)
+    return tuple(_option(name, field, read_by(name)) for name, field in named)
+
+
+def _option(variable: str, field: FieldInfo, commands: frozenset[str]) -> Option:
+    return Option(variable=variable, flag=flag_of(variable), field=field, commands=commands)
 
 
 def all_options() -> tuple[Option, ...]:

@@ -19,7 +19,9 @@ from schema_migrator.errors import SettingsError
 from schema_migrator.postgres import connection, transactions
 from schema_migrator.releases.source import UNVERSIONED, Store, load_release
 from schema_migrator.reports import report, status_report
+from schema_migrator.reports.layout import Toned
 from schema_migrator.runs import version_table
+from schema_migrator.terminal import Tone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from schema_migrator.config.settings import Settings
     from schema_migrator.demo.embedded_postgres import Server
     from schema_migrator.releases.source import Step
+    from schema_migrator.reports.layout import Report
 
 _CALLERS = re.compile(r"PG[A-Z]|((DEFAULT_|VISIBILITY_)?SQL_|SCHEMA_MIGRATOR_)", re.IGNORECASE)
 _BEFORE, _AFTER = "1.29.1", "1.32.2"
@@ -35,14 +38,15 @@ _CUTS = {Store.DEFAULT: ("1.0", 21), Store.VISIBILITY: ("1.2", 37)}
 """Where the vendor's tool is killed in the demo: after so many statements of that step."""
 
 
-def show(sources: Path, interrupt: Interrupt) -> Iterator[str]:
+def show(sources: Path, interrupt: Interrupt) -> Iterator[Report]:
     """Yield what the demo shows, a paragraph at a time, as it happens.
 
     Raises SettingsError where the embedded PostgreSQL is not installed.
     """
     try:
+        yield ("Starting a private PostgreSQL, which takes some seconds.",)
         with _own_environment(), private_server() as server:
-            yield f"A private PostgreSQL listens on {server.host}:{server.port}; it goes away at the end."
+            yield (_heading(f"A private PostgreSQL listens on {server.host}:{server.port}; it goes away at the end."),)
             yield from _main_job(server, sources, interrupt)
             yield from _incident(server, sources, interrupt)
     except ImportError as error:
@@ -62,30 +66,31 @@ def _own_environment() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _main_job(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[str]:
+def _main_job(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[Report]:
     before, after = (_settings(server, sources, release, "temporal") for release in (_BEFORE, _AFTER))
     databases.create(before, interrupt, through="postgres")
-    yield "1. A fresh install, one transaction a store:\n" + _migrate(before, interrupt)
+    yield (_heading("1. A fresh install, one transaction per store:"), *_migrate(before, interrupt))
     yield _status(before, interrupt)
-    yield "2. The same again, as a hook does at every sync:\n" + _migrate(before, interrupt)
-    yield "3. The upgrade, one transaction per step, proven by rehearsal:\n" + _migrate(after, interrupt)
+    yield (_heading("2. The same again, as a hook does at every sync:"), *_migrate(before, interrupt))
+    yield (_heading("3. The upgrade, one transaction per step, proven by rehearsal:"), *_migrate(after, interrupt))
     yield _status(after, interrupt)
 
 
-def _incident(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[str]:
+def _incident(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[Report]:
     broken = _settings(server, sources, _BEFORE, "broken")
     databases.create(broken, interrupt, through="postgres")
     for store in Store:
         _half_apply(broken, store, interrupt)
     yield (
-        "4. The incident: the vendor's tool is killed halfway. (Its statements are run here as it runs them,\n"
-        f"   one by one in autocommit, up to the cut.) Its retry, and every retry after that, ends with:\n"
-        f"   {_retry(broken, interrupt)}"
+        _heading("4. The incident: the vendor's tool is killed halfway."),
+        "   (Its statements are run here as it runs them, one by one in autocommit,",
+        "   up to the cut.) Its retry, and every retry after that, ends with:",
+        Toned(f"   {_retry(broken, interrupt)}", Tone.REFUSED),
     )
     yield _status(broken, interrupt)
     yield _migrate(broken, interrupt)
-    verdicts = "\n".join(map(report.verify_text, verify.verify(broken, interrupt)))
-    yield _command("verify", broken) + "\n" + verdicts
+    verdicts = (report.verify_text(one) for one in verify.verify(broken, interrupt))
+    yield (_command("verify", broken), *(piece for verdict in verdicts for piece in verdict))
 
 
 def _half_apply(wanted: Settings, store: Store, interrupt: Interrupt) -> None:
@@ -124,18 +129,23 @@ def _steps(wanted: Settings, store: Store) -> tuple[Step, ...]:
     return load_release(wanted.run.sources, wanted.run.temporal_version).source(store).steps
 
 
-def _migrate(wanted: Settings, interrupt: Interrupt) -> str:
+def _migrate(wanted: Settings, interrupt: Interrupt) -> Report:
     started = time.monotonic()
     done = migrate.migrate(wanted, interrupt)
-    return f"{_command('migrate', wanted)}\n{report.migration_text(done)}\n{time.monotonic() - started:.2f} s in all"
+    took = f"{time.monotonic() - started:.2f} s in all"
+    return (_command("migrate", wanted), *report.migration_text(done), took)
 
 
-def _status(wanted: Settings, interrupt: Interrupt) -> str:
-    return f"{_command('status', wanted)}\n{status_report.status_text(status.status(wanted, interrupt))}"
+def _status(wanted: Settings, interrupt: Interrupt) -> Report:
+    return (_command("status", wanted), *status_report.status_text(status.status(wanted, interrupt)))
 
 
-def _command(name: str, wanted: Settings) -> str:
-    return f"$ schema-migrator {name} --temporal-version {wanted.run.temporal_version}"
+def _command(name: str, wanted: Settings) -> Toned:
+    return Toned(f"$ schema-migrator {name} --temporal-version {wanted.run.temporal_version}", Tone.COMMAND)
+
+
+def _heading(text: str) -> Toned:
+    return Toned(text, Tone.HEADING)
 
 
 def _settings(server: Server, sources: Path, release: str, name: str) -> Settings:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from schema_migrator.reports.layout import Table, Toned
+from schema_migrator.terminal import Tone
+
 if TYPE_CHECKING:
     from schema_migrator.commands.wait import Ready
+    from schema_migrator.reports.layout import Cell, Report
     from schema_migrator.temporal.namespaces import NamespaceResult
 
 
@@ -15,14 +19,14 @@ def ready_json(found: tuple[Ready, ...]) -> str:
     return json.dumps({"ready": [_ready(one) for one in found]}, indent=2)
 
 
-def ready_text(found: tuple[Ready, ...]) -> str:
+def ready_text(found: tuple[Ready, ...]) -> Report:
     """Return a line for each thing that is ready."""
-    return "\n".join(map(_line, found))
+    return tuple(Toned(_line(one), Tone.GOOD) for one in found)
 
 
 def _ready(one: Ready) -> dict[str, str]:
     more = {"store": one.store, "version": one.version, "target": one.target}
-    return {"waited_for": str(one.aim), "address": one.place} | {k: str(v) for k, v in more.items() if v is not None}
+    return {"for": str(one.aim), "place": one.place} | {k: str(v) for k, v in more.items() if v is not None}
 
 
 def _line(one: Ready) -> str:
@@ -36,12 +40,10 @@ def namespaces_json(done: tuple[NamespaceResult, ...], checked: tuple[str, ...])
     return json.dumps({"namespaces": [_namespace(one) for one in done], "checked": list(checked)}, indent=2)
 
 
-def namespaces_text(done: tuple[NamespaceResult, ...], checked: tuple[str, ...]) -> str:
+def namespaces_text(done: tuple[NamespaceResult, ...], checked: tuple[str, ...]) -> Report:
     """Return a table of what was done to each namespace, and a line for each name that was looked for and found."""
-    from schema_migrator.reports.report import table  # noqa: PLC0415 - slow to load, and JSON does without it
-
-    tables = [table(("namespace", "done"), ((one.name, _done(one)) for one in done))] if done else []
-    return "\n".join([*tables, *(f'namespace "{name}" exists' for name in checked)])
+    tables = [Table(("namespace", "done"), tuple((one.name, _done(one)) for one in done))] if done else []
+    return (*tables, *(Toned(f'namespace "{name}" exists', Tone.GOOD) for name in checked))
 
 
 def _namespace(one: NamespaceResult) -> dict[str, Any]:
@@ -49,18 +51,16 @@ def _namespace(one: NamespaceResult) -> dict[str, Any]:
         "name": one.name,
         "created": one.created,
         "updated": one.updated,
-        "differences": [{"field": d.field, "found": d.found, "expected": d.wanted} for d in one.differences],
+        "differences": [{"field": d.field, "found": d.found, "wanted": d.wanted} for d in one.differences],
         "search_attributes_added": list(one.attributes_added),
     }
 
 
-def _done(one: NamespaceResult) -> str:
-    said = ["created"] if one.created else []
-    said += [
-        f"{d.field} changed from {d.found or 'none'} to {d.wanted}"
-        if one.updated
-        else f"{d.field} is {d.found or 'none'}, wanted {d.wanted}: --update changes it"
-        for d in one.differences
-    ]
-    said += [f"search attribute {name} added" for name in one.attributes_added]
-    return "\n".join(said) or "as specified"
+def _done(one: NamespaceResult) -> Cell:
+    done = ["created"] if one.created else []
+    done += [f"{d.field} changed from {d.found or 'none'} to {d.wanted}" for d in one.differences if one.updated]
+    done += [f"search attribute {name} added" for name in one.attributes_added]
+    left = () if one.updated else one.differences
+    words = [f"{d.field} is {d.found or 'none'}, wanted {d.wanted}: --update changes it" for d in left]
+    lines = (*(Toned(text, Tone.PENDING) for text in words), *(Toned(text, Tone.GOOD) for text in done))
+    return lines or Toned("as specified", Tone.GOOD)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from schema_migrator.estimation.extrapolation import CONCURRENT_FACTOR, blocked_by
 from schema_migrator.estimation.model import BRIEF
 from schema_migrator.planning.notices import notices_json, place_json, place_text
 from schema_migrator.planning.plan import ONLINE_BYTES
+from schema_migrator.reports.layout import Toned
+from schema_migrator.reports.plan_table import span_text, steps_table
 from schema_migrator.reports.prechecks_report import checks_json, checks_text
-from schema_migrator.reports.report import recorded_version, size_text, state_name, table
+from schema_migrator.reports.report import recorded_version, size_text, state_name
+from schema_migrator.terminal import Tone
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -19,11 +21,7 @@ if TYPE_CHECKING:
     from schema_migrator.commands.preview import BegunRewrite, PlanPreview
     from schema_migrator.estimation.model import BlockingTransaction, Estimate, Forecast, StepEstimate, TableSize
     from schema_migrator.planning.plan import Online, Plan, PlannedStep
-
-_MINUTE = 60
-_LONG_SECONDS = 600
-_TENTHS_BELOW = 10
-_NOWHERE = "-"
+    from schema_migrator.reports.layout import Line, Report
 
 
 def plan_json(seen: PlanPreview) -> dict[str, Any]:
@@ -132,7 +130,7 @@ def _holder_json(one: BlockingTransaction) -> dict[str, Any]:
         "table": one.table,
         "lock": one.mode,
         "pid": one.pid,
-        "prepared_transaction": one.who if one.pid is None else None,
+        "prepared": one.who if one.pid is None else None,
         "application": one.who if one.pid is not None else None,
         "seconds": None if one.seconds is None else round(one.seconds),
     }
@@ -144,67 +142,34 @@ def _rebuilding(found: Plan) -> str:
     return " and ".join([*parts, *([f"drops {', '.join(found.dropped)}"] if found.dropped else [])])
 
 
-def plan_text(seen: PlanPreview) -> str:
+def plan_text(seen: PlanPreview) -> Report:
     """Return a plan as a heading, a table of its steps, and what there is to know about them."""
-    found, forecast = seen.plan, seen.forecast
-    where = f", schema {place_text(seen.whose)}" if seen.whose.schema_owner else ""
-    heading = f'{found.store} store, database "{found.database}"{where}: '
-    told = [str(one) for one in seen.notices]
+    found = seen.plan
     if found.empty:
-        return "\n".join([heading + f"at {found.version}, nothing to do", *told])
-    if found.rebuild:
-        heading += _rebuilding(found) + (", then " if found.adopt or found.steps else "")
-    if found.adopt:
-        heading += f"records {found.adopt.version}" + (", then " if found.steps else "")
-    if not found.steps:
-        return "\n".join([heading, *told])
-    alone = "each step by temporal-sql-tool" if found.by_tool else "one transaction per step"
-    heading += f"{found.version or 'nothing'} to {found.target}, "
-    heading += "in one transaction" if found.together else alone
-    return "\n".join([heading, _steps(found, forecast), *_notes(seen), *told])
+        return (Toned(f"at {found.version}, nothing to do", Tone.GOOD, _place(seen)), *map(str, seen.notices))
+    steps = [steps_table(found, seen.forecast), *_notes(seen)] if found.steps else []
+    return (_place(seen) + _heading(found), *steps, *map(str, seen.notices))
 
 
-def _steps(found: Plan, forecast: Forecast) -> str:
-    if found.together:
-        rows = [(str(one.step.version), _kinds(one), one.step.description) for one in found.steps]
-        return table(("version", "statements", "what the vendor says"), rows)
-    heads = ("version", "what the vendor says", "statements", "locks and rewrites", "locked for", "takes", "disk")
-    return table(heads, [_row(one, forecast) for one in found.steps])
+def _place(seen: PlanPreview) -> str:
+    where = f", schema {place_text(seen.whose)}" if seen.whose.schema_owner else ""
+    return f'{seen.plan.store} store, database "{seen.plan.database}"{where}: '
 
 
-def _row(step: PlannedStep, forecast: Forecast) -> tuple[str, ...]:
-    version = step.step.version
-    return (str(version), step.step.description, _kinds(step), _locks(step), *_cost(step, forecast))
+def _heading(found: Plan) -> str:
+    parts = [_rebuilding(found)] if found.rebuild else []
+    parts += [f"records {found.adopt.version}"] if found.adopt else []
+    if found.steps:
+        alone = "each step by temporal-sql-tool" if found.by_tool else "one transaction per step"
+        how = "in one transaction" if found.together else alone
+        parts.append(f"{found.version or 'nothing'} to {found.target}, {how}")
+    return ", then ".join(parts)
 
 
-def _cost(step: PlannedStep, forecast: Forecast) -> tuple[str, str, str]:
-    found = forecast.steps.get(step.step.version)
-    if step.online or found is None:
-        word = "see online" if step.online else "unknown"
-        return word, word, word
-    if not step.locks:
-        return _NOWHERE, _span(found.seconds), _NOWHERE
-    return _span(found.locked), _span(found.seconds), size_text(found.disk) if found.disk else _NOWHERE
-
-
-def _kinds(step: PlannedStep) -> str:
-    counts = Counter(" ".join(statement.text.split()[:2]).upper() for statement in step.statements)
-    return "\n".join(f"{count} {kind}" for kind, count in counts.items()) or _NOWHERE
-
-
-def _locks(step: PlannedStep) -> str:
-    if step.online:
-        return "none: rewritten online"
-    parts = [f"{lock.mode} {lock.table}" for lock in step.locks]
-    parts += [f"rewrites {name}" for name in step.rewrites]
-    parts += ["indexes CONCURRENTLY"] if step.concurrently else []
-    return "\n".join(parts + (["resumed"] if step.resumed else [])) or _NOWHERE
-
-
-def _notes(seen: PlanPreview) -> list[str]:
+def _notes(seen: PlanPreview) -> list[Line]:
     """Return what the table's numbers rest on, and what could make them wrong."""
     found, forecast = seen.plan, seen.forecast
-    notes = [
+    notes: list[Line] = [
         f"{one.table}: {'an unknown number of rows' if one.rows is None else f'about {one.rows} rows'}"
         f" in {size_text(one.heap)}, long values {size_text(one.toast)},"
         f" indexes {size_text(one.indexes)}"
@@ -213,8 +178,8 @@ def _notes(seen: PlanPreview) -> list[str]:
     notes += _online_notes(seen)
     notes += [f"no estimate for {version}: {reason}" for version, reason in _reasons(forecast)]
     notes += _caveats(forecast) if forecast.sampled else []
-    notes += [f"blocked by {_holder(one)}" for one in blocked_by(found, forecast)]
-    return notes + ([f"migrate refuses: {seen.refusal}"] if seen.refusal else [])
+    notes += [Toned(f"blocked by {_holder(one)}", Tone.PENDING) for one in blocked_by(found, forecast)]
+    return notes + ([Toned(f"migrate refuses: {seen.refusal}", Tone.REFUSED)] if seen.refusal else [])
 
 
 def _reasons(forecast: Forecast) -> list[tuple[str, str]]:
@@ -225,11 +190,13 @@ def _reasons(forecast: Forecast) -> list[tuple[str, str]]:
     return [(", ".join(map(str, versions)), reason) for reason, versions in reasons.items()]
 
 
-def _online_notes(seen: PlanPreview) -> list[str]:
+def _online_notes(seen: PlanPreview) -> list[Line]:
     found = seen.plan.online
-    notes = [] if found is None else [_why_not(found) if found.shape is None else _how(found, seen)]
-    notes += checks_text(found, *seen.found) if found is not None and seen.found else []
-    notes += [f"it cannot start now: {seen.obstacle}"] if seen.obstacle else []
+    notes: list[Line] = []
+    if found is not None:
+        notes.append(Toned(_why_not(found), Tone.PENDING) if found.shape is None else _how(found, seen))
+        notes += checks_text(found, *seen.found) if seen.found else []
+    notes += [Toned(f"it cannot start now: {seen.obstacle}", Tone.REFUSED)] if seen.obstacle else []
     return notes + [_left(one) for one in seen.begun] + [_kept(one) for one in seen.plan.leftovers if one.kept]
 
 
@@ -246,11 +213,11 @@ def _why_not(found: Online) -> str:
 
 def _how(found: Online, seen: PlanPreview) -> str:
     cost = seen.forecast.online
-    taken = f"it takes {_span(cost.seconds)} and {size_text(cost.disk)} of disk" if cost else "see below"
+    taken = f"it takes {span_text(cost.seconds)} and {size_text(cost.disk)} of disk" if cost else "see below"
     instead = "" if found.rewrites == 1 else f", once instead of {found.rewrites} times"
     return (
         f"online: for {_steps_of(found)} {found.table} ({size_text(found.size)}) is rewritten beside the one in use"
-        f"{instead}; {taken}; only the cutover locks it, for {_span(BRIEF)}"
+        f"{instead}; {taken}; only the cutover locks it, for {span_text(BRIEF)}"
     )
 
 
@@ -279,20 +246,3 @@ def _holder(one: BlockingTransaction) -> str:
     who = f'the prepared transaction "{one.who}"' if one.pid is None else f"pid {one.pid} ({one.who or 'unnamed'})"
     age = "for an unknown time (this role may not see it)" if one.seconds is None else f"for {one.seconds:.0f} s"
     return f"{who}, {age}: {one.mode} on {one.table}"
-
-
-def _span(span: Estimate) -> str:
-    if span == BRIEF:
-        return "under 1 s"
-    if span.likely >= _LONG_SECONDS:
-        return _about(span, "min", 1 / _MINUTE)
-    return _about(span, "s", 1)
-
-
-def _about(span: Estimate, unit: str, factor: float) -> str:
-    likely, low, high = (_short(count * factor) for count in (span.likely, span.low, span.high))
-    return f"{likely} {unit}" if low == high else f"{likely} {unit} ({low} to {high})"
-
-
-def _short(count: float) -> str:
-    return f"{count:.1f}" if count < _TENTHS_BELOW else f"{count:.0f}"

@@ -1,8 +1,7 @@
-"""Results to text for people and JSON for programs; every function takes values and returns text."""
+"""Results as reports for people and as JSON for programs."""
 
 from __future__ import annotations
 
-import io
 import json
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -10,6 +9,8 @@ from schema_migrator.diagnosis.repair import repair
 from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.planning import notices
 from schema_migrator.planning.notices import notices_json, place_json, place_text
+from schema_migrator.reports.layout import Table, Toned, Verbatim
+from schema_migrator.terminal import Tone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from schema_migrator.diagnosis.state import State
     from schema_migrator.diagnosis.verdict import Verdict
     from schema_migrator.releases.source import Release
+    from schema_migrator.reports.layout import Cell, Line, Report
 
-_WIDTH = 140
 _KILO = 1024
 
 
@@ -35,10 +36,10 @@ def releases_json(found: tuple[Release, ...]) -> str:
     return json.dumps({"releases": [_release(release) for release in found]}, indent=2)
 
 
-def releases_text(found: tuple[Release, ...]) -> str:
+def releases_text(found: tuple[Release, ...]) -> Report:
     """Return a table of releases."""
-    rows = [(r["server"], r["default"], r["visibility"]) for r in map(_release, found)]
-    return table(("server", "default schema", "visibility schema"), rows)
+    rows = tuple((r["server"], r["default"], r["visibility"]) for r in map(_release, found))
+    return (Table(("server", "default schema", "visibility schema"), rows),)
 
 
 def _release(release: Release) -> dict[str, str]:
@@ -78,9 +79,9 @@ def recorded_version(state: State) -> str | None:
     return None if recorded is None else str(recorded)
 
 
-def removals_text(found: tuple[Removal, ...]) -> str:
+def removals_text(found: tuple[Removal, ...]) -> Report:
     """Return what was removed, a line a store."""
-    return "\n".join(
+    return tuple(
         f'{one.store} store, database "{one.database}": '
         + (", ".join(f'schema "{left.name}" removed' for left in one.removed) or "nothing to remove")
         for one in found
@@ -126,25 +127,35 @@ def _change(change: Change, repair: str | None) -> dict[str, str | None]:
     }
 
 
-def verify_text(found: Verdict) -> str:
+def verify_text(found: Verdict) -> Report:
     """Return a verdict as lines: what is missing, different and extra, with the SQL that repairs it."""
     version = f"{found.version} (ahead of the target {found.target})" if found.ahead else str(found.version)
     heading = f'{found.store} store, database "{found.database}", version {version}: '
-    lines = [heading + ("matches" if found.equal else "does NOT match")]
-    for one in found.difference.missing:
-        lines += [f"  missing    {_line(str(one.key))}", _shown("repair", *repair(one, found.schema))]
-    for one in found.difference.different:
-        lines += [
-            f"  different  {_line(str(one.key))}",
-            _shown("expected", "none" if one.expected is None else _line(one.expected)),
-            _shown("found", _line(one.found or "")),
-            _shown("repair", *repair(one, found.schema)),
-        ]
-    lines += [f"  extra      {_line(str(one.key))} (tolerated)" for one in found.difference.extra]
-    lines += [f"  unreadable {table}" for table in found.whose.unreadable]
-    lines += [f"  {one}" for one in notices.standing(found.whose)]
+    verdict = Toned("matches", Tone.GOOD, heading) if found.equal else Toned("does NOT match", Tone.REFUSED, heading)
     lacking = ", ".join(str(version) for version in found.unlisted)
-    return "\n".join(lines + ([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []))
+    return (
+        verdict,
+        *(piece for one in found.difference.missing for piece in _missing(one, found)),
+        *(piece for one in found.difference.different for piece in _different(one, found)),
+        *(f"  extra      {_line(str(one.key))} (tolerated)" for one in found.difference.extra),
+        *(Toned(f"  unreadable {table}", Tone.REFUSED) for table in found.whose.unreadable),
+        *(f"  {one}" for one in notices.standing(found.whose)),
+        *([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []),
+    )
+
+
+def _missing(one: Change, found: Verdict) -> tuple[Line | Verbatim, ...]:
+    named = Toned(f"  missing    {_line(str(one.key))}", Tone.REFUSED)
+    return named, _shown("repair", *repair(one, found.schema))
+
+
+def _different(one: Change, found: Verdict) -> tuple[Line | Verbatim, ...]:
+    return (
+        Toned(f"  different  {_line(str(one.key))}", Tone.PENDING),
+        _shown("expected", "none" if one.expected is None else _line(one.expected)),
+        _shown("found", _line(one.found or "")),
+        _shown("repair", *repair(one, found.schema)),
+    )
 
 
 def _line(text: str) -> str:
@@ -152,9 +163,9 @@ def _line(text: str) -> str:
     return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
-def _shown(name: str, *pieces: str) -> str:
+def _shown(name: str, *pieces: str) -> Verbatim:
     """Return the pieces below each other; the lines within one stay as they are, for a function's body has them."""
-    return f"{' ' * 13}{name + ':':<10}" + f"\n{' ' * 23}".join(pieces)
+    return Verbatim(f"{' ' * 13}{name + ':':<10}" + f"\n{' ' * 23}".join(pieces))
 
 
 def migration_json(done: Migration) -> dict[str, Any]:
@@ -177,12 +188,12 @@ def migration_json(done: Migration) -> dict[str, Any]:
     }
 
 
-def migration_text(done: tuple[Migration, ...]) -> str:
+def migration_text(done: tuple[Migration, ...]) -> Report:
     """Return a table of what was done."""
-    return table(("store", "database", "before", "now", "done"), [_migration_row(one) for one in done])
+    return (Table(("store", "database", "before", "now", "done"), tuple(map(_migration_row, done))),)
 
 
-def _migration_row(done: Migration) -> tuple[str, ...]:
+def _migration_row(done: Migration) -> tuple[Cell, ...]:
     row = migration_json(done)
     count = len(done.outcomes)
     what = f"{count} step{'s' * (count != 1)} in {done.seconds:.1f} s" if done.outcomes else "nothing to do"
@@ -193,8 +204,9 @@ def _migration_row(done: Migration) -> tuple[str, ...]:
         what = f"version {done.plan.adopt.version} recorded" + (f", {what}" if done.outcomes else "")
     if done.verdict is not None:
         what += ", verified" if done.verdict.equal else ", DIFFERS: see schema-migrator verify"
-    where = f"\nin the schema {place_text(done.whose)}" if done.whose.schema_owner else ""
-    return row["store"], row["database"], row["from"] or "-", row["version"], what + where
+    where = [f"in the schema {place_text(done.whose)}"] if done.whose.schema_owner else []
+    tone = Tone.GOOD if done.verdict is None or done.verdict.equal else Tone.PENDING
+    return row["store"], row["database"], row["from"] or "-", row["version"], (Toned(what, tone), *where)
 
 
 def size_text(count: int) -> str:
@@ -205,20 +217,3 @@ def size_text(count: int) -> str:
             return f"{value:.0f} {unit}"
         value /= _KILO
     return f"{value:.1f} GB"
-
-
-def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a table as text."""
-    from rich.box import SIMPLE  # noqa: PLC0415 - slow to load, and JSON does without it
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    made = Table(box=SIMPLE, pad_edge=False)
-    for head in heads:
-        made.add_column(head, overflow="fold")
-    for row in rows:
-        made.add_row(*row)
-    console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, highlight=False, markup=False)
-    console.print(made)
-    text = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
-    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())

@@ -8,7 +8,9 @@ from schema_migrator.config import chart
 from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.planning import notices
 from schema_migrator.planning.notices import notices_json, place_json, place_text
-from schema_migrator.reports.report import recorded_version, size_text, state_name, table
+from schema_migrator.reports.layout import Table, Toned
+from schema_migrator.reports.report import recorded_version, size_text, state_name
+from schema_migrator.terminal import Tone
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.commands.status import StoreStatus
     from schema_migrator.diagnosis.state import State
+    from schema_migrator.reports.layout import Cell, Line, Report
 
 
 def status_json(found: StoreStatus) -> dict[str, Any]:
@@ -27,21 +30,21 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "state": state_name(found.state),
         "version": recorded_version(found.state),
         "target": str(found.target),
-        "required": str(found.needed),
+        "needed": str(found.needed),
         "up_to_date": found.up_to_date,
         **_particulars(found.state),
         "missing_history": [str(version) for version in found.unlisted],
         "invalid_indexes": list(found.invalid),
         "tables_without_primary_key": list(found.keyless),
         "online": [_leftover(one, found.copied) for one in found.whose.leftovers],
-        "other_schemas": found.elsewhere or None,
+        "elsewhere": found.elsewhere or None,
         "notices": notices_json(notices.standing(found.whose)),
     }
 
 
 def _leftover(one: Leftover, copied: int) -> dict[str, Any]:
     state = "unfinished" if one.unfinished else "kept" if one.kept else "done"
-    rows = {"rows_copied": copied, "log_bytes": one.log_bytes, "trigger_active": one.watching} if one.unfinished else {}
+    rows = {"rows_copied": copied, "log_bytes": one.log_bytes, "logging": one.watching} if one.unfinished else {}
     return {
         "schema": one.name,
         "table": one.table,
@@ -55,7 +58,7 @@ def _leftover(one: Leftover, copied: int) -> dict[str, Any]:
 def _particulars(state: State) -> dict[str, Any]:
     match state:
         case Between():
-            return {"step": str(state.step), "statements_applied": state.done, "statements_total": state.total}
+            return {"step": str(state.step), "done": state.done, "statements": state.total}
         case Unrecorded():
             return {"schema_version_of_tables": str(state.version), "auto_adopt": state.confirmed}
         case Unknown():
@@ -64,66 +67,72 @@ def _particulars(state: State) -> dict[str, Any]:
             return {}
 
 
-def status_text(found: tuple[StoreStatus, ...]) -> str:
+def status_text(found: tuple[StoreStatus, ...]) -> Report:
     """Return a table of stores, and below it what a person should know of each."""
+    heads = ("store", "database", "version", "target", "state and what migrate does")
     rows = [(str(s.store), s.database, recorded_version(s.state) or "-", str(s.target), _verdict(s)) for s in found]
     told = [f"{s.store}: {one}" for s in found for one in notices.standing(s.whose)]
-    return "\n".join([table(("store", "database", "version", "target", "state and what migrate does"), rows), *told])
+    return (Table(heads, tuple(rows)), *told)
 
 
-def _verdict(found: StoreStatus) -> str:
+def _verdict(found: StoreStatus) -> Cell:
     where = [f"in the schema {place_text(found.whose)}"] if found.whose.schema_owner else []
-    return "\n".join([_state(found), *where, *(_left(one, found.copied) for one in found.whose.leftovers)])
+    text, tone = _state(found)
+    return (Toned(text, tone), *where, *(_left(one, found.copied) for one in found.whose.leftovers))
 
 
-def _state(found: StoreStatus) -> str:
-    state = found.state
+def _state(found: StoreStatus) -> tuple[str, Tone]:
+    state, tone = found.state, Tone.PENDING
     if found.elsewhere:
         words = "empty" if isinstance(state, Absent) else "not alone"
-        return f"{words}: refuses: tables of the store are in the schema {found.elsewhere}; set search_path to choose"
+        text = f"{words}: refuses: tables of the store are in the schema {found.elsewhere}; set search_path to choose"
+        return text, Tone.REFUSED
     match state:
         case Absent():
             text = "empty: installs it"
         case At():
-            text = _where(found, state.version)
+            text, tone = _where(found, state.version)
         case Between():
             text = f"half-applied: {state.step}, {state.done} of {state.total} statements: resumes it"
         case Unrecorded():
             way = "records it and continues" if state.confirmed else f"refuses without {chart.named('--adopt')}"
-            text = f"the tables match {state.version}: {way}"
+            text, tone = f"the tables match {state.version}: {way}", Tone.PENDING if state.confirmed else Tone.REFUSED
         case Unknown():
-            text = f"unknown: refuses: {state.reason}"
+            text, tone = f"unknown: refuses: {state.reason}", Tone.REFUSED
         case _:
             assert_never(state)
     lacking = ", ".join(str(version) for version in found.unlisted)
-    return text + (f" (not in the history: {lacking})" if lacking else "")
+    return text + (f" (not in the history: {lacking})" if lacking else ""), tone
 
 
-def _where(found: StoreStatus, version: Version) -> str:
+def _where(found: StoreStatus, version: Version) -> tuple[str, Tone]:
     if found.keyless:
-        return f"refuses: no primary key: {', '.join(found.keyless)}"
+        return f"refuses: no primary key: {', '.join(found.keyless)}", Tone.REFUSED
     if version < found.target:
-        return "behind: upgrades it"
+        return "behind: upgrades it", Tone.PENDING
     if found.invalid:
         what, them = ("index", "it") if len(found.invalid) == 1 else ("indexes", "them")
-        return f"at target, {len(found.invalid)} invalid {what}: migrate rebuilds {them}"
+        return f"at target, {len(found.invalid)} invalid {what}: migrate rebuilds {them}", Tone.PENDING
     if found.too_old_for_servers:
-        return f"at target, but servers of release {found.release} need {found.needed} and will not start"
-    return "ahead of the target: nothing" if version > found.target else "at target: nothing"
+        text = f"at target, but servers of release {found.release} need {found.needed} and will not start"
+        return text, Tone.REFUSED
+    return "ahead of the target: nothing" if version > found.target else "at target: nothing", Tone.GOOD
 
 
-def _left(one: Leftover, copied: int) -> str:
+def _left(one: Leftover, copied: int) -> Line:
     logs = f"; its trigger logs every write to the table, {size_text(one.log_bytes)} so far" if one.watching else ""
     if one.unfinished and one.lost:
-        return (
+        text = (
             f'online rewrite of {one.table or "a table"} in "{one.name}" unfinished, and its comment is missing'
             f"{logs}: the next migrate, or migrate --abandon, removes it"
         )
+        return Toned(text, Tone.PENDING)
     if one.unfinished:
-        return (
+        text = (
             f"online rewrite of {one.table} to {one.target} unfinished, {copied} rows copied{logs}:"
             " migrate resumes it, migrate --abandon removes it"
         )
+        return Toned(text, Tone.PENDING)
     if one.kept:
         return f'the old {one.table} is kept in the schema "{one.name}": migrate --abandon removes it'
     return f'the schema "{one.name}" was left by an online rewrite: the next migrate removes it'
