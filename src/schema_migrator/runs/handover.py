@@ -1,4 +1,4 @@
-"""What the vendor's statements make is given to the role that owns the store's other tables."""
+"""Handover: objects that the vendor's statements create get the owner of the store's other tables, the heir."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ WHERE n.nspname = %(schema)s
 UNION ALL SELECT 'pg_proc:' || p.oid FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %(schema)s
 """
-# A column's sequence goes with its table, and what belongs to an extension stays with it. What an event trigger has
-# given to somebody else already is that one's.
+# A column's sequence changes owner with its table, and a member of an extension keeps its owner. An object that an
+# event trigger has already given to another role stays with that role.
 _GIVE: LiteralString = """
 WITH things AS (
   SELECT 'pg_class' AS catalog, c.oid, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW'
@@ -43,12 +43,12 @@ ORDER BY t.kind, t.name
 
 
 def things(conn: Connection, schema: str) -> list[str]:
-    """Return what is in a schema, for `give`."""
+    """Return the objects in a schema as texts of catalog and oid, for `give`."""
     return [name for (name,) in conn.execute(_THINGS, {"schema": schema}).fetchall()]
 
 
 def give(conn: Connection, schema: str, heir: str, before: list[str]) -> None:
-    """Give to the heir what our role has made in a schema since `things` were there, in an open transaction."""
+    """Give the heir what our role has created in a schema since `things` returned `before`; in an open transaction."""
     values = {"schema": schema, "heir": heir, "before": before}
     for (statement,) in conn.execute(_GIVE, values).fetchall():
         conn.execute(statement.encode())
@@ -56,7 +56,7 @@ def give(conn: Connection, schema: str, heir: str, before: list[str]) -> None:
 
 @contextmanager
 def handed_over(conn: Connection, schema: str, heir: str) -> Iterator[None]:
-    """Give to the heir, unless it is empty, what the block makes in a schema, in an open transaction."""
+    """Give the heir, unless it is empty, what the block creates in a schema; in an open transaction."""
     before = things(conn, schema) if heir else []
     yield
     if heir:
