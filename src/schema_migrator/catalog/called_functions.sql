@@ -1,6 +1,6 @@
 -- Functions that the parts of a table call, and the roles that call them.
--- PostgreSQL asks for EXECUTE where an expression calls a function, not where an operator class does. C functions and
--- bodies that were parsed when they were created (PostgreSQL 14) look nothing up.
+-- PostgreSQL checks EXECUTE when an expression calls a function, but not when an operator class does. C functions, and
+-- bodies that were parsed when the function was created (PostgreSQL 14), look nothing up by search_path.
 WITH part (what, class, id) AS (
   SELECT format('index "%s"', c.relname), 'pg_catalog.pg_class'::regclass, c.oid
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid

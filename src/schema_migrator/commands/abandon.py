@@ -1,4 +1,4 @@
-"""The command `migrate --abandon`: what online rewrites have left is removed."""
+"""The command `migrate --abandon`: removes what online rewrites left behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """What online rewrites had left in a store, and is gone."""
+    """What online rewrites had left behind in a store, and what this run removed."""
 
     store: Store
     database: str
@@ -30,10 +30,10 @@ class Removal:
 
 
 def abandon(settings: Settings, interrupt: Interrupt) -> tuple[Removal, ...]:
-    """Remove what online rewrites have left, also what was to be kept."""
-    with tasks(settings, interrupt) as those:
-        sights = looks(those)
-        return tuple(each(those, lambda task: _abandon(task, sights[task.store.store])).values())
+    """Remove what online rewrites left behind, including old tables that were kept on request."""
+    with tasks(settings, interrupt) as by_store:
+        overviews = looks(by_store)
+        return tuple(each(by_store, lambda task: _abandon(task, overviews[task.store.store])).values())
 
 
 def _abandon(task: StoreTask, overview: Overview) -> Removal:
@@ -49,7 +49,7 @@ def _abandon(task: StoreTask, overview: Overview) -> Removal:
 
 
 def _refuse_unseen(task: StoreTask, overview: Overview) -> None:
-    """Raise PreflightFailed where no store is to be seen, but something that a rewrite has left."""
+    """Raise PreflightFailed if the role sees no store, but something that a rewrite left behind."""
     if overview.facts.versioned:
         return
     with transactions.look(task.place.conn):

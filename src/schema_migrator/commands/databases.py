@@ -1,4 +1,4 @@
-"""The stores' databases themselves: created where they are missing, dropped where that is asked for."""
+"""The stores' databases themselves: created if they are missing, dropped on request. Their schemas are in `migrate`."""
 
 from __future__ import annotations
 
@@ -32,28 +32,29 @@ if TYPE_CHECKING:
 
 
 _USUAL = ("postgres", "defaultdb", "template1")
-"""Databases that servers have from the start; DigitalOcean's and Aiven's have the second one."""
-_LONGEST = 63  # bytes of a name; PostgreSQL cuts what is longer
+"""Databases that new servers have; the second one is DigitalOcean's and Aiven's."""
+_LONGEST = 63  # bytes of a name; PostgreSQL truncates longer ones
 _PATTERN = re.compile(r"[*?$<>{}\x00-\x1f\x7f]")
 _PAUSE_SECONDS = 1.0
 
 
 def create(settings: Settings, interrupt: Interrupt, *, through: str | None) -> dict[Store, bool]:
-    """Create the stores' databases where they are missing; return which were made.
+    """Create the stores' databases that are missing; return for each store whether its database was created.
 
-    Connected to the database `through`, or to the first of the usual ones that lets us in. One after the other: two
-    sessions in template1 would be in each other's way. Raises SettingsError for a name that nobody can have meant.
+    Connects to the database `through`, or to the first of the usual ones that accepts us. Databases are created one
+    after the other, because two sessions in template1 would block each other. Raises SettingsError for a name that
+    cannot be intended.
     """
     for wanted in settings.stores:
         _assert_meant(wanted)
-    made: dict[Store, bool] = {}
+    created: dict[Store, bool] = {}
     for wanted in settings.stores:
-        made |= run_parallel((wanted.store,), interrupt, lambda store: _create(settings, store, interrupt, through))
-    return made
+        created |= run_parallel((wanted.store,), interrupt, lambda store: _create(settings, store, interrupt, through))
+    return created
 
 
 def _assert_meant(wanted: StoreSettings) -> None:
-    """Refuse a pattern, an unfilled template and what PostgreSQL would cut: no database has such a name on purpose."""
+    """Raise SettingsError for a pattern, an unfilled template, or a name so long that PostgreSQL would truncate it."""
     name = wanted.database
     if not _PATTERN.search(name) and any(map(str.isalnum, name)) and len(name.encode()) <= _LONGEST:
         return
@@ -66,7 +67,7 @@ def _assert_meant(wanted: StoreSettings) -> None:
 
 
 def _connected(settings: Settings, wanted: StoreSettings, interrupt: Interrupt, through: str | None) -> Connection:
-    """Connect to the database that is named, or to the first of the usual ones that lets us in."""
+    """Connect to the database `through`, or to the first of the usual ones that accepts us."""
     if through is not None:
         return connection.connect(replace(wanted, database=through), interrupt, patience=settings.run.wait_timeout)
     deadline = time.monotonic() + settings.run.wait_timeout
@@ -75,9 +76,9 @@ def _connected(settings: Settings, wanted: StoreSettings, interrupt: Interrupt, 
         for name in _USUAL:
             try:
                 return connection.connect(replace(wanted, database=name), interrupt, patience=0)
-            except PasswordRejected:  # a new one may be on its way, which takes some seconds
+            except PasswordRejected:  # a rotated one may arrive within seconds
                 return connection.connect(replace(wanted, database=name), interrupt, patience=settings.run.wait_timeout)
-            except (RetryableError, PreflightFailed) as error:  # it is not there, or not for us
+            except (RetryableError, PreflightFailed) as error:  # it does not exist, or does not accept us
                 failed.append(error)
         first = gravest(failed)
         if time.monotonic() >= deadline or not isinstance(first, RetryableError):
@@ -87,7 +88,7 @@ def _connected(settings: Settings, wanted: StoreSettings, interrupt: Interrupt, 
 
 
 def _refused(error: MigratorError, settings: Settings) -> MigratorError:
-    """Return the error of the first usual database, with the wait in its words and what else there is to do."""
+    """Return the error with the real wait in its message and, if it may help, the hint to name another database."""
     error.message = error.message.replace("not ready after 0 s", f"not there after {settings.run.wait_timeout:g} s")
     if " does not exist" in error.message or isinstance(error, PreflightFailed):
         error.hint = f"tried {', '.join(_USUAL)}: name a database that lets you in, --through NAME"
@@ -95,7 +96,7 @@ def _refused(error: MigratorError, settings: Settings) -> MigratorError:
 
 
 def drop(settings: Settings, interrupt: Interrupt, *, through: str | None) -> None:
-    """Drop the stores' databases. Raises UnknownState where one is not there or somebody is connected to it."""
+    """Drop the stores' databases. Raises UnknownState if one does not exist or has open connections."""
     for wanted in settings.stores:
         conn = _connected(settings, wanted, interrupt, through)
         with server_errors.translated(wanted, interrupt), conn:
@@ -121,7 +122,7 @@ def _create(settings: Settings, store: Store, interrupt: Interrupt, through: str
             conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(wanted.database)))
         except psycopg.errors.DuplicateDatabase:
             return False
-        except psycopg.errors.UniqueViolation:  # two of us at the same moment: the other one made it
+        except psycopg.errors.UniqueViolation:  # another run created it at the same moment
             return False
         except psycopg.errors.ObjectInUse as error:
             raise ServerBusy(

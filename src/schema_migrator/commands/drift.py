@@ -1,4 +1,7 @@
-"""What was changed by hand: each change named once, or refused before anything is touched."""
+"""Drift: manual changes to a store, each reported once, or refused before anything is changed (`--on-drift fail`).
+
+How drift is found is in `diagnosis`; its repair is printed by `verify`.
+"""
 
 from __future__ import annotations
 
@@ -27,25 +30,29 @@ _NAMED = 5
 
 
 def check(task: StoreTask, found: Examination) -> frozenset[Key]:
-    """Name what was changed by hand before we came, and return it; an invalid index is not, and is rebuilt.
+    """Report manual changes from before this run, and return their keys. An invalid index is not drift; it is rebuilt.
 
-    Raises NotAsRehearsed with `--on-drift fail`. Then a store at its target is looked at too, which else costs nothing.
+    Raises NotAsRehearsed with `--on-drift fail`. In that case a store at its target is examined in full, too; otherwise
+    its version row is enough.
     """
-    looked = _looked(task, found)
-    if looked is None or looked.live is None or looked.rehearsal is None:
+    examined = _looked(task, found)
+    if examined is None or examined.live is None or examined.rehearsal is None:
         return frozenset()
-    state = looked.state
-    if not isinstance(state, At | Between) or (isinstance(state, At) and state.release):  # recognised whole
+    state = examined.state
+    if not isinstance(state, At | Between) or (isinstance(state, At) and state.release):  # it matches another release
         return frozenset()
-    healed = replace(looked.live, snapshot=looked.live.snapshot.validated())
-    expected = _expected(looked.rehearsal, state, healed.snapshot)
-    seen = replace(looked, live=healed, rehearsal=expected)
+    healed = replace(examined.live, snapshot=examined.live.snapshot.validated())
+    expected = _expected(examined.rehearsal, state, healed.snapshot)
+    seen = replace(examined, live=healed, rehearsal=expected)
     version = state.version or UNVERSIONED
     return report(task, judge(task.store.database, task.place.source, seen, version, task.target))
 
 
 def report(task: StoreTask, verdict: Verdict, named: frozenset[Key] = frozenset()) -> frozenset[Key]:
-    """Name the changes that were not named before. Raises NotAsRehearsed with `--on-drift fail`, if there are any."""
+    """Report the changes that were not named before, and return the keys of all.
+
+    Raises NotAsRehearsed with `--on-drift fail`, unless all changes are extra objects.
+    """
     changes = [*verdict.difference.missing, *verdict.difference.different]
     for change in _new(changes, named):
         events.logger().warning("schema.drift", object=str(change.key), expected=change.expected, found=change.found)
@@ -68,7 +75,10 @@ def _new(changes: list[Change] | tuple[Change, ...], named: frozenset[Key]) -> l
 
 
 def _looked(task: StoreTask, found: Examination) -> Examination | None:
-    """Return a full look where one is there or needed, None where the version row alone is enough."""
+    """Return a full examination if there is one or one is needed, None if the version row is enough.
+
+    Raises PreflightFailed if one is needed and the role may not rehearse.
+    """
     state = found.state
     if found.live is not None or task.settings.run.on_drift != "fail":
         return found
@@ -77,28 +87,31 @@ def _looked(task: StoreTask, found: Examination) -> Examination | None:
     if not found.facts.may_rehearse:
         raise cannot_rehearse(task, found.overview)
     place = _place(task, state.version)
-    looked = examine.in_full(place, found.overview, task.target)
-    whole = isinstance(looked.state, At) and looked.state.release
-    return looked if whole else replace(looked, overview=found.overview)
+    examined = examine.in_full(place, found.overview, task.target)
+    other_release = isinstance(examined.state, At) and examined.state.release
+    return examined if other_release else replace(examined, overview=found.overview)
 
 
 def _place(task: StoreTask, version: Version | None) -> StoreHandle:
-    """Return the place with a release that has a version: a store ahead of its target may be at a newer one's."""
+    """Return the place with a release that has the version: a store ahead of its target may be at a newer release's.
+
+    Raises UnknownState if no available release has it.
+    """
     place = task.place
     if version in place.source.versions:
         return place
     releases = (load_release(place.sources, name) for name in reversed(carried(place.sources)))
-    found = next((one for one in releases if version in one.source(task.store.store).versions), None)
-    if found is None:
+    holding = next((release for release in releases if version in release.source(task.store.store).versions), None)
+    if holding is None:
         raise UnknownState(
             f"version {version} is recorded, which no available release has, so manual changes cannot be detected",
             hint="use --on-drift warn, or a newer schema-migrator",
         )
-    return replace(place, release=found)
+    return replace(place, release=holding)
 
 
 def _expected(rehearsal: Rehearsal, state: At | Between, live: Snapshot) -> Rehearsal:
-    """Return the rehearsal with the recorded version as a begun step leaves it, whatever was changed by hand."""
+    """Return the rehearsal with the recorded version as a half-applied step leaves it, without manual changes."""
     if isinstance(state, At):
         return rehearsal
     version, touched = state.version or UNVERSIONED, rehearsal.touched(state.step)

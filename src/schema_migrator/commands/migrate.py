@@ -1,4 +1,7 @@
-"""The command `migrate`: every store to its target, a column of stages."""
+"""The command `migrate`: brings every store to its target, stage by stage.
+
+The planning stage, which `plan` shares, is in `planning`.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """What a run did to one store, the indexes that it rebuilt, and the proof of it where one was asked for."""
+    """What a run did to one store: steps applied, indexes rebuilt, and the verdict if the result was compared."""
 
     plan: Plan
     outcomes: tuple[Outcome, ...] = ()
@@ -47,23 +50,23 @@ class Migration:
 
 
 def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
-    """Bring every store to its target; all are looked at before the first is touched."""
+    """Bring every store to its target. All stores are examined before the first one is changed."""
     vendor_tool.check(settings)
-    with tasks(settings, interrupt, changing=True) as those:
-        sights = looks(those)
-        checked = each(those, lambda task: planned(task, sights[task.store.store]))
+    with tasks(settings, interrupt, changing=True) as by_store:
+        overviews = looks(by_store)
+        checked = each(by_store, lambda task: planned(task, overviews[task.store.store]))
         if settings.run.on_drift == "fail":
-            each(those, lambda task: drift.check(task, checked[task.store.store][0]))
-        each(those, lambda task: enforce_lock_limit(task, *checked[task.store.store]))
-        each(those, lambda task: refuse_blind(task, checked[task.store.store][1]))
-        return tuple(each(those, lambda task: _migrate(task, *checked[task.store.store])).values())
+            each(by_store, lambda task: drift.check(task, checked[task.store.store][0]))
+        each(by_store, lambda task: enforce_lock_limit(task, *checked[task.store.store]))
+        each(by_store, lambda task: refuse_blind(task, checked[task.store.store][1]))
+        return tuple(each(by_store, lambda task: _migrate(task, *checked[task.store.store])).values())
 
 
 def set_up(settings: Settings, interrupt: Interrupt) -> bool:
-    """Write version 0.0 into stores that are empty, as the vendor's setup-schema does; return whether any was."""
-    with tasks(settings, interrupt) as those:
-        sights = looks(those)
-        return any(each(those, lambda task: _set_up(task, sights[task.store.store])).values())
+    """Write version 0.0 into empty stores, as the vendor's setup-schema does; return whether any store was empty."""
+    with tasks(settings, interrupt) as by_store:
+        overviews = looks(by_store)
+        return any(each(by_store, lambda task: _set_up(task, overviews[task.store.store])).values())
 
 
 def _set_up(task: StoreTask, overview: Overview) -> bool:
@@ -74,9 +77,9 @@ def _set_up(task: StoreTask, overview: Overview) -> bool:
 
 
 def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
-    """Do the work under the lock, from a new look: another run may have done it while we waited."""
+    """Do the work under the lock, from a new overview: another run may have done it while we waited."""
     started = time.monotonic()
-    if first.empty and all(one.kept for one in first.leftovers):
+    if first.empty and all(leftover.kept for leftover in first.leftovers):
         return _nothing_to_do(first, seen.overview.whose)
     with working(task) as work:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
@@ -107,12 +110,12 @@ def _nothing_to_do(plan: Plan, whose: Ownership) -> Migration:
 
 
 def _warn(whose: Ownership) -> None:
-    for one in notices.standing(whose):
-        events.logger().warning(one.event, found=one.found, remedy=one.remedy)
+    for notice in notices.standing(whose):
+        events.logger().warning(notice.event, found=notice.found, remedy=notice.remedy)
 
 
 def _rebuild_invalid(work: RunContext, made: Plan) -> tuple[str, ...]:
-    """Rebuild the vendor's indexes that are invalid, and drop what interrupted rebuilds left; return their names."""
+    """Rebuild the vendor's invalid indexes, and drop what interrupted rebuilds left; return the names of all."""
     if made.rebuild:
         again = [name for name in made.rebuild if name not in made.dropped]
         concurrent_indexes.rebuild_indexes(work, made.schema, again, made.dropped)
@@ -120,7 +123,11 @@ def _rebuild_invalid(work: RunContext, made: Plan) -> tuple[str, ...]:
 
 
 def _prove(task: StoreTask, found: Examination, made: Plan) -> Verdict | None:
-    """Compare the schema with the rehearsal of the target, or read an installation back; None: no comparison."""
+    """Return the comparison of the schema with a rehearsal of the target, or None.
+
+    Without the right to rehearse, an installation is read back instead. A set-up alone, and a run that has nothing to
+    do or has --no-verify, is not compared.
+    """
     if task.settings.run.no_verify or made.empty or made.target == UNVERSIONED:
         return None
     if made.together and not found.facts.may_rehearse:

@@ -1,4 +1,7 @@
-"""The planning stage: a store's plan, checked, with its forecast and the limits that it must keep to."""
+"""The planning stage of `plan` and `migrate`: a store's checked plan, its forecast and its limits.
+
+The plan itself is built in the room `planning`.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,12 @@ if TYPE_CHECKING:
 
 
 def planned(task: StoreTask, overview: Overview) -> tuple[Examination, Plan]:
-    """Return the examination and the checked plan of a store, in a first look at it."""
+    """Return the examination and the checked plan of a store, from its first overview."""
     return steadily(task, overview, checked_plan, lambda planned: not examine.at_rest(planned[0].state))
 
 
 def checked_plan(task: StoreTask, overview: Overview, checked: Plan | None = None) -> tuple[Examination, Plan]:
-    """Plan with all that is known, and refuse what preflight speaks against, unless it was checked before."""
+    """Return the examination and the plan. Raises what preflight refuses, unless the plan equals `checked`."""
     run = task.settings.run
     if isinstance(overview.state, Unknown) and overview.state.refinable and not overview.facts.may_rehearse:
         raise cannot_rehearse(task, overview)
@@ -52,7 +55,7 @@ def checked_plan(task: StoreTask, overview: Overview, checked: Plan | None = Non
 
 
 def _in_place(task: StoreTask, found: Examination, made: Plan) -> list[Problem]:
-    """Return the refusals of large tables that would be rewritten in place, unless that is asked for."""
+    """Return the refusals of large tables that would be rewritten in place; none if that was asked for."""
     if task.settings.run.rewrite == "in-place" or made.together or not made.steps:
         return []
     if found.rehearsal is None:
@@ -69,21 +72,21 @@ def _plan_inputs(task: StoreTask, found: Examination) -> plan.PlanInputs | None:
     if found.live is None or found.rehearsal is None:
         return None
     known = tables.read(task.place.conn, found.facts.schema or "")
-    invalid = found.facts.invalid  # the steps run after these are rebuilt
+    invalid = found.facts.invalid  # these are rebuilt before the steps run
     live = found.live.snapshot.rebuilt(invalid, leftover_indexes(invalid))
     return plan.PlanInputs(rehearsal=found.rehearsal, live=live, tables=known)
 
 
 def cannot_rehearse(task: StoreTask, overview: Overview) -> PreflightFailed:
-    """Return the refusal of what takes a rehearsal."""
+    """Return the refusal of a command that needs a rehearsal, for a role that may not create the scratch schema."""
     problem = preflight.cannot_rehearse(overview.facts, task.store.database)
     return PreflightFailed(f'role "{overview.facts.role}": {problem.found}', hint=problem.remedy)
 
 
 def enforce_lock_limit(task: StoreTask, found: Examination, made: Plan, weighed: Plan | None = None) -> None:
-    """Raise LockTooLong where a table would be locked for longer than it may; measured only where there is a limit.
+    """Raise LockTooLong if a table would be locked for longer than the limit. Measures only if there is a limit.
 
-    What runs the same way as in a plan that was weighed before is not measured again.
+    A plan that runs in the same way as `weighed`, which was measured before, is not measured again.
     """
     limit = task.settings.run.max_lock_seconds
     if limit is None or (weighed is not None and _execution_modes(made) == _execution_modes(weighed)):
@@ -96,31 +99,31 @@ def enforce_lock_limit(task: StoreTask, found: Examination, made: Plan, weighed:
 
 
 def refuse_blind(task: StoreTask, made: Plan) -> None:
-    """Raise PreflightFailed where an online rewrite is to keep to limits that our role cannot see."""
+    """Raise PreflightFailed if an online rewrite has limits on what our role cannot see."""
     if made.online is not None and made.online.shape is not None:
-        found = prechecks.look(task.place.conn, task.settings.run)
-        begun = any(one.unfinished for one in made.leftovers)
-        prechecks.judge_sight(made.online, task.settings.run, found, begun=begun)
+        conditions = prechecks.look(task.place.conn, task.settings.run)
+        begun = any(leftover.unfinished for leftover in made.leftovers)
+        prechecks.judge_sight(made.online, task.settings.run, conditions, begun=begun)
 
 
 def with_forecast(task: StoreTask, found: Examination, made: Plan) -> Plan:
-    """Return the plan with what its online rewrite will take, measured only where the disk is to be checked."""
+    """Return the plan with the forecast of its online rewrite; measures only if the disk space will be checked."""
     if task.settings.run.disk_free is None or made.online is None or made.online.shape is None:
         return made
     return forecasted(made, measured(task, found, made))
 
 
 def forecasted(made: Plan, forecast: Forecast) -> Plan:
-    """Return the plan with what the forecast says of its online rewrite."""
+    """Return the plan with the forecast's disk space, in bytes, for its online rewrite."""
     if made.online is None or forecast.online is None:
         return made
     return replace(made, online=replace(made.online, forecast=forecast.online.disk or None))
 
 
 def measured(task: StoreTask, found: Examination, made: Plan) -> Forecast:
-    """Return what the plan takes, measured on copies of some rows."""
+    """Return the plan's forecast, measured on copies of some rows."""
     return trials.forecast(task.place.conn, task.place.source, made, _plan_inputs(task, found), task.interrupt)
 
 
 def _execution_modes(made: Plan) -> list[object]:
-    return [(one.step.version, one.statements, one.concurrently, one.online) for one in made.steps]
+    return [(step.step.version, step.statements, step.concurrently, step.online) for step in made.steps]

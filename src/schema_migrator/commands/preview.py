@@ -1,4 +1,4 @@
-"""The command `plan`: what `migrate` would do, what that costs, and what refuses it."""
+"""The command `plan`: what `migrate` would do, what it would cost, and why it would refuse. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanPreview:
-    """What `migrate` would do to one store, what that costs, and why it refuses (empty: it does not).
+    """What `migrate` would do to one store, what it would cost, and its `refusal`, empty if it would not refuse.
 
-    `begun` are the rewrites that earlier runs have left unfinished; `obstacle` is what keeps an online one from
-    beginning just now, or from going on (empty: nothing); `found`: what its checks see on the server, and under what
-    settings (None: there is no online rewrite, or the server could not be asked).
+    `begun`: the rewrites that earlier runs left unfinished. `obstacle`: why an online rewrite could not start or resume
+    now; empty if it could. `found`: the settings of the rewrite's checks and the conditions that they see on the
+    server; None if there is no online rewrite or the server could not be asked.
     """
 
     plan: Plan
@@ -51,7 +51,7 @@ class PlanPreview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BegunRewrite:
-    """An unfinished online rewrite with the rows that it has copied, and whether it is carried on with."""
+    """An unfinished online rewrite, the number of rows that it has copied, and whether the plan resumes it."""
 
     leftover: Leftover
     copied: int
@@ -59,10 +59,10 @@ class BegunRewrite:
 
 
 def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[PlanPreview, ...]:
-    """Return what `migrate` would do, and what that takes; nothing is changed."""
-    with tasks(settings, interrupt, changing=True) as those:
-        sights = looks(those)
-        return tuple(each(those, lambda task: _of_store(task, sights[task.store.store])).values())
+    """Return what `migrate` would do to every store, and what it would cost; nothing is changed."""
+    with tasks(settings, interrupt, changing=True) as by_store:
+        overviews = looks(by_store)
+        return tuple(each(by_store, lambda task: _of_store(task, overviews[task.store.store])).values())
 
 
 def _of_store(task: StoreTask, overview: Overview) -> PlanPreview:
@@ -72,12 +72,12 @@ def _of_store(task: StoreTask, overview: Overview) -> PlanPreview:
 
 
 def preview(task: StoreTask, found: Examination, made: Plan) -> PlanPreview:
-    """Measure what a checked plan costs; some seconds."""
+    """Return the preview of a checked plan. Measuring its cost takes some seconds."""
     forecast, limit = measured(task, found, made), task.settings.run.max_lock_seconds
     made = forecasted(made, forecast)
-    begun = tuple(_begun(task, made, one) for one in made.leftovers if one.unfinished)
-    seen, obstacle = _circumstances(task, made, continues=any(one.continues for one in begun))
-    task.interrupt.check()  # what a signal broke off may count as unknown until here
+    begun = tuple(_begun(task, made, leftover) for leftover in made.leftovers if leftover.unfinished)
+    seen, obstacle = _circumstances(task, made, continues=any(rewrite.continues for rewrite in begun))
+    task.interrupt.check()  # a signal may have interrupted a query whose result then counts as unknown
     return PlanPreview(
         plan=made,
         forecast=forecast,
@@ -101,7 +101,7 @@ def _begun(task: StoreTask, made: Plan, one: Leftover) -> BegunRewrite:
 def _circumstances(
     task: StoreTask, made: Plan, *, continues: bool
 ) -> tuple[tuple[RunSettings, ServerConditions] | None, str]:
-    """Return what the checks see, and what would keep the plan's online rewrite from beginning now, or going on."""
+    """Return the settings and conditions of the checks, and why the plan's online rewrite could not start or resume."""
     if made.online is None or made.online.shape is None:
         return None, ""
     run = task.settings.run

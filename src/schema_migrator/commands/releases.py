@@ -1,4 +1,4 @@
-"""The command `releases`: the releases whose files are there."""
+"""The command `releases`: the releases whose files are available."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 
 def releases(settings: Settings) -> tuple[Release, ...]:
-    """Return the releases whose files are there."""
+    """Return the releases whose files are available."""
     return tuple(load_release(settings.run.sources, name) for name in carried(settings.run.sources))

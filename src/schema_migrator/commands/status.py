@@ -1,4 +1,4 @@
-"""The command `status`: where every store is."""
+"""The command `status`: the state of every store, compared with its target and with what servers need."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStatus:
-    """Where a store is, and where it is to be; servers of the `release` need `needed`, which may be above the target.
+    """A store's state and target. Servers of `release` need at least `needed`, which may be above the target.
 
-    `unlisted`: see verify.Verdict; an unfinished online rewrite has `copied` rows; `invalid` and `keyless`: see
-    state.Facts; `elsewhere`: schemas where tables of the store are too, where nothing says which is meant.
+    `unlisted`: see diagnosis.verdict.Verdict. `copied`: the rows that unfinished online rewrites have copied. `invalid`
+    and `keyless`: see catalog.facts.Facts. `elsewhere`: other schemas that contain tables of the store, if search_path
+    does not name the right one.
     """
 
     store: Store
@@ -51,36 +52,36 @@ class StoreStatus:
 
     @property
     def too_old_for_servers(self) -> bool:
-        """Whether the store has reached its target, and servers of the release do not start on it all the same."""
+        """Whether the store has reached its target, but servers of the release would not start on it."""
         return isinstance(self.state, At) and self.target <= self.state.version < self.needed
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the store is at its target and at what servers need, or above, and no index is known to be wrong."""
+        """Whether the version is at least the target and what servers need, and no index or key is known to be bad."""
         reached = isinstance(self.state, At) and self.state.version >= max(self.target, self.needed)
         return reached and not self.invalid and not self.keyless
 
 
 def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
-    """Return where every store is."""
-    with tasks(settings, interrupt) as those:
-        sights = looks(those)
-        return tuple(each(those, lambda task: _status(task, sights[task.store.store])).values())
+    """Return the status of every store."""
+    with tasks(settings, interrupt) as by_store:
+        overviews = looks(by_store)
+        return tuple(each(by_store, lambda task: _status(task, overviews[task.store.store])).values())
 
 
 def describe(settings: Settings, interrupt: Interrupt) -> dict[Store, Version | None]:
-    """Return what is recorded, and no more than that."""
-    with tasks(settings, interrupt) as those:
-        return {store: overview.recorded for store, overview in looks(those).items()}
+    """Return the recorded version of every store, without an examination."""
+    with tasks(settings, interrupt) as by_store:
+        return {store: overview.recorded for store, overview in looks(by_store).items()}
 
 
 def _status(task: StoreTask, overview: Overview) -> StoreStatus:
-    """Look closer; what seems half done may only be on its way from one version to another."""
+    """Return a store's status, from a newer overview if the store moves: what seems half-applied may be in progress."""
     return steadily(task, overview, look, lambda status: not examine.at_rest(status.state))
 
 
 def look(task: StoreTask, overview: Overview) -> StoreStatus:
-    """Return a store's status, after the first look at it."""
+    """Return a store's status, given its overview."""
     found = _examined(task, overview)
     listed = examine.read_history(task.place.conn, overview)
     reached = found.state.version if isinstance(found.state, At) else None
@@ -101,7 +102,7 @@ def look(task: StoreTask, overview: Overview) -> StoreStatus:
 
 
 def _examined(task: StoreTask, overview: Overview) -> examine.Examination:
-    """Examine closely; if the server refuses what a rehearsal makes, as in a freeze of DDL, the version row tells."""
+    """Return a store's examination. If the server refuses a rehearsal, as in a DDL freeze, the version row counts."""
     try:
         return examine.examine(task.place, overview, task.target)
     except (psycopg.errors.RaiseException, StatementFailed, PreflightFailed) as error:
@@ -111,6 +112,6 @@ def _examined(task: StoreTask, overview: Overview) -> examine.Examination:
 
 
 def _copied(task: StoreTask, overview: Overview) -> int:
-    """Return how many rows unfinished rewrites have copied."""
+    """Return the number of rows that unfinished rewrites have copied."""
     with transactions.look(task.place.conn):
         return sum(leftovers.copied(task.place.conn, one) for one in overview.whose.leftovers if one.unfinished)

@@ -1,4 +1,7 @@
-"""One task a store: its settings, its connection, its target; done side by side."""
+"""One task per store: its settings, connection and target. The tasks run in parallel.
+
+What a task does is in the commands' own modules.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ _RECORDS = frozenset({"schema_version", "schema_update_history"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreTask:
-    """One store with its connection and its target."""
+    """One store with its connection, its settings and its target."""
 
     place: StoreHandle
     settings: Settings
@@ -47,7 +50,7 @@ class StoreTask:
 
     @property
     def needed(self) -> Version:
-        """The version below which a server of the release does not start, unless older targets are allowed."""
+        """The version that servers need: at least the release's latest, or the target if older targets are allowed."""
         return self.target if self.settings.run.allow_older_targets else max(self.target, self.place.source.latest)
 
 
@@ -55,9 +58,10 @@ class StoreTask:
 def tasks(
     settings: Settings, interrupt: Interrupt, *, began: float | None = None, changing: bool = False
 ) -> Iterator[dict[Store, StoreTask]]:
-    """Read the files, then connect to every store; `began`: see database.connect.
+    """Read the files, then connect to every store; yield a task per store. `began`: see connection.connect.
 
-    Raises InputError before anything is contacted; `changing`: also for a target below what the release's servers need.
+    Raises InputError before anything is contacted. With `changing`, that includes a target below what servers of the
+    release need.
     """
     release = settings.release
     targets = {one.store: release.source(one.store).target(one.target_version) for one in settings.stores}
@@ -80,7 +84,7 @@ def tasks(
 
 
 def _refuse_older(release: Release, targets: dict[Store, Version]) -> None:
-    """Raise TargetError where a server of the release would refuse to start on a store's target."""
+    """Raise TargetError if a server of the release would refuse to start on a store's target."""
     older = [(store, target) for store, target in targets.items() if target < release.source(store).latest]
     if older:
         names = " and ".join(f"{store.upper()}_TARGET_VERSION is {target}" for store, target in older)
@@ -98,13 +102,13 @@ def _place(settings: Settings, store: StoreSettings, release: Release, conn: Con
 
 
 def each(those: dict[Store, StoreTask], work: Callable[[StoreTask], T]) -> dict[Store, T]:
-    """Do the work for every store side by side."""
+    """Do the work for every store in parallel; return the results by store."""
     interrupt = next(iter(those.values())).interrupt
     return run_parallel(tuple(those), interrupt, lambda store: _guarded(those[store], work))
 
 
 def _guarded(task: StoreTask, work: Callable[[StoreTask], T]) -> T:
-    """Do one store's work: its events and errors carry its name."""
+    """Do one store's work, with the store's name in its events and errors."""
     import structlog  # noqa: PLC0415 - logs loads it late
 
     with (
@@ -119,7 +123,10 @@ def _guarded(task: StoreTask, work: Callable[[StoreTask], T]) -> T:
 
 
 def patiently(task: StoreTask, look: Callable[[], T], *, seconds: float | None = None) -> T:
-    """Return what a look finds, tried again while somebody keeps a table of the store locked, for --wait-timeout."""
+    """Return what `look` returns, retried while another session keeps a table of the store locked.
+
+    The deadline is `seconds`, or --wait-timeout.
+    """
 
     def attempt(_: float | None) -> T:
         with server_errors.translated(task.store, task.interrupt):
@@ -131,15 +138,15 @@ def patiently(task: StoreTask, look: Callable[[], T], *, seconds: float | None =
 
 
 def looks(those: dict[Store, StoreTask], *, seconds: float | None = None) -> dict[Store, Overview]:
-    """Look at every store; `seconds`: see patiently. Raises SharedDatabase where two lead to one database."""
-    sights = each(those, lambda task: patiently(task, lambda: examine.look(task.place), seconds=seconds))
-    _refuse_shared_database(sights)
-    return sights
+    """Return an overview of every store; `seconds`: see `patiently`. Raises SharedDatabase if two share a database."""
+    overviews = each(those, lambda task: patiently(task, lambda: examine.look(task.place), seconds=seconds))
+    _refuse_shared_database(overviews)
+    return overviews
 
 
-def _refuse_shared_database(sights: dict[Store, Overview]) -> None:
-    identities = {overview.facts.identity for overview in sights.values()}
-    if len(identities) < len(sights):
+def _refuse_shared_database(overviews: dict[Store, Overview]) -> None:
+    identities = {overview.facts.identity for overview in overviews.values()}
+    if len(identities) < len(overviews):
         raise SharedDatabase(
             "both stores' settings lead to the same database, expected a database for each",
             hint="set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases",
@@ -152,7 +159,10 @@ def steadily(
     decide: Callable[[StoreTask, Overview], T],
     doubted: Callable[[T], bool],
 ) -> T:
-    """Decide from an overview of a store that others may lock, or change, in the meantime."""
+    """Return the decision from an overview, or from a newer one if the store was locked or has changed since.
+
+    `doubted`: whether a decision has to be checked for such a change.
+    """
     return patiently(task, lambda: examine.examine_steadily(task.place, overview, partial(decide, task), doubted))
 
 
@@ -161,9 +171,8 @@ def working(task: StoreTask) -> Iterator[RunContext]:
     """Hold the advisory lock, and yield the context of the run."""
     run, name = task.settings.run, secrets.token_hex(4)
     times = {"patience": run.lock_timeout, "wait": run.wait_timeout, "heartbeat": run.heartbeat}
-    held = advisory_lock.hold(task.store, task.interrupt, run=name, **times)
-    with held as mine:
-        yield _context(task, mine)
+    with advisory_lock.hold(task.store, task.interrupt, run=name, **times) as lock:
+        yield _context(task, lock)
 
 
 def _context(task: StoreTask, held: advisory_lock.Lock) -> RunContext:

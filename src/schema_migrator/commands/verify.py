@@ -1,4 +1,4 @@
-"""The command `verify`: every store compared with the rehearsal of its version."""
+"""The command `verify`: compares every store with a rehearsal of its version."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
-    """Compare every store with the rehearsal of its version: the recorded one, or a higher target asked for."""
-    with tasks(settings, interrupt) as those:
-        sights = looks(those)
-        return tuple(each(those, lambda task: _verify(task, sights[task.store.store])).values())
+    """Return the comparison of every store with its recorded version, or with a higher target if one is set."""
+    with tasks(settings, interrupt) as by_store:
+        overviews = looks(by_store)
+        return tuple(each(by_store, lambda task: _verify(task, overviews[task.store.store])).values())
 
 
 def _verify(task: StoreTask, overview: Overview) -> Verdict:
@@ -52,7 +52,10 @@ def _compared(task: StoreTask, overview: Overview) -> Verdict:
 
 
 def _holding(task: StoreTask, version: Version) -> StoreTask:
-    """Return the task with a release that has a version: after a rollback the given one does not have the newer one."""
+    """Return the task with a release that has the version: after a rollback, the configured release may not have it.
+
+    Raises UnknownState if no available release has it.
+    """
     if version in task.place.source.versions:
         return task
     sources = task.settings.run.sources
@@ -67,5 +70,5 @@ def _holding(task: StoreTask, version: Version) -> StoreTask:
 
 
 def judge_store(task: StoreTask, found: Examination, version: Version) -> Verdict:
-    """Compare what was examined with the rehearsal of a version."""
+    """Return the comparison of an examined store with the rehearsal of a version."""
     return judge(task.store.database, task.place.source, found, version, task.target)

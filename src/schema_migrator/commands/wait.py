@@ -1,4 +1,4 @@
-"""Waiting for what a server, a job or a client needs: the databases, their schemas, Temporal's frontend."""
+"""The command `wait`: waits for what a server, a job or a client needs: databases, their schemas, the frontend."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _LINE_EVERY_SECONDS = 15.0
 
 
 class WaitTarget(StrEnum):
-    """What can be waited for."""
+    """What `wait` can wait for."""
 
     DATABASE = "database"
     SCHEMA = "schema"
@@ -54,7 +54,7 @@ class WaitTarget(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """Something that is there: a database that lets us in, or a schema with its version, or the frontend."""
+    """Something that is ready: a database that accepts us, a schema at its version, or the frontend."""
 
     aim: WaitTarget
     place: str
@@ -64,7 +64,7 @@ class Ready:
 
 
 def wait_targets(words: Iterable[str]) -> tuple[WaitTarget, ...]:
-    """Return what the words name, each of them one or several separated by commas. Raises SettingsError."""
+    """Return the targets that the words name; a word may name several, separated by commas. Raises SettingsError."""
     names = [name.strip() for word in words for name in word.split(",") if name.strip()]
     strange = next((name for name in names if name not in tuple(WaitTarget)), None)
     if strange is not None or not names:
@@ -76,22 +76,22 @@ def wait_targets(words: Iterable[str]) -> tuple[WaitTarget, ...]:
 def wait(
     settings: Settings, client: ClientSettings, interrupt: Interrupt, targets: tuple[WaitTarget, ...]
 ) -> tuple[Ready, ...]:
-    """Return when all is there, or raise what speaks against it; all share one deadline.
+    """Return when all targets are ready; they share one deadline.
 
-    Raises DatabaseUnavailable, SchemaBehind or FrontendUnavailable at the deadline, and at once what no waiting
-    cures.
+    Raises DatabaseUnavailable, SchemaBehind or FrontendUnavailable at the deadline, and at once an error that waiting
+    does not cure.
     """
     began = time.monotonic()
     shown = credentials(client) if WaitTarget.FRONTEND in targets else None
-    found: tuple[Ready, ...] = ()
+    ready: tuple[Ready, ...] = ()
     if WaitTarget.DATABASE in targets:
-        found += _databases(settings, interrupt, began)
+        ready += _databases(settings, interrupt, began)
     if WaitTarget.SCHEMA in targets:
-        found += _schemas(settings, interrupt, began)
+        ready += _schemas(settings, interrupt, began)
     if shown is not None:
         reached = frontend.reach(shown, patience=settings.run.wait_timeout, began=began)
-        found += (Ready(aim=WaitTarget.FRONTEND, place=frontend.run(reached, interrupt).address),)
-    return found
+        ready += (Ready(aim=WaitTarget.FRONTEND, place=frontend.run(reached, interrupt).address),)
+    return ready
 
 
 def _databases(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
@@ -106,7 +106,7 @@ def _databases(settings: Settings, interrupt: Interrupt, began: float) -> tuple[
 
 
 def _schemas(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
-    """Look again and again, each time on new connections: a server that fails over leaves old ones behind."""
+    """Poll the schemas, each time on new connections: a server that fails over leaves dead connections behind."""
     deadline = began + settings.run.wait_timeout
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_worth_waiting),
@@ -124,16 +124,16 @@ def _schemas(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Re
 
 
 def _look_once(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
-    with tasks(settings, interrupt, began=began) as those:
-        sights = looks(those, seconds=0)  # it is looked again anyway
-    behind = [one for one in (_behind(task, sights[store]) for store, task in those.items()) if one]
+    with tasks(settings, interrupt, began=began) as by_store:
+        overviews = looks(by_store, seconds=0)  # the polling retries anyway
+    behind = [one for one in (_behind(task, overviews[store]) for store, task in by_store.items()) if one]
     if behind:
         raise combine(behind)
-    return tuple(_ready(task, sights[store]) for store, task in those.items())
+    return tuple(_ready(task, overviews[store]) for store, task in by_store.items())
 
 
 def _behind(task: StoreTask, overview: Overview) -> MigratorError | None:
-    """Return what is missing, None where a server would start: it asks for at least its version."""
+    """Return what the schema lacks, None if a server would start on it: a server needs at least its version."""
     state = overview.state
     if isinstance(state, At) and state.version >= task.needed:
         return _unreadable(task, overview.whose)
@@ -149,7 +149,7 @@ def _behind(task: StoreTask, overview: Overview) -> MigratorError | None:
 
 
 def _pinned(task: StoreTask) -> str:
-    """Say that a migration to the target would not be enough."""
+    """Return the remark that a migration to the target would not be enough; empty if it would."""
     if task.target == task.needed:
         return ""
     return (
@@ -159,7 +159,7 @@ def _pinned(task: StoreTask) -> str:
 
 
 def _unreadable(task: StoreTask, whose: Ownership) -> MigratorError | None:
-    """Return what the role that waits, a server's mostly, may not read; a server would fail on it."""
+    """Return the error for tables that the waiting role, mostly a server's, may not read; None if it may read all."""
     if not whose.unreadable:
         return None
     (grant,) = owners.grants(whose.schema, [(whose.role, "SELECT", whose.unreadable)])
@@ -187,16 +187,16 @@ def _is_worth_waiting(error: BaseException) -> bool:
 
 
 def _now_and_then() -> Callable[[tenacity.RetryCallState], None]:
-    """Return what logs a reason when it changes, and else every fifteen seconds."""
-    said: list[tuple[str, float]] = [("", 0.0)]
+    """Return a callback that logs the reason when it changes, otherwise every fifteen seconds."""
+    last: list[tuple[str, float]] = [("", 0.0)]
 
     def log(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         parts = error.parts if isinstance(error, SeveralErrors) else (error,)
         reason = "; ".join(part.message for part in parts if isinstance(part, MigratorError))
         now = time.monotonic()
-        if reason != said[0][0] or now - said[0][1] >= _LINE_EVERY_SECONDS:
-            said[0] = reason, now
+        if reason != last[0][0] or now - last[0][1] >= _LINE_EVERY_SECONDS:
+            last[0] = reason, now
             events.logger().warning("schema.waiting", seconds=round(state.seconds_since_start or 0), reason=reason)
 
     return log

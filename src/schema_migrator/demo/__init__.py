@@ -1,1 +1,4 @@
-"""A PostgreSQL of its own and the scenario that `demo` plays on it."""
+"""The command `demo`: a private PostgreSQL, and the scenario that runs on it.
+
+No other command uses this room.
+"""

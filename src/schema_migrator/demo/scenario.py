@@ -1,4 +1,4 @@
-"""The main job and the incident that it ends, shown on a private PostgreSQL."""
+"""The demo's scenario: install, run again, upgrade, and repair what a killed vendor's tool left behind."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 _CALLERS = re.compile(r"PG[A-Z]|((DEFAULT_|VISIBILITY_)?SQL_|SCHEMA_MIGRATOR_)", re.IGNORECASE)
 _BEFORE, _AFTER = "1.29.1", "1.32.2"
 _CUTS = {Store.DEFAULT: ("1.0", 21), Store.VISIBILITY: ("1.2", 37)}
-"""Where the vendor's tool is killed in the demo: after so many statements of that step."""
+"""Where the demo cuts the vendor's tool off: the step, and the number of its statements that have run."""
 
 
 def show(sources: Path, interrupt: Interrupt) -> Iterator[Report]:
-    """Yield what the demo shows, a paragraph at a time, as it happens.
+    """Yield the demo's output as it happens, a paragraph at a time.
 
-    Raises SettingsError where the embedded PostgreSQL is not installed.
+    Raises SettingsError if the embedded PostgreSQL is not installed.
     """
     try:
         yield ("Starting a private PostgreSQL, which takes some seconds.",)
@@ -57,7 +57,7 @@ def show(sources: Path, interrupt: Interrupt) -> Iterator[Report]:
 
 @contextmanager
 def _own_environment() -> Iterator[None]:
-    """Hide the caller's connection settings, libpq's own among them: a private server has nothing to do with them."""
+    """Hide the caller's connection settings, libpq's included: they must not affect the private server."""
     names = [name for name in os.environ if _CALLERS.match(name)]
     hidden = {name: os.environ.pop(name) for name in names}
     try:
@@ -94,7 +94,7 @@ def _incident(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[R
 
 
 def _half_apply(wanted: Settings, store: Store, interrupt: Interrupt) -> None:
-    """Leave the state that the vendor's tool leaves when it is killed: version row, tables, no end."""
+    """Leave a store as the vendor's tool does when it is killed: with a version row, and a half-applied step."""
     own = wanted.store(store)
     until, statements = _CUTS[store]
     with connection.connect(own, interrupt, patience=10) as conn:
@@ -113,7 +113,7 @@ def _half_apply(wanted: Settings, store: Store, interrupt: Interrupt) -> None:
 
 
 def _retry(wanted: Settings, interrupt: Interrupt) -> str:
-    """Run the first step again as the vendor's tool does, which forgives what already exists, and return the error."""
+    """Run the first step again as the vendor's tool does, which ignores what already exists, and return the error."""
     with connection.connect(wanted.store(Store.DEFAULT), interrupt, patience=10) as conn:
         for statement in _steps(wanted, Store.DEFAULT)[0].statements:
             try:
@@ -149,7 +149,7 @@ def _heading(text: str) -> Toned:
 
 
 def _settings(server: Server, sources: Path, release: str, name: str) -> Settings:
-    """Return settings that no variable of the caller's reaches."""
+    """Return settings that no environment variable of the caller can change."""
     connection = {"HOST": server.host, "PORT": server.port, "USER": server.user, "PASSWORD": server.password}
     flags = {f"{store}_SQL_{key}": value for store in ("DEFAULT", "VISIBILITY") for key, value in connection.items()}
     databases = {"DEFAULT_SQL_DATABASE": name, "VISIBILITY_SQL_DATABASE": f"{name}_visibility"}

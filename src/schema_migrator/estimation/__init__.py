@@ -1,1 +1,4 @@
-"""How long steps will take and what they lock: trials on copies of some rows, and what follows from them."""
+"""How long a plan's steps will take and lock tables: trials on copies of some rows, extrapolated to all rows.
+
+Nothing here changes a store; a trial's transaction rolls back.
+"""

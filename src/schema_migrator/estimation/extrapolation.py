@@ -1,4 +1,7 @@
-"""How long a plan's steps will take and keep tables locked: measured trials to estimates. Pure functions."""
+"""How long a plan's steps will take and lock tables: pure functions from measured trials to estimates.
+
+Measuring is in `trials`. Refusals of large in-place rewrites are in `in_place`.
+"""
 
 from __future__ import annotations
 
@@ -22,31 +25,32 @@ if TYPE_CHECKING:
     from schema_migrator.planning.plan import Plan, PlannedStep
 
 LASTING_SECONDS = 1.0
-"""A younger transaction is likely to be gone when a step begins."""
+"""A younger transaction will probably have ended when a step begins."""
 _GO_WITH_SHARE = frozenset({"AccessShareLock", "RowShareLock", "ShareLock"})
 CONCURRENT_FACTOR = 2.0
 """An index built CONCURRENTLY reads the table twice (PostgreSQL: CREATE INDEX, Building Indexes Concurrently)."""
 
 SPREAD = 2.0
-"""Measured times lie within this factor of the estimate, unless the server has much more or less to do by then."""
+"""Measured times are within this factor of the estimate, unless the server's load has changed much by then."""
 
 
 def parts(plan: Plan, step: PlannedStep) -> tuple[StatementGroup, ...]:
-    """Return how a step's statements run: all under its locks at once, or some alone, or each on its own.
+    """Return how a step's statements run: each group in one transaction under the step's locks, or outside any.
 
-    Those of an online rewrite do not run at all.
+    With the vendor's tool each statement is a group. The statements of an online rewrite do not run: no groups.
     """
     if step.online:
         return ()
+    statements = step.statements
     if plan.by_tool and not step.resumed:
-        return tuple(StatementGroup(places=(place,), alone=one.concurrent) for place, one in enumerate(step.statements))
-    alone = [one.concurrent and step.concurrently for one in step.statements]
+        return tuple(StatementGroup(places=(place,), alone=one.concurrent) for place, one in enumerate(statements))
+    alone = [statement.concurrent and step.concurrently for statement in statements]
     groups = groupby(range(len(alone)), alone.__getitem__)
     return tuple(StatementGroup(places=tuple(places), alone=kind) for kind, places in groups)
 
 
 def worked_on(step: PlannedStep) -> frozenset[str]:
-    """Return the tables whose rows a step reads or writes: it rewrites them, indexes them or checks them."""
+    """Return the tables whose rows a step reads or writes, because it rewrites, indexes or checks them."""
     if step.proof is None:
         return frozenset()
     start, end = step.proof.start.objects, step.proof.end.objects
@@ -61,13 +65,13 @@ def worked_on(step: PlannedStep) -> frozenset[str]:
 
 
 def tables_to_copy(plan: Plan, sizes: tuple[TableSize, ...]) -> frozenset[str]:
-    """Return the tables whose size makes a trial worth while."""
+    """Return the tables that are large enough for a trial to be worthwhile."""
     large = {size.table for size in sizes if size.matters}
     return frozenset(table for step in plan.steps for table in worked_on(step) & large)
 
 
 def without_trials(plan: Plan, found: Forecast, reason: str) -> Forecast:
-    """Return the outlook with the reason for every step that works on a table that matters, or on nobody knows what."""
+    """Return the forecast; each step that works on a large table, or on unknown ones, is unmeasured for this reason."""
     large = tables_to_copy(plan, found.sizes)
     unmeasured = {
         step.step.version: reason for step in plan.steps if reason and (step.proof is None or worked_on(step) & large)
@@ -84,7 +88,10 @@ def with_trials(
     spent: float,
     left_out: tuple[str, ...],
 ) -> Forecast:
-    """Return the outlook with the estimates that the trials give; `rows` are those of the tables that were copied."""
+    """Return the forecast with estimates from trials. `rows`: the live row count of each table that was copied.
+
+    `spent`: seconds that measuring took. `left_out`: indexes that could not be built in the trials.
+    """
     sizes = tuple(replace(size, rows=rows.get(size.table, size.rows)) for size in found.sizes)
     worked = [step for step in plan.steps if worked_on(step) & rows.keys()]
     steps = {step.step.version: estimated(plan, step, trials, rows) for step in worked if not step.online}
@@ -96,10 +103,10 @@ def with_trials(
 
 
 def _completed(plan: Plan, found: Forecast) -> Forecast:
-    """Add the steps that have nothing to work on, and those that work on what is not measured."""
+    """Add brief estimates for steps with few or no rows to work on; steps on partitioned tables are unmeasured."""
     brief = StepEstimate(seconds=BRIEF, locked=BRIEF, disk=0)
-    strange = {one.step.version: min(parts) for one in plan.steps if (parts := worked_on(one) & found.partitioned)}
-    unmeasured = {version: f"{table} is partitioned" for version, table in strange.items()} | {**found.unmeasured}
+    partitioned = {one.step.version: min(parts) for one in plan.steps if (parts := worked_on(one) & found.partitioned)}
+    unmeasured = {version: f"{table} is partitioned" for version, table in partitioned.items()} | {**found.unmeasured}
     versions = {step.step.version for step in plan.steps if not step.online} - unmeasured.keys()
     apart = {step.step.version for step in plan.steps if step.online}
     return replace(
@@ -113,9 +120,10 @@ def _completed(plan: Plan, found: Forecast) -> Forecast:
 def online_estimate(
     steps: Sequence[PlannedStep], trials: tuple[Trial, ...], rows: Mapping[str, int]
 ) -> StepEstimate | None:
-    """Return the estimate of an online rewrite: one rewrite, the longest there is, and the indexes that are added.
+    """Return the estimate of an online rewrite, None without steps.
 
-    Its swap is all that holds anybody up.
+    It is the time of the slowest statement, which counts as the rewrite, and of all new indexes. Only the cutover
+    blocks other sessions, so `locked` is brief.
     """
     if not steps:
         return None
@@ -129,7 +137,7 @@ def online_estimate(
 
 
 def _once(steps: Sequence[PlannedStep], trial: Trial) -> Cost:
-    """Return what one rewrite and the building of all new indexes took."""
+    """Return the cost of one rewrite, the slowest statement, and of building all new indexes."""
     pairs = [pair for step in steps for pair in zip(step.statements, trial.costs[step.step.version], strict=True)]
     built = [cost for statement, cost in pairs if statement.text[:6].upper() == "CREATE"]
     longest = max((cost for _, cost in pairs), key=lambda cost: cost.seconds)
@@ -140,10 +148,10 @@ def _once(steps: Sequence[PlannedStep], trial: Trial) -> Cost:
 
 
 def estimated(plan: Plan, step: PlannedStep, trials: tuple[Trial, ...], rows: Mapping[str, int]) -> StepEstimate:
-    """Return a step's estimate from trials, the largest last; `rows` are the tables' own."""
-    those = parts(plan, step)
-    spans = [_span(step, part, trials, rows) for part in those]
-    held = [span for span, part in zip(spans, those, strict=True) if not part.alone]
+    """Return a step's estimate from trials in ascending order of rows; `rows` are the live tables' row counts."""
+    groups = parts(plan, step)
+    spans = [_span(step, part, trials, rows) for part in groups]
+    held = [span for span, part in zip(spans, groups, strict=True) if not part.alone]
     counts, whole = _counts(step, trials, rows)
     made = [sum(cost.made for cost in trial.costs[step.step.version]) for trial in trials]
     return StepEstimate(
@@ -154,16 +162,16 @@ def estimated(plan: Plan, step: PlannedStep, trials: tuple[Trial, ...], rows: Ma
 
 
 def _counts(step: PlannedStep, trials: tuple[Trial, ...], rows: Mapping[str, int]) -> tuple[list[int], int]:
-    """Return of how many rows of its largest table the trials of a step were, and how many there are."""
+    """Return the row counts of a step's largest table: in each trial, and in the live table."""
     table = max(worked_on(step) & rows.keys(), key=lambda name: rows[name])
     return [trial.rows[table] for trial in trials], rows[table]
 
 
 def _span(step: PlannedStep, part: StatementGroup, trials: tuple[Trial, ...], rows: Mapping[str, int]) -> Estimate:
-    """Carry what a part's statements took together on to all rows: one by one they take too little to be exact."""
+    """Extrapolate the total time of a group's statements to all rows. A single one is too brief to be measured well."""
     counts, whole = _counts(step, trials, rows)
-    taken = [sum(trial.costs[step.step.version][place].seconds for place in part.places) for trial in trials]
-    return _spread(_line(counts, taken, whole) * (CONCURRENT_FACTOR if part.alone else 1))
+    seconds = [sum(trial.costs[step.step.version][place].seconds for place in part.places) for trial in trials]
+    return _spread(_line(counts, seconds, whole) * (CONCURRENT_FACTOR if part.alone else 1))
 
 
 def _spread(likely: float) -> Estimate:
@@ -171,7 +179,7 @@ def _spread(likely: float) -> Estimate:
 
 
 def _line(counts: list[int], values: Sequence[float], whole: int) -> float:
-    """Carry a line through the last two points on to the whole; through one point it begins at zero."""
+    """Extrapolate the line through the last two points to `whole`; with only one point, the line from zero."""
     count, value = counts[-1], values[-1]
     if whole <= count:
         return value
@@ -180,20 +188,21 @@ def _line(counts: list[int], values: Sequence[float], whole: int) -> float:
 
 
 def blocked_by(plan: Plan, found: Forecast) -> tuple[BlockingTransaction, ...]:
-    """Return the transactions that are old enough to last and whose locks the plan's do not go with."""
+    """Return the transactions whose locks conflict with the plan's and that are old enough to last."""
     strong = {lock.table for step in plan.steps for lock in step.locks if lock.mode == "ACCESS EXCLUSIVE"}
     return tuple(
-        one
-        for one in found.holders
-        if (one.table in strong or one.mode not in _GO_WITH_SHARE)
-        and (one.pid is None or one.seconds is None or one.seconds >= LASTING_SECONDS)
+        holder
+        for holder in found.holders
+        if (holder.table in strong or holder.mode not in _GO_WITH_SHARE)
+        and (holder.pid is None or holder.seconds is None or holder.seconds >= LASTING_SECONDS)
     )
 
 
 def refusal(plan: Plan, found: Forecast, limit: float) -> str:
-    """Return why a plan would keep a table locked for longer than the limit; empty where it would not.
+    """Return why a plan would lock a table for longer than the limit, in seconds; empty if it would not.
 
-    What it may take at worst counts. An online rewrite locks it for its swap alone, and gives way where that lasts.
+    The worst case counts, and an unmeasured step counts as too long. An online rewrite locks its table only for the
+    cutover, and gives up a cutover that lasts too long, so it is not checked.
     """
     for step in plan.steps:
         version, tables = step.step.version, " and ".join(lock.table for lock in step.locks) or "its tables"

@@ -1,4 +1,4 @@
-"""Large tables that steps could only rewrite in place, under their locks: refused unless that is asked for."""
+"""Refusals of plans that would rewrite a large table in place, under its lock, without being asked to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ASK = "or use --rewrite in-place"
 
 
 def blocked(plan: Plan) -> tuple[tuple[str, str], ...]:
-    """Return the tables that would be rewritten in place although nobody asked for it, each with the reason."""
+    """Return (table, reason) for each large table that the plan could only rewrite in place, without being asked to."""
     found = [(plan.online.table, reason) for reason in plan.online.blockers] if plan.online else []
     versions = plan.online.versions if plan.online else ()
     apart = (step for step in plan.steps if step.step.version not in versions)
@@ -32,8 +32,8 @@ def _beside(step: PlannedStep) -> list[tuple[str, str]]:
 
 
 def problems(plan: Plan, forecast: Forecast) -> list[Problem]:
-    """Return the refusals of a plan: what blocks the online rewrite, what to do, and what in place would cost."""
-    begun = {one.table for one in plan.leftovers if one.unfinished}
+    """Return the refusals of a plan: what blocks the online rewrite, the remedy, and the cost of doing it in place."""
+    begun = {leftover.table for leftover in plan.leftovers if leftover.unfinished}
     return [
         Problem(
             found=f'"{table}" cannot be rewritten online: {reason}',
@@ -51,19 +51,19 @@ _KEPT = (
 
 
 def cost(plan: Plan, forecast: Forecast, table: str) -> str:
-    """Return how long the steps that rewrite a table in place would keep it locked."""
+    """Return a sentence on how long the steps that rewrite a table in place would lock it, in seconds."""
     steps = [step.step.version for step in plan.steps if table in step.rewrites]
     unknown = [forecast.unmeasured[version] for version in steps if version in forecast.unmeasured]
     if unknown:
         return f"how long that would lock the table cannot be estimated ({unknown[0]})"
     locked = [forecast.steps[version].locked for version in steps if version in forecast.steps]
-    likely, high = sum(one.likely for one in locked), sum(one.high for one in locked)
+    likely, high = sum(estimate.likely for estimate in locked), sum(estimate.high for estimate in locked)
     times = f" in {len(steps)} steps" if len(steps) > 1 else ""
     return f"that would lock the table for about {likely:.0f} s, at worst {high:.0f} s{times}"
 
 
 def unrehearsed(plan: Plan, tables: Mapping[str, Table]) -> list[Problem]:
-    """Return the refusals where no rehearsal tells what the steps rewrite: one for each large table."""
+    """Return one refusal for each large table: without a rehearsal it is unknown what the steps rewrite."""
     large: Sequence[str] = [name for name, table in sorted(tables.items()) if table.size >= ONLINE_BYTES]
     return [
         Problem(

@@ -1,4 +1,4 @@
-"""What a plan's steps will meet and cost: values, measured or carried on from what was measured."""
+"""Values of a forecast: what a plan's steps will cost and what blocks them, measured or extrapolated. No logic."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
 MATTERS_BYTES = 1024 * 1024
-"""Up to so many bytes of rows a step works for less than a second, and is not measured."""
+"""A step on a table with at most this many bytes of rows takes less than a second, and is not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSize:
-    """A table as it is: bytes of its rows, of their long values and of its indexes.
+    """A live table's size: bytes of its rows, of their TOAST values and of its indexes.
 
-    `rows`: about how many, None where nobody has counted them.
+    `rows`: the approximate row count, None if PostgreSQL has no statistics.
     """
 
     table: str
@@ -28,18 +28,18 @@ class TableSize:
 
     @property
     def matters(self) -> bool:
-        """Whether the table has so many rows that what works on them takes time."""
+        """Whether the table is so large that a step that works on its rows takes noticeable time."""
         return self.heap + self.toast > MATTERS_BYTES
 
     @property
     def total(self) -> int:
-        """All bytes."""
+        """The size of the whole table in bytes, TOAST and indexes included."""
         return self.heap + self.toast + self.indexes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a statement took in a trial: seconds, and bytes of the files that it made."""
+    """The cost of a statement in a trial: `seconds`, and `made`, the bytes of the files that it created."""
 
     seconds: float
     made: int
@@ -47,7 +47,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A run of all pending statements, by version, on copies of some rows: `rows` says how many a table."""
+    """A run of all pending statements on copies of some rows: the rows per table, the costs per version."""
 
     rows: Mapping[str, int]
     costs: Mapping[Version, tuple[Cost, ...]]
@@ -55,7 +55,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A number of seconds: what is likely, and between what the truth may lie."""
+    """An estimate in seconds: the likely value, and the range in which the actual value should be."""
 
     likely: float
     low: float
@@ -67,12 +67,16 @@ class Estimate:
 
 NOTHING = Estimate(likely=0.0, low=0.0, high=0.0)
 BRIEF = Estimate(likely=0.0, low=0.0, high=1.0)
-"""What is not measured, because there are no rows to work on, or few."""
+"""The estimate for a step that is not measured because it has few or no rows to work on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEstimate:
-    """A step's seconds, those in which its locks are held at a stretch, and the bytes that it adds until it ends."""
+    """A step's estimate.
+
+    `seconds`: its duration. `locked`: the longest time that it holds its locks without a break. `disk`: the bytes that
+    it adds until it ends.
+    """
 
     seconds: Estimate
     locked: Estimate
@@ -81,7 +85,7 @@ class StepEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementGroup:
-    """Statements, by their places in a step, that run in one transaction; `alone`: outside any, and under no lock."""
+    """Statements, by index in a step, that run in one transaction; if `alone`, outside any and without table locks."""
 
     places: tuple[int, ...]
     alone: bool
@@ -89,10 +93,10 @@ class StatementGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockingTransaction:
-    """A transaction that has locked a table of the plan, and so would hold a step up.
+    """A transaction that holds a lock on a table of the plan, and so could block a step.
 
-    `pid` is None for a prepared transaction, whose name `who` is then. `seconds`: its age, None where this role
-    may not see it.
+    `pid` is None for a prepared transaction; `who` is then its gid, otherwise the application's name. `seconds`: its
+    age, None if this role may not see it.
     """
 
     table: str
@@ -104,11 +108,11 @@ class BlockingTransaction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What a plan's steps will meet and cost.
+    """What a plan's steps will cost, and which transactions block them.
 
-    `steps` has an estimate, or `unmeasured` the reason why there is none, for each step that does not belong to
-    the plan's online rewrite; `online` is the estimate of that. `sampled`: of how many rows the larger trial was;
-    `spent`: seconds that measuring took; `left_out`: indexes of the user's own that could not be built in it.
+    Each step outside the plan's online rewrite has an estimate in `steps`, or in `unmeasured` the reason why it has
+    none; `online` is the estimate of the online rewrite. `sampled`: the rows of the largest trial, by table. `spent`:
+    the seconds that measuring took. `left_out`: the user's own indexes that could not be built in the trials.
     """
 
     sizes: tuple[TableSize, ...] = ()

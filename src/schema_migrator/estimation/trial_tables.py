@@ -1,4 +1,4 @@
-"""The tables that trials run on: copies of the live ones, in a scratch schema."""
+"""The tables that trials run on: copies of the live tables in a scratch schema. The trials are in `trials`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.transactions import Batch
     from schema_migrator.releases.source import Source
 
-_BLOCKS = 300  # looked at to learn how many rows a block holds
+_BLOCKS = 300  # sampled to estimate how many rows a block has
 _BLOCK = 8192
 _COLUMNS = """
 SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attgenerated = ''
@@ -35,7 +35,11 @@ _SET = "SELECT set_config(%s, %s, true)"
 
 @dataclass(slots=True, kw_only=True)
 class TrialTables:
-    """Where trials are made: the scratch schema behind `sent`, beside the live one. `rows`: of the live tables."""
+    """What trials run with: `sent` writes to the scratch schema, `plan` names the live one.
+
+    `rows`: the live tables' row counts. `most`: the most rows to copy of each. `deadline`: in monotonic seconds.
+    `left_out` collects the indexes that could not be built.
+    """
 
     conn: Connection
     sent: Batch
@@ -49,7 +53,7 @@ class TrialTables:
 
 
 def count_rows(conn: Connection, schema: str, size: TableSize) -> int:
-    """Return about how many rows a table has, from some of its blocks: statistics may be old or none."""
+    """Return a table's approximate row count from a sample of its blocks: statistics may be old or missing."""
     share = min(1.0, _BLOCKS * _BLOCK / size.heap) if size.heap else 1.0
     query = sql.SQL("SELECT count(*) FROM {} TABLESAMPLE SYSTEM ({})")
     row = conn.execute(query.format(sql.Identifier(schema, size.table), sql.Literal(100 * share))).fetchone()
@@ -57,18 +61,18 @@ def count_rows(conn: Connection, schema: str, size: TableSize) -> int:
 
 
 def prepare(bench: TrialTables, source: Source) -> None:
-    """Make the tables as they are now: by the steps that were done, then with the indexes and columns that differ."""
+    """Create the tables as they are now: run the applied statements, then adapt the columns and indexes that differ."""
     reached = bench.plan.version or UNVERSIONED
     first = bench.plan.steps[0]
     with bench.conn.pipeline():
         for step in source.steps:
             if step.version <= reached:
                 bench.sent.run(step.statements)
-        bench.sent.run(one for one in first.step.statements if one not in first.statements)
+        bench.sent.run(statement for statement in first.step.statements if statement not in first.statements)
     for table in bench.rows:
         _add_columns(bench, table)
-    live, made = bench.live.validated().objects, snapshot.take(bench.conn, bench.sent.schema).objects
-    differing = [key for key in sorted(live.keys() ^ made.keys()) if key.kind == "index" and key.parent in bench.rows]
+    live, copied = bench.live.validated().objects, snapshot.take(bench.conn, bench.sent.schema).objects
+    differing = [key for key in sorted(live.keys() ^ copied.keys()) if key.kind == "index" and key.parent in bench.rows]
     unsafe = _unsafe(bench, differing, function_calls.created(source))
     for key in differing:
         if key in unsafe:
@@ -78,8 +82,8 @@ def prepare(bench: TrialTables, source: Source) -> None:
 
 
 def _unsafe(bench: TrialTables, indexes: Sequence[Key], vendors: Collection[str]) -> set[Key]:
-    """Return the indexes for which another role's function would run as a superuser."""
-    found = set()
+    """Return the indexes that would make another role's function run as a superuser."""
+    unsafe = set()
     for table in {key.parent for key in indexes}:
         place = sql.Identifier(bench.plan.schema, table).as_string(bench.conn)
         ((oid,),) = bench.conn.execute("SELECT to_regclass(%s)::oid", [place]).fetchall()
@@ -87,12 +91,12 @@ def _unsafe(bench: TrialTables, indexes: Sequence[Key], vendors: Collection[str]
         own = tuple(key.name for key in names.values())
         parts = function_calls.TableCalls(table=oid, schema=bench.plan.schema, indexes=own)
         called = function_calls.look(bench.conn, parts, vendors)
-        found |= {names[call.what] for call in called if call.endangered and call.what in names}
-    return found
+        unsafe |= {names[call.what] for call in called if call.endangered and call.what in names}
+    return unsafe
 
 
 def _adapt_index(bench: TrialTables, name: str, definition: str | None) -> None:
-    """Build an index of the user's own, whose functions are found in the live schema, or drop one that is not there."""
+    """Build one of the user's own indexes, whose functions may be in the live schema, or drop one that is not live."""
     drop = sql.SQL("DROP INDEX {}").format(sql.Identifier(bench.sent.schema, name)).as_string(bench.conn)
     wider = f"{bench.sent.path}, {sql.Identifier(bench.plan.schema).as_string(bench.conn)}"
     try:
@@ -112,13 +116,13 @@ def _add_columns(bench: TrialTables, table: str) -> None:
 
 
 def _columns(bench: TrialTables, schema: str, table: str) -> list[tuple[str, str, bool]]:
-    """Return the names and types of a table's columns, and whether each holds values of its own."""
+    """Return (name, type, stored) for each of a table's columns; `stored` is false for a generated column."""
     name = sql.Identifier(schema, table).as_string(bench.conn)
     return bench.conn.execute(_COLUMNS, [name]).fetchall()
 
 
 def copy_rows(bench: TrialTables, table: str, count: int) -> int:
-    """Copy about so many rows, from blocks all over the table; return how many they are."""
+    """Copy about `count` rows, from blocks all over the table; return the number of rows copied."""
     plain = {name for name, _, own in _columns(bench, bench.sent.schema, table) if own}
     names = [sql.Identifier(name) for name, _, _ in _columns(bench, bench.plan.schema, table) if name in plain]
     columns = sql.SQL(", ").join(names)
@@ -140,6 +144,6 @@ def copy_rows(bench: TrialTables, table: str, count: int) -> int:
 
 
 def limit_time(bench: TrialTables) -> None:
-    """Let the next statement run no longer than the trials may."""
+    """Limit the next statement to the time that the trials have left."""
     left = max(bench.deadline - time.monotonic(), 0.001)
     bench.sent.send(_SET, ["statement_timeout", f"{round(left * 1000)}ms"])

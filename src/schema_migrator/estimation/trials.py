@@ -1,6 +1,7 @@
 """Trials of a plan's steps on copies of some rows, in a scratch schema and a transaction that rolls back.
 
-Live tables are only read, under ACCESS SHARE, which ends with the transaction after some seconds.
+Live tables are only read, under ACCESS SHARE locks that end with the transaction, after some seconds. The copies are
+created in `trial_tables`; estimates follow from the trials in `extrapolation`.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from schema_migrator.releases.source import Source
 
 BOUND_SECONDS = 15.0
-"""When a measuring that has not ended is given up."""
+"""A measurement that takes longer is abandoned."""
 
-_GOAL_SECONDS = 8.0  # what all trials may take together
+_GOAL_SECONDS = 8.0  # all trials together
 _FEW_ROWS, _TIMES = 20, 10
-_LEAST_TAKEN = 3  # times: that without rows, and those of two trials
-_TELLING = 1.5  # a trial of more rows that does not take so much longer than the one before tells of noise alone
+_LEAST_TAKEN = 3  # times: the zero for no rows, and the times of two trials
+_TELLING = 1.5  # a trial with more rows that takes less than this factor longer than the one before shows only noise
 _MOST_ROWS = 20_000
 _MOST_BYTES = 32 * 1024 * 1024
 _LIMITS = session_settings.Limits(table_lock=1, statement=BOUND_SECONDS)
@@ -56,9 +57,10 @@ _NOW = "SELECT clock_timestamp()"
 
 
 def forecast(conn: Connection, source: Source, plan: Plan, inputs: PlanInputs | None, interrupt: Interrupt) -> Forecast:
-    """Return what the plan's steps will meet and cost; some seconds, and only where a table's size makes it matter.
+    """Return what the plan's steps will cost and which transactions block them.
 
-    `conn` must be in autocommit. What keeps it from measuring is said in the outlook, not raised. Raises Stopped.
+    Measuring takes some seconds, and is done only if a step works on a large table. `conn` must be in autocommit.
+    If measuring fails, the forecast has the reason, and nothing is raised but Stopped.
     """
     if plan.together or not plan.steps:
         return Forecast()
@@ -73,21 +75,21 @@ def forecast(conn: Connection, source: Source, plan: Plan, inputs: PlanInputs | 
             for table, mode, pid, who, seconds in conn.execute(activity.TABLE_LOCKS, [plan.schema, tables]).fetchall()
         )
         partitioned = frozenset(name for (name,) in conn.execute(_PARTITIONED, [plan.schema, tables]).fetchall())
-    found = Forecast(sizes=sizes, holders=holders, partitioned=partitioned)
+    bare = Forecast(sizes=sizes, holders=holders, partitioned=partitioned)
     if inputs is None:
-        return extrapolation.without_trials(plan, found, "without a rehearsal it is unknown which tables it works on")
+        return extrapolation.without_trials(plan, bare, "without a rehearsal it is unknown which tables it works on")
     wanted = extrapolation.tables_to_copy(plan, sizes)
     if not wanted:
-        return extrapolation.without_trials(plan, found, "")
+        return extrapolation.without_trials(plan, bare, "")
     started = time.monotonic()
     try:
         large = [size for size in sizes if size.table in wanted]
         rows, trials, left_out = _measure(conn, source, plan, inputs.live, large, interrupt)
     except (psycopg.Error, MigratorError) as error:
         interrupt.check()
-        return extrapolation.without_trials(plan, found, _reason(error))
+        return extrapolation.without_trials(plan, bare, _reason(error))
     spent = time.monotonic() - started
-    return extrapolation.with_trials(plan, found, trials, rows, spent=spent, left_out=left_out)
+    return extrapolation.with_trials(plan, bare, trials, rows, spent=spent, left_out=left_out)
 
 
 def _reason(error: psycopg.Error | MigratorError) -> str:
@@ -101,7 +103,7 @@ def _reason(error: psycopg.Error | MigratorError) -> str:
 def _measure(
     conn: Connection, source: Source, plan: Plan, live: Snapshot, sizes: list[TableSize], interrupt: Interrupt
 ) -> tuple[dict[str, int], tuple[Trial, ...], tuple[str, ...]]:
-    """Return the tables' rows, the trials, and the indexes that could not be built in them."""
+    """Return the tables' row counts, the trials, and the indexes that could not be built in them."""
     with scratch_schema(conn, piped=False) as sent:
         rows = {size.table: count_rows(conn, plan.schema, size) for size in sizes}
         most = {
@@ -124,9 +126,9 @@ def _measure(
 
 
 def _trials(bench: TrialTables) -> Iterator[Trial]:
-    """Make trials of ever more rows while time allows: what counts is the line through the last two.
+    """Yield trials with more and more rows while time allows: estimates follow the line through the last two.
 
-    Raises MigratorError where they take so long without rows that those make no difference.
+    Raises MigratorError if more rows hardly take longer, because the server's own time or load hides the difference.
     """
     count, taken, left, whole = _FEW_ROWS, [0.0], _GOAL_SECONDS, max(bench.most.values())
     before = 0
@@ -134,7 +136,7 @@ def _trials(bench: TrialTables) -> Iterator[Trial]:
         began = time.monotonic()
         try:
             trial = _try(bench, {table: min(most, count) for table, most in bench.most.items()})
-        except psycopg.errors.QueryCanceled:  # it took longer than was to be expected: those before count
+        except psycopg.errors.QueryCanceled:  # this trial took longer than expected: use the earlier ones
             bench.interrupt.check()
             if len(taken) < _LEAST_TAKEN:
                 raise
@@ -156,7 +158,7 @@ def _trials(bench: TrialTables) -> Iterator[Trial]:
 
 
 def _try(bench: TrialTables, rows: Mapping[str, int]) -> Trial:
-    """Copy rows and run all pending statements on them, each timed by the server; then roll that back."""
+    """Return a trial: copy rows, run all pending statements on them, each timed by the server, then roll back."""
     bench.sent.send("SAVEPOINT trial")
     copied = {table: copy_rows(bench, table, count) for table, count in rows.items()}
     costs = {step.step.version: tuple(_run(bench, step)) for step in bench.plan.steps}

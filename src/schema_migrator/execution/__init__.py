@@ -1,1 +1,4 @@
-"""Who runs a plan's statements: this program, its concurrent indexes, or the vendor's tool."""
+"""Runs a plan's statements: in transactions, CONCURRENTLY outside them, or with the vendor's tool.
+
+What runs is decided in `planning`; the online rewrite is in `online`.
+"""

@@ -1,4 +1,4 @@
-"""Statements that PostgreSQL refuses in a transaction: indexes built CONCURRENTLY, and rebuilt."""
+"""Statements that PostgreSQL refuses in a transaction: indexes are built, rebuilt and dropped CONCURRENTLY."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NO_LIMITS = session_settings.Limits(table_lock=0, statement=0)
 
 
 def run(work: RunContext, schema: str, statements: Sequence[Statement]) -> None:
-    """Run CONCURRENTLY statements one by one; none holds up a writer."""
+    """Run CONCURRENTLY statements one by one; none blocks a writer."""
     with _session(work) as conn:
         for statement in statements:
             work.interrupt.check()
@@ -65,16 +65,16 @@ def _is_invalid(conn: Connection, schema: str, name: str) -> bool:
 
 
 def _drop_invalid(conn: Connection, schema: str, name: str) -> None:
-    """Drop what an interrupted build left: IF NOT EXISTS would take it for a finished index."""
+    """Drop the invalid index of an interrupted build: IF NOT EXISTS would accept it as a finished index."""
     if _is_invalid(conn, schema, name):
         events.logger().warning("index.invalid", index=name, action="dropped, to be rebuilt")
         conn.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
 
 
 def rebuild_indexes(work: RunContext, schema: str, names: Sequence[str], leftovers: Sequence[str]) -> None:
-    """Build again what an interrupted CREATE INDEX CONCURRENTLY left invalid; no writer is held up.
+    """Rebuild indexes that an interrupted CREATE INDEX CONCURRENTLY left invalid; no writer is blocked.
 
-    `leftovers` are what an interrupted rebuild leaves (`..._ccnew`), which PostgreSQL says to drop.
+    `leftovers` are the indexes of interrupted rebuilds (`..._ccnew`), which are dropped, as PostgreSQL recommends.
     """
     with _session(work) as conn:
         for name in (*leftovers, *names):
@@ -96,14 +96,17 @@ def _assert_not_being_built(conn: Connection, schema: str, name: str) -> None:
 
 @contextmanager
 def _session(work: RunContext) -> Iterator[Connection]:
-    """Give a connection in autocommit, past a transaction pooler if there is a way."""
+    """Yield a connection in autocommit with our session settings, past a transaction pooler if that is configured.
+
+    Raises PreflightFailed if a transaction pooler is in the way.
+    """
     store = pooler.past(work.conn, work.store)
     with ExitStack() as stack:
         conn = work.conn
         if work.store.has_direct:
             conn = stack.enter_context(closing(connection.connect(store, work.interrupt, patience=10)))
         stack.enter_context(server_errors.translated(store, work.interrupt))
-        if not pooler.keeps_session(conn, store, work.interrupt):  # our settings would stay with another client
+        if not pooler.keeps_session(conn, store, work.interrupt):  # our session settings would stay for another client
             found, remedy = pooler.in_the_way("building indexes CONCURRENTLY")
             raise PreflightFailed(found, hint=remedy)
         stack.enter_context(transactions.session(conn, _NO_LIMITS, name=work.lock.worker))

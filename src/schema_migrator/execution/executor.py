@@ -1,4 +1,4 @@
-"""Who executes a plan's statements: this program, or the vendor's binary."""
+"""The choice of the executor: this program, or the vendor's binary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Executor(Protocol):
     """Applies a plan under the advisory lock."""
 
     def run(self, work: RunContext, plan: Plan) -> tuple[Outcome, ...]:
-        """Apply the plan's steps; return those that were applied. What was committed before an error stays."""
+        """Apply the plan's steps, and return what was applied. What was committed before an error stays."""
         ...
 
 

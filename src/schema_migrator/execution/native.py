@@ -1,4 +1,7 @@
-"""Runs a plan: transactions with their records, and the statements that refuse a transaction."""
+"""The native executor: runs each step in a transaction that also records its version.
+
+Statements that need to run outside a transaction are in `concurrent_indexes`.
+"""
 
 from __future__ import annotations
 
@@ -37,17 +40,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A step that was applied, with the seconds it took."""
+    """A step that was applied, with the seconds that it took; steps that ran together share their time equally."""
 
     version: Version
     seconds: float
 
 
 def run(work: RunContext, plan: Plan) -> tuple[Outcome, ...]:
-    """Apply the plan's steps and return what was applied.
+    """Apply the plan's steps, and return what was applied.
 
-    Raises TableLockTimeout, StatementFailed, VersionMoved, NotAsRehearsed or LockLost; what was
-    committed before stays.
+    Raises TableLockTimeout, StatementFailed, VersionMoved, NotAsRehearsed or LockLost. What was
+    committed before the error stays.
     """
     if plan.together:
         return _install(work, plan)
@@ -74,7 +77,7 @@ def _run_online(work: RunContext, plan: Plan, online: Online, steps: tuple[Plann
 
 
 def _install(work: RunContext, plan: Plan) -> tuple[Outcome, ...]:
-    """Install a store whole or not at all."""
+    """Install a store in one transaction: completely, or not at all."""
     started = time.monotonic()
     tables = sorted(work.release.source(plan.store).tables)
     retried(work, str(plan.target), tables, partial(_run_together, plan=plan))
@@ -91,14 +94,14 @@ def _run_together(work: RunContext, plan: Plan) -> None:
     ):
         if plan.setup:
             version_table.set_up(sent, plan.database)
-        with _shielded(work, plan, [one for step in plan.steps for one in step.statements]):
+        with _shielded(work, plan, [statement for step in plan.steps for statement in step.statements]):
             for step in plan.steps:
                 sent.run(step.statements)
                 version_table.move(sent, plan.database, step.step, step.previous)
 
 
 def adopt(work: RunContext, plan: Plan, step: Step) -> None:
-    """Record the version that the tables are of; no other row is touched."""
+    """Record the version that the tables match; no other version row changes."""
     with (
         server_errors.translated(work.store, work.interrupt),
         transaction(work, plan, step.version) as sent,
@@ -109,9 +112,9 @@ def adopt(work: RunContext, plan: Plan, step: Step) -> None:
 
 
 def run_step(work: RunContext, plan: Plan, step: PlannedStep) -> Outcome:
-    """Apply one step and record it; what it raises is what `run` raises."""
+    """Apply one step and record it. Raises what `run` raises."""
     started = time.monotonic()
-    for alone, group in groupby(step.statements, lambda one: one.concurrent and step.concurrently):
+    for alone, group in groupby(step.statements, lambda statement: statement.concurrent and step.concurrently):
         statements = tuple(group)
         if alone:
             concurrent_indexes.run(work, plan.schema, statements)
@@ -158,7 +161,7 @@ def _shielded(work: RunContext, plan: Plan, statements: Sequence[Statement]) -> 
 
 
 def _assert_start(conn: Connection, schema: str, step: PlannedStep, statements: tuple[Statement, ...]) -> None:
-    """See, under the tables' locks, that a step starts where the plan says: another tool may have begun it."""
+    """Raise NotAsRehearsed if a step, under its locks, does not start as planned: another tool may have started it."""
     if step.proof is None or statements[:1] != step.statements[:1]:
         return
     wrong = deviations(conn, schema, step.proof.touched, step.proof.start)

@@ -1,4 +1,4 @@
-"""The process of the vendor's binary: its environment, and what its log says."""
+"""The process of the vendor's binary: its environment and its log. Which calls are made is in `vendor_tool`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CERTIFICATES = {"sslrootcert": "SQL_TLS_CA_FILE", "sslcert": "SQL_TLS_CERT_FILE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What the tool logged: a level, a message, and values."""
+    """A line of the tool's log: a level, a message and values."""
 
     level: str
     message: str
@@ -45,7 +45,7 @@ class Line:
 
 
 def converse(work: RunContext, command: Sequence[str], environment: dict[str, str]) -> tuple[list[Line], int]:
-    """Run a command and log what it says as it says it; a signal ends it."""
+    """Run a command and log its output as it comes; return the lines and the exit code. A signal ends the command."""
     password = environment["SQL_PASSWORD"]
     lines: list[Line] = []
     with (
@@ -59,7 +59,7 @@ def converse(work: RunContext, command: Sequence[str], environment: dict[str, st
         ) as process,
         work.interrupt.cancelling(process.terminate),
     ):
-        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        assert process.stdout is not None  # noqa: S101 - stdout is a pipe
         for text in process.stdout:
             line = parse(_masked(text, password))
             lines.append(line)
@@ -68,13 +68,16 @@ def converse(work: RunContext, command: Sequence[str], environment: dict[str, st
 
 
 def _masked(text: str, password: str) -> str:
-    """Return the text without the password, in plain or as the tool writes it into its URL."""
+    """Return the text without the password, whether plain or as the tool escapes it in its URL."""
     forms = [password, quote_plus(password)] if password else []
     return reduce(lambda done, form: done.replace(form, "***"), forms, text)
 
 
 def parse(text: str) -> Line:
-    """Return what a line of the tool's log says: time, level, message and values, separated by tabs."""
+    """Return a parsed line of the tool's log, which has time, level, message and values, separated by tabs.
+
+    A line of any other form is a message of the level debug, or error if it is a panic.
+    """
     _, level, message, values, *_ = [*_COLOUR.sub("", text.rstrip("\n")).split("\t"), "", "", "", ""]
     if level.lower() not in _LEVELS:
         return Line(level="error" if text.startswith("panic:") else "debug", message=text.strip(), values={})
@@ -92,10 +95,13 @@ def _values(text: str) -> dict[str, object]:
 
 
 def environment_of(work: RunContext, plan: Plan) -> dict[str, str]:
-    """Return the variables that lead the tool to the server that we are connected to, with one schema in its path."""
+    """Return the variables that connect the tool to the same server as ours, with one schema in its search_path.
+
+    Raises SettingsError if the tool cannot connect with them.
+    """
     info, given = work.conn.info, work.store.sql
     host, port = given.direct_host or info.host, given.direct_port or info.port
-    found = {
+    environment = {
         "PATH": os.environ.get("PATH", ""),
         "SQL_PLUGIN": given.plugin or "postgres12",
         "SQL_HOST": f"[{host}]" if ":" in host else host,
@@ -106,12 +112,12 @@ def environment_of(work: RunContext, plan: Plan) -> dict[str, str]:
         "SQL_CONNECT_ATTRIBUTES": urlencode(_attributes(work, plan)),
         **_tls(work.conn),
     }
-    _assert_conveyable(found, given)
-    return found
+    _assert_conveyable(environment, given)
+    return environment
 
 
 def _tls(conn: Connection) -> dict[str, str]:
-    """Return the variables for TLS as our own connection has it; 1.29.1 panics at an sslmode among the attributes."""
+    """Return the TLS variables that match our own connection. 1.29.1 panics if an attribute is sslmode."""
     if not conn.pgconn.ssl_in_use:
         return {}
     own = conn.info.get_parameters()
@@ -121,7 +127,7 @@ def _tls(conn: Connection) -> dict[str, str]:
 
 
 def _attributes(work: RunContext, plan: Plan) -> dict[str, str]:
-    """Return the session's settings: one schema, a name by which the next run finds it, and an end with its client."""
+    """Return the session's settings: one schema, a name by which the next run finds it, and its end with the client."""
     limit = round(work.settings.run.statement_timeout * 1000)
     return {
         "search_path": sql.Identifier(plan.schema).as_string(work.conn),
@@ -132,7 +138,10 @@ def _attributes(work: RunContext, plan: Plan) -> dict[str, str]:
 
 
 def _assert_conveyable(environment: dict[str, str], given: SqlSettings) -> None:
-    """Refuse what the tool garbles: it writes a URL, and escapes the password alone, with + for a blank."""
+    """Raise SettingsError for what the tool ignores or garbles.
+
+    It builds a URL, and escapes only the password, with + for a space.
+    """
     if given.tls and given.tls_server_name:
         raise SettingsError(
             "SQL_TLS_SERVER_NAME is set, which the vendor's tool ignores for PostgreSQL",

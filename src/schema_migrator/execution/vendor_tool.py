@@ -1,8 +1,8 @@
-"""The other executor: the vendor's binary, one step a call, under our lock and with our proof.
+"""The other executor: the vendor's binary, one call per step, under our lock and with our proof.
 
-For those whose policy is that the vendor's program alone changes the schema. It works in autocommit and
-says little by its exit status (go.temporal.io/server, tools/sql: with --quiet it is 0 after a failure), so
-after each call the database is asked. What a call left half done is finished natively by the next run.
+It is for operators whose policy allows only the vendor's program to change the schema. The binary works in
+autocommit, and its exit status says little (go.temporal.io/server, tools/sql: with --quiet it is 0 after a
+failure), so the database is asked after each call. The next run completes natively what a call left half done.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _MODULE = re.compile(rb"\tgo\.temporal\.io/server\tv([0-9.]+)\t")
 
 
 def check(settings: Settings) -> None:
-    """Raise SettingsError unless the binary is there and of the release whose files it is to run.
+    """Raise SettingsError unless the binary exists and is of the release whose files it should run.
 
-    Each release reads only its own files: 1.29.1 cannot parse those of 1.32.2.
+    Each release reads only its own files: 1.29.1 cannot parse the files of 1.32.2.
     """
     run = settings.run
     if run.executor != "sql-tool":
@@ -78,28 +78,28 @@ def check(settings: Settings) -> None:
 
 
 def _built_from(path: Path) -> str | None:
-    """Return the version of the Go module that a binary was built from; 1.25.1 says of itself that it is 0.0.1."""
+    """Return the version of the Go module that a binary was built from, if any: 1.25.1 reports itself as 0.0.1."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as binary:
         found = _MODULE.search(binary)
         return found[1].decode() if found else None
 
 
 def _release_of(path: Path) -> str | None:
-    """Return the release that a binary is of, by its module or its words. Raises SettingsError if it cannot be run."""
+    """Return the release of a binary, by its Go module or its --version. Raises SettingsError if it cannot be run."""
     try:
         done = subprocess.run([path, "--version"], capture_output=True, errors="replace", check=False, timeout=30)
         built = _built_from(path)
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = error.strerror if isinstance(error, OSError) else "it does not end"
         raise SettingsError(f'{_SETTING} "{path}" cannot be run ({reason})', hint=f"correct {_SETTING}") from error
-    found = re.search(r"version v?([0-9][0-9.]*)\s*$", done.stdout)
-    return built or (found[1] if found else None)
+    reported = re.search(r"version v?([0-9][0-9.]*)\s*$", done.stdout)
+    return built or (reported[1] if reported else None)
 
 
 def run(work: RunContext, plan: Plan) -> tuple[Outcome, ...]:
-    """Apply the plan's steps by the vendor's binary, and one that was begun before natively.
+    """Apply the plan's steps with the vendor's binary, and natively a step that was started before.
 
-    Raises ToolFailed where a call did not lead to its version, and what execute.run raises.
+    Raises ToolFailed if a call did not reach its version, and what `native.run` raises.
     """
     if plan.adopt is not None:
         native.adopt(work, plan, plan.adopt)
@@ -131,7 +131,7 @@ def _run_step(work: RunContext, plan: Plan, step: PlannedStep) -> Outcome:
 
 
 def _assert_equal(work: RunContext, plan: Plan, step: PlannedStep, expected: Snapshot, when: str) -> None:
-    assert step.proof is not None  # noqa: S101 - the callers have looked
+    assert step.proof is not None  # noqa: S101 - the callers check this
     with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         wrong = guarded.deviations(work.conn, plan.schema, step.proof.touched, expected)
     if wrong:
@@ -142,7 +142,7 @@ def _assert_equal(work: RunContext, plan: Plan, step: PlannedStep, expected: Sna
 
 
 def _call(work: RunContext, plan: Plan, arguments: Sequence[str], reached: Version) -> None:
-    """Call the binary under the lock, then look whether the version is recorded that it was to reach."""
+    """Call the binary under the lock, then check that the version that it should reach is recorded."""
     with transactions.look(work.conn, name=work.lock.worker):
         work.lock.assert_held(work.lock.ask(work.conn))
         before = handover.things(work.conn, plan.schema)
@@ -166,7 +166,7 @@ def _call(work: RunContext, plan: Plan, arguments: Sequence[str], reached: Versi
 
 
 def _end_statement(work: RunContext) -> None:
-    """End what the server still does for the tool, which has died: the statement would go on without it."""
-    with suppress(psycopg.Error):  # the next run looks for it too, before it begins
-        work.conn.execute("SET ROLE NONE")  # the login may be set to act as another role, which could not end it
+    """End the statement that the server still runs for the tool, which has died: it would continue without a client."""
+    with suppress(psycopg.Error):  # the next run looks for it too, before it starts
+        work.conn.execute("SET ROLE NONE")  # if the login acts as another role, that role could not end it
         transactions.ask(work.conn, _END_WORKERS, [work.lock.worker])

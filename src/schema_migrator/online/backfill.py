@@ -1,7 +1,7 @@
-"""Rows into the shadow: in the order of the primary key, in batches as long as a time budget allows.
+"""The backfill: rows are copied into the shadow table in primary key order, in batches that fit a time budget.
 
-Every batch is a transaction that also marks it as done, so that a killed run loses at most the open ones and
-the next one carries on. No snapshot is held for longer than a batch.
+Every batch is a transaction that also marks the batch as done, so a killed run loses at most its open batches and the
+next run resumes. No snapshot is held for longer than a batch. Rows that change later are copied again in `replay`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
 
 _SECONDS = 0.5
-"""How long a batch is to take."""
+"""The target duration of a batch."""
 _FEWEST, _FIRST, _MOST = 50, 500, 50_000
 _COPY = """
 WITH put AS (
@@ -37,7 +37,7 @@ UPDATE {ours}.batches b SET rows = counted.rows FROM counted WHERE number = %s A
 """
 _ROWS = "(SELECT {columns} FROM {live} WHERE {within} ORDER BY {key})"
 _NOTE = "INSERT INTO {ours}.batches VALUES (%s, %s, %s, NULL) ON CONFLICT DO NOTHING RETURNING number"
-# As the planner reckons: the last count, carried on to the table's size now.
+# As the planner estimates: the rows per page at the last count, times the table's pages now.
 _ESTIMATE = """
 SELECT (reltuples / relpages * pg_relation_size(oid) / current_setting('block_size')::int)::bigint
 FROM pg_catalog.pg_class WHERE oid = %s AND reltuples > 0 AND relpages > 0
@@ -46,7 +46,7 @@ FROM pg_catalog.pg_class WHERE oid = %s AND reltuples > 0 AND relpages > 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows whose keys are above `after` (None: from the first on) and not above `upto` (None: to the last)."""
+    """The rows whose keys are above `after` (None: from the first) and not above `upto` (None: to the last)."""
 
     number: int
     after: list[str] | None
@@ -55,9 +55,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Keys whose first values are `same`, and whose next one is above `above` and below `upto`, which may be included.
+    """The keys whose first values are `same`, and whose next value is above `above` and below `upto`.
 
-    None: no limit.
+    If `included`, the next value may also equal `upto`. None means no limit.
     """
 
     same: tuple[str, ...] = ()
@@ -68,9 +68,9 @@ class Range:
 
 @dataclass(slots=True, kw_only=True)
 class _Batches:
-    """Hands out batches, those first that an earlier run left open; shared by the crew.
+    """Hands out batches to the workers of a pool, which share it. Batches that an earlier run left open come first.
 
-    `total`: about how many rows there are, None where nobody has counted them.
+    `total`: the table's approximate row count, None if PostgreSQL has no statistics.
     """
 
     live: SourceTable
@@ -85,9 +85,10 @@ class _Batches:
     copied_before: int = 0
 
     def next(self, pool: WorkerPool, conn: Connection) -> Batch | None:
-        """Return the next batch, already noted in the list; None when there is none, or when the crew has failed.
+        """Return the next batch, already written to the list of batches; None if there is none or the pool has failed.
 
-        Whoever fails to note a batch stops all: it may be noted or not, and one after a gap never may be.
+        If writing a batch to the list fails, all workers stop: the batch may be in the list or not, and the list must
+        not continue after a gap.
         """
         with self.lock:
             if pool.failed.is_set():
@@ -115,7 +116,7 @@ class _Batches:
         return Batch(number=number, after=after, upto=upto)
 
     def learn(self, rows: int, seconds: float) -> None:
-        """Size the batches to come by what one took, and say now and then how far it is."""
+        """Adapt the size of the next batches to the time that this one took, and log progress at each heartbeat."""
         with self.lock:
             self.copied += rows
             if rows:
@@ -125,18 +126,18 @@ class _Batches:
                 events.logger().info("online.copying", table=self.live.table, rows=self.copied, **self._rate())
 
     def _rate(self) -> dict[str, int]:
-        """Say how fast it goes and, where that is known, how much is left."""
+        """Return rows per second and, if the total is known, rows left, percentage copied and seconds left."""
         rate = (self.copied - self.copied_before) / (time.monotonic() - self.started)
-        found = {"rows_per_second": round(rate)}
+        progress = {"rows_per_second": round(rate)}
         if self.total is None:
-            return found
+            return progress
         left = max(self.total - self.copied, 0)
         percent = round(100 * self.copied / max(self.total, self.copied, 1))
-        return found | {"left": left, "percent": percent} | ({"seconds_left": round(left / rate)} if rate else {})
+        return progress | {"left": left, "percent": percent} | ({"seconds_left": round(left / rate)} if rate else {})
 
 
 def fill(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
-    """Copy all rows; return how many. Raises what a transaction raises."""
+    """Copy all rows; return their number, rows copied by earlier runs included. Raises what a transaction raises."""
     cutter = _take_up(pool, live)
 
     def copy(conn: Connection) -> None:
@@ -151,23 +152,23 @@ def fill(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
 
 
 def batches(conn: Connection, live: SourceTable) -> tuple[tuple[Batch, int | None], ...]:
-    """Return the batches in the order of their keys, each with the number of its rows; None where it is open."""
+    """Return the batches in key order, each with its number of rows, None while the batch is open."""
     query = sql.SQL("SELECT number, after, upto, rows FROM {}.batches ORDER BY number")
-    found = transactions.ask(conn, query.format(sql.Identifier(live.ours)))
-    return tuple((Batch(number=number, after=after, upto=upto), rows) for number, after, upto, rows in found)
+    listed_batches = transactions.ask(conn, query.format(sql.Identifier(live.ours)))
+    return tuple((Batch(number=number, after=after, upto=upto), rows) for number, after, upto, rows in listed_batches)
 
 
 def _take_up(pool: WorkerPool, live: SourceTable) -> _Batches:
-    """Return the batches as an earlier run left them."""
-    found = batches(pool.conns[0], live)
-    copied = sum(rows or 0 for _, rows in found)
+    """Return the batches as an earlier run left them, or none yet."""
+    earlier = batches(pool.conns[0], live)
+    copied = sum(rows or 0 for _, rows in earlier)
     estimate = transactions.ask(pool.conns[0], _ESTIMATE, [live.oid])
-    if found:
+    if earlier:
         events.logger().info("online.resumed", table=live.table, rows=copied)
     return _Batches(
         live=live,
-        left=[batch for batch, rows in found if rows is None],
-        last=found[-1][0] if found else None,
+        left=[batch for batch, rows in earlier if rows is None],
+        last=earlier[-1][0] if earlier else None,
         copied=copied,
         copied_before=copied,
         total=estimate[0][0] if estimate else None,
@@ -179,27 +180,27 @@ def _copy_batch(pool: WorkerPool, conn: Connection, live: SourceTable, columns: 
     named = {**places(live), "columns": listed(columns)}
     parts = [_within(live, part) for part in ranges(batch.after, batch.upto)]
     rows = sql.SQL(" UNION ALL ").join(sql.SQL(_ROWS).format(**named, within=condition) for condition, _ in parts)
-    query, values = sql.SQL(_COPY).format(**named, rows=rows), [value for _, found in parts for value in found]
+    query, values = sql.SQL(_COPY).format(**named, rows=rows), [value for _, limits in parts for value in limits]
     with pool.transaction(conn, live.schema):
-        # An index scan whatever the statistics say; and a crash may take batches back with their marks.
+        # A crash may lose the last batches, but it loses their marks with them.
         conn.execute("SET LOCAL synchronous_commit = off")
-        with transactions.planner(conn, seqscan="off"):
+        with transactions.planner(conn, seqscan="off"):  # an index scan, whatever the statistics say
             return _assert_alone(conn.execute(query, [*values, batch.number]).fetchone())
 
 
 def _assert_alone(row: tuple[int] | None) -> int:
-    """Return the answer. Raises LockLost where a killed run's last transaction was faster: this one is rolled back."""
+    """Return the row's value. Raises LockLost if a killed run's last transaction was faster; ours is rolled back."""
     if row is None:
         raise LockLost("another run has copied the same rows in the meantime", hint="run it again")
     return row[0]
 
 
 def _boundary(live: SourceTable, after: Sequence[str] | None, size: int) -> tuple[sql.Composed, list[object]]:
-    """Return the query for the key that ends a batch of so many rows; without a row, the batch is the last.
+    """Return the query for the key that ends a batch of `size` rows, and its values. No row: the batch is the last.
 
-    A value that is the same as where the batch begins is written the same way, which types such as numeric leave open.
+    A value that equals the one after which the batch begins gets the same spelling: types such as numeric have several.
     """
-    key = listed(live.key_names, "l")  # bare names would be those of the texts, by which no index is sorted
+    key = listed(live.key_names, "l")  # a bare name would be the output text, and no index is sorted by that
     query = "SELECT {} FROM {} l WHERE {} ORDER BY {} OFFSET %s LIMIT 1"
     source = sql.Identifier(live.schema, live.table)
     if not after:
@@ -214,10 +215,11 @@ def _boundary(live: SourceTable, after: Sequence[str] | None, size: int) -> tupl
 
 
 def ranges(after: Sequence[str] | None, upto: Sequence[str] | None) -> Iterator[Range]:
-    """Return, in the order of keys, ranges that together are all keys above `after` and not above `upto`.
+    """Yield ranges, in key order, that together contain all keys above `after` and not above `upto`.
 
-    In each, the first columns have one value and only the next one has limits. Row comparisons would say it in one
-    range, but an index scan that meets such a limit beyond the first column goes on to the end of that column's value.
+    In each range the first columns have one value, and only the next column has limits. A row comparison would need
+    only one range, but an index scan that reaches such a limit in a later column reads on to the end of the first
+    column's value.
     """
     low, high = tuple(after or ()), tuple(upto or ())
     split = next((place for place, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), 0)
@@ -231,14 +233,14 @@ def ranges(after: Sequence[str] | None, upto: Sequence[str] | None) -> Iterator[
 
 
 def _within(live: SourceTable, part: Range) -> tuple[sql.Composed, list[str]]:
-    """Return the condition that holds for a range's rows, and its values, which come as texts."""
+    """Return the condition that selects a range's rows, and its values as texts."""
     compared = [("=", value) for value in part.same]
     limits = [(">", part.above), ("<=" if part.included else "<", part.upto)]
     columns = [*live.key[: len(part.same)], *live.key[len(part.same) : len(part.same) + 1] * 2]
-    found = [
+    comparisons = [
         (sql.SQL("{} {} %s::{}").format(sql.Identifier(name), sql.SQL(operator), sql.SQL(kind)), value)
         for (name, kind), (operator, value) in zip(columns, [*compared, *limits], strict=True)
         if value is not None
     ]
-    conditions: list[sql.Composable] = [condition for condition, _ in found] or [sql.SQL("true")]
-    return sql.SQL(" AND ").join(conditions), [value for _, value in found]
+    conditions: list[sql.Composable] = [condition for condition, _ in comparisons] or [sql.SQL("true")]
+    return sql.SQL(" AND ").join(conditions), [value for _, value in comparisons]

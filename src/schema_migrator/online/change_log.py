@@ -1,4 +1,7 @@
-"""The change log of an online rewrite: a trigger on the live table writes the key of each row that changes."""
+"""The change log of an online rewrite: a trigger on the live table logs the key of each row that changes.
+
+The log is read in `replay`.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,18 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
 
 
-# Each change of the trigger gives its row another xmin, also one that is taken back; the function has the first one.
+# Every change of the trigger gives its catalog row a new xmin, even if the change is undone later. The function, which
+# one transaction created with the trigger, still has the first one.
 _WATCHED = """
 SELECT g.tgenabled = 'A' AND g.xmin = p.xmin FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE g.tgrelid = %s AND g.tgname = %s AND n.nspname = %s
 """
-# The owner's rights and a fixed search_path: the server's role may reach nothing here, and its writes go on.
+# SECURITY DEFINER and a fixed search_path: the Temporal server's role has no rights here, but its writes must succeed.
 _LOG = """
 CREATE FUNCTION {ours}.log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS {body}
 """
-# An event trigger may have given it away, or have hidden its rows.
+# An event trigger may have given the table to another role, or have enabled row level security, which hides rows.
 _OURS: LiteralString = """
 ALTER TABLE {} OWNER TO CURRENT_USER, DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY
 """
@@ -54,20 +58,20 @@ END
 
 
 def watched(conn: Connection, live: SourceTable) -> bool:
-    """Return whether the trigger that logs changes is there, ours, on, and has never been off."""
+    """Return whether the trigger that logs changes exists, is ours, is enabled, and has never been disabled."""
     row = conn.execute(_WATCHED, [live.oid, TRIGGER, live.ours]).fetchone()
     return row is not None and bool(row[0])
 
 
 def continues(conn: Connection, live: SourceTable, found: Leftover) -> bool:
-    """Return whether what an earlier run has begun is of the table as it is, and knows of every change since."""
+    """Return whether an earlier run's rewrite can be resumed: its table is unaltered, and every change was logged."""
     return (found.name, found.fingerprint) == (live.ours, live.fingerprint) and watched(conn, live)
 
 
 def build(conn: Connection, live: SourceTable) -> None:
-    """Make the log, the list of batches and the trigger's function, in the schema that is there."""
+    """Create the change log, the list of batches and the trigger's function, in our schema, which exists."""
     ours = sql.Identifier(live.ours)
-    # What cuts off a table's empty end locks it, and with it all who write to the live one.
+    # VACUUM locks a table to truncate its empty end, which would block every writer of the live table.
     make_log = sql.SQL(
         "CREATE TABLE {ours}.log WITH (vacuum_truncate = false) AS SELECT {key} FROM {live} WITH NO DATA"
     )
@@ -85,7 +89,7 @@ def build(conn: Connection, live: SourceTable) -> None:
 
 
 def watch(conn: Connection, live: SourceTable) -> None:
-    """Log every change of the live table from now on, whatever session_replication_role its writer has."""
+    """Create the trigger: from now on every change of the live table is logged, in any session_replication_role."""
     source, trigger = sql.Identifier(live.schema, live.table), sql.Identifier(TRIGGER)
     create = "CREATE TRIGGER {} AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW EXECUTE FUNCTION {}.log()"
     conn.execute(sql.SQL(create).format(trigger, source, sql.Identifier(live.ours)))
@@ -93,9 +97,9 @@ def watch(conn: Connection, live: SourceTable) -> None:
 
 
 def try_log(conn: Connection, live: SourceTable) -> None:
-    """Log one key and take it back, in the open transaction: what an event trigger has done to the log shows here.
+    """Log one key and undo that, in the open transaction, to detect what an event trigger has done to the change log.
 
-    If it failed in the trigger, each write to the live table would fail with it. Raises psycopg.Error.
+    If logging failed in the trigger instead, every write to the live table would fail too. Raises psycopg.Error.
     """
     log = "INSERT INTO {ours}.log ({key}, schema_migrator_stays) SELECT {key}, true FROM {live} LIMIT 1"
     conn.execute("SAVEPOINT schema_migrator_log")

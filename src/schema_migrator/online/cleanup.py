@@ -1,4 +1,7 @@
-"""What an online rewrite has left is removed: what is ours, thing by thing, and nothing that is somebody else's."""
+"""Removes what online rewrites left behind: our own objects, one by one, and no object of any other role.
+
+Leftovers are found in `catalog.leftovers`.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,10 @@ _ABANDON = "schema-migrator migrate --abandon removes it with the copy"
 
 
 def removed(work: RunContext, schema: str) -> bool:
-    """Remove all traces after a failure; return whether that could be done. What failed first is what is raised."""
+    """Remove all leftovers after a failure; return whether that succeeded.
+
+    An error in here is only logged, because the first failure is the one to raise.
+    """
     try:
         abandon(work, schema)
     except (MigratorError, psycopg.Error) as error:
@@ -71,10 +77,10 @@ def removed(work: RunContext, schema: str) -> bool:
 
 
 def remaining(work: RunContext, schema: str) -> str:
-    """Return in words what of an unfinished rewrite is on the table, empty where there is nothing."""
+    """Return in words what an unfinished rewrite has left on the table; empty if nothing."""
     try:
-        left = [one for one in _left(work, schema) if one.unfinished]
-    except (MigratorError, psycopg.Error):  # a broken connection tells nothing more
+        left = [leftover for leftover in _left(work, schema) if leftover.unfinished]
+    except (MigratorError, psycopg.Error):  # a broken connection cannot be asked
         return f"a trigger that logs every change may remain on the table: {_ABANDON}"
     return "; ".join(
         f'a trigger on "{one.table}" still logs changes ({sizes.text(one.log_bytes)} so far): {_ABANDON}'
@@ -88,30 +94,34 @@ def _left(work: RunContext, schema: str) -> tuple[Leftover, ...]:
 
 
 def find(work: RunContext, schema: str) -> tuple[Leftover, ...]:
-    """Return what online rewrites have left for the store's tables in a schema; in a transaction."""
+    """Return what online rewrites left behind for the store's tables in a schema; in an open transaction."""
     return leftovers.find(work.conn, schema, work.release.source(work.store.store).tables).leftovers
 
 
 def abandon(work: RunContext, schema: str, *, kept: bool = False) -> tuple[Leftover, ...]:
-    """Remove what is unfinished, and what a finished rewrite left; with `kept` also what was to be kept."""
-    return remove_all(work, [one for one in _left(work, schema) if kept or not one.kept])
+    """Remove unfinished rewrites and what finished ones left; with `kept` also old tables that were kept on request.
+
+    Returns what was removed.
+    """
+    return remove_all(work, [leftover for leftover in _left(work, schema) if kept or not leftover.kept])
 
 
 def clear(work: RunContext, plan: Plan) -> None:
-    """Remove, before a plan runs, what earlier rewrites left and this one does not carry on with."""
-    going_on = plan.online.table if plan.online and plan.online.shape else None
+    """Remove, before a plan runs, what earlier rewrites left behind and this plan does not resume."""
+    resumed = plan.online.table if plan.online and plan.online.shape else None
     remove_all(
-        work, [one for one in plan.leftovers if not one.kept and (one.finished or one.lost or one.table != going_on)]
+        work, [one for one in plan.leftovers if not one.kept and (one.finished or one.lost or one.table != resumed)]
     )
 
 
 def tidy(work: RunContext, schema: str) -> tuple[Leftover, ...]:
-    """Remove what a finished rewrite has no more use for. What is in use just now is left for the next run."""
-    done = [one for one in _left(work, schema) if one.finished and not one.kept]
+    """Remove what a finished rewrite no longer needs, and return it. If a table is locked, leave it to a later run."""
+    done = [leftover for leftover in _left(work, schema) if leftover.finished and not leftover.kept]
     try:
         return remove_all(work, done)
     except TableLockTimeout as error:
-        events.logger().warning("online.leftovers", schemas=[one.name for one in done], reason=error.message)
+        schemas = [leftover.name for leftover in done]
+        events.logger().warning("online.leftovers", schemas=schemas, reason=error.message)
         return ()
 
 
@@ -133,12 +143,12 @@ def _remove_one(work: RunContext, one: Leftover) -> None:
 
 
 def remove(conn: Connection, found: Leftover) -> None:
-    """Remove a schema of ours with all that is ours in it, in a transaction; never with CASCADE.
+    """Remove one of our schemas with all that is ours in it, in an open transaction; never with CASCADE.
 
-    Raises NotOurs where somebody else has put something there, or uses what is there.
+    Raises NotOurs if the schema has an object of another role, or if a trigger that is not ours calls our function.
     """
     known = [found.name] if found.retired else [ROWS, "log", "batches"]
-    number = found.name.removeprefix(ONLINE)  # the table's, which may stand in another schema by now
+    number = found.name.removeprefix(ONLINE)  # the oid of the table, which may be in another schema by now
     live = int(number) if number.isdecimal() else 0
     place = {"oid": found.oid, "schema": found.schema, "table": found.table, "live": live, "ours": known}
     if not found.retired:

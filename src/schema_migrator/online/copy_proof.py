@@ -1,20 +1,20 @@
-"""Proof that the copy holds every row as it is: without it the table that it replaces is never given up.
+"""The proof that the copy has every row unchanged. Without it the old table is never replaced.
 
-A damaged index must not hide a row from the proof, nor from what comes after it. So the live table is read as it
-lies on the disk, a range of pages at a time under one snapshot each, and of every row there
+A damaged index must not hide a row, either from the proof or from what follows it. So the live table is read in
+physical order, a range of pages at a time, each under one snapshot. For every row the proof checks that
 
-1. the primary key's index leads, by the row's key, to this row and to no other: there are no two rows of one key, and
-   the replays that follow, which look rows up by key, find every row that is there;
-2. the copy has a row of the same key with the same bytes in every column that stays, or the log has its key: then the
-   row has changed since it was copied, and is replayed before the swap.
+1. the primary key's index leads, by the row's key, to this row and to no other: no two rows have the same key, and the
+   replays that follow, which look rows up by key, find every row;
+2. the copy has a row with the same key and the same bytes in every column that stays, or the change log has the key: in
+   that case the row has changed since it was copied, and is replayed before the cutover.
 
-By 1 and 2 no two rows of the table have their like in one row of the copy. So the copy has at least as many rows as the
-table, keys in the log left out on both sides; when both are counted under one snapshot and are as many, the copy has
-none too many. The count comes last: a key that is not in the log then has not changed during all of the proof, so that
-what was seen of its row under an earlier snapshot still holds.
+By 1 and 2, no two rows of the table correspond to the same row of the copy. So the copy has at least as many rows as
+the table, if keys in the change log are left out on both sides. If both counts, taken under one snapshot, are equal,
+the copy has no surplus row. The count comes last: a key that is not in the change log then has not changed during the
+whole proof, so what was seen of its row under an earlier snapshot still holds.
 
-The planner is not trusted with "as it lies". A subquery with OFFSET 0 leaves no index of the live table anything to be
-useful for, and the plan is looked at before the result is believed.
+The planner is not trusted to read in physical order. A subquery with OFFSET 0 makes every index of the live table
+useless to it, and the plan is checked before the result is believed.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 _PAGES = 1024
 _FIRST_WITH_RANGES = 140000  # before, PostgreSQL read the whole table for each range of pages
 _END = "(4294967295,0)"
-# Bytes are compared, not values: json knows no equality, and 1.0 is not 1.00. Of the log only what is needed is looked
-# at, hashed, after the rows: a condition on each row would read all of the log for each.
+# Bytes are compared, not values: json has no equality operator, and 1.0 must not pass for 1.00. The change log is
+# joined last, by hash, for rows with a difference only: a condition on each row would read the whole log for each.
 _CHECK: LiteralString = """
 SELECT f.schema_migrator_key, f.schema_migrator_place::text, f.schema_migrator_led::text[], f.schema_migrator_same,
   f.schema_migrator_copied
@@ -77,7 +77,7 @@ FROM (
 WHERE f.schema_migrator_astray OR g.schema_migrator_logged IS NULL
 LIMIT 1
 """
-# The places are counted, else an index alone could answer.
+# ctids are counted, otherwise an index-only scan could answer.
 _COUNTED: LiteralString = """
 (SELECT count(l.schema_migrator_place) FROM (SELECT {alias}.ctid AS schema_migrator_place, {key} FROM {table} {alias}
   OFFSET 0) l WHERE NOT EXISTS (SELECT FROM {ours}.log g WHERE ({of_g}) = ({of_l})))
@@ -95,7 +95,7 @@ _Ends = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Copy:
-    """What is proven: the columns that stay, the computed ones included, and the live table's primary key's index."""
+    """The copy to prove: `columns` are those that stay, generated ones included; `primary` is the live key's index."""
 
     pool: WorkerPool
     live: SourceTable
@@ -105,33 +105,33 @@ class _Copy:
 
 
 def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
-    """Compare all rows. Raises NotAsRehearsed where one is missing, too many, not the same or not led to.
+    """Compare all rows. Raises Damaged if one is missing, surplus, different, or not reached through the index.
 
-    Raises TableChanged where the table was emptied or altered.
+    Raises TableChanged if the table was emptied or altered.
     """
     started, first = time.monotonic(), pool.conns[0]
     columns, (primary, _) = source_table.columns(first, live, shape, computed=True), source_table.primary(first, live)
     copy = _Copy(pool=pool, live=live, shape=shape, columns=columns, primary=primary)
-    stretches = _page_ranges(first, live)
+    ranges = _page_ranges(first, live)
 
     def tell(done: int) -> None:
-        events.logger().info("online.verifying", table=live.table, parts=done, total=len(stretches))
+        events.logger().info("online.verifying", table=live.table, parts=done, total=len(ranges))
 
-    pool.share(stretches, partial(_compare, copy), tell)
+    pool.share(ranges, partial(_compare, copy), tell)
     events.logger().info("online.counting", table=live.table)
     pool.share([copy], _count, tell)
     events.logger().info("online.verified", table=live.table, seconds=round(time.monotonic() - started, 1))
 
 
 def _refuse(copy: _Copy, conn: Connection, error: NotAsRehearsed) -> NoReturn:
-    """Say why rows differ: the table was changed as a whole, or something is damaged."""
+    """Raise TableChanged if the table was emptied or altered, which explains the difference; otherwise the error."""
     with copy.pool.transaction(conn, copy.live.schema):
         cutover.assert_same(conn, copy.live, copy.shape)
     raise error
 
 
 def _compare(copy: _Copy, conn: Connection, ends: _Ends) -> None:
-    """Look at the rows between two places. Raises NotAsRehearsed for the first with a fault."""
+    """Check the rows of a page range. Raises Damaged for the first row with a fault."""
     live, start, end = copy.live, *map(_tid, ends)
     aliases: tuple[LiteralString, ...] = ("f", "g", "l", "x", "led", "copied")
     query = sql.SQL(_CHECK).format(
@@ -147,7 +147,7 @@ def _compare(copy: _Copy, conn: Connection, ends: _Ends) -> None:
     )
     with copy.pool.transaction(conn, live.schema):
         damage.assert_nothing_hidden(conn)
-        # Without sorts only the primary key's index gives its order: without statistics another one looks as cheap.
+        # With sorts off, only the primary key's index gives its order; without statistics another one looks as cheap.
         sorts = {"sort": "off", "incremental_sort": "off"}
         with transactions.planner(conn, seqscan="off", bitmapscan="off", nestloop="off", **sorts):
             query_plans.assert_scans(conn, live, query, {"lying": query_plans.PHYSICAL, "led": copy.primary})
@@ -157,9 +157,10 @@ def _compare(copy: _Copy, conn: Connection, ends: _Ends) -> None:
 
 
 def _leads(key: Sequence[str]) -> sql.Composed:
-    """Return the condition that holds for what the index has for a row's key, as ranges of one key each.
+    """Return the condition for the index entries of a row's key, with the last column as a range of one value.
 
-    Only a range of the last column ends a scan at once: one of whole rows goes on while the first column is the same.
+    Only a range of the last column ends the scan at once. A range of whole rows reads on while the first column is the
+    same.
     """
     *before, last = map(sql.Identifier, key)
     parts = [sql.SQL("led.{0} = l.{0}").format(name) for name in before]
@@ -168,8 +169,8 @@ def _leads(key: Sequence[str]) -> sql.Composed:
 
 
 def _fault(key: list[str], place: str, led: list[str] | None, same: bool | None, copied: bool | None) -> Fault:  # noqa: FBT001 - a row's
-    """Say what is wrong with a row: with how it is led to, which may be why its copy is wrong, before its copy."""
-    others = [one for one in led or () if one != place]
+    """Return what is wrong with a row. A wrong index entry counts first, because it may be why the copy is wrong."""
+    others = [other for other in led or () if other != place]
     if not led:
         return Fault(what=damage.UNLED, key=tuple(key), places=(place,))
     if others or not same:
@@ -178,18 +179,18 @@ def _fault(key: list[str], place: str, led: list[str] | None, same: bool | None,
 
 
 def _count(conn: Connection, copy: _Copy) -> None:
-    """Count the rows of both tables. Raises NotAsRehearsed where they are not as many."""
+    """Count the rows of both tables. Raises Damaged if the counts differ."""
     live = copy.live
     query = sql.SQL("SELECT {} AS live, {} AS copied").format(_counted(live, "lying"), _counted(live, "copied"))
     with copy.pool.transaction(conn, live.schema):
         damage.assert_nothing_hidden(conn)
         with transactions.planner(conn, nestloop="off"):
             query_plans.assert_scans(conn, live, query, {"lying": query_plans.PHYSICAL, "copied": query_plans.PHYSICAL})
-            ((here, there),) = conn.execute(query).fetchall()
-        if here == there:
+            ((rows, copied),) = conn.execute(query).fetchall()
+        if rows == copied:
             return
         fault = _surplus(conn, live) or damage.twins(conn, live)
-    _refuse(copy, conn, damage.refusal(live, fault) if fault else damage.miscounted(live, here, there))
+    _refuse(copy, conn, damage.refusal(live, fault) if fault else damage.miscounted(live, rows, copied))
 
 
 def _counted(live: SourceTable, alias: LiteralString) -> sql.Composed:
@@ -200,7 +201,7 @@ def _counted(live: SourceTable, alias: LiteralString) -> sql.Composed:
 
 
 def _surplus(conn: Connection, live: SourceTable) -> Fault | None:
-    """Return a row of the copy that the table does not have; slow."""
+    """Return a row of the copy that the table does not have, None if there is none; slow."""
     aliases: tuple[LiteralString, ...] = ("g", "l", "s")
     query = sql.SQL(_SURPLUS).format(
         **places(live),
@@ -216,7 +217,7 @@ def _tid(place: str) -> sql.Composed:
 
 
 def _page_ranges(conn: Connection, live: SourceTable) -> list[_Ends]:
-    """Return stretches of the table's file, each from one place (inclusive) to another (exclusive)."""
+    """Return page ranges that cover the table's file, each from one ctid (inclusive) to another (exclusive)."""
     ((pages, version),) = transactions.ask(conn, _SIZE, [live.oid])
     starts = [f"({page},0)" for page in range(0, max(pages if version >= _FIRST_WITH_RANGES else 0, 1), _PAGES)]
     return list(zip(starts, [*starts[1:], _END], strict=True))

@@ -1,4 +1,7 @@
-"""The swap: one short transaction under the lock in which the shadow takes the table's place."""
+"""The cutover: one short transaction in which the shadow table replaces the live one, under an exclusive lock.
+
+Before it, transactions with older snapshots must have ended. Renaming and moving the tables is in `shadow_table`.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,16 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
 
-# A client that is stopped under the lock keeps it for so long; one at work sends its next statement in milliseconds.
+# A client that is suspended while it holds the lock keeps it for at most this long. A running client sends its next
+# statement within milliseconds.
 _LEFT_ALONE: LiteralString = "SET LOCAL idle_in_transaction_session_timeout = '3s'"
-# 64 bits, of which a session's backend_xmin has the lower 32; PostgreSQL 12 has no function of another name.
+# The result has 64 bits, a session's backend_xmin has the lower 32. PostgreSQL 12 has the function only by this name.
 _NEXT: LiteralString = "SELECT mod(txid_snapshot_xmax(txid_current_snapshot()), 4294967296)::text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldSnapshots:
-    """The transactions that were open when the last row had been copied, by pid and virtual id, and the next xid."""
+    """The transactions that were open after the last row was copied, as (pid, virtual id), and the next xid then."""
 
     found: frozenset[tuple[int, str]]
     next: str
@@ -40,7 +44,7 @@ class OldSnapshots:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reader:
-    """A transaction of somebody else; `older`: its snapshot may be from before that next xid."""
+    """A transaction of another session; `older`: its snapshot may be older than the next xid of OldSnapshots."""
 
     transaction: tuple[int, str]
     name: str
@@ -48,13 +52,16 @@ class _Reader:
 
 
 def old_snapshots(conn: Connection) -> OldSnapshots:
-    """Return whose snapshots may be older than the shadow's rows; to those it would look empty."""
+    """Return the transactions whose snapshots may be older than the copied rows; to them the table would look empty."""
     ((number,),) = transactions.ask(conn, _NEXT)
     return OldSnapshots(found=frozenset(reader.transaction for reader in _alive(conn, number)), next=number)
 
 
 def await_old_snapshots(work: RunContext, live: SourceTable, old: OldSnapshots) -> None:
-    """Wait until they have ended. Raises TableLockTimeout at the deadline, naming them."""
+    """Wait until the old transactions, and any that may have imported their snapshots, have ended.
+
+    Raises TableLockTimeout at the deadline, naming them.
+    """
     started, beat = time.monotonic(), events.Interval(seconds=work.settings.run.heartbeat)
     watched, may_import = set(old.found), True
     while True:
@@ -90,12 +97,12 @@ def cut_over(
     live: SourceTable,
     columns: Sequence[str],
 ) -> float:
-    """Replay the rest, swap the tables, prove the result and record the steps; return the seconds under the lock.
+    """Replay the rest, exchange the tables, verify the result and record the steps; return the seconds under the lock.
 
-    Raises TableLockTimeout where the lock cannot be had, TableChanged where the table is no longer what was
-    copied, NotAsRehearsed where the result is not what the files make; then nothing of it remains.
+    Raises TableLockTimeout if the lock is not granted, TableChanged if the table is no longer what was copied, and
+    NotAsRehearsed if the result is not what the files produce. In each case everything is rolled back.
     """
-    assert online.shape is not None  # noqa: S101 - a plan has no online steps without
+    assert online.shape is not None  # noqa: S101 - a plan with online steps has one
     with (
         server_errors.translated(work.store, work.interrupt),
         guarded.transaction(work, plan, steps[-1].step.version, steps[0]) as sent,
@@ -103,7 +110,7 @@ def cut_over(
         conn = work.conn
         conn.execute(_LEFT_ALONE)
         conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(live.schema, live.table)))
-        conn.execute("SELECT 1").fetchone()  # nothing that was sent before is waited for until then
+        conn.execute("SELECT 1").fetchone()  # waits for the lock; until here, statements were only sent
         started = time.monotonic()
         now = assert_untouched(conn, live, online.shape)
         replay.assert_little(conn, live)
@@ -124,14 +131,14 @@ def cut_over(
 def assert_same(conn: Connection, live: SourceTable, shape: TargetShape) -> None:
     """Raise TableChanged unless the live table is as it was when the copy began, and its changes are logged.
 
-    Raises RewriteBlocked where something forbids an online rewrite by now.
+    Raises RewriteBlocked if the table has a blocker by now.
     """
     assert_untouched(conn, live, shape)
     _assert_free(live, ", ".join(tables.rewrite_blockers(conn, oids=[live.oid]).get(live.table, ())))
 
 
 def assert_untouched(conn: Connection, live: SourceTable, shape: TargetShape) -> SourceTable:
-    """Return the live table as it is now. Raises TableChanged where it is not as it was when the copy began."""
+    """Return the live table as it is now. Raises TableChanged if it is not as it was when the copy began."""
     now = source_table.look(conn, live.schema, shape)
     if now is None or now.fingerprint != live.fingerprint or not change_log.watched(conn, live):
         raise TableChanged(
@@ -142,17 +149,17 @@ def assert_untouched(conn: Connection, live: SourceTable, shape: TargetShape) ->
 
 
 def assert_alike(conn: Connection, live: SourceTable, shape: TargetShape, schema: str, table: str) -> None:
-    """Compare the new table, which stands there, with the live one, whose picture was just taken.
+    """Compare the new table, which is `table` in `schema`, with the live one, whose catalog snapshot was just taken.
 
-    Raises NotAsRehearsed where they differ in more than what the steps change, and RewriteBlocked where something
-    forbids an online rewrite by now.
+    Raises NotAsRehearsed if they differ in more than what the steps change, and RewriteBlocked if the live table has a
+    blocker by now.
     """
     oid, _ = source_table.locate(conn, schema, table) or (0, 0)
-    found, new = tables.rewrite_blockers(conn, oids=[live.oid, oid]), catalog_comparison.take(conn, oid, new=True)
-    bare = not any(said.get("contype") == "p" for said in new.values())  # its indexes are still to be built
-    got = [one for one in found.pop(table, ()) if not (bare and one == "no primary key")]
-    _assert_free(live, ", ".join(one for forbidden in found.values() for one in forbidden))
-    wrong = [*(catalog_comparison.differences(live.picture, new, shape, bare=bare) if new else ["it is gone"]), *got]
+    blockers, new = tables.rewrite_blockers(conn, oids=[live.oid, oid]), catalog_comparison.take(conn, oid, new=True)
+    bare = not any(properties.get("contype") == "p" for properties in new.values())  # its indexes are not built yet
+    own = [blocker for blocker in blockers.pop(table, ()) if not (bare and blocker == "no primary key")]
+    _assert_free(live, ", ".join(blocker for found in blockers.values() for blocker in found))
+    wrong = [*(catalog_comparison.differences(live.picture, new, shape, bare=bare) if new else ["it is gone"]), *own]
     if wrong:
         raise NotAsRehearsed(
             f'the rewritten table "{live.table}" differs from the old one and was not put in place: {"; ".join(wrong)}',

@@ -1,7 +1,7 @@
-"""What a damaged table or index looks like to an online rewrite, and the one refusal for it.
+"""How a damaged table or index shows in an online rewrite, and the one refusal for it.
 
-A damaged index is the reason for most of this: a row that no entry leads to, two rows of one key, an entry that leads
-to another row. Such a table is left alone, by name: REINDEX is for a person to run.
+Most often an index is damaged: no entry leads to a row, two rows have the same key, or an entry leads to another row.
+The refusal names the table and leaves it unchanged: REINDEX is for the operator to run.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _DELETE = (
 )
 _SHOWN = 100  # characters of a key's value
 _PAGE = re.compile(r"\((\d+),\d+\)")
-# Each of them hides rows or passes wrong ones off as right, with no more than a warning.
+# Each of these settings hides damaged rows or accepts wrong ones, with no more than a warning.
 _HIDING = ("ignore_checksum_failure", "ignore_system_indexes", "zero_damaged_pages")
 _ON = "SELECT name FROM pg_catalog.pg_settings WHERE name = ANY (%s) AND setting = 'on' ORDER BY 1"
-# The places keep an index alone from answering; the fence keeps its order from being of any use.
+# The ctids rule out an index-only scan, and OFFSET 0 makes an index's order useless.
 _TWINS: LiteralString = """
 SELECT {texts}, array_agg(l.schema_migrator_place::text ORDER BY l.schema_migrator_place::text)
 FROM (SELECT lying.ctid AS schema_migrator_place, {key} FROM {live} lying OFFSET 0) l
@@ -50,7 +50,7 @@ GROUP BY {of_l} HAVING count(l.schema_migrator_place) > 1 LIMIT 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is wrong (one of the sentences above), the key as texts, and where the rows are, as ctids."""
+    """What is wrong (one of the sentences above), the key's values as texts, and the ctids of the rows."""
 
     what: str
     key: tuple[str, ...]
@@ -58,7 +58,7 @@ class Fault:
 
 
 def refusal(live: SourceTable, fault: Fault) -> Damaged:
-    """Return the error that names the table, the key, the blocks, and what to do."""
+    """Return the error, which names the table, the key, the blocks and the remedy."""
     names = zip(live.key_names, fault.key, strict=True)
     key = ", ".join(f"{name} = {_shortened(value)}" for name, value in names)
     what = fault.what.format(f'"{live.table}"')
@@ -69,7 +69,7 @@ def refusal(live: SourceTable, fault: Fault) -> Damaged:
 
 
 def led_twice(live: SourceTable, detail: str) -> Damaged:
-    """Return the error for a row that was copied twice, though the table has it once; `detail` names its key."""
+    """Return the error for a row that was copied twice although the table has it once; `detail` names its key."""
     return Damaged(
         f'the primary key\'s index of "{live.table}" points to one row twice, expected an undamaged table; '
         f"it was not replaced and is unchanged: {detail}",
@@ -78,7 +78,7 @@ def led_twice(live: SourceTable, detail: str) -> Damaged:
 
 
 def miscounted(live: SourceTable, here: int, there: int) -> Damaged:
-    """Return the error for a copy that has another number of rows than the table, without one that shows why."""
+    """Return the error for a copy whose number of rows differs from the table's, if no single row shows why."""
     return Damaged(
         f'the copy of "{live.table}" has {there} rows, expected {here}; the table was not replaced and is unchanged',
         hint=_REINDEX,
@@ -86,24 +86,24 @@ def miscounted(live: SourceTable, here: int, there: int) -> Damaged:
 
 
 def assert_nothing_hidden(conn: Connection) -> None:
-    """Raise RewriteBlocked where a setting of this session hides damaged rows or pages instead of failing."""
-    found = [name for (name,) in conn.execute(_ON, [list(_HIDING)]).fetchall()]
-    if found:
+    """Raise RewriteBlocked if a setting of this session hides damaged rows or pages instead of failing."""
+    hiding = [name for (name,) in conn.execute(_ON, [list(_HIDING)]).fetchall()]
+    if hiding:
         raise RewriteBlocked(
-            f"{', '.join(found)} = on for this role hides damaged rows, expected off, so no table is rewritten online",
+            f"{', '.join(hiding)} = on for this role hides damaged rows, expected off, so no table is rewritten online",
             hint="ALTER SYSTEM, ALTER DATABASE or ALTER ROLE ... RESET it; see pg_settings and pg_db_role_setting",
         )
 
 
 def twins(conn: Connection, live: SourceTable) -> Fault | None:
-    """Return two rows of one key, read as they lie on the disk; slow."""
+    """Return two rows with the same key, found by reading in physical order, None if there are none; slow."""
     query = sql.SQL(_TWINS).format(**places(live), texts=texts(live, "l"), of_l=listed(live.key_names, "l"))
     row = conn.execute(query).fetchone()
     return Fault(what=DOUBLED, key=tuple(row[0]), places=tuple(row[1])) if row else None
 
 
 def texts(live: SourceTable, of: LiteralString) -> sql.Composed:
-    """Return the key of an alias as an array of texts, for a statement."""
+    """Return the SQL for the key of the table alias `of`, as an array of texts."""
     parts = [sql.SQL("{}.{}::text").format(sql.SQL(of), sql.Identifier(name)) for name in live.key_names]
     return sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(parts))
 

@@ -1,6 +1,6 @@
-"""Room on the server's disk for an online rewrite: what it takes, and what is free, as far as anybody tells.
+"""Disk space for an online rewrite: how much it needs, and how much is free on the server, as far as is known.
 
-The server has no view of its disk. Either the user says what is free, or lets the server run `df`.
+PostgreSQL has no view of its disk. The operator either states the free space or lets the server run `df`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 Said = int | Literal["df"] | None
 
 MARGIN = 1.2
-"""What is free must be as much more than the forecast."""
+"""The free space must be at least this factor times the forecast."""
 _UNMEASURED = 1.7
-"""Bytes of files, and as many of WAL, for each byte of a table that nobody measured: the most that the bench has seen
-(docs/performance.md, from 1.2)."""
+"""Bytes of files, and the same again of WAL, per byte of a table that was not measured: the most that the benchmark has
+measured (docs/performance.md, from version 1.2)."""
 _LEAST_SHARE = 20
 _KILO = 1024
-# The server's programs run in its data directory.
+# A program that the server runs starts in the data directory.
 _PLACE = """
 SELECT coalesce(nullif(pg_tablespace_location(dattablespace), ''), '.')
 FROM pg_catalog.pg_database WHERE datname = current_database()
@@ -38,38 +38,38 @@ _LINE = re.compile(r".*?\s+\d+\s+\d+\s+(\d+)\s+\S+\s+(/.*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Bytes that an online rewrite takes, with a margin: its files, and as much WAL as it writes."""
+    """The bytes that an online rewrite needs, margin included: for its files, and for the WAL that it writes."""
 
     data: int
     wal: int
 
     @property
     def total(self) -> int:
-        """Return all of it."""
+        """Return the bytes of files and WAL together."""
         return self.data + self.wal
 
     def left(self, written: int) -> Need:
-        """Return what is still to be written when its files have grown to so many bytes; never nothing at all."""
+        """Return what is still needed once the files have grown to `written` bytes: at least a twentieth of it all."""
         rest = max(1 - written / max(self.data, 1), 1 / _LEAST_SHARE)
         return Need(data=round(self.data * rest), wal=round(self.wal * rest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Free:
-    """Bytes that are free where the database is, and where the WAL is; `wal` is None where that is the same disk."""
+    """The bytes that are free on the database's disk and on the WAL's; `wal` is None if they are one disk."""
 
     data: int
     wal: int | None = None
 
 
 def need(online: Online) -> Need:
-    """Return what an online rewrite takes; WAL as much as files, as the bench has seen it."""
+    """Return what an online rewrite needs; it writes as much WAL as files, as in the benchmark."""
     share = online.forecast * MARGIN if online.forecast else online.size * _UNMEASURED
     return Need(data=round(share), wal=round(share))
 
 
 def lacking(wanted: Need, free: Free) -> str:
-    """Return in words what is too little, empty where all is enough."""
+    """Return in words which disk has too little free space; empty if none."""
     if free.wal is None:
         pairs = [("the server's disk has", free.data, wanted.total, " with its WAL")]
     else:
@@ -86,9 +86,9 @@ def lacking(wanted: Need, free: Free) -> str:
 
 
 def look(conn: Connection, said: Said) -> Free | None:
-    """Return what is free, None where nobody tells; in an open transaction.
+    """Return the free space, None if it was not stated; in an open transaction.
 
-    Raises PreflightFailed where `df` was asked for and does not answer.
+    Raises PreflightFailed if the server should run `df` and cannot, or if the output is unreadable.
     """
     if said != "df":
         return None if said is None else Free(data=said)
@@ -101,7 +101,7 @@ def look(conn: Connection, said: Said) -> Free | None:
             hint="GRANT pg_execute_server_program to it, or state the free space: --disk-free 500GB",
         ) from error
     found = [match.groups() for line in lines if (match := _LINE.fullmatch(line))]
-    if len(found) != 2:  # noqa: PLR2004 - one line a folder
+    if len(found) != 2:  # noqa: PLR2004 - one line per folder
         raise PreflightFailed(
             f"df on the server printed something unreadable: {'; '.join(lines)}",
             hint="state the free space: --disk-free 500GB",

@@ -1,7 +1,7 @@
-"""Functions that a table's indexes, checks and computed columns call, and that the copy calls for every row too.
+"""Checks of the functions that a table's indexes, checks and generated columns call: the copy calls them per row too.
 
-Our transactions run with a search_path of their own and in our role, so a function that another role or another
-search_path is needed for would end the copy, or give it other values.
+Our transactions run with their own search_path and as our role. A function that needs another role or another
+search_path would abort the copy, or give it other values.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def check(work: RunContext, plan: Plan, online: Online, live: SourceTable) -> None:
-    """Raise RewriteBlocked where the copy could not call a function as the live table does; nothing was changed."""
-    assert online.shape is not None  # noqa: S101 - a plan has no online steps without
+    """Raise RewriteBlocked if the copy could not call a function as the live table does; nothing was changed."""
+    assert online.shape is not None  # noqa: S101 - a plan with online steps has one
     parts = function_calls.TableCalls(
         table=live.oid,
         schema=live.schema,
@@ -42,7 +42,7 @@ def check(work: RunContext, plan: Plan, online: Online, live: SourceTable) -> No
 
 
 def problems(called: Sequence[Call]) -> tuple[tuple[str, str], ...]:
-    """Return what stands against the copy, each with its remedy."""
+    """Return (problem, remedy) for each function call that blocks the copy."""
     denied = {
         f'{call.what} calls {call.function}, which the role "{call.role}" may not execute': (
             f'as its owner run: GRANT EXECUTE ON FUNCTION {call.function} TO "{call.role}";'

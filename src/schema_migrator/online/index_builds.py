@@ -1,4 +1,4 @@
-"""The shadow's indexes, built plainly and side by side: nobody else uses it, so nobody is held up."""
+"""The shadow table's indexes, built in parallel and without CONCURRENTLY: no other session uses it or is blocked."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _SIZES = """
 SELECT c.relname::text, pg_catalog.pg_relation_size(c.oid)
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = %s
 """
-# Those that stay are where they were; new ones go where the role puts them, as a rewrite in place leaves it.
+# Indexes that stay keep their tablespace. New ones go to the role's default tablespace, as in a rewrite in place.
 _SPACES = """
 SELECT c.relname::text, coalesce(s.spcname::text, '') FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid LEFT JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
 WHERE i.indrelid = %s
 """
 _DEFAULT_SPACE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_tablespace'"
-# A share of what the server keeps for itself, and never less than it is set to.
+# A share of shared_buffers, at most 1 GB, and never less than the setting.
 _MEMORY = """
 SELECT set_config('maintenance_work_mem', greatest(
   pg_size_bytes(current_setting('maintenance_work_mem')),
@@ -46,7 +46,7 @@ SELECT set_config('maintenance_work_mem', greatest(
 
 
 def rehearse(conn: Connection, store: StoreSettings, live: SourceTable, shape: TargetShape) -> None:
-    """Build all on the empty shadow and take them back, in the open transaction. Raises what `build` would raise."""
+    """Build all indexes on the empty shadow table and undo that, in the open transaction. Raises what `build` would."""
     sent: list[tuple[str, psycopg.Cursor[Any]]] = []
     conn.execute("SAVEPOINT schema_migrator_indexes")
     try:
@@ -55,7 +55,7 @@ def rehearse(conn: Connection, store: StoreSettings, live: SourceTable, shape: T
                 cursor = conn.cursor()
                 sent.append((name, cursor))
                 cursor.execute(shadow_table.index_on(definition, live.ours))
-        conn.execute("SELECT 1").fetchone()  # nothing has failed
+        conn.execute("SELECT 1").fetchone()  # raises if a statement before it has failed
     except psycopg.Error as error:
         failed = next((name for name, cursor in sent if cursor.statusmessage is None), None)
         if failed is None:
@@ -66,7 +66,7 @@ def rehearse(conn: Connection, store: StoreSettings, live: SourceTable, shape: T
 
 
 def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
-    """Build what is not there yet, the largest first, then make the primary key of its index."""
+    """Build the missing indexes, the largest first, then add the primary key with its index."""
     first = pool.conns[0]
     key = source_table.primary(first, live)
     place = f"{live.ours}.{ROWS}"
@@ -75,8 +75,8 @@ def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     spaces = _spaces(first, live, shape)
     started = time.monotonic()
 
-    def build_one(conn: Connection, one: Named) -> None:
-        name, definition = one
+    def build_one(conn: Connection, index: Named) -> None:
+        name, definition = index
         try:
             _build_one(pool, conn, live, definition, spaces[name])
         except errors.UniqueViolation as error:
@@ -96,16 +96,16 @@ def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
 
 
 def _largest_first(conn: Connection, live: SourceTable, missing: list[Named]) -> list[Named]:
-    """Order them so that no member is left alone with a long one at the end; what is new counts as middling."""
+    """Return the indexes so ordered that no worker builds a large one alone at the end; new ones count as medium."""
     sizes = dict(transactions.ask(conn, _SIZES, [live.oid]))
     middling = sorted(sizes.values())[len(sizes) // 2] if sizes else 0
     return sorted(missing, key=lambda one: -sizes.get(one[0], middling))
 
 
 def _spaces(conn: Connection, live: SourceTable, shape: TargetShape) -> dict[str, str]:
-    """Return the tablespace of each index that is to be, empty for the database's own."""
-    made = {key.name for key in shape.touched if key.kind == "index"}
-    kept = {name: space for name, space in transactions.ask(conn, _SPACES, [live.oid]) if name not in made}
+    """Return the tablespace of each index to build; empty for the database's own."""
+    new = {key.name for key in shape.touched if key.kind == "index"}
+    kept = {name: space for name, space in transactions.ask(conn, _SPACES, [live.oid]) if name not in new}
     ((default,),) = transactions.ask(conn, _DEFAULT_SPACE)
     return {**{name: default or "" for name, _ in shape.indexes}, **kept}
 
@@ -113,14 +113,14 @@ def _spaces(conn: Connection, live: SourceTable, shape: TargetShape) -> dict[str
 def _build_one(pool: WorkerPool, conn: Connection, live: SourceTable, definition: str, space: str) -> None:
     with pool.transaction(conn, live.schema):
         conn.execute(_MEMORY, [len(pool.conns)])
-        conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the crew is that many already
+        conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the pool itself is parallel
         with transactions.store_path(conn, transactions.path_of(conn, live.schema)):
             conn.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(space)))
             conn.execute(shadow_table.index_on(definition, live.ours))
 
 
 def _doubled(pool: WorkerPool, conn: Connection, live: SourceTable, error: errors.UniqueViolation) -> NotAsRehearsed:
-    """Return why a key was copied twice: two rows of the table have it, or its index led to one row twice."""
+    """Return the error for a key that was copied twice: two rows have it, or its index points to one row twice."""
     with pool.transaction(conn, live.schema):
         fault = damage.twins(conn, live)
     detail = (error.diag.message_detail or error.diag.message_primary or "").removesuffix(".")
@@ -128,19 +128,19 @@ def _doubled(pool: WorkerPool, conn: Connection, live: SourceTable, error: error
 
 
 def _refuse(error: psycopg.Error, store: StoreSettings, live: SourceTable, name: str, stays: str = "") -> NoReturn:
-    """Raise the error that names the index, or the error itself where a retry helps."""
-    found = server_errors.explain(error, store)
-    if isinstance(found, RetryableError):
+    """Raise an error that names the index, or the original error if a retry can help."""
+    explained = server_errors.explain(error, store)
+    if isinstance(explained, RetryableError):
         raise error
-    said = f'PostgreSQL cannot build the index "{name}" of "{live.table}" ({error.sqlstate})'
-    hint = "; ".join(filter(None, [found.hint, stays]))
-    raise type(found)(f"{said}: {error.diag.message_primary}", hint=hint) from error
+    message = f'PostgreSQL cannot build the index "{name}" of "{live.table}" ({error.sqlstate})'
+    hint = "; ".join(filter(None, [explained.hint, stays]))
+    raise type(explained)(f"{message}: {error.diag.message_primary}", hint=hint) from error
 
 
 def _make_primary(pool: WorkerPool, live: SourceTable, name: str) -> None:
-    made = "SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'"
+    primary = "SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'"
     conn = pool.conns[0]
-    if transactions.ask(conn, made, [f"{live.ours}.{ROWS}"]):
+    if transactions.ask(conn, primary, [f"{live.ours}.{ROWS}"]):
         return
     with pool.transaction(conn, live.schema):
         add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} PRIMARY KEY USING INDEX {}")

@@ -1,4 +1,7 @@
-"""What has to be so on the server before an online rewrite begins: room, replicas that keep up, no old transaction."""
+"""The checks before an online rewrite starts: enough disk space, replicas that keep up, no old transaction.
+
+During the rewrite, `throttle` checks load, replicas and disk.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,17 @@ if TYPE_CHECKING:
     from schema_migrator.runs.context import RunContext
 
 OLD_SECONDS = 600
-"""A transaction that is older than this would most likely outlive the copy, and keep the tables from being swapped."""
+"""A transaction that is older than this would most likely outlive the copy and block the cutover."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConditions:
-    """What the server tells our role.
+    """What our role can see on the server.
 
-    `sees_all`: it may look into all sessions; `hidden` are the roles with sessions here that it may not look into, and
-    how many; `replicas` and `active` (sessions of others at work) are None where they are not watched; `old` is the
-    oldest transaction: pid, name and seconds; `free` is None where nobody tells.
+    `sees_all`: it may look into all sessions. `hidden`: roles with sessions in this database that it may not look into,
+    and how many each has. `replicas` and `active`, the number of other sessions that are active, are None if they are
+    not watched. `old`: the oldest transaction as (pid, name, seconds), if older than OLD_SECONDS. `free`: None if it is
+    unknown.
     """
 
     role: str
@@ -44,7 +48,7 @@ class ServerConditions:
 
 
 def look(conn: Connection, run: RunSettings) -> ServerConditions:
-    """Ask the server. Raises PreflightFailed where it was to run `df` and does not."""
+    """Return the server's conditions. Raises PreflightFailed if the server should run `df` and cannot."""
     with transactions.look(conn):
         role, sees_all = activity.sees_all(conn)
         return ServerConditions(
@@ -59,7 +63,7 @@ def look(conn: Connection, run: RunSettings) -> ServerConditions:
 
 
 def check(work: RunContext, online: Online) -> None:
-    """Raise what speaks against beginning now: nothing was changed. What could not be seen is said."""
+    """Raise the reason against starting now, before anything changes. What could not be seen is logged."""
     run = work.settings.run
     found = look(work.conn, run)
     judge(online, run, found)
@@ -67,12 +71,12 @@ def check(work: RunContext, online: Online) -> None:
 
 
 def assert_seen(work: RunContext, online: Online) -> None:
-    """Raise PreflightFailed where a rewrite is to go on under limits that our role cannot keep."""
+    """Raise PreflightFailed if a rewrite should resume under limits that our role cannot watch."""
     judge_sight(online, work.settings.run, look(work.conn, work.settings.run), begun=True)
 
 
 def judge(online: Online, run: RunSettings, found: ServerConditions) -> None:
-    """Raise what speaks against beginning."""
+    """Raise the reason against starting: PreflightFailed, NoSpace, ServerBusy or TableLockTimeout."""
     judge_sight(online, run, found)
     lacking = disk.lacking(disk.need(online), found.free) if found.free else ""
     if lacking:
@@ -96,7 +100,7 @@ def judge(online: Online, run: RunSettings, found: ServerConditions) -> None:
 
 
 def judge_sight(online: Online, run: RunSettings, found: ServerConditions, *, begun: bool = False) -> None:
-    """Raise PreflightFailed where our role cannot see what a limit is about; `begun`: an earlier run has begun it."""
+    """Raise PreflightFailed if our role cannot see what a limit applies to; `begun`: the rewrite has started before."""
     kept, goes_on = (f"; {KEPT}", "go on") if begun else ("", "begin")
     if run.max_load is not None and not found.sees_all:
         raise PreflightFailed(

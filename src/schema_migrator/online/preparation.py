@@ -1,4 +1,4 @@
-"""How an online rewrite starts: it resumes what an earlier run has begun, or makes the shadow table and the trigger."""
+"""The start of an online rewrite: resume an earlier run's, or check everything and create shadow table and trigger."""
 
 from __future__ import annotations
 
@@ -44,16 +44,19 @@ def pool_of(work: RunContext, conns: tuple[Connection, ...], online: Online, liv
 def begin(
     work: RunContext, conns: tuple[Connection, ...], plan: Plan, online: Online, steps: Sequence[PlannedStep]
 ) -> SourceTable:
-    """Carry on with what an earlier run has begun, or begin."""
+    """Resume the rewrite that an earlier run started, or start a new one; return the live table.
+
+    A rewrite that cannot be resumed is removed first.
+    """
     with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
         damage.assert_nothing_hidden(work.conn)
         live = source_table.look(work.conn, plan.schema, target_shape(online))
-        mine = [one for one in cleanup.find(work, plan.schema) if not one.finished]
-        whole = live is not None and any(change_log.continues(work.conn, live, one) for one in mine)
-    if live and whole:
+        unfinished = [leftover for leftover in cleanup.find(work, plan.schema) if not leftover.finished]
+        resumes = live is not None and any(change_log.continues(work.conn, live, leftover) for leftover in unfinished)
+    if live and resumes:
         prechecks.assert_seen(work, online)
         return live
-    cleanup.remove_all(work, mine)
+    cleanup.remove_all(work, unfinished)
     if live:
         _refuse_names(work, live)
     prechecks.check(work, online)
@@ -68,12 +71,12 @@ def begin(
 
 
 def _refuse_names(work: RunContext, live: SourceTable) -> None:
-    """Raise RewriteBlocked where a name has a percent sign, which in our statements stands for a value, or is ours."""
+    """Raise RewriteBlocked if a name has a percent sign, a placeholder in our statements, or is one of our names."""
     columns = [name for (name,) in transactions.ask(work.conn, _COLUMNS, [live.oid])]
-    strange = [name for name in (live.schema, live.table, *columns) if "%" in name]
-    if strange:
+    with_percent = [name for name in (live.schema, live.table, *columns) if "%" in name]
+    if with_percent:
         raise RewriteBlocked(
-            f'"{live.table}" cannot be rewritten online: the name "{strange[0]}" has a percent sign',
+            f'"{live.table}" cannot be rewritten online: the name "{with_percent[0]}" has a percent sign',
             hint="rename it, or use --rewrite in-place",
         )
     ours = [name for name in columns if name.startswith("schema_migrator_")]
@@ -85,7 +88,7 @@ def _refuse_names(work: RunContext, live: SourceTable) -> None:
 
 
 def _make(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedStep], begun: list[SourceTable]) -> None:
-    """Make the shadow, and last the trigger: it locks the table against writers until the commit, a moment later."""
+    """Create the shadow table and, last, the trigger, which blocks writers until the commit, a moment later."""
     shape, conn = target_shape(online), work.conn
     with (
         server_errors.translated(work.store, work.interrupt),
@@ -110,6 +113,6 @@ def _make(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedS
 
 
 def target_shape(online: Online) -> TargetShape:
-    """Return what the table is to become."""
-    assert online.shape is not None  # noqa: S101 - a plan has no online steps without
+    """Return the shape that the table gets."""
+    assert online.shape is not None  # noqa: S101 - a plan with online steps has one
     return online.shape

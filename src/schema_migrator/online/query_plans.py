@@ -1,4 +1,4 @@
-"""How the server is going to read a table: the plan of a query, asserted before its result is believed."""
+"""Checks how the server will read a table: a query's plan is asserted before its result is believed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
 
 PHYSICAL = ""
-"""Instead of an index: the table is read as it lies on the disk."""
+"""Used in place of an index's name: the table is read in physical order."""
 _PHYSICAL = ("Seq Scan", "Tid Range Scan")
 
 
 def assert_scans(conn: Connection, live: SourceTable, query: sql.Composed, expected: Mapping[str, str]) -> None:
-    """Raise NotAsRehearsed unless each alias is read by the index expected of it, or as the table lies on the disk.
+    """Raise NotAsRehearsed unless each alias is read as expected: by the index of that name, or in physical order.
 
-    Nor may the live table be read under any other alias. To be called in the transaction in which the query runs,
-    with the planner's switches as they will be then.
+    The live table must not be read under any other alias. Call this in the transaction that will run the query, with
+    the same planner settings.
     """
     row = conn.execute(sql.SQL("EXPLAIN (VERBOSE, FORMAT JSON) {}").format(query)).fetchone()
     if wrong := deviation(row[0][0]["Plan"] if row else {}, (live.schema, live.table), expected):
@@ -35,11 +35,11 @@ def assert_scans(conn: Connection, live: SourceTable, query: sql.Composed, expec
 
 
 def deviation(plan: Mapping[str, Any], table: tuple[str, str], expected: Mapping[str, str]) -> str:
-    """Return how a plan reads a table (schema and name) otherwise than expected; empty where it does not."""
+    """Return in words how a plan reads a table (schema and name) in an unexpected way; empty if it does not."""
     seen = set()
     for node in _nodes(plan):
-        alias, here = str(node.get("Alias")), (node.get("Schema"), node.get("Relation Name")) == table
-        if "Relation Name" not in node or not (here or alias in expected):
+        alias, reads_table = str(node.get("Alias")), (node.get("Schema"), node.get("Relation Name")) == table
+        if "Relation Name" not in node or not (reads_table or alias in expected):
             continue
         seen.add(alias)
         index = node.get("Index Name") if node["Node Type"] == "Index Scan" else None

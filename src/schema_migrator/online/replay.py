@@ -1,10 +1,11 @@
-"""What changed meanwhile: the logged keys' rows are taken from the live table as they are now.
+"""The replay of the change log: rows with logged keys are copied again, as they are in the live table now.
 
-One statement takes keys from the log and their rows from the live table, under one snapshot: a change that is
-logged is one that it sees, and one that it does not see is logged and comes later. So the order does not matter.
+One statement takes keys from the change log and their rows from the live table, under one snapshot. It sees every
+change that it finds logged, and a change that it does not see is logged and replayed later. So the order of changes
+does not matter.
 
-Rows are looked up by the primary key's index, after the proof too. So the log also says of each key whether its row is
-to be there: an index that does not lead to a row must not have it deleted from the copy.
+Rows are looked up by the primary key's index, even after the proof. So the change log also records for each key whether
+its row should exist: an index that does not lead to a row must not cause its deletion from the copy.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
 
 LITTLE = 100
-"""Keys that may be left for the swap: some tens of milliseconds."""
+"""The number of keys that may be left for the cutover: they take some tens of milliseconds."""
 _MANY, _MOST = 2000, 20_000
 _ROUNDS = 50
-# A row is looked up once, by its key and in the table, never in the index alone, and its key is compared again: an
-# entry may lead to another row. The last entry of a key says whether its row stays; where a later one was not taken,
-# that one will tell.
+# A row is looked up once, by its key and in the table, never by an index-only scan, and its key is compared again: an
+# index entry may lead to another row. The last log entry of a key says whether its row exists. If a later entry was
+# not taken this time, that entry will decide.
 _REPLAY: LiteralString = """
 WITH taken AS (
   DELETE FROM {ours}.log WHERE schema_migrator_turn IN (
@@ -70,12 +71,12 @@ FROM wrong f GROUP BY {of_f}, f.schema_migrator_stays LIMIT 1
 
 
 def statement(live: SourceTable, columns: Sequence[str]) -> sql.Composed:
-    """Return the query that replays up to so many log entries.
+    """Return the query that replays log entries; its parameter is the maximum number of them.
 
-    It answers with nothing, or with a key where the log and the index contradict each other: the key as texts, whether
-    its row is to be there, and where rows of it were found.
+    It returns no row, or a key for which change log and index contradict each other: the key as texts, whether its row
+    should exist, and the ctids of the rows that were found.
     """
-    # The key too: 1.0 and 1.00 are equal, and so may be names of another case.
+    # The key's columns are assigned too: 1.0 and 1.00 are equal, and so may be names that differ in case.
     assign = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in columns)
     renamed = [f"schema_migrator_key_{number}" for number, _ in enumerate(live.key_names)]
     pairs = zip(live.key_names, renamed, strict=True)
@@ -96,10 +97,10 @@ def statement(live: SourceTable, columns: Sequence[str]) -> sql.Composed:
 
 
 def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> None:
-    """Replay until little is left.
+    """Replay until few log entries are left.
 
-    Raises TableLockTimeout where the writers stay ahead until the deadline, and NotAsRehearsed where the log and the
-    table contradict each other: the table is damaged, or was emptied.
+    Raises TableLockTimeout if the backlog does not shrink for `wait_timeout` seconds because writers are faster, and
+    NotAsRehearsed if change log and table contradict each other: the table is damaged, or was emptied.
     """
     conn, query = pool.conns[0], statement(live, columns)
     patience = pool.work.settings.run.wait_timeout
@@ -130,12 +131,12 @@ def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> None:
 
 
 def finish(conn: Connection, live: SourceTable, columns: Sequence[str]) -> None:
-    """Replay all that is left; under the swap's lock nothing is added any more. Raises NotAsRehearsed."""
+    """Replay all entries that are left; under the cutover's lock none are added. Raises NotAsRehearsed."""
     _replay(conn, live, statement(live, columns), None)
 
 
 def assert_little(conn: Connection, live: SourceTable) -> None:
-    """Raise TableLockTimeout where much was logged while the swap's lock was waited for: nobody is to wait for that."""
+    """Raise TableLockTimeout if many changes were logged during the wait for the lock: writers would wait for them."""
     if not _few(conn, live, _MANY):
         raise TableLockTimeout(
             f'many rows of "{live.table}" changed during the wait for its lock', hint="run it again: it resumes"
@@ -143,30 +144,30 @@ def assert_little(conn: Connection, live: SourceTable) -> None:
 
 
 def _backlog(conn: Connection, live: SourceTable) -> int:
-    """Return about how many log entries wait: from the oldest to the newest, in a time that does not grow with them."""
+    """Return the approximate number of log entries, from the newest and the oldest turn, in constant time."""
     query = "SELECT coalesce(max(schema_migrator_turn) - min(schema_migrator_turn) + 1, 0) FROM {}.log"
     with transactions.planner(conn, seqscan="off"):
-        ((found,),) = conn.execute(sql.SQL(query).format(sql.Identifier(live.ours))).fetchall()
-    return int(found)
+        ((entries,),) = conn.execute(sql.SQL(query).format(sql.Identifier(live.ours))).fetchall()
+    return int(entries)
 
 
 def _few(conn: Connection, live: SourceTable, most: int) -> bool:
-    """Return whether no more than so many log entries wait; in a transaction. No more than those are looked at."""
+    """Return whether the change log has at most `most` entries; in an open transaction. Reads at most one more."""
     query = "SELECT count(*) FROM (SELECT FROM {}.log ORDER BY schema_migrator_turn LIMIT %s) head"
     with transactions.planner(conn, seqscan="off"):
-        ((found,),) = conn.execute(sql.SQL(query).format(sql.Identifier(live.ours)), [most + 1]).fetchall()
-    return int(found) <= most
+        ((entries,),) = conn.execute(sql.SQL(query).format(sql.Identifier(live.ours)), [most + 1]).fetchall()
+    return int(entries) <= most
 
 
 def _vacuum(pool: WorkerPool, conn: Connection, live: SourceTable) -> None:
-    """Remove what was replayed, or each look for the oldest entry would go over all of it; no writer is held up."""
+    """Remove replayed entries, which every search for the oldest entry would otherwise scan. No writer is blocked."""
     limits = session_settings.Limits(table_lock=0, statement=0)
     with transactions.session(conn, limits, name=pool.work.lock.worker):
         conn.execute(sql.SQL("VACUUM (TRUNCATE false) {}.log").format(sql.Identifier(live.ours)))
 
 
 def _replay(conn: Connection, live: SourceTable, query: sql.Composed, most: int | None) -> None:
-    """Take entries from the log; their rows are looked up by their keys, whatever the statistics say."""
+    """Replay up to `most` log entries (None: all). Rows are looked up by key, whatever the statistics say."""
     with transactions.planner(conn, seqscan="off", mergejoin="off", indexonlyscan="off"):
         row = conn.execute(query, [most]).fetchone()
     if row is None:

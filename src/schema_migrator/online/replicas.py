@@ -1,7 +1,8 @@
-"""What follows the server's WAL, and how far behind it is: by its slot, which everybody may see, else by its walsender.
+"""The consumers of the server's WAL, and how far behind each is.
 
-What counts is how much WAL it has not received: that fills the server's disk and delays a failover. A standby that
-replays late on purpose (recovery_min_apply_delay) receives in time, and its slot follows what it has flushed.
+The lag is read from the consumer's slot, which every role may see, or without a slot from its walsender. It is the WAL
+that the consumer has not received: that WAL fills the server's disk and delays a failover. A standby that replays late
+on purpose (recovery_min_apply_delay) receives in time, and its slot follows what it has flushed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.postgres.connection import Connection
 
-# A walsender that makes a base backup, or has not begun yet, feeds nobody who could fall behind.
+# A walsender that sends a base backup, or is only starting, has no consumer that could fall behind.
 _LOOK: LiteralString = """
 SELECT coalesce(nullif(r.application_name, ''), s.slot_name::text, 'unnamed'), s.slot_name::text,
   coalesce(r.pid, s.active_pid),
@@ -30,9 +31,9 @@ ORDER BY 1, 2, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """A standby, a subscriber or another consumer of WAL that is connected.
+    """A connected consumer of WAL: a standby, a subscriber or another.
 
-    `behind`: bytes of WAL that the server keeps for it or that it has not flushed; None where our role cannot tell.
+    `behind`: bytes of WAL that the server keeps for it, or that it has not flushed; None if our role cannot see that.
     """
 
     name: str
@@ -42,14 +43,14 @@ class Replica:
 
     @property
     def said(self) -> str:
-        """Return it for people, by the names that leave it out."""
+        """Return its name and slot for a message; --ignore-replica accepts either."""
         of_slot = f' (slot "{self.slot}")' if self.slot not in (None, self.name) else ""
         return f'"{self.name}"{of_slot}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleSlot:
-    """A slot that nobody reads: the bytes of WAL that the server keeps for it grow with all that is written."""
+    """A slot without a consumer. The server keeps `kept` bytes of WAL for it, and more with every write."""
 
     name: str
     kept: int
@@ -57,7 +58,7 @@ class IdleSlot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicas:
-    """What follows the server, without what is excluded (`left_out`); `unmatched`: excluded names that nothing has."""
+    """The consumers of WAL, without the excluded ones (`left_out`); `unmatched`: excluded names that none has."""
 
     seen: tuple[Replica, ...] = ()
     idle: tuple[IdleSlot, ...] = ()
@@ -66,17 +67,17 @@ class Replicas:
 
     @property
     def unseen(self) -> tuple[Replica, ...]:
-        """Return those of which our role cannot tell how far behind they are."""
-        return tuple(one for one in self.seen if one.behind is None)
+        """Return the replicas whose lag our role cannot see."""
+        return tuple(replica for replica in self.seen if replica.behind is None)
 
     def late(self, limit: int) -> Replica | None:
-        """Return the one that is furthest behind, if that is further than the limit."""
-        known = [one for one in self.seen if one.behind is not None and one.behind > limit]
-        return max(known, key=lambda one: one.behind or 0, default=None)
+        """Return the replica that is furthest behind, if by more than `limit` bytes, otherwise None."""
+        late = [replica for replica in self.seen if replica.behind is not None and replica.behind > limit]
+        return max(late, key=lambda replica: replica.behind or 0, default=None)
 
 
 def look(conn: Connection, ignored: Sequence[str]) -> Replicas:
-    """Ask the server; `ignored` are names of applications and of slots."""
+    """Return the server's replicas and idle slots, except `ignored` ones, by name of the application or the slot."""
     rows = conn.execute(_LOOK).fetchall()
     kept = [row for row in rows if not {row[0], row[1]} & set(ignored)]
     names = {name for row in rows for name in row[:2]}
@@ -89,11 +90,11 @@ def look(conn: Connection, ignored: Sequence[str]) -> Replicas:
 
 
 LEAVE_OUT = "wait for it to catch up, or exclude it by name: --ignore-replica; --max-replica-lag sets the limit"
-"""What to do about a replica that is too far behind."""
+"""The remedy for a replica that is too far behind."""
 
 
 def remedy(role: str) -> str:
-    """Return what lets our role see all replicas, or does without."""
+    """Return the ways to let our role see all replicas, or to do without."""
     return (
         f"as a superuser run: GRANT pg_monitor TO {owners.quoted(role)}; or let the replica use a slot, exclude it"
         " by name (--ignore-replica), or disable the check: --max-replica-lag off"

@@ -1,7 +1,8 @@
-"""The online rewrite: a table in its new structure beside the old one, filled while everybody works, then swapped.
+"""The stages of the online rewrite: fill a table of the new structure while the old one stays in use, then cut over.
 
-As pg_repack does it (https://reorg.github.io/pg_repack): a trigger logs the keys that change, rows are copied in
-batches, indexes are built where nobody waits for them, and the log is replayed from the live rows.
+It works like pg_repack (https://reorg.github.io/pg_repack): a trigger logs the keys of rows that change, rows are
+copied in batches, indexes are built on the copy, which is not in use, and the change log is replayed from the live
+rows. Each stage has a module of its own.
 """
 
 from __future__ import annotations
@@ -53,18 +54,18 @@ if TYPE_CHECKING:
 def run(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> float:
     """Rewrite the table and record the steps; return the seconds that its lock was held.
 
-    What the next run can carry on with is left for it, and the error says so; after TableChanged, NotAsRehearsed and
-    NoSpace not a trace is left. Raises MigratorError.
+    Raises MigratorError. What the next run can resume is kept, and the error says so. After TableChanged,
+    NotAsRehearsed and NoSpace everything is removed, unless the removal fails.
     """
     try:
         with server_errors.translated(work.store, work.interrupt), worker_pool.open_pool(work) as conns:
             live = preparation.begin(work, conns, plan, online, steps)
-            those = preparation.pool_of(work, conns, online, live)
+            pool = preparation.pool_of(work, conns, online, live)
             columns = source_table.columns(work.conn, live, target_shape(online), computed=False)
-            with _explained(those, live, online):
-                old = _fill(those, live, online, columns)
-                _settle(work, those, live, online, columns, old)
-                locked = _cut_over(those, plan, online, steps, live, columns)
+            with _explained(pool, live, online):
+                old = _fill(pool, live, online, columns)
+                _settle(work, pool, live, online, columns, old)
+                locked = _cut_over(pool, plan, online, steps, live, columns)
     except MigratorError as error:
         gone = isinstance(error, TableChanged | NotAsRehearsed | NoSpace) and cleanup.removed(work, plan.schema)
         if not gone and "--abandon" not in error.hint:
@@ -75,65 +76,67 @@ def run(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedSte
 
 
 @contextmanager
-def _explained(those: WorkerPool, live: SourceTable, online: Online) -> Iterator[None]:
-    """Look for what is behind a refused statement: a table altered in the meantime, or a value that does not fit."""
+def _explained(pool: WorkerPool, live: SourceTable, online: Online) -> Iterator[None]:
+    """Raise the cause of a failed statement if there is one: a table that was altered, or a value that does not fit."""
     try:
         yield
     except StatementFailed as error:
-        with suppress(psycopg.Error), those.transaction(those.conns[0], live.schema):
-            cutover.assert_untouched(those.conns[0], live, target_shape(online))
+        with suppress(psycopg.Error), pool.transaction(pool.conns[0], live.schema):
+            cutover.assert_untouched(pool.conns[0], live, target_shape(online))
         if value_checks.of_values(error.__cause__):
-            value_checks.check(replace(those, failed=threading.Event()), live, online, begun=True)
+            value_checks.check(replace(pool, failed=threading.Event()), live, online, begun=True)
         raise
 
 
-def _fill(those: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> OldSnapshots:
-    """Copy all rows, then build the indexes; return the transactions to which the rows may be too new."""
+def _fill(pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> OldSnapshots:
+    """Copy all rows, then build the indexes; return the transactions whose snapshots may be older than the rows."""
     started = time.monotonic()
-    rows = backfill.fill(those, live, columns)
-    old = cutover.old_snapshots(those.work.conn)
+    rows = backfill.fill(pool, live, columns)
+    old = cutover.old_snapshots(pool.work.conn)
     events.logger().info("online.copied", table=live.table, rows=rows, seconds=round(time.monotonic() - started, 1))
-    index_builds.build(those, live, target_shape(online))
+    index_builds.build(pool, live, target_shape(online))
     return old
 
 
 def _settle(
-    work: RunContext, those: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str], old: OldSnapshots
+    work: RunContext, pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str], old: OldSnapshots
 ) -> None:
-    """Catch up with the writers, and let the new table be as fit as a table is that has been in use for long."""
-    _drain(those, live, online, columns)
-    _vacuum(those, live)
-    copy_proof.prove(those, live, target_shape(online))
-    _compare(those, live, target_shape(online))
+    """Replay changes, vacuum and analyse the copy as if it had long been in use, prove it, await old snapshots."""
+    _drain(pool, live, online, columns)
+    _vacuum(pool, live)
+    copy_proof.prove(pool, live, target_shape(online))
+    _compare(pool, live, target_shape(online))
     cutover.await_old_snapshots(work, live, old)
 
 
-def _compare(those: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
-    """Find out before the lock what the comparison under it would refuse."""
-    conn = those.conns[0]
-    with server_errors.translated(those.work.store, those.work.interrupt), those.transaction(conn, live.schema):
+def _compare(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
+    """Compare the tables' catalog properties before the lock, to raise early what the comparison under it would."""
+    conn = pool.conns[0]
+    with server_errors.translated(pool.work.store, pool.work.interrupt), pool.transaction(conn, live.schema):
         cutover.assert_alike(conn, cutover.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
 
 
-def _drain(those: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> None:
-    """Replay until little is left. Raises TableChanged where the table was emptied, and logged rows with it."""
+def _drain(pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> None:
+    """Replay until few log entries are left. Raises TableChanged if the table was emptied, and logged rows with it."""
     try:
-        replay.drain(those, live, columns)
+        replay.drain(pool, live, columns)
     except NotAsRehearsed:
-        with those.transaction(those.conns[0], live.schema):
-            cutover.assert_same(those.conns[0], live, target_shape(online))
+        with pool.transaction(pool.conns[0], live.schema):
+            cutover.assert_same(pool.conns[0], live, target_shape(online))
         raise
 
 
-def _vacuum(those: WorkerPool, live: SourceTable) -> None:
-    conn, limits = those.conns[0], session_settings.Limits(table_lock=0, statement=0)
-    with transactions.session(conn, limits, name=those.work.lock.worker):
-        conn.execute("SET max_parallel_maintenance_workers = 0")  # a container's /dev/shm may not hold what they share
+def _vacuum(pool: WorkerPool, live: SourceTable) -> None:
+    conn, limits = pool.conns[0], session_settings.Limits(table_lock=0, statement=0)
+    with transactions.session(conn, limits, name=pool.work.lock.worker):
+        conn.execute(
+            "SET max_parallel_maintenance_workers = 0"
+        )  # their shared memory may not fit a container's /dev/shm
         conn.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(live.ours, ROWS)))
 
 
 def _cut_over(
-    those: WorkerPool,
+    pool: WorkerPool,
     plan: Plan,
     online: Online,
     steps: Sequence[PlannedStep],
@@ -143,10 +146,10 @@ def _cut_over(
     locked: list[float] = []
 
     def attempt(work: RunContext) -> None:
-        with server_errors.translated(those.work.store, those.work.interrupt):
-            _drain(those, live, online, columns)
+        with server_errors.translated(pool.work.store, pool.work.interrupt):
+            _drain(pool, live, online, columns)
         locked.append(cutover.cut_over(work, plan, online, steps, live, columns))
 
-    guarded.retried(those.work, str(online.versions[-1]), [online.table], attempt)
+    guarded.retried(pool.work, str(online.versions[-1]), [online.table], attempt)
     events.logger().info("online.cut_over", table=online.table, locked_seconds=round(locked[-1], 3))
     return locked[-1]

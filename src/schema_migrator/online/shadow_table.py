@@ -1,4 +1,7 @@
-"""The shadow table, in a schema of its own: made like the live table, changed, and put in its place."""
+"""The shadow table, in a schema of its own: created like the live table, altered, and finally put in its place.
+
+Filling it is in `backfill` and `replay`, its indexes are in `index_builds`.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +39,17 @@ WHERE c.conrelid = %s AND c.contype = 'c' AND NOT EXISTS (SELECT FROM pg_catalog
 
 
 def build(conn: Connection, live: SourceTable, online: Online, shape: TargetShape) -> None:
-    """Make the empty shadow, the log of changes and the list of batches; `watch` fills the log.
+    """Create the empty shadow table, the change log and the list of batches; `change_log.watch` starts the logging.
 
-    They stand where the table does, whatever the role's own defaults are.
+    Like the live table, they are heap tables in the database's own tablespace, whatever the role's defaults are.
     """
     ours = sql.Identifier(live.ours)
     conn.execute(
         "SELECT set_config('default_tablespace', '', true), set_config('default_table_access_method', 'heap', true)"
     )
     _make_schema(conn, live.ours, live, online, kept=False)
-    # An event trigger may give new tables to any role, which then has to be allowed to have them; until the commit
-    # nobody else sees the schema.
+    # An event trigger may give new tables to any role, which then needs rights in the schema. No other session sees
+    # the schema before the commit.
     conn.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO PUBLIC").format(ours))
     _make_shadow(conn, live, shape)
     change_log.build(conn, live)
@@ -54,12 +57,12 @@ def build(conn: Connection, live: SourceTable, online: Online, shape: TargetShap
 
 
 def retire(conn: Connection, live: SourceTable, online: Online, *, kept: bool) -> None:
-    """Swap the tables, under the lock: names of indexes and constraints go along with each, and none changes."""
+    """Exchange the tables, under the lock. Indexes and constraints move with their table and keep their names."""
     source, trigger = sql.Identifier(live.schema, live.table), sql.Identifier(TRIGGER)
     conn.execute(sql.SQL("DROP TRIGGER {} ON {}").format(trigger, source))
     _make_schema(conn, live.retired, live, online, kept=kept)
     _close(conn, live.retired)
-    # Renamed in our own schemas: in the store's, a name of ours may be anybody's.
+    # Tables are renamed in our own schemas: in the store's schema, another object may have such a name.
     conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(source, sql.Identifier(live.retired)))
     away = sql.Identifier(live.retired, live.table)
     conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(away, sql.Identifier(live.retired)))
@@ -70,18 +73,19 @@ def retire(conn: Connection, live: SourceTable, online: Online, *, kept: bool) -
 
 
 def index_on(definition: str, schema: str) -> bytes:
-    """Return the statement that makes an index, of which a snapshot has the definition, on the shadow in `schema`.
+    """Return the statement that creates an index, given its definition from a snapshot, on the shadow table.
 
-    A quoted name may hold anything (PostgreSQL's ruleutils.c writes the definition).
+    `schema` is that of the shadow table. A quoted name may contain anything (PostgreSQL's ruleutils.c writes the
+    definition).
     """
-    made = _DEFINITION.fullmatch(definition)
-    assert made is not None, definition  # noqa: S101 - so PostgreSQL writes all of them
-    return f"{made['head']}{schema}.{ROWS}{made['rest']}".encode()  # both are plain names of ours
+    parts = _DEFINITION.fullmatch(definition)
+    assert parts is not None, definition  # noqa: S101 - PostgreSQL writes all of them like this
+    return f"{parts['head']}{schema}.{ROWS}{parts['rest']}".encode()  # schema and table are plain names of ours
 
 
 def _make_schema(conn: Connection, name: str, live: SourceTable, online: Online, *, kept: bool) -> None:
     conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-    says = Comment(
+    comment = Comment(
         format=1,
         by="temporal-schema-migrator",
         schema=live.schema,
@@ -90,13 +94,14 @@ def _make_schema(conn: Connection, name: str, live: SourceTable, online: Online,
         fingerprint=live.fingerprint,
         kept=kept,
     )
-    conn.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), sql.Literal(says.written())))
+    conn.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), sql.Literal(comment.written())))
 
 
 def _close(conn: Connection, name: str) -> None:
-    """Take every right to a schema of ours from everybody but us, the table's owner and default privileges included.
+    """Revoke all rights on one of our schemas from all other roles, the table's owner and default privileges included.
 
-    Who reaches the shadow or the log could put a trigger on it, which our writes would run with our rights.
+    A role that reaches the shadow table or the change log could create a trigger on it, which our writes would run
+    with our rights.
     """
     for (grantee,) in conn.execute(_GRANTEES, [name]).fetchall():
         revoke = sql.SQL("REVOKE ALL ON SCHEMA {} FROM {} CASCADE")
@@ -105,7 +110,7 @@ def _close(conn: Connection, name: str) -> None:
 
 
 def _make_shadow(conn: Connection, live: SourceTable, shape: TargetShape) -> None:
-    """Copy the live structure and change it, still under the vendor's name, from which PostgreSQL makes others."""
+    """Copy the live structure and alter it, under the vendor's table name, because PostgreSQL derives names from it."""
     shadow, source = sql.Identifier(live.ours, live.table), sql.Identifier(live.schema, live.table)
     like = "CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS EXCLUDING IDENTITY)"
     conn.execute(sql.SQL(like).format(shadow, source))
@@ -121,18 +126,18 @@ def _make_shadow(conn: Connection, live: SourceTable, shape: TargetShape) -> Non
 
 
 def _changes(conn: Connection, live: SourceTable, shape: TargetShape) -> list[sql.Composable]:
-    """Return what is to be altered in a copy of the live structure."""
+    """Return the ALTER TABLE actions that turn a copy of the live structure into the new shape."""
     add = sql.SQL("ADD COLUMN {} {}")
     columns: list[sql.Composable] = [sql.SQL("DROP COLUMN {}").format(sql.Identifier(name)) for name in shape.gone]
     columns += [add.format(sql.Identifier(name), sql.SQL(text)) for name, text in shape.added]
-    here = dict(conn.execute(_CHECKS, [live.oid, list(shape.gone)]).fetchall())
+    existing = dict(conn.execute(_CHECKS, [live.oid, list(shape.gone)]).fetchall())
     wanted = dict(shape.checks)
     checks: list[sql.Composable] = [
-        sql.SQL("DROP CONSTRAINT {}").format(sql.Identifier(name)) for name in sorted(here.keys() - wanted.keys())
+        sql.SQL("DROP CONSTRAINT {}").format(sql.Identifier(name)) for name in sorted(existing.keys() - wanted.keys())
     ]
     checks += [
         sql.SQL("ADD CONSTRAINT {} {}").format(sql.Identifier(name), sql.SQL(text))
         for name, text in shape.checks
-        if name not in here
+        if name not in existing
     ]
     return [*columns, *checks]

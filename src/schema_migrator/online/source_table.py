@@ -1,4 +1,4 @@
-"""The table that an online rewrite replaces: where it stands, its primary key, its attributes and its fingerprint."""
+"""The live table that an online rewrite replaces: its schema, primary key, attributes and fingerprint."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND (a.a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceTable:
-    """A table as it stands: where, its primary key (names and types), its picture and its fingerprint.
+    """The live table: its primary key as names and types, its attributes, its catalog snapshot and its fingerprint.
 
-    The fingerprint changes with the table's file (TRUNCATE), its structure, and what it wears.
+    The fingerprint changes with the table's file (TRUNCATE), its structure, its attributes, and its target shape.
     """
 
     schema: str
@@ -62,12 +62,12 @@ class SourceTable:
 
     @property
     def ours(self) -> str:
-        """Name of the schema where its rewrite stands."""
+        """Name of the schema that contains the shadow table, the change log and the list of batches."""
         return f"{ONLINE}{self.oid}"
 
     @property
     def retired(self) -> str:
-        """Name of the schema where it stands after the swap."""
+        """Name of the schema that contains the old table after the cutover."""
         return f"{RETIRED}{self.oid}"
 
     @property
@@ -77,27 +77,27 @@ class SourceTable:
 
 
 def locate(conn: Connection, schema: str, table: str) -> tuple[int, int] | None:
-    """Return the number of a table and that of its file; None where it is gone."""
+    """Return the oid of a table and the number of its file (relfilenode); None if the table is gone."""
     row = conn.execute(_LOCATE, [schema, table]).fetchone()
     return None if row is None else (int(row[0]), int(row[1]))
 
 
 def look(conn: Connection, schema: str, shape: TargetShape) -> SourceTable | None:
-    """Look at the live table, in a transaction; None where it is gone."""
-    found = locate(conn, schema, shape.table)
-    if found is None:
+    """Return the live table, None if it is gone; in an open transaction."""
+    located = locate(conn, schema, shape.table)
+    if located is None:
         return None
-    oid, file = found
+    oid, file = located
     key = tuple((name, kind) for name, kind in conn.execute(_KEY, [oid]).fetchall())
     ours = f"{ONLINE}{oid}"
     answer = table_attributes.ask(conn, oid, qualified(conn, ours, ROWS), ours, _kept(shape))
-    taken, picture = snapshot.take(conn, schema), catalog_comparison.take(conn, oid)
+    objects, picture = snapshot.take(conn, schema).objects, catalog_comparison.take(conn, oid)
     attributes = table_attributes.read(answer)
-    own = sorted((key, text) for key, text in taken.objects.items() if table_of(key) == shape.table)
-    told = repr(
+    own = sorted((key, text) for key, text in objects.items() if table_of(key) == shape.table)
+    state = repr(
         (oid, file, key, own, attributes, sorted(picture.items()), shape.added, shape.gone, shape.indexes, shape.checks)
     )
-    fingerprint = hashlib.sha256(told.encode()).hexdigest()
+    fingerprint = hashlib.sha256(state.encode()).hexdigest()
     return SourceTable(
         schema=schema,
         table=shape.table,
@@ -117,13 +117,13 @@ def _kept(shape: TargetShape) -> Kept:
 
 
 def column_list(names: Iterable[str], of: LiteralString | None = None) -> sql.Composed:
-    """Return the list of columns for a statement, each of an alias if one is said."""
+    """Return a list of columns for a statement, each with the table alias `of` if given."""
     plain = map(sql.Identifier, names)
     return sql.SQL(", ").join(plain if of is None else (sql.SQL("{}.{}").format(sql.SQL(of), name) for name in plain))
 
 
 def identifiers(live: SourceTable) -> dict[str, sql.Composable]:
-    """Return what statements name: our schema, the shadow, the live table, and the list of the key's columns."""
+    """Return the identifiers for a statement: our schema, the shadow table, the live table, the key's columns."""
     return {
         "ours": sql.Identifier(live.ours),
         "shadow": sql.Identifier(live.ours, ROWS),
@@ -133,18 +133,18 @@ def identifiers(live: SourceTable) -> dict[str, sql.Composable]:
 
 
 def columns(conn: Connection, live: SourceTable, shape: TargetShape, *, computed: bool) -> tuple[str, ...]:
-    """Return the columns that stay, those that are computed only if wanted."""
+    """Return the names of the columns that stay; generated ones only if `computed`."""
     added = [name for name, _ in shape.added]
     ((found,),) = transactions.ask(conn, _STAYING, [qualified(conn, live.ours, ROWS), computed, added])
     return tuple(found)
 
 
 def primary(conn: Connection, live: SourceTable) -> Named:
-    """Return the primary key's index: its name and its definition."""
+    """Return the name and the definition of the primary key's index."""
     ((name, definition),) = transactions.ask(conn, _PRIMARY, [live.oid])
     return name, snapshot.local(definition, live.schema)
 
 
 def qualified(conn: Connection, schema: str, name: str) -> str:
-    """Return the quoted name of an object with its schema."""
+    """Return the quoted name of an object, with its schema."""
     return sql.Identifier(schema, name).as_string(conn)

@@ -1,7 +1,7 @@
-"""What a table wears beside its structure: owner, rights, options, comments; as the statements that give it to another.
+"""Table attributes that `LIKE` does not copy (owner, grants, storage options, comments), as SQL for another table.
 
-PostgreSQL: CREATE TABLE, LIKE, which copies columns, checks, storage and the comments of columns, but none of this.
-What is left out here by mistake is found by the comparison of both tables (likeness).
+PostgreSQL, CREATE TABLE: LIKE copies columns, checks, storage and the comments of columns, but none of these. An
+attribute that is missing here by mistake shows in the comparison of both tables (`catalog_comparison`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FROM pg_catalog.pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableAttributes:
-    """Statements that dress another table alike: `early` before it has its indexes, the owner first; `late` after."""
+    """Statements that give another table the attributes: `early` before it has indexes (owner first), `late` after."""
 
     early: tuple[str, ...]
     late: tuple[str, ...]
@@ -35,9 +35,9 @@ class TableAttributes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What of the table stays, beside its primary key: all columns but those that are `gone`, indexes and checks.
+    """What stays of the table besides its primary key: all columns except `gone`, and these indexes and checks.
 
-    What a step drops and makes again does not stay: in place it loses comment and statistics target, too.
+    What a step drops and creates again does not stay: in place, too, it would lose its comment and statistics target.
     """
 
     gone: tuple[str, ...]
@@ -46,13 +46,13 @@ class Kept:
 
 
 def ask(conn: Connection, oid: int, other: str, schema: str, kept: Kept) -> Cursor[Any]:
-    """Ask for the dress of the table `oid`, for the table `other` (a quoted name) whose indexes are in `schema`."""
+    """Query the attributes of the table `oid`, for the table `other` (a quoted name), whose indexes are in `schema`."""
     names = {"gone": list(kept.gone), "indexes": list(kept.indexes), "checks": list(kept.checks)}
     return conn.execute(_QUERY, {"oid": oid, "to": other, "schema": schema, **names})
 
 
 def read(answer: Cursor[Any]) -> TableAttributes:
-    """Return the dress that the answer holds."""
+    """Return the attributes from the answer to `ask`."""
     rows = answer.fetchall()
     return TableAttributes(
         early=tuple(statement for turn, statement in rows if turn < _LATE),
@@ -61,7 +61,7 @@ def read(answer: Cursor[Any]) -> TableAttributes:
 
 
 def apply(conn: Connection, attributes: TableAttributes, other: str) -> None:
-    """Dress a new table: its owner, then no right but those that the first one gives, then the rest."""
+    """Give a new table the attributes: set the owner, revoke all rights, then grant and set the rest."""
     owner, *rest = attributes.early
     conn.execute(owner.encode())
     for (statement,) in conn.execute(_REVOKE_ALL, {"to": other}).fetchall():

@@ -1,6 +1,6 @@
 -- Statements that give another table the attributes which LIKE does not copy.
--- Options of columns that begin with pg_ are PostgreSQL's own; nobody can set them.
--- Turns: the owner, what needs no indexes, what needs them.
+-- Column options that begin with pg_ are PostgreSQL's own and cannot be set.
+-- Turns: 0 the owner, 1 what needs no indexes, 2 what needs them.
 WITH t AS (SELECT * FROM pg_catalog.pg_class WHERE oid = :'oid'),
 a AS (
   SELECT a.attname, a.attacl, a.attoptions, a.attstattarget FROM pg_catalog.pg_attribute a

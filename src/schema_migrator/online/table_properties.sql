@@ -1,8 +1,8 @@
 -- Every property of a table, its columns, indexes and constraints, as JSON.
--- Options of columns that begin with pg_ are PostgreSQL's own: since November 2026 a version of the column, by which
--- it knows stored values of the row type that no longer fit. Where there can be any, the rewrite is forbidden.
--- Numbers are of columns and indexes of one table alone, so names and texts stand for them. A new index is valid, and
--- an old one that is not would be so after a rewrite in place.
+-- Column options that begin with pg_ are PostgreSQL's own: since November 2026 it keeps a version of the column there, by
+-- which it recognises stored values of the row type that no longer fit. Tables that can have such values are not rewritten
+-- online. Numbers of columns and indexes belong to one table only, so names and texts are compared instead. A new index
+-- must be valid; an old invalid one counts as valid, because a rewrite in place would make it valid.
 WITH t AS MATERIALIZED (SELECT * FROM pg_catalog.pg_class WHERE oid = :'oid'),
 a AS MATERIALIZED (
   SELECT * FROM pg_catalog.pg_attribute WHERE attrelid = :'oid' AND attnum > 0 AND NOT attisdropped

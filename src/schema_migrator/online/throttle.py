@@ -1,4 +1,7 @@
-"""When an online rewrite pauses: while others are busier than they may be, or a replica is far behind."""
+"""The throttle of an online rewrite: pauses it while other sessions are too active or a replica is too far behind.
+
+It also stops the rewrite if the disk has too little space. The checks before the start are in `prechecks`.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,17 @@ KEPT = (
     "the copy so far is kept, the table's trigger logs changes, and the next run carries on;"
     " migrate --abandon removes both"
 )
-"""What is so after a failure that does not remove an unfinished rewrite."""
+"""The state after a failure that does not remove an unfinished rewrite."""
 
 _WRITTEN = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
 
 
 @dataclass(slots=True, kw_only=True)
 class Throttle:
-    """Says when to pause. Shared by the crew; the server is asked at most once a second, for its disk once a minute."""
+    """Decides when to pause, for all workers of a pool.
+
+    It asks the server at most once a second, and about its disk at most once a minute.
+    """
 
     work: RunContext
     online: Online
@@ -44,10 +50,10 @@ class Throttle:
     _failure: MigratorError | None = None
 
     def keep(self, conn: Connection) -> None:
-        """Return when it is time to go on.
+        """Return as soon as work may continue.
 
-        Raises ServerBusy, or PreflightFailed where a retry is no use, when that is not so before the deadline;
-        NoSpace; Stopped.
+        Raises ServerBusy, or PreflightFailed if a retry is of no use, if work may not continue before the deadline.
+        Raises NoSpace or Stopped.
         """
         with self._lock:
             if self._failure is not None:
@@ -56,7 +62,7 @@ class Throttle:
                 return
             try:
                 self._await(conn)
-            except MigratorError as error:  # what ends one member ends all: each would wait anew otherwise
+            except MigratorError as error:  # ends all workers: otherwise each would wait again
                 self._failure = error
                 raise
             self._asked = time.monotonic()
@@ -64,20 +70,20 @@ class Throttle:
     def _await(self, conn: Connection) -> None:
         run = self.work.settings.run
         started, beat = time.monotonic(), events.Interval(seconds=run.heartbeat)
-        told = False
+        logged = False
         while (reason := self._look(conn)) is not None:
             spent = time.monotonic() - started
             if spent >= run.wait_timeout:
                 raise reason
-            if not told or beat.due():
+            if not logged or beat.due():
                 events.logger().info(
                     "online.paused", reason=reason.message, seconds=round(spent), limit=run.wait_timeout
                 )
-                told = True
+                logged = True
             self.work.interrupt.sleep(_PAUSE_SECONDS)
 
     def _look(self, conn: Connection) -> MigratorError | None:
-        """Return why to pause, as what is raised at the deadline."""
+        """Return the reason to pause, as the error to raise at the deadline; None if there is none."""
         limits = session_settings.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
         with transactions.transaction(conn, None, limits, name=self.work.lock.worker):
             self._weigh(conn)
@@ -102,7 +108,7 @@ class Throttle:
         return PreflightFailed(replicas.blindness(found, role), hint=f"{replicas.remedy(role)}; {KEPT}")
 
     def _weigh(self, conn: Connection) -> None:
-        """Raise NoSpace when the disk has not enough for what is still to be written."""
+        """Raise NoSpace if the disk has too little space for what remains to be written."""
         said = self.work.settings.run.disk_free
         if said is None or (self._weighed and time.monotonic() - self._weighed < _DISK_SECONDS):
             return
@@ -110,7 +116,7 @@ class Throttle:
         written = int(row[0]) if row else 0
         if self._had is None:
             self._had = written
-        # What was said to be free when the run began has since been written to by this run alone.
+        # The operator stated the free space before the run; we assume that only this run has used it since.
         try:
             free = disk.look(conn, said if said == "df" else max(said - (written - self._had), 0))
         except PreflightFailed as error:

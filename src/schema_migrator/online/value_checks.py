@@ -1,7 +1,7 @@
-"""Whether every row fits what PostgreSQL computes for it in the table's new structure, found out beforehand.
+"""Checks before the copy that every row fits what PostgreSQL computes or checks for it in the new structure.
 
-The values are put into a temporary table, some pages' worth at a time, each time in a short transaction that leaves
-nothing. Temporary tables write no WAL.
+Rows are inserted into a temporary table, some pages at a time, each time in a short transaction that leaves nothing
+behind. Temporary tables write no WAL. Whether the functions involved can be called is checked in `function_checks`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ ctid = ANY (ARRAY(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A column or a check that can refuse a row, with its definition; `new`: the steps add it."""
+    """A column or a check that can reject a row, with its definition; `new`: the steps add it."""
 
     kind: Literal["column", "check"]
     name: str
@@ -63,7 +63,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What rows of a table are tried with: the parts, and the columns that their values come from."""
+    """What rows of a table are tried with: the parts, and the columns that supply their values.
+
+    `begun`: see `check`.
+    """
 
     live: SourceTable
     parts: tuple[Part, ...]
@@ -73,12 +76,12 @@ class Trial:
 
 
 def check(pool: WorkerPool, live: SourceTable, online: Online, *, begun: bool = False) -> None:
-    """Raise DoesNotFit, which names the row and the column, where a row cannot be taken over.
+    """Raise DoesNotFit, naming the row and the column, if a row does not fit the new structure.
 
-    `begun`: the rewrite has begun, so that something of it stays. A role that may not create temporary tables is
-    told so, and nothing is checked. Raises what a transaction raises.
+    `begun`: the rewrite has started, so part of it stays after an error. If the role may not create temporary tables,
+    a warning is logged and nothing is checked. Raises what a transaction raises.
     """
-    assert online.shape is not None  # noqa: S101 - a plan has no online steps without
+    assert online.shape is not None  # noqa: S101 - a plan with online steps has one
     conn, started = pool.conns[0], time.monotonic()
     with server_errors.translated(pool.work.store, pool.work.interrupt), pool.transaction(conn, live.schema):
         allowed, role, block, pages = conn.execute(_FACTS, [live.oid]).fetchone() or (False, "", 1, 0)
@@ -95,7 +98,7 @@ def check(pool: WorkerPool, live: SourceTable, online: Online, *, begun: bool = 
     columns = sources(online.shape, stored, found, live.key_names)
     trial = Trial(live=live, parts=found, columns=columns, target=str(online.versions[-1]), begun=begun)
     with server_errors.translated(pool.work.store, pool.work.interrupt):
-        _put(pool, conn, trial, trial.parts, _at(()))  # what fails without a row is no row's fault
+        _put(pool, conn, trial, trial.parts, _at(()))  # an error without any row is not a row's fault
     rows: list[int] = []
     ranges = [_range(conn, first, first + _PAGES, block) for first in range(0, pages, _PAGES)]
 
@@ -112,12 +115,12 @@ def check(pool: WorkerPool, live: SourceTable, online: Online, *, begun: bool = 
 
 
 def of_values(error: BaseException | None) -> bool:
-    """Whether it is PostgreSQL's refusal of a value, or a function's."""
+    """Return whether the error means that PostgreSQL, or a function, rejects a value."""
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_OF_VALUES)
 
 
 def parts(shape: TargetShape, live: Snapshot) -> tuple[Part, ...]:
-    """Return what PostgreSQL computes or checks for each row; nothing if none of it can refuse one."""
+    """Return what PostgreSQL computes or checks for each row; empty if none of it can reject a row."""
     kept = {
         key.name: text
         for key, text in sorted(live.objects.items())
@@ -128,15 +131,15 @@ def parts(shape: TargetShape, live: Snapshot) -> tuple[Part, ...]:
     for name, text in shape.checks:
         new = Key("constraint", shape.table, name) not in live.objects
         found.append(Part(kind="check", name=name, definition=text, new=new))
-    can_fail = any(one.kind == "check" or any(mark in one.definition for mark in _CAN_FAIL) for one in found)
+    can_fail = any(part.kind == "check" or any(mark in part.definition for mark in _CAN_FAIL) for part in found)
     return tuple(found) if can_fail else ()
 
 
 def sources(shape: TargetShape, stored: Sequence[str], found: Sequence[Part], key: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that are read: the key, and what the definitions may mention, if only by a part of a word."""
+    """Return the columns to read: the key, and every column whose name is in a definition, even as part of a word."""
     stay = [name for name in stored if name not in shape.gone]
-    texts = [one.definition for one in found]
-    if _mentioned(shape.table, texts):  # all of a row, then
+    texts = [part.definition for part in found]
+    if _mentioned(shape.table, texts):  # a definition may use the whole row
         return tuple(stay)
     return tuple(name for name in stay if name in key or _mentioned(name, texts))
 
@@ -146,7 +149,7 @@ def _mentioned(name: str, texts: Sequence[str]) -> bool:
 
 
 def _range(conn: Connection, first: int, end: int, block: int) -> sql.Composed:
-    """Return the condition that holds for the rows of some pages, `end` not among them."""
+    """Return the condition that selects the rows of the pages from `first` (inclusive) to `end` (exclusive)."""
     if conn.info.server_version >= _FIRST_WITH_RANGES:
         within = sql.SQL("ctid >= {}::tid AND ctid < {}::tid")
         return within.format(sql.Literal(f"({first},0)"), sql.Literal(f"({end},0)"))
@@ -158,7 +161,7 @@ def _at(places: Sequence[str]) -> sql.Composed:
 
 
 def _try(pool: WorkerPool, conn: Connection, trial: Trial, within: sql.Composed) -> int:
-    """Return how many rows there are, all of which fit. Raises DoesNotFit, and what is no row's fault."""
+    """Return the number of rows, all of which fit. Raises DoesNotFit, and errors that are not a row's fault."""
     for left in reversed(range(_TRIES)):
         outcome = _outcome(pool, conn, trial, trial.parts, within)
         if isinstance(outcome, int):
@@ -170,7 +173,7 @@ def _try(pool: WorkerPool, conn: Connection, trial: Trial, within: sql.Composed)
 
 
 def _narrowed(pool: WorkerPool, conn: Connection, trial: Trial, within: sql.Composed) -> DoesNotFit | None:
-    """Return the refusal that names a row which does not fit, and the part; None where all fit by now."""
+    """Return the refusal that names a row that does not fit, and the part; None if all rows fit by now."""
     with pool.transaction(conn, trial.live.schema), _by_place(conn):
         query = sql.SQL("SELECT ctid::text FROM {} WHERE {}").format(_table(trial), within)
         places = [place for (place,) in conn.execute(query).fetchall()]
@@ -187,8 +190,8 @@ def _narrowed(pool: WorkerPool, conn: Connection, trial: Trial, within: sql.Comp
 
 
 def _with(trial: Trial, part: Part) -> tuple[Part, ...]:
-    """Return a part with what it needs: a check may mention any column."""
-    return (part,) if part.kind == "column" else (*(one for one in trial.parts if one.kind == "column"), part)
+    """Return a part with the parts that it needs: a check may mention any column."""
+    return (part,) if part.kind == "column" else (*(other for other in trial.parts if other.kind == "column"), part)
 
 
 def _key(pool: WorkerPool, conn: Connection, trial: Trial, places: Sequence[str]) -> tuple[str, ...] | None:
@@ -216,7 +219,7 @@ def _refusal(trial: Trial, part: Part, row: Sequence[str], error: psycopg.Error)
 def _outcome(
     pool: WorkerPool, conn: Connection, trial: Trial, chosen: Sequence[Part], within: sql.Composed
 ) -> int | psycopg.Error:
-    """Return how many rows fit, or why one does not. Raises what is no row's fault."""
+    """Return the number of rows if all fit, otherwise the error. Raises an error that is not a row's fault."""
     try:
         return _put(pool, conn, trial, chosen, within)
     except psycopg.Error as error:
@@ -226,11 +229,11 @@ def _outcome(
 
 
 def _put(pool: WorkerPool, conn: Connection, trial: Trial, chosen: Sequence[Part], within: sql.Composed) -> int:
-    """Put rows into a temporary table with the parts, take it back, and return how many there were."""
+    """Insert rows into a temporary table that has the parts, undo it all, and return the number of rows."""
     live, columns = trial.live, listed(trial.columns)
     own = sql.Identifier("pg_temp", live.table)  # under the table's name, which definitions may mention
     with pool.transaction(conn, live.schema):
-        conn.execute("SAVEPOINT schema_migrator_fits")  # so that an event trigger's notes go too
+        conn.execute("SAVEPOINT schema_migrator_fits")  # so that what an event trigger writes is undone too
         make = sql.SQL("CREATE TEMP TABLE {} AS SELECT {} FROM {} WITH NO DATA")
         conn.execute(make.format(own, columns, _table(trial)))
         with transactions.store_path(conn, transactions.path_of(conn, live.schema)):
@@ -249,7 +252,7 @@ def _addition(part: Part) -> sql.Composed:
 
 
 def _by_place(conn: Connection) -> AbstractContextManager[None]:
-    """Let the block's statements go to the pages themselves, whatever the statistics say."""
+    """Make the block's statements read pages by ctid, whatever the statistics say."""
     return transactions.planner(conn, seqscan="off")
 
 

@@ -1,4 +1,4 @@
-"""Connections that work side by side on one table, as many as the server affords."""
+"""The worker connections of an online rewrite, as many as the server affords. When they pause is in `throttle`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ _AFFORDS = "SELECT least(current_setting('max_parallel_workers')::int, current_s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerPool:
-    """Connections in autocommit, each for one thread, all of them the run's workers."""
+    """The workers of a run: connections in autocommit, each for one thread.
+
+    `failed`: a worker has failed, so the others stop. `busy`: connections at work. `cancelled`: connections whose
+    statement was cancelled because another worker failed.
+    """
 
     work: RunContext
     conns: tuple[Connection, ...]
@@ -42,21 +46,21 @@ class WorkerPool:
     cancelled: set[Connection] = field(default_factory=set)
 
     def beat(self) -> events.Interval:
-        """Return when to say how far it is."""
+        """Return the interval at which progress is logged."""
         return events.Interval(seconds=self.work.settings.run.heartbeat)
 
     def each(self, job: Callable[[Connection], None]) -> None:
-        """Let every member do the job in its thread until none has anything left. Raises what went wrong."""
+        """Run the job on every connection, each in its own thread, and wait for all. Raises the gravest error."""
         numbers = tuple(range(len(self.conns)))
         try:
             run_parallel(numbers, self.work.interrupt, lambda number: self._guarded(self.conns[number], job))
-        except SeveralErrors as error:  # what stops one member mostly stops all
+        except SeveralErrors as error:  # one cause mostly stops all workers
             raise gravest(error.parts) from error
 
     def share(self, items: Iterable[T], job: Callable[[Connection, T], None], tell: Callable[[int], None]) -> None:
-        """Let the members do the job with one item after the other, in their order. Raises what went wrong.
+        """Run the job for each item, in order, on the next free connection. Raises the gravest error.
 
-        `tell` is called now and then with how many are done.
+        `tell` is called at each heartbeat with the number of items that are done.
         """
         waiting, done, turn, beat = iter(tuple(items)), itertools.count(1), threading.Lock(), self.beat()
 
@@ -82,12 +86,12 @@ class WorkerPool:
             with server_errors.translated(self.work.store, self.work.interrupt), self._busy(conn):
                 job(conn)
         except StatementTimeout:
-            if conn not in self.cancelled:  # else another member's failure is the one to tell
+            if conn not in self.cancelled:  # otherwise another worker's failure is the one to raise
                 raise
 
     @contextmanager
     def _busy(self, conn: Connection) -> Iterator[None]:
-        """Count a member as at work; when it fails, end what the others have begun: an index can take hours."""
+        """Count a worker as busy. If it fails, cancel what the others are running: an index can take hours."""
         self.busy.add(conn)
         try:
             yield
@@ -106,7 +110,7 @@ class WorkerPool:
 
     @contextmanager
     def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:
-        """Open a member's transaction, which commits only while the advisory lock is held."""
+        """Open a worker's transaction, which commits only while the advisory lock is held."""
         patience = self.work.settings.run.wait_timeout
         limits = session_settings.Limits(table_lock=patience, statement=0, commit=patience)
         with transactions.transaction(conn, schema, limits, name=self.work.lock.worker) as sent:
@@ -116,9 +120,9 @@ class WorkerPool:
 
 @contextmanager
 def open_pool(work: RunContext) -> Iterator[tuple[Connection, ...]]:
-    """Connect as many as the server affords and lets in, past a transaction pooler if there is a way.
+    """Connect as many workers as the server affords and accepts, past a transaction pooler if that is configured.
 
-    Where it lets in no more, the run's own connection is the only one. Raises what a connection raises.
+    If it accepts none, the run's own connection is the only one. Raises what a connection raises.
     """
     ((most,),) = transactions.ask(work.conn, _AFFORDS)
     wanted = max(1, min(_MOST, most))
@@ -131,7 +135,7 @@ def open_pool(work: RunContext) -> Iterator[tuple[Connection, ...]]:
 
 
 def _opened(work: RunContext, stack: ExitStack, wanted: int) -> Iterator[Connection]:
-    """Open up to so many connections, and leave it at that where the server lets in no more."""
+    """Open up to `wanted` connections, and stop if the server accepts no more."""
     with suppress(DatabaseUnavailable):
         for _ in range(wanted):
             yield _connect(work, stack)
@@ -140,5 +144,7 @@ def _opened(work: RunContext, stack: ExitStack, wanted: int) -> Iterator[Connect
 def _connect(work: RunContext, stack: ExitStack, patience: float = 0) -> Connection:
     conn = connection.connect(pooler.past(work.conn, work.store), work.interrupt, patience=patience)
     stack.callback(conn.close)
-    transactions.ask(conn, "SELECT")  # the role's idle_session_timeout may end it before its first work
+    transactions.ask(
+        conn, "SELECT"
+    )  # sets idle_session_timeout: the role's own could end the session before its first job
     return conn

@@ -1,1 +1,4 @@
-"""What is to be done, as values: the plan, what can go online, what forbids it. Nothing here changes a store."""
+"""The plan of a run as a value, which of its steps can run online, and what would stop it.
+
+Nothing here changes a store; `execution` and `online` do.
+"""

@@ -1,4 +1,8 @@
-"""What is not the vendor's and depends on what a plan drops or changes, or already bears a name that it gives."""
+"""The user's own objects that a plan would drop silently, or that would make one of its steps fail.
+
+These are dependents of what a step drops or retypes, objects that already have a name that a step creates, and child
+tables that cannot inherit a change. Rights, the server and the schema are checked in `preflight`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,8 @@ _DROPS = {
     "trigger": "DROP TRIGGER {name} ON {table};",
 }
 _BLOCKERS = queries.load(__file__, "drop_blockers")
-# Tables, indexes, views, sequences and types share their names; a function of the name may be called instead.
+# Tables, indexes, views, sequences and types share a namespace. An existing function of the same name could be called
+# instead of the one that a step creates.
 _TAKEN = """
 SELECT 'relation', c.relname::text, pg_describe_object('pg_catalog.pg_class'::regclass, c.oid, 0)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -42,7 +47,7 @@ ORDER BY 2, 1, 3
 """
 
 
-# A column that a parent gets is added to its children too.
+# PostgreSQL adds a parent's new column to its child tables too.
 _CHILDREN = """
 WITH RECURSIVE below AS (
   SELECT i.inhrelid AS oid, t.relname AS top FROM pg_catalog.pg_inherits i
@@ -58,39 +63,43 @@ FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.oid WHERE c.relkind IN ('r'
 
 
 def find(conn: Connection, plan: Plan) -> list[Problem]:
-    """Return what would go along unasked, or make a step fail. All is looked at before the first step runs."""
+    """Return a Problem for each of the user's objects that a step would drop silently or fail on.
+
+    All steps are checked before the first one runs. Steps without a proof are not checked, and an installation has no
+    such objects.
+    """
     if plan.together:
         return []
     proofs = [(step, step.proof) for step in plan.steps if step.proof]
-    found = [problem for step, proof in proofs for problem in _going_along(conn, plan, step, proof)]
+    dropped = [problem for step, proof in proofs for problem in _going_along(conn, plan, step, proof)]
     blocked = [problem for step, proof in proofs for problem in _blocked(conn, plan, step, proof)]
-    there = {key for _, proof in proofs for key in proof.start.objects if key not in proof.created}
-    taken = [problem for step, proof in proofs for problem in _taken(conn, plan, step, proof.created - there)]
-    below = [problem for step, proof in proofs for problem in _inheriting(conn, plan, step, proof)]
-    return [*found, *blocked, *taken, *below]
+    existing = {key for _, proof in proofs for key in proof.start.objects if key not in proof.created}
+    clashes = [problem for step, proof in proofs for problem in _taken(conn, plan, step, proof.created - existing)]
+    children = [problem for step, proof in proofs for problem in _inheriting(conn, plan, step, proof)]
+    return [*dropped, *blocked, *clashes, *children]
 
 
 def _going_along(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> list[Problem]:
-    """Find what would silently go with a column or a table."""
+    """Find the user's objects that PostgreSQL would drop silently with a column or table."""
     if not proof.dropped:
         return []
     dropped = sorted(proof.dropped)
     tables = [key.parent or key.name for key in dropped]
     columns = [key.name if key.parent else None for key in dropped]
     rows = transactions.ask(conn, _DEPENDENTS, {"tables": tables, "columns": columns, "schema": plan.schema})
-    strange = {(kind, table, name) for kind, table, name in rows if (kind, table, name) not in proof.known}
+    unknown = {(kind, table, name) for kind, table, name in rows if (kind, table, name) not in proof.known}
     return [
         Problem(
             found=f'step {step.step.version} drops what your {kind} "{name}" on "{table}" depends on',
             remedy="if you no longer need it, drop it first: "
             + _DROPS[kind].format(table=owners.quoted(table), name=owners.quoted(name)),
         )
-        for kind, table, name in sorted(strange)
+        for kind, table, name in sorted(unknown)
     ]
 
 
 def _blocked(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> list[Problem]:
-    """Find what PostgreSQL would refuse a statement for."""
+    """Find the objects because of which PostgreSQL would refuse a statement of the step."""
     wanted = sorted([(key, True) for key in proof.dropped] + [(key, False) for key in proof.retyped])
     if not wanted:
         return []
@@ -112,7 +121,7 @@ def _place(table: str, column: str | None) -> str:
 
 
 def _taken(conn: Connection, plan: Plan, step: PlannedStep, created: Collection[Key]) -> list[Problem]:
-    """Find what already bears a name that a step gives to something new."""
+    """Find objects that already have the name of something that a step creates."""
     functions = [key.name.partition("(")[0] for key in created if key.kind == "function"]
     tables = [key.name for key in created if key.kind == "table"]
     relations = [key.name for key in created if key.kind in ("table", "index", "constraint", "view", "sequence")]
@@ -129,18 +138,18 @@ def _taken(conn: Connection, plan: Plan, step: PlannedStep, created: Collection[
 
 
 def _inheriting(conn: Connection, plan: Plan, step: PlannedStep, proof: Proof) -> list[Problem]:
-    """Find the tables that inherit a change and cannot take it: somebody else's, or with a column of that name."""
+    """Find child tables that cannot inherit a change: another role owns them, or they have a column of that name."""
     tables = [lock.table for lock in step.locks]
     added = sorted(key for key in proof.created if key.kind == "column" and key.parent in tables)
     names = [key.parent for key in added], [key.name for key in added]
     rows = transactions.ask(conn, _CHILDREN, [plan.schema, tables, *names]) if tables else []
     begin = f"step {step.step.version} changes"
-    found = [(top, child, "which this role does not own") for top, child, foreign, _ in rows if foreign]
-    found += [(top, child, f'which has its own column "{name}"') for top, child, _, own in rows for name in own]
+    conflicts = [(top, child, "which this role does not own") for top, child, foreign, _ in rows if foreign]
+    conflicts += [(top, child, f'which has its own column "{name}"') for top, child, _, own in rows for name in own]
     return [
         Problem(
             found=f'{begin} "{top}" and its child {child}, {why}',
             remedy=f"detach it first: ALTER TABLE {child} NO INHERIT {owners.quoted(top)};",
         )
-        for top, child, why in found
+        for top, child, why in conflicts
     ]

@@ -1,5 +1,4 @@
--- Objects that keep a table or column from being dropped, or a column from getting another type.
--- What PostgreSQL refuses to drop a table or a column for, or to give a column another type.
+-- Objects because of which PostgreSQL refuses to drop a table or column, or to change a column's type.
 WITH wanted AS (
   SELECT t.oid, t.reltype, t.relname::text AS name, a.attnum, d.attname, d.goes
   FROM unnest(:'tables'::text[], :'columns'::text[], :'dropped'::bool[]) AS d(relname, attname, goes)

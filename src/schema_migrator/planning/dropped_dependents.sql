@@ -1,5 +1,4 @@
--- Objects that a dropped table or column takes along.
--- What DROP COLUMN and DROP TABLE take along without CASCADE (PostgreSQL: ALTER TABLE, DROP COLUMN).
+-- Objects that DROP COLUMN and DROP TABLE drop too, even without CASCADE (PostgreSQL: ALTER TABLE, DROP COLUMN).
 WITH dropped AS (
   SELECT t.oid, t.relname::text AS name, a.attnum, d.attname IS NULL AS whole
   FROM unnest(:'tables'::text[], :'columns'::text[]) AS d(relname, attname)

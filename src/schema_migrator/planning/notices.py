@@ -1,4 +1,7 @@
-"""What a person should know about whose things are; nothing of it stops a run. Pure functions of values to text."""
+"""Notices about who owns a store's objects and who may use them. Pure functions of values to text.
+
+A notice stops no run; only `refuse_unsettled` raises. What stops a plan is in `preflight`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A fact about a store's owners: `event` names its kind, `remedy` is what to do about it, SQL mostly."""
+    """A fact about ownership or rights in a store: `event` names its kind, `remedy` says what to do, mostly in SQL."""
 
     event: str
     found: str
@@ -35,12 +38,15 @@ class Notice:
 
 
 def standing(whose: Ownership) -> tuple[Notice, ...]:
-    """Return what is so already."""
+    """Return the notices that apply now, whatever the plan is."""
     return (*_schema(whose), *_strangers(whose.foreign_schemas), *_strays(whose), *_lacking(whose))
 
 
 def ahead(plan: Plan, whose: Ownership) -> tuple[Notice, ...]:
-    """Return what is so already, and what the tables that a plan makes will lack."""
+    """Return the notices that apply now, and notices about the owner and rights that the plan's new tables will lack.
+
+    If no version, or 0.0, is recorded, there are none about new tables.
+    """
     texts = (statement.text for step in plan.steps for statement in step.statements)
     new = sorted(frozenset().union(*map(created_tables, texts)))
     if not new or plan.recorded in (None, UNVERSIONED):
@@ -49,7 +55,7 @@ def ahead(plan: Plan, whose: Ownership) -> tuple[Notice, ...]:
 
 
 def refuse_unsettled(found: tuple[ForeignSchema, ...]) -> None:
-    """Raise NotOurs where a trigger is on a table of the store that looks like ours, and nothing of it is ours."""
+    """Raise NotOurs if a table of the store has a trigger that looks like ours, but its schema is not ours."""
     for one in found:
         if one.watched:
             raise NotOurs(
@@ -61,7 +67,7 @@ def refuse_unsettled(found: tuple[ForeignSchema, ...]) -> None:
 
 
 def elsewhere(overview: Overview) -> str:
-    """Return the schemas where the store's tables are too; empty where search_path says which is meant."""
+    """Return the other schemas that contain the store's tables, comma-separated; empty if search_path is set."""
     return "" if overview.whose.chosen else ", ".join(overview.facts.elsewhere)
 
 
@@ -149,15 +155,15 @@ def _rights(whose: Ownership, lacking: list[tuple[str, str, Collection[str]]], w
 
 
 def place_json(whose: Ownership) -> dict[str, str | None]:
-    """Return in which schema a store is, and whose that is."""
+    """Return the store's schema and its owner as JSON, null if unknown."""
     return {"schema": whose.schema or None, "schema_owner": whose.schema_owner or None}
 
 
 def notices_json(found: Iterable[Notice]) -> list[dict[str, str]]:
-    """Return notices as JSON."""
+    """Return notices as JSON objects: event, found, remedy."""
     return [{"event": one.event, "found": one.found, "remedy": one.remedy} for one in found]
 
 
 def place_text(whose: Ownership) -> str:
-    """Return in which schema a store is, and whose that is, in words."""
+    """Return the store's schema and its owner in words."""
     return f'"{whose.schema}", which "{whose.schema_owner}" owns'

@@ -1,4 +1,4 @@
-"""What a run will do: a pure function of files, state and target to a frozen value."""
+"""What a run will do: a pure function of files, state and target to a frozen value. `preflight` checks that value."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from schema_migrator.releases.statements import Statement
 
 SMALL_TABLE_BYTES = 16 * 1024 * 1024
-"""Up to this size a table's indexes are built in the step's transaction, in well under a second."""
+"""Indexes of a table up to this size are built in the step's transaction: that takes well under a second."""
 
 ONLINE_BYTES = 64 * 1024 * 1024
-"""From this size on a table is rewritten online: about where a rewrite in place holds writers up for a second."""
+"""A table of this size or larger is rewritten online: at about this size an in-place rewrite blocks writers for 1 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,11 @@ class TableLock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
-    """One step with the statements that are to run, and the way they will.
+    """One step: which of its statements will run, and how.
 
     `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction. `resumed`: an earlier
-    run or a person did a part of it; `online`: it is a part of the plan's online rewrite. Without a rehearsal there
-    are no locks to take first and there is no proof.
+    run, or somebody by hand, has already applied part of it. `online`: it is part of the plan's online rewrite.
+    Without a rehearsal `locks` is empty, so no lock is taken first, and `proof` is None.
     """
 
     step: Step
@@ -65,10 +65,11 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Online:
-    """Steps that run as one online rewrite of a table of `size` bytes, which as they stand would take `rewrites`.
+    """Steps that can run as one online rewrite of a table.
 
-    `declined` says why it is not to be: then there is no `shape`, and the steps run as they stand. `blockers` say why
-    it cannot be, and preflight refuses them. `forecast`: its files' bytes by a trial.
+    `size`: the table's bytes. `rewrites`: how many times the steps would rewrite it in place. `declined`: why the
+    rewrite is not wanted online; the steps then run in place. `blockers`: why it cannot run online; preflight refuses
+    such a plan. In both cases `shape` is None. `forecast`: the bytes of the new table's files, estimated by a trial.
     """
 
     table: str
@@ -83,15 +84,14 @@ class Online:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The steps from a state to a target; none when there is nothing to do.
+    """The steps from a state to a target; none if there is nothing to do.
 
-    `setup`: the version tables and the first version row are written before. `adopt`: the version that is recorded
-    first, because the tables are of it. `rebuild`: invalid indexes that are rebuilt, or dropped,
-    first. `together`: all in one
-    transaction, since nobody uses the store yet. `by_tool`: the vendor's binary runs the steps that nobody began
-    before. `online`: the rewrite of a large table, or why it is not done online; `leftovers`: what earlier ones left.
-    `problems`: changes made by hand that would make a step fail half way, or leave Temporal without what it needs.
-    `heir`: the role that gets what the steps make.
+    Before the steps, `setup` writes the version tables and the first version row, `adopt` records the version that the
+    tables match, and `rebuild` names the invalid indexes to rebuild or drop. `together`: everything in one transaction,
+    because the store is not in use yet. `by_tool`: the vendor's binary runs the steps, except one that was started
+    before. `online`: the rewrite of a large table, or why it does not run online. `leftovers`: of earlier online
+    rewrites. `problems`: manual changes that would make a step fail halfway, or leave Temporal without an object that
+    it needs. `heir`: the role that will own what the steps create; empty if our role stays the owner.
     """
 
     store: Store
@@ -117,17 +117,17 @@ class Plan:
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """Those of the invalid indexes that an interrupted rebuild left beside the one that it was to replace."""
+        """The invalid indexes that are dropped: an interrupted rebuild left each beside the index it should replace."""
         return leftover_indexes(self.rebuild)
 
     @property
     def version(self) -> Version | None:
-        """The version that the plan starts from."""
+        """The version that the plan starts from, None if there is none or it is unknown."""
         return None if isinstance(self.state, Absent | Unknown) else self.state.version
 
     @property
     def recorded(self) -> Version | None:
-        """The version that the version row says, None without a row."""
+        """The version in the version row, None without a row."""
         return self.state.recorded if isinstance(self.state, Unrecorded | Unknown) else self.version
 
     @property
@@ -138,7 +138,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanInputs:
-    """What a rehearsal and a look at the tables add."""
+    """What a plan can use beyond files, state and target: a rehearsal, the live snapshot, and the tables by name."""
 
     rehearsal: Rehearsal
     live: Snapshot
@@ -147,7 +147,10 @@ class PlanInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
-    """To adopt the version that the tables are of; to let the vendor's binary run the steps; to rewrite tables so."""
+    """What the operator asks for. `adopt`: record the version that the tables match.
+
+    `by_tool`: let the vendor's binary run the steps. `rewrite`: how to rewrite tables; None decides by size.
+    """
 
     adopt: bool = False
     by_tool: bool = False
@@ -163,9 +166,9 @@ def build(
     options: PlanOptions = PlanOptions(),
     inputs: PlanInputs | None = None,
 ) -> Plan:
-    """Return the plan. Raises UnknownState where no plan can be made.
+    """Return the plan. Raises UnknownState if the state allows none.
 
-    Without knowledge the steps carry no locks and no proof, and all tables count as small.
+    Without `inputs` the steps have no locks and no proof, and every table counts as small.
     """
     state = overview.state
     _refuse(source, overview, target, database, adopt=options.adopt)
@@ -173,8 +176,8 @@ def build(
     start = UNVERSIONED if isinstance(state, Absent | Unknown) else state.version or UNVERSIONED
     pending = [step for step in source.steps if start < step.version <= target]
     known = None if fresh else inputs
-    begun = state.remaining if isinstance(state, Between) else None
-    seen = prediction.predict(known.rehearsal, pending, known.live, begun) if known else ()
+    remaining = state.remaining if isinstance(state, Between) else None
+    seen = prediction.predict(known.rehearsal, pending, known.live, remaining) if known else ()
     previous = [start, *(step.version for step in pending)]
     steps = [_planned(*one, state, known) for one in zip_longest(pending, previous[:-1], seen)]
     unrecorded = isinstance(state, Unrecorded)
@@ -189,7 +192,7 @@ def build(
         setup=overview.recorded is None and not unrecorded,
         adopt=next(step for step in source.steps if step.version == start) if unrecorded else None,
         together=fresh and not options.by_tool,
-        steps=tuple(replace(one, online=one.step.version in apart) for one in steps),
+        steps=tuple(replace(planned, online=planned.step.version in apart) for planned in steps),
         rebuild=() if fresh or start > target else tuple(overview.facts.invalid),
         by_tool=options.by_tool,
         online=online,
@@ -206,30 +209,30 @@ def _online(
     options: PlanOptions,
     seen: Sequence[Predicted],
 ) -> Online | None:
-    """Return the rewrite of a table among the pending steps that could be online."""
+    """Return the table rewrite among the pending steps that could run online, None if they contain none."""
     if inputs is None or not steps:
         return None
     done = state.remaining[0] if isinstance(state, Between) and state.remaining else 0
-    found = rewrite_span.rewrite_span(inputs.rehearsal, [one.step for one in steps], done)
-    table = inputs.tables.get(found.table) if found else None
-    if found is None or table is None:
+    span = rewrite_span.rewrite_span(inputs.rehearsal, [planned.step for planned in steps], done)
+    table = inputs.tables.get(span.table) if span else None
+    if span is None or table is None:
         return None
-    # Applied out of order: no point in the step's rehearsal is where the table stands.
+    # If statements were applied out of order, the table matches no point of the step's rehearsal.
     skipping = steps[0].resumed and len(steps[0].statements) != len(steps[0].step.statements) - done
-    strange = f"the state of step {steps[0].step.version}, half-applied out of order"
-    shape = strange if skipping else rewrite_span.shape(inputs.rehearsal, found, inputs.live)
+    out_of_order = f"the state of step {steps[0].step.version}, half-applied out of order"
+    shape = out_of_order if skipping else rewrite_span.shape(inputs.rehearsal, span, inputs.live)
     if not isinstance(shape, str):
-        those = [one for one in seen if one.version in {step.version for step in found.steps}]
-        start, end = those[0].start.only(shape.touched), those[-1].end.only(shape.touched)
+        predicted = [one for one in seen if one.version in {step.version for step in span.steps}]
+        start, end = predicted[0].start.only(shape.touched), predicted[-1].end.only(shape.touched)
         shape = replace(shape, start=start, end=end)
     declined = _declined(table.size, options.rewrite)
     reasons = [*([shape] if isinstance(shape, str) else []), *(["the executor is sql-tool"] if options.by_tool else [])]
     blockers = () if declined else (*table.blockers, *reasons)
     return Online(
-        table=found.table,
+        table=span.table,
         size=table.size,
-        rewrites=found.rewrites,
-        versions=tuple(step.version for step in found.steps),
+        rewrites=span.rewrites,
+        versions=tuple(step.version for step in span.steps),
         shape=None if isinstance(shape, str) or blockers or declined else shape,
         declined=declined,
         blockers=blockers,
@@ -248,7 +251,7 @@ def _refuse(source: Source, overview: Overview, target: Version, database: str, 
         case Absent() | Between():
             return
         case At():
-            if state.min_compatible > target > UNVERSIONED:  # a set-up alone asks nothing of what is there
+            if state.min_compatible > target > UNVERSIONED:  # a set-up alone (target 0.0) accepts any version
                 raise UnknownState(
                     f'database "{database}" is at {state.version}, which works with servers from '
                     f"{state.min_compatible} on, but the target is {target}",
@@ -272,11 +275,11 @@ def _refuse(source: Source, overview: Overview, target: Version, database: str, 
 def _planned(
     step: Step, previous: Version, seen: Predicted | None, state: State, inputs: PlanInputs | None
 ) -> PlannedStep:
-    """Return a step as it will run."""
+    """Return a step with the statements that will run, their locks and how they run."""
     resumed = isinstance(state, Between) and state.step == step.version
     if inputs is None or seen is None:
         indexes = state.remaining if isinstance(state, Between) and resumed else range(len(step.statements))
-        return PlannedStep(step=step, previous=previous, statements=tuple(step.statements[one] for one in indexes))
+        return PlannedStep(step=step, previous=previous, statements=tuple(step.statements[place] for place in indexes))
     statements = tuple(step.statements[index] for index in seen.remaining)
     rehearsal, tables = inputs.rehearsal, inputs.tables
     locks = tuple(

@@ -1,4 +1,7 @@
-"""What would stop a plan, found all at once before anything is changed, each with its remedy."""
+"""Every problem that would stop a plan, each with its remedy, found before anything changes.
+
+Objects of the user's own that depend on a change are in `dependents`; notices that stop nothing are in `notices`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from schema_migrator.postgres.connection import Connection
 
 OLDEST_SERVER = 120000
-"""server_version_num of the oldest PostgreSQL that the vendor's folder v12 is written for."""
+"""server_version_num of PostgreSQL 12, the oldest that the vendor's folder v12 is written for."""
 
 _LONG_SECONDS = 60
 _SHOWN = 3
@@ -46,7 +49,7 @@ _READ_ONLY = Problem(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtensionRights:
-    """Whether btree_gin can be created here by this role."""
+    """Whether this role can create btree_gin on this server."""
 
     available: bool
     trusted: bool
@@ -62,11 +65,11 @@ def check(
     way: Sequence[Problem] = (),
     blockers: Sequence[Problem] = (),
 ) -> None:
-    """Raise PreflightFailed naming everything that would stop a plan, and for an empty one what Temporal lacks.
+    """Raise PreflightFailed, naming every problem that would stop a plan; for an empty plan, what Temporal lacks.
 
-    `verify`: the run ends with a rehearsal, which needs a right of its own; `way`: what is wrong with the way to the
-    server; `blockers`: what blocks an online rewrite.
-    Raises RewriteBlocked or HarmfulDrift where all problems are of that kind.
+    `verify`: the run ends with a rehearsal, which needs CREATE on the database. `way`: problems of the connection, such
+    as a pooler. `blockers`: problems that block an online rewrite.
+    Raises RewriteBlocked or HarmfulDrift instead if all problems are of that kind. Logs long transactions as a warning.
     """
     facts = overview.facts
     if plan.empty and not facts.keyless:
@@ -90,7 +93,7 @@ def check(
 
 
 def _kind(plan: Plan, facts: Facts, found: Sequence[Problem], blockers: Sequence[Problem]) -> type[RefusedError]:
-    """Return the error for several problems: of one cause, or PreflightFailed."""
+    """Return the error's class: that of the one cause that all problems have, otherwise PreflightFailed."""
     if all(problem in blockers for problem in found):
         return RewriteBlocked
     drift = [*plan.problems, *_keys(plan, facts)]
@@ -100,7 +103,7 @@ def _kind(plan: Plan, facts: Facts, found: Sequence[Problem], blockers: Sequence
 def problems(
     plan: Plan, facts: Facts, rights: ExtensionRights | None, *, whose: Ownership = UNSEEN
 ) -> tuple[Problem, ...]:
-    """Return everything that would stop the plan."""
+    """Return every problem that follows from the plan, the facts and the rights, without a query."""
     found = [] if plan.empty else [*_server(facts), *_schema(plan, facts, whose), *_ownership(facts)]
     found += [*plan.problems, *_keys(plan, facts), *_taken(plan, whose)]
     if rights is not None:
@@ -109,7 +112,10 @@ def problems(
 
 
 def session(conn: Connection, plan: Plan, settings: StoreSettings, interrupt: Interrupt) -> list[Problem]:
-    """Try the way on which a plan keeps a session, if it needs one: past a pooler, or through one in session mode."""
+    """Return what keeps the plan from having a session of its own, if it needs one.
+
+    It has one on a connection past the pooler, or through a pooler in session mode; this is tried out.
+    """
     if not plan.by_tool and not any(step.concurrently or step.online for step in plan.steps):
         return []
     what = "the vendor's tool" if plan.by_tool else "CREATE INDEX CONCURRENTLY and VACUUM"
@@ -118,7 +124,7 @@ def session(conn: Connection, plan: Plan, settings: StoreSettings, interrupt: In
 
 
 def cannot_rehearse(facts: Facts, database: str) -> Problem:
-    """Return why no scratch schema can be made."""
+    """Return the Problem why no scratch schema can be created: a read-only server, or no CREATE on the database."""
     return _READ_ONLY if facts.read_only else _no_scratch_schema(facts, database)
 
 
@@ -130,12 +136,12 @@ def _no_scratch_schema(facts: Facts, database: str) -> Problem:
 
 
 def _keys(plan: Plan, facts: Facts) -> list[Problem]:
-    """Name the tables without a primary key, as an interrupted pg_restore leaves them."""
-    said = " ".join(problem.found for problem in plan.problems)
+    """Name the tables without a primary key, such as an interrupted pg_restore leaves, unless the plan names them."""
+    named = " ".join(problem.found for problem in plan.problems)
     return [
         Problem(found=f'the table "{name}" has no primary key, and Temporal cannot work without it', remedy=REPAIR)
         for name in facts.keyless
-        if f"the constraint {name}." not in said
+        if f"the constraint {name}." not in named
     ]
 
 
@@ -169,7 +175,7 @@ def _schema(plan: Plan, facts: Facts, whose: Ownership) -> list[Problem]:
                 remedy="name the right schema by search_path in SQL_CONNECT_ATTRIBUTES",
             )
         )
-    if facts.elsewhere and plan.by_tool and looks_up(one for step in plan.steps for one in step.statements):
+    if facts.elsewhere and plan.by_tool and looks_up(statement for step in plan.steps for statement in step.statements):
         found.append(
             Problem(
                 found=f"the vendor's tool looks {plan.store} tables up by their names alone, and the schema"
@@ -189,7 +195,7 @@ def _schema(plan: Plan, facts: Facts, whose: Ownership) -> list[Problem]:
 
 
 def _taken(plan: Plan, whose: Ownership) -> list[Problem]:
-    """Find schemas of others that bear the names which an online rewrite needs."""
+    """Find foreign schemas that have a name that the online rewrite needs."""
     if plan.online is None or plan.online.shape is None:
         return []
     return [

@@ -1,7 +1,8 @@
-"""Which pending steps can be one online change of a table, and what that table becomes. Pure functions.
+"""Which pending steps can run as one online rewrite of a table, and the table's shape at the end. Pure functions.
 
-They can where all that they change are columns, indexes and checks of one table, and where a column that
-stays is the same column at the end: then a copy of its rows into the end's structure is all there is to do.
+Steps qualify if they change nothing but columns, indexes and checks of one table, and if each column that stays is
+the same column at the end. Copying the rows into the final structure is then all that has to be done. Whether the
+table itself allows an online rewrite is in `tables`; the rewrite is in the room `online`.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
     from schema_migrator.releases.source import Step
 
 Named = tuple[str, str]
-"""An object's name and its definition, as a snapshot has it."""
+"""An object's name and its definition as in a snapshot."""
 
 _KINDS = frozenset({"column", "order", "index", "constraint"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewriteSpan:
-    """Consecutive steps that change one table and write it anew `rewrites` times.
+    """Consecutive steps that change one table and would rewrite it `rewrites` times in place.
 
-    `done` statements of the first one were run before.
+    The first `done` statements of the first step have already run.
     """
 
     table: str
@@ -41,10 +42,10 @@ class RewriteSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetShape:
-    """What a table becomes: from what is there, the `gone` columns left out, the `added` ones put behind.
+    """The shape that a table gets: the live table without the `gone` columns, with the `added` ones at the end.
 
-    `indexes` and `checks` are all that it has at the end, the primary key aside. `touched` are the objects that
-    the steps change, `start` and `end` the snapshots of them before and after.
+    `indexes` and `checks` are all that the table has at the end, except for the primary key. `touched` are the objects
+    that the steps change, `start` and `end` the snapshots of these objects before and after.
     """
 
     table: str
@@ -58,38 +59,39 @@ class TargetShape:
 
 
 def rewrite_span(rehearsal: Rehearsal, steps: Sequence[Step], done: int) -> RewriteSpan | None:
-    """Return the first stretch of the pending steps that writes a table anew, None where there is none.
+    """Return the first span of the pending steps that rewrites a table, None if there is none.
 
-    `done` statements of the first step were run before; those steps have been rehearsed closely.
+    The first `done` statements of the first step have already run. The rehearsal must have a snapshot for each
+    statement of the steps.
     """
     for first in range(len(steps)):
         begun = done if first == 0 else 0
         table = _table(rehearsal, steps[first], begun)
         if table is None:
             continue
-        taken = [steps[first]]
+        span = [steps[first]]
         for step in steps[first + 1 :]:
             if step.statements and _table(rehearsal, step, 0) != table:
                 break
-            taken.append(step)
+            span.append(step)
         rewrites = sum(
-            rehearsal.rewrites(step.version, start=begun if step is taken[0] else 0).get(table, 0) for step in taken
+            rehearsal.rewrites(step.version, start=begun if step is span[0] else 0).get(table, 0) for step in span
         )
         if rewrites:
-            return RewriteSpan(table=table, steps=tuple(taken), done=begun, rewrites=rewrites)
+            return RewriteSpan(table=table, steps=tuple(span), done=begun, rewrites=rewrites)
     return None
 
 
 def _table(rehearsal: Rehearsal, step: Step, done: int) -> str | None:
-    """Return the one table that the rest of a step changes, None where it changes anything else too."""
-    taken = rehearsal.within[step.version][done:]
+    """Return the one table that the rest of a step changes, None if it changes anything else or any rows."""
+    snapshots = rehearsal.within[step.version][done:]
     if any(statement.changes_rows for statement in step.statements[done:]):
         return None
-    keys = _touched(taken)
+    keys = _touched(snapshots)
     tables = {snapshot.table_of(key) for key in keys}
-    plain = all(key.kind in _KINDS and _swappable(key, taken) for key in keys)
+    plain = all(key.kind in _KINDS and _swappable(key, snapshots) for key in keys)
     table = tables.pop() if len(tables) == 1 and plain else None
-    return table if table and all(table in one.tables for one in taken) else None
+    return table if table and all(table in taken.tables for taken in snapshots) else None
 
 
 def _touched(taken: Sequence[Snapshot]) -> frozenset[Key]:
@@ -97,15 +99,15 @@ def _touched(taken: Sequence[Snapshot]) -> frozenset[Key]:
 
 
 def _swappable(key: Key, taken: Sequence[Snapshot]) -> bool:
-    """Whether a change of this object is no more than a check or an index that is not unique."""
-    definitions = [one.objects[key] for one in taken if key in one.objects]
+    """Whether a rewrite can change this object: a constraint must be a CHECK, an index must not be unique."""
+    definitions = [snap.objects[key] for snap in taken if key in snap.objects]
     if key.kind == "constraint":
         return all(definition.startswith("CHECK ") for definition in definitions)
     return key.kind != "index" or all(definition.startswith("CREATE INDEX ") for definition in definitions)
 
 
 def shape(rehearsal: Rehearsal, found: RewriteSpan, live: Snapshot) -> TargetShape | str:
-    """Return what the table becomes, or the reason why it cannot be told."""
+    """Return the shape that the table gets, or the reason why it cannot be determined."""
     first, last = found.steps[0].version, [step for step in found.steps if step.statements][-1].version
     start, end = rehearsal.within[first][found.done], rehearsal.within[last][-1]
     before = rehearsal.bodies[first][found.done][found.table].columns
@@ -117,21 +119,21 @@ def shape(rehearsal: Rehearsal, found: RewriteSpan, live: Snapshot) -> TargetSha
             for step in found.steps
         )
     )
-    here = [name for name in live.order(found.table) if name not in before or name in stay]
+    staying = [name for name in live.order(found.table) if name not in before or name in stay]
     added = [name for name in end.order(found.table) if name not in stay]
     changed = [name for name in stay if _column(start, found.table, name) != _column(end, found.table, name)]
-    strange = [name for name in added if name in here]
-    strange += [
+    present = [name for name in added if name in staying]
+    present += [
         key.name
         for key in touched
         if key.kind in ("index", "constraint") and key not in start.objects and key in live.objects
     ]
-    if changed or strange:
-        said = "a step changes the column" if changed else "it already has part of the new version"
-        return f'{said}: "{min(changed or strange)}"'
+    if changed or present:
+        reason = "a step changes the column" if changed else "it already has part of the new version"
+        return f'{reason}: "{min(changed or present)}"'
     return TargetShape(
         table=found.table,
-        gone=tuple(name for name in live.order(found.table) if name not in here),
+        gone=tuple(name for name in live.order(found.table) if name not in staying),
         added=tuple((name, _column(end, found.table, name) or "") for name in added),
         indexes=_ending(found.table, "index", live, end, touched),
         checks=_ending(found.table, "constraint", live, end, touched),
@@ -146,8 +148,11 @@ def _column(taken: Snapshot, table: str, name: str) -> str | None:
 
 
 def _ending(table: str, kind: str, live: Snapshot, end: Snapshot, touched: frozenset[Key]) -> tuple[Named, ...]:
-    """Return what is there and stays, whoever made it, and what the steps end with."""
+    """Return the table's objects of a kind at the end, sorted: all that the steps do not change, and what they create.
+
+    Objects that stay include the user's own. The primary key is left out.
+    """
     kept = {key: text for key, text in live.validated().objects.items() if key not in touched}
-    made = {key: text for key, text in end.objects.items() if key in touched}
-    found = sorted((key, text) for key, text in {**kept, **made}.items() if (key.kind, key.parent) == (kind, table))
-    return tuple((key.name, text) for key, text in found if not text.startswith("PRIMARY KEY "))
+    new = {key: text for key, text in end.objects.items() if key in touched}
+    objects = sorted((key, text) for key, text in {**kept, **new}.items() if (key.kind, key.parent) == (kind, table))
+    return tuple((key.name, text) for key, text in objects if not text.startswith("PRIMARY KEY "))

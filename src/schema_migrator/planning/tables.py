@@ -1,4 +1,4 @@
-"""What is known of a store's tables beside their structure: their sizes, and what forbids an online rewrite."""
+"""The sizes of a store's tables, and what blocks an online rewrite of each. Their structure is in a snapshot."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table: its bytes with its indexes, and what keeps it from being rewritten online."""
+    """A table: its size in bytes, indexes and TOAST included, and what blocks its online rewrite."""
 
     size: int
     blockers: tuple[str, ...] = ()
 
 
 def read(conn: Connection, schema: str) -> dict[str, Table]:
-    """Return the tables of a schema by name. One that somebody keeps locked raises LockNotAvailable.
+    """Return the tables of a schema by name. Raises LockNotAvailable if another session keeps one locked.
 
-    What this server knows of tables and this program does not keeps every one of them from being rewritten online.
+    A property of tables that the server has and this program does not know blocks the online rewrite of every table.
     """
     with transactions.look(conn, schema):
         sizes = conn.execute(_SIZES, [schema]).fetchall()
@@ -41,5 +41,5 @@ def read(conn: Connection, schema: str) -> dict[str, Table]:
 def rewrite_blockers(
     conn: Connection, schema: str | None = None, oids: Sequence[int] = ()
 ) -> dict[str, tuple[str, ...]]:
-    """Return what keeps tables of a schema, or tables of different names, from being rewritten online, by those."""
+    """Return the blockers of an online rewrite by table name, for the tables of a schema or with the given oids."""
     return blockers.find(conn, schema, oids)

@@ -91,8 +91,9 @@ FROM pg_catalog.pg_prepared_xacts
 WHERE database = current_database() AND prepared < clock_timestamp() - make_interval(secs => %s)
 ORDER BY 3 DESC LIMIT 1
 """  # noqa: S608 - constants of this module
-# A transaction may import the snapshot of an older one, and sees no more than that. It can do so while the other lives
-# (PostgreSQL: "Snapshot Synchronization Functions"), so whoever may have done it is known by the time of its end.
+# A transaction can import the snapshot of an older one and then sees no more than that one does. It can do so only
+# while the older one is open (PostgreSQL: "Snapshot Synchronization Functions"), so all importers are known when the
+# older one ends.
 OPEN_SNAPSHOTS: LiteralString = f"""
 SELECT l.pid, l.virtualxid, coalesce(a.application_name, ''), age(a.backend_xmin) > age(%s::xid) {ALIVE}
 """

@@ -1,1 +1,4 @@
-"""What a run holds while it changes a store: the advisory lock, guarded transactions, the records of versions."""
+"""What every run needs to change a store: its context, the advisory lock, guarded transactions, the version table.
+
+Nothing here runs the vendor's statements; `execution` and `online` do.
+"""

@@ -1,9 +1,9 @@
-"""The advisory lock: one run at a time in a database, and it dies with its owner.
+"""The advisory lock: one run at a time per database. PostgreSQL releases it when its owner dies.
 
-A connection of its own holds a transaction-level lock in an open READ COMMITTED transaction, which
+A separate connection holds a transaction-level lock in an open READ COMMITTED transaction, which
 holds no snapshot between statements. Waiters poll: a blocked `pg_advisory_lock` would hold a snapshot
-and so stop the holder's CREATE INDEX CONCURRENTLY (golang-migrate issue 960). A transaction-level lock
-survives a transaction pooler. PostgreSQL: "Explicit Locking", "Advisory Locks".
+and so block the holder's CREATE INDEX CONCURRENTLY (golang-migrate issue 960). A transaction-level lock
+also works through a transaction pooler. PostgreSQL: "Explicit Locking", "Advisory Locks".
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KEY = 0x54656D706F72616C
 """The lock's key: "Temporal" in ASCII. Its halves are pg_locks.classid and objid."""
 
 _SIGN_OF_LIFE_SECONDS = 10.0
-_HOLDER_TIMEOUT_SECONDS = 60  # a holder that shows no sign of life for so long loses the lock
+_HOLDER_TIMEOUT_SECONDS = 60  # a holder without a heartbeat for this long loses the lock
 _ORPHAN_SECONDS = 15.0
 
 _NO_LIMITS = session_settings.Limits(table_lock=0, statement=0)
@@ -55,19 +55,19 @@ SELECT l.pid, a.application_name, coalesce(a.client_addr::text, 'local') AS clie
   a.xact_start::text AS since
 FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE {_MINE}
 """  # noqa: S608 - constants of this module
-# Inside a transaction pg_stat_activity stays as it was at the first look.
+# Within a transaction pg_stat_activity keeps showing what it showed on the first access.
 _LOOK_ANEW = "SELECT pg_stat_clear_snapshot()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """A held lock: the pid of the backend that holds it, and the name of the backends it protects."""
+    """A held lock: the pid of the backend that holds it, and the application name of the backends that it protects."""
 
     pid: int
     worker: str
 
     def ask(self, conn: Connection) -> psycopg.Cursor[Any]:
-        """Ask, from the worker's connection, whether the lock is still held."""
+        """Query, on a worker's connection, whether the lock is still held."""
         return conn.execute(f"SELECT EXISTS (SELECT FROM pg_locks l WHERE l.pid = %s AND {_MINE})", [self.pid])  # noqa: S608
 
     def assert_held(self, answer: psycopg.Cursor[Any]) -> None:
@@ -84,13 +84,14 @@ class Lock:
 def hold(
     settings: StoreSettings, interrupt: Interrupt, *, run: str, patience: float, wait: float, heartbeat: float
 ) -> Iterator[Lock]:
-    """Hold the lock during the block; wait for it up to `patience` seconds, `wait` for the database.
+    """Hold the lock during the block. Wait up to `patience` seconds for it, and up to `wait` seconds for the database.
 
-    Every `heartbeat` seconds an event tells what runs meanwhile. Raises LockHeld at the deadline, naming the holder.
+    Every `heartbeat` seconds an event reports the statement that is running. Raises LockHeld at the deadline, naming
+    the holder, or the sessions that an earlier run left.
     """
     conn = connection.connect(settings, interrupt, patience=wait)
-    # With values bound by the server, a query's portal, and so its snapshot, stays until the next one:
-    # a CREATE INDEX CONCURRENTLY of ours would wait for the holder for ever.
+    # With server-side binding a query's portal, and with it its snapshot, stays until the next query:
+    # our own CREATE INDEX CONCURRENTLY would wait for the holder forever.
     conn.cursor_factory = psycopg.ClientCursor
     worker = session_name(f"worker {run}")
     try:
@@ -146,22 +147,22 @@ def _describe(holder: dict[str, Any] | None) -> str:
 
 
 def _ending(session: dict[str, Any] | None) -> str:
-    """Return what ends a session; without one, as of a holder that has just let go, nothing has to be ended."""
+    """Return the SQL that ends a session, or the advice to run again if the holder has just released the lock."""
     return f"SELECT pg_terminate_backend({session['pid']});" if session else "run this again"
 
 
 def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt, worker: str, patience: float) -> None:
-    """Wait for, then end, backends that an earlier run left working: its client is gone, they are not.
+    """Wait for backends that still work for an earlier run although its client is gone, then end them.
 
-    Raises LockHeld where one that is not to be ended, or cannot be, works on until the deadline.
+    Raises LockHeld if one that must not or cannot be ended is still active at the deadline.
     """
     started, beat, known = time.monotonic(), events.Interval(seconds=_ORPHAN_SECONDS), set[int]()
     while orphans := _orphans(conn, worker):
         spent, due = time.monotonic() - started, beat.due()
-        for one in orphans:
-            if due or one["pid"] not in known:
-                events.logger().warning("orphan.found", **one)
-        known |= {one["pid"] for one in orphans}
+        for orphan in orphans:
+            if due or orphan["pid"] not in known:
+                events.logger().warning("orphan.found", **orphan)
+        known |= {orphan["pid"] for orphan in orphans}
         if spent > patience:
             raise LockHeld(
                 f'sessions left by an earlier run are still active in "{settings.database}" after'
@@ -169,7 +170,7 @@ def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt
                 hint="wait for them, or end them as their role or as a superuser: " + " ".join(map(_ending, orphans)),
             )
         if spent > _ORPHAN_SECONDS:
-            _end(conn, [one for one in orphans if one["kin"]], tell=due)
+            _end(conn, [orphan for orphan in orphans if orphan["kin"]], tell=due)
         interrupt.sleep(0.5)
         conn.execute(_LOOK_ANEW)
 
@@ -183,16 +184,17 @@ def _named(one: dict[str, Any]) -> str:
     return f'pid {one["pid"]} ({one["application_name"]}) of the role "{one["role"]}"'
 
 
-def _end(conn: Connection, those: list[dict[str, Any]], *, tell: bool) -> None:
-    """End sessions as far as our role may; the lock's transaction goes on where it may not."""
-    for one in those:
+def _end(conn: Connection, sessions: list[dict[str, Any]], *, tell: bool) -> None:
+    """End the sessions that our role may end. If it may not, the lock's transaction continues all the same."""
+    for orphan in sessions:
+        pid, role = orphan["pid"], orphan["role"]
         try:
             with conn.transaction():
-                conn.execute("SET LOCAL ROLE NONE")  # a login that acts as another role may end its own as itself alone
-                conn.execute("SELECT pg_terminate_backend(%s)", [one["pid"]])
+                conn.execute("SET LOCAL ROLE NONE")  # a login that acts as another role may end its sessions as itself
+                conn.execute("SELECT pg_terminate_backend(%s)", [pid])
         except psycopg.errors.InsufficientPrivilege as error:
             if tell:
-                events.logger().warning("orphan.not_ended", pid=one["pid"], role=one["role"], reason=str(error).strip())
+                events.logger().warning("orphan.not_ended", pid=pid, role=role, reason=str(error).strip())
 
 
 @contextmanager
@@ -202,7 +204,7 @@ def _heartbeat(conn: Connection, worker: str, beat: events.Interval) -> Iterator
 
     def live() -> None:
         while not done.wait(pause):
-            with suppress(psycopg.Error):  # the worker looks for the lock itself before each commit
+            with suppress(psycopg.Error):  # the worker itself checks the lock before each commit
                 conn.execute(_LOOK_ANEW)
                 if beat.due():
                     _report_progress(conn, worker)
@@ -224,7 +226,7 @@ def _report_progress(conn: Connection, worker: str) -> None:
 
 
 def _release(conn: Connection) -> None:
-    with suppress(psycopg.Error):  # what went wrong before is what people need to hear
+    with suppress(psycopg.Error):  # an earlier error is the one to report
         if not conn.broken:
             conn.execute("ROLLBACK")
     conn.close()

@@ -1,4 +1,4 @@
-"""What a run works with."""
+"""The context of a run on one store: its connection, settings and lock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """What a run works with; `queue_seconds`: how long a table lock is queued for, if not for as long as is set."""
+    """The context of a run on one store.
+
+    `queue_seconds`: how long the next attempt may queue for a table lock, if longer than the setting.
+    """
 
     conn: Connection
     release: Release
@@ -30,7 +33,7 @@ class RunContext:
 
     @property
     def limits(self) -> Limits:
-        """Timeouts of a transaction on a store in use."""
+        """The timeouts of a transaction on a store in use."""
         run = self.settings.run
         return session_settings.Limits(
             table_lock=max(run.ddl_lock_timeout, self.queue_seconds or 0),

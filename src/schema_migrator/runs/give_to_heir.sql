@@ -1,6 +1,6 @@
 -- Statements that give what a run created to the owner of the store's other tables.
--- A column's sequence goes with its table, and what belongs to an extension stays with it. What an event trigger has
--- given to somebody else already is that one's.
+-- A column's sequence goes with its table. An extension keeps its objects. Objects that an event trigger has already
+-- given to another role stay with that role.
 WITH things AS (
   SELECT 'pg_class' AS catalog, c.oid, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW'
       WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END AS kind,

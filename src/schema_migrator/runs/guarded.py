@@ -1,4 +1,4 @@
-"""Transactions of a store in use: they commit only from where the plan starts, under the advisory lock."""
+"""Guarded transactions on a store: they commit only if the version is as planned and the advisory lock is held."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def retried(work: RunContext, what: str, tables: Sequence[str], attempt: Callable[[RunContext], None]) -> None:
-    """Run a transaction, and again after a growing pause when it could not get its table locks.
+    """Run a transaction, and retry it after a growing pause if it could not get its table locks.
 
-    Between tries everything is rolled back, so that no writer queues behind us in the meantime. Raises TableLockTimeout
-    at the deadline, which names those who hold the locks.
+    A failed attempt is rolled back, so that no writer queues behind us during the pause. Raises TableLockTimeout at
+    the deadline, naming the sessions that hold the locks.
     """
 
     def run(seconds: float | None) -> None:
@@ -42,7 +42,10 @@ def retried(work: RunContext, what: str, tables: Sequence[str], attempt: Callabl
 
 @contextmanager
 def transaction(work: RunContext, plan: Plan, reached: Version, step: PlannedStep | None = None) -> Iterator[Batch]:
-    """Open a transaction that commits only from where the plan starts to the reached version, under the lock."""
+    """Open a transaction that commits only if it moves the version from the plan's start to `reached`, under the lock.
+
+    With `step`, the start is that step's. Raises VersionMoved or LockLost.
+    """
     with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker) as sent:
         overview = state.look(work.conn, work.release, work.store, [plan.schema], lock=True)
         _assert_unmoved(overview, plan, step)
@@ -68,13 +71,14 @@ def _assert_unmoved(overview: Overview, plan: Plan, step: PlannedStep | None) ->
 
 
 def deviations(conn: Connection, schema: str, touched: Collection[Key], expected: Snapshot) -> str:
-    """Return how the touched objects of a schema differ from a snapshot; empty where they do not.
+    """Return in words how the touched objects of a schema differ from a snapshot; empty if they do not.
 
-    What an event trigger makes of a plain table, such as row level security, is drift, and no reason to stop.
+    An attribute that an event trigger adds to a plain table, such as row level security, is drift, but no reason to
+    stop.
     """
-    change = snapshot.compare(expected, snapshot.take(conn, schema).only(touched))
-    different = (one for one in change.different if not _is_attribute(one))
-    wrong = [*change.missing, *different, *change.extra]
+    difference = snapshot.compare(expected, snapshot.take(conn, schema).only(touched))
+    different = (change for change in difference.different if not _is_attribute(change))
+    wrong = [*difference.missing, *different, *difference.extra]
     return "; ".join(f"{one.key} is {one.found or 'not there'}, expected {one.expected or 'none'}" for one in wrong)
 
 

@@ -1,4 +1,4 @@
-"""What the vendor's statements make is given to the role that owns the store's other tables."""
+"""Handover: objects that the vendor's statements create get the owner of the store's other tables, the heir."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _GIVE = queries.load(__file__, "give_to_heir")
 
 
 def things(conn: Connection, schema: str) -> list[str]:
-    """Return what is in a schema, for `give`."""
+    """Return the objects in a schema as texts of catalog and oid, for `give`."""
     return [name for (name,) in conn.execute(_THINGS, {"schema": schema}).fetchall()]
 
 
 def give(conn: Connection, schema: str, heir: str, before: list[str]) -> None:
-    """Give to the heir what our role has made in a schema since `things` were there, in an open transaction."""
+    """Give the heir what our role has created in a schema since `things` returned `before`; in an open transaction."""
     values = {"schema": schema, "heir": heir, "before": before}
     for (statement,) in conn.execute(_GIVE, values).fetchall():
         conn.execute(statement.encode())
@@ -34,7 +34,7 @@ def give(conn: Connection, schema: str, heir: str, before: list[str]) -> None:
 
 @contextmanager
 def handed_over(conn: Connection, schema: str, heir: str) -> Iterator[None]:
-    """Give to the heir, unless it is empty, what the block makes in a schema, in an open transaction."""
+    """Give the heir, unless it is empty, what the block creates in a schema; in an open transaction."""
     before = things(conn, schema) if heir else []
     yield
     if heir:

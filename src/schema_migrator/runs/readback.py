@@ -1,4 +1,4 @@
-"""The proof of an installation by a role that may not rehearse: what was installed is read back after the commit."""
+"""The check of an installation by a role that may not rehearse: the schema is read back after the commit."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def assert_installed(place: StoreHandle, plan: Plan) -> None:
-    """Raise NotAsRehearsed where records, tables or primary keys of an installation are not there after its commit.
+    """Raise NotAsRehearsed if records, tables or primary keys of an installation are missing after its commit.
 
-    All statements have run in one transaction. This tells what is there now, not that each column is as it should be:
-    that takes a rehearsal, and so CREATE on the database.
+    All statements ran in one transaction. This shows what exists now, but not that each column is right: that needs a
+    rehearsal, and so CREATE on the database.
     """
     overview = examine.look(place)
     live = examine.read_live(place.conn, overview)
@@ -45,7 +45,7 @@ def assert_installed(place: StoreHandle, plan: Plan) -> None:
 
 
 def standing_tables(source: Source, target: Version) -> frozenset[str]:
-    """Return the tables that a store has at a version: created by its steps, and not dropped later."""
+    """Return the tables that a store has at a version: its steps created them and did not drop them later."""
     tables: set[str] = set()
     for step in source.steps:
         if step.version <= target:

@@ -1,7 +1,6 @@
-"""The version row and the history, as the vendor's tool writes them.
+"""The version row and the history, written exactly as the vendor's tool writes them.
 
-No table of our own: what is recorded is to the letter what the vendor's tool records
-(go.temporal.io/server, common/persistence/sql/sqlplugin/postgresql/admin.go).
+There is no table of our own. Source: go.temporal.io/server, common/persistence/sql/sqlplugin/postgresql/admin.go.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ INSERT INTO {history}
 SELECT 0, extract(year FROM now)::int, extract(month FROM now)::int, now, '0', '0.0', '', 'initial version'
 FROM (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now) t
 """
-# Compare and set: where the version is no longer the old one, neither row is written.
+# Compare and set: if the version is no longer the old one, neither row is written.
 _MOVE = """
 WITH moved AS (
   UPDATE {versions}
@@ -69,20 +68,20 @@ _RECORDED = "SELECT curr_version FROM {versions} WHERE version_partition = 0 AND
 
 
 def set_up(sent: Batch, database: str) -> None:
-    """Make the version tables and write version 0.0."""
+    """Create the version tables and write version 0.0 with its history row."""
     _make_tables(sent)
     sent.send(_of(sent, _FIRST_VERSION), [database])
     sent.send(_of(sent, _FIRST_HISTORY))
 
 
 def move(sent: Batch, database: str, step: Step, previous: Version) -> None:
-    """Move the version by compare-and-set, and list the step in the history."""
+    """Move the version by compare-and-set, and add the step to the history."""
     old, new = str(previous), str(step.version)
     sent.send(_of(sent, _MOVE), [new, str(step.min_compatible), database, old, old, new, step.md5, step.description])
 
 
 def adopt(sent: Batch, plan: Plan, step: Step) -> None:
-    """Record the version that the tables are of, for the configured name; no other row is touched."""
+    """Record the version that the tables match under the configured database name; no other version row changes."""
     _make_tables(sent)
     old, new = str(plan.recorded or UNVERSIONED), str(step.version)
     row = [plan.database, new, str(step.min_compatible), old]
@@ -90,12 +89,12 @@ def adopt(sent: Batch, plan: Plan, step: Step) -> None:
 
 
 def ask(sent: Batch, plan: Plan) -> Cursor[Any]:
-    """Ask for the version that is recorded now."""
+    """Query the version that is recorded now; the cursor has one row, or none."""
     return sent.send(_of(sent, _RECORDED), [plan.database])
 
 
 def assert_reached(answer: Cursor[Any], reached: Version, plan: Plan) -> None:
-    """Raise VersionMoved unless the answer is the version that the transaction is to reach."""
+    """Raise VersionMoved unless the answer is the version that the transaction should reach."""
     row = answer.fetchone()
     if row is None or row[0] != str(reached):
         raise VersionMoved(
@@ -111,6 +110,6 @@ def _make_tables(sent: Batch) -> None:
 
 
 def _of(sent: Batch, statement: LiteralString) -> sql.Composed:
-    """Return a statement on the version tables of the schema that is migrated."""
+    """Return a statement with the names of the version tables in the schema that is migrated."""
     names = {"versions": "schema_version", "history": "schema_update_history"}
     return sql.SQL(statement).format(**{key: sql.Identifier(sent.schema, name) for key, name in names.items()})
