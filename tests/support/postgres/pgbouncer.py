@@ -13,6 +13,7 @@ from pathlib import Path
 
 from schema_migrator.demo.embedded import give
 from support.postgres.databases import Databases
+from support.postgres.watcher import dies_with_us
 
 HOST = "127.0.0.1"
 PATIENCE = 10.0
@@ -60,7 +61,7 @@ def pooled(
             give(path, account)
         with (home / "log").open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
-                [program(), str(home / "ini")], stderr=log, user=account.pw_uid if account else None
+                dies_with_us(program(), str(home / "ini")), stderr=log, user=account.pw_uid if account else None
             )
             try:
                 await_port(port)
