@@ -14,7 +14,6 @@ from support.vendor.kill_points import Points
 from support.vendor.kill_sweep import Point, points
 from support.vendor.tool import VendorTool
 
-
 WATCHER = pytest.StashKey[Watcher]()
 
 
