@@ -14,7 +14,7 @@ from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.postgres.proxy import Options, Proxy
 from support.postgres.rows import contents, fill
-from support.program.references import latest, picture
+from support.program.references import latest, picture, start_by_vendor
 from support.vendor.kill_sweep import KINDS, copy, differences, migrate
 from support.vendor.tool import VendorError, VendorTool
 from support.visibility.traffic import fill_large
@@ -74,7 +74,7 @@ def test_columns_that_are_added_again(databases: Databases, store: str, version:
     """What was written to a column after it was added again stays; all else is as the vendor's tool leaves it."""
     table, columns = ADDED_AGAIN[store, version, step]
     tool = VendorTool(version="1.29.1", databases=databases)
-    tool.migrate(store, version)
+    start_by_vendor(databases, store, ("1.29.1", version))
     with databases.connect(store) as connection:
         fill(connection)
     expected = upgraded(tool, store, databases.name(store))
@@ -122,7 +122,7 @@ def origin(databases: Databases) -> Callable[[str], str]:
     """Return what makes a visibility store at a version with a table that is not small."""
 
     def make(version: str) -> str:
-        VendorTool(version="1.32.2", databases=databases).migrate("visibility", version)
+        start_by_vendor(databases, "visibility", ("1.32.2", version))
         with databases.connect("visibility") as connection:
             fill_large(connection)
             row = connection.execute("SELECT pg_total_relation_size('executions_visibility')").fetchone()

@@ -9,7 +9,7 @@ import pytest
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import finish, run_cli, started
-from support.program.references import NEWEST, References, migrate_by_vendor, newest, picture
+from support.program.references import NEWEST, References, newest, picture, start_by_vendor
 from support.visibility.traffic import Writer, fill
 
 START = (NEWEST, "1.12")
@@ -25,7 +25,7 @@ PAUSE = 0.05
 @pytest.fixture
 def env(databases: Databases) -> dict[str, str]:
     """Let the vendor's tool make the start, with rows; return the environment for the visibility store."""
-    migrate_by_vendor(databases, "visibility", START)
+    start_by_vendor(databases, "visibility", START)
     with databases.connect("visibility") as connection:
         fill(connection)
     return databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility"}

@@ -7,9 +7,9 @@ import pytest
 
 from schema_migrator.errors import MigratorError
 from support.kubernetes.containers import IMAGE, Image
-from support.postgres.databases import Databases
+from support.postgres.databases import STORES, Databases
 from support.postgres.statement_gate import await_none, gate, pids
-from support.program.references import NEWEST, STORES, References, latest, picture
+from support.program.references import NEWEST, References, latest, picture
 from support.program.refusals import errors
 from support.program.store_driver import site
 from support.vendor.chart_line import LINE

@@ -3,9 +3,9 @@ from collections.abc import Iterator
 import pytest
 
 from schema_migrator.diagnosis import rehearsal
-from support.postgres.databases import Databases, fresh
+from support.postgres.databases import STORES, Databases, fresh
 from support.postgres.engine import Engine
-from support.program.refusals import STORES, Refusals
+from support.program.refusals import Refusals
 from support.program.rehearsed import Past
 from support.program.store_driver import files
 from support.temporal.frontends import development_server

@@ -51,7 +51,7 @@ def test_a_version_that_moves_between_two_tries(databases: Databases, store: Sit
         f'error: visibility: database "{store.name}" was at 1.13, but is now at 1.14; '
         "another tool is migrating it: let that end, then run this again"
     )
-    assert "temporalexternalpayloadcount" not in store.picture()
+    assert "temporalexternalpayloadcount" not in store.dump()
 
 
 def test_a_version_that_moves_under_our_hands(store: Site) -> None:

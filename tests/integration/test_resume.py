@@ -13,7 +13,8 @@ from schema_migrator.catalog.state import At, Between, State, Unknown, Unrecorde
 from schema_migrator.diagnosis import resume
 from schema_migrator.diagnosis.resume import resume_point, whole_version
 from schema_migrator.releases.source import UNVERSIONED
-from support.program.rehearsed import STORES, Past, extras, quickly, seed_after
+from support.postgres.databases import STORES
+from support.program.rehearsed import Past, extras, quickly, seed_after
 
 
 @quickly

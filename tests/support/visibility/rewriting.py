@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import Completed, await_event, finish, run_cli, start_cli
-from support.program.references import NEWEST, Picture, picture
+from support.program.references import NEWEST, Picture, picture, start_by_vendor
 from support.vendor.kill_sweep import HISTORY, copy, differences
 from support.vendor.tool import VendorTool
 from support.visibility import ledger
@@ -115,12 +115,10 @@ class Origin:
 
 def origin(databases: Databases, version: str, rows: int) -> Origin:
     """Let the vendor's tool make a store at a version, with what the server is granted; fill it."""
-    tool = VendorTool(version=NEWEST, databases=databases)
-    database = databases.create()
-    tool.migrate("visibility", version, database=database)
+    database = start_by_vendor(databases, "visibility", (NEWEST, version), own=False)
     databases.grant(database)
     upgraded = copy(databases, database)
-    tool.update("visibility", database=upgraded)
+    VendorTool(version=NEWEST, databases=databases).update("visibility", database=upgraded)
     with databases.connect(database) as connection:
         fill(connection, rows)
     return Origin(databases=databases, database=database, expected=picture(databases, upgraded))
