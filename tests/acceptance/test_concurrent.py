@@ -9,10 +9,11 @@ import pytest
 from schema_migrator.planning.plan import SMALL_TABLE_BYTES
 from schema_migrator.runs.lock import KEY
 from support.postgres.databases import STORES, Databases
-from support.postgres.statement_gate import ADVISORY, HELD, OURS, await_none, await_one, gate, pids
+from support.postgres.statement_gate import ADVISORY, HELD, OURS, gate, pids
 from support.program.command import Completed, await_event, finish, run_cli, start_cli, started
 from support.program.references import NEWEST, References, newest, picture, run_here, start_by_vendor
 from support.visibility.traffic import Writer, fill, fill_large
+from support.waiting import await_none, await_one
 
 BEFORE = {"default": (NEWEST, "1.18"), "visibility": (NEWEST, "1.9")}
 PHASE = "waiting for old snapshots"

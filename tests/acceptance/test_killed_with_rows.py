@@ -1,7 +1,6 @@
 """An upgrade of tables with rows that is killed, the vendor's or ours: the next run of ours loses no value."""
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -18,6 +17,7 @@ from support.program.references import latest, picture, start_by_vendor
 from support.vendor.kill_sweep import KINDS, copy, differences, migrate
 from support.vendor.tool import VendorError, VendorTool
 from support.visibility.traffic import fill_large
+from support.waiting import await_one
 
 BEFORE_THE_STEP = 4
 """Messages of update-schema before the first statement: a ping, and a SELECT with two Syncs."""
@@ -37,7 +37,6 @@ SELECT pid FROM pg_stat_progress_create_index
 WHERE datname = current_database() AND phase = 'waiting for writers before build'
 """
 INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
-PATIENCE = 60.0
 
 
 def upgraded(tool: VendorTool, store: str, database: str) -> str:
@@ -109,12 +108,7 @@ def kill_a_build(databases: Databases, database: str) -> None:
 
 def await_pid(admin: Connection, query: str) -> int:
     """Wait until there is a backend of the kind."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if row := admin.execute(query).fetchone():
-            return int(row[0])
-        time.sleep(0.005)
-    raise TimeoutError(query)
+    return int(await_one(lambda: admin.execute(query.encode()).fetchall())[0])
 
 
 @pytest.fixture

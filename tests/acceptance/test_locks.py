@@ -11,6 +11,7 @@ from support.postgres.engine import Connection
 from support.program.command import finish, run_cli, started
 from support.program.references import NEWEST, References, newest, picture, start_by_vendor
 from support.visibility.traffic import Writer, fill
+from support.waiting import await_true
 
 START = (NEWEST, "1.12")
 """What comes next, 1.13, alters the table that the servers write to; 1.12 itself changes nothing."""
@@ -47,10 +48,7 @@ def queues(connection: Connection) -> bool:
 
 def queued(connection: Connection) -> list[bool]:
     """From ours' first try on, look for three seconds, again and again, whether it holds or awaits a lock."""
-    deadline = time.monotonic() + 60
-    while not queues(connection):
-        assert time.monotonic() < deadline
-        time.sleep(PAUSE / 5)
+    await_true(lambda: queues(connection))
     found = []
     for _ in range(SAMPLES):
         found.append(queues(connection))

@@ -123,6 +123,7 @@ def test_a_wrong_page_is_found() -> None:
     assert wrong_page(page[::-1], group, PAGE) == f"a page of {group} is out of order"
 
 
+@pytest.mark.server
 def test_the_writers_outlive_their_server(server_of_its_own: tuple[Server, Databases]) -> None:
     """After a server's sudden end writers go on, and know of each write whether it was done."""
     server, databases = server_of_its_own

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,11 +13,12 @@ import pytest
 
 from support.postgres.engine import Engine
 from support.temporal.frontends import development_server
+from support.waiting import await_true
 
 pytestmark = pytest.mark.server
 
 NOTE = "TESTS_THAT_ARE_ENDED"
-PATIENCE = 60.0
+HOLD = 600.0
 ENDING = 20.0
 
 
@@ -29,7 +30,7 @@ def hold_servers(server: Engine, tmp_path: Path) -> None:
         note = Path(os.environ[NOTE])
         note.with_suffix(".new").write_text(f"{os.getpid()} {postmaster} {child()}", encoding="ascii")
         note.with_suffix(".new").rename(note)
-        time.sleep(PATIENCE)
+        time.sleep(HOLD)
 
 
 def child() -> int:
@@ -51,7 +52,7 @@ def held(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, list[int]
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as run:
-        await_true(note.exists, PATIENCE)
+        await_true(note.exists)
         worker, *servers = map(int, note.read_text(encoding="ascii").split())
         try:
             yield run, worker, servers
@@ -59,14 +60,6 @@ def held(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, list[int]
             for pid in (*servers, worker, run.pid):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-
-
-def await_true(holds: Callable[[], bool], seconds: float) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def left(pids: list[int]) -> list[int]:

@@ -14,6 +14,7 @@ from unittest.mock import patch
 import structlog
 
 from schema_migrator.cli import cli
+from support.waiting import PATIENCE
 
 COMMAND = (sys.executable, "-m", "schema_migrator")
 
@@ -77,7 +78,7 @@ def await_event(process: subprocess.Popen[str], *names: str) -> Mapping[str, Any
     raise ValueError(f"no event {names}: {read}")
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120) -> Completed:
+def finish(process: subprocess.Popen[str], timeout: float = PATIENCE) -> Completed:
     """Wait at most `timeout` seconds, then kill it and raise TimeoutExpired."""
     with process:
         try:

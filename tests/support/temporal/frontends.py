@@ -15,8 +15,8 @@ from temporalio.bridge.proto.health.v1 import HealthCheckResponse
 
 from support.postgres.databases import READ_BY_US
 from support.postgres.watcher import dies_with_us
+from support.waiting import PATIENCE
 
-PATIENCE = 120.0
 HEALTH = "/grpc.health.v1.Health/Check"
 SERVING = HealthCheckResponse(status=HealthCheckResponse.ServingStatus.SERVING)
 NOT_SERVING = HealthCheckResponse(status=HealthCheckResponse.ServingStatus.NOT_SERVING)

@@ -19,8 +19,6 @@ from support.visibility.load import Load, Traffic
 ONLINE = ("--rewrite", "online")
 SCHEMAS = r"SELECT nspname FROM pg_namespace WHERE nspname ~ '^schema_migrator_' ORDER BY 1"
 """Those of ours in a database."""
-PATIENCE = 250.0
-"""Seconds for a run at most; a test has 300."""
 SHOWN = 5
 """Lines of a dump's difference at most."""
 
@@ -35,7 +33,7 @@ class Held:
     def release(self) -> Completed:
         """Let the run go on; return how it ended."""
         self.holder.execute("COMMIT")
-        return finish(self.process, timeout=PATIENCE)
+        return finish(self.process)
 
     def kill(self) -> None:
         """Kill the run, and give the table free."""
@@ -67,7 +65,7 @@ class Origin:
 
     def run(self, database: str, *options: str, **variables: str) -> Completed:
         """Run our program on a copy, online, to the end."""
-        return finish(self.migrate(database, *ONLINE, *options, **variables), timeout=PATIENCE)
+        return finish(self.migrate(database, *ONLINE, *options, **variables))
 
     @contextmanager
     def held(self, database: str, *options: str, **variables: str) -> Iterator["Held"]:
