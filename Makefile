@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/_
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources crds vendor-tools demo test test-matrix image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online picture check clean
+.PHONY: help setup sources crds vendor-tools demo test test-quick test-matrix image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -43,10 +43,15 @@ vendor-tools: setup ## Build the vendor's tool for the tests (minutes the first 
 demo: setup sources ## Show it working on a private PostgreSQL
 	@$(BIN)/schema-migrator demo
 
-test: setup sources vendor-tools ## Run the tests
-	$(BIN)/pytest -n $(WORKERS) -m 'not matrix and not image and not chart and not e2e and not fleet and not temporal'
+APART := matrix or image or chart or e2e or fleet or temporal
 
-test-matrix: setup sources ## Run the tests of every release and every PostgreSQL (many minutes)
+test: setup sources vendor-tools ## Run the tests (minutes), at the end the longest of them
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=25 -m 'not ($(APART))'
+
+test-quick: setup sources ## Run the tests that need no server (half a minute)
+	$(BIN)/pytest -n $(WORKERS) -m 'not ($(APART) or server or random)' tests/unit tests/harness
+
+test-matrix: setup sources ## Run the other cases, and the tests of every release and every PostgreSQL (an hour)
 	$(BIN)/python vendor/build_tool.py --all
 	$(BIN)/pytest -n $(WORKERS) -m matrix
 

@@ -6,12 +6,35 @@ from functools import cache
 import pytest
 import structlog
 
+from support.postgres import templates
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Engine, NoEngineError, choose
+from support.postgres.watcher import Watcher, watch
 from support.program.references import References
+from support.selection import leave_to_the_matrix
 from support.vendor.kill_points import Points
 from support.vendor.kill_sweep import Point, points
 from support.vendor.tool import VendorTool
+
+WATCHER = pytest.StashKey[Watcher]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start what ends this process's servers with it; each worker of pytest-xdist has its own."""
+    config.stash[WATCHER] = watch()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End it, and whatever server is left."""
+    config.stash[WATCHER].end()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server, and those that `make test` leaves to the matrix."""
+    leave_to_the_matrix(items)
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -36,6 +59,7 @@ def server() -> Iterator[Engine]:
     """Start the PostgreSQL of this run, one for each worker unless it was given."""
     with choose() as engine:
         yield engine
+        templates.forget(engine)
 
 
 @pytest.fixture

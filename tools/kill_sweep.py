@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import sweep_page
-from support.postgres.databases import RELEASES, Databases, fresh
+from support.postgres.databases import RELEASES, STORES, Databases, fresh
 from support.postgres.engine import wheel
-from support.program.references import NEWEST, STORES, References
+from support.program.references import NEWEST, References
 from support.vendor.kill_sweep import Outcome, Sweep, points
 from support.vendor.own_sweep import EMPTY, Own, journey
 

@@ -8,11 +8,12 @@ import pytest
 
 from schema_migrator.planning.plan import SMALL_TABLE_BYTES
 from schema_migrator.runs.advisory_lock import KEY
-from support.postgres.databases import Databases
-from support.postgres.statement_gate import ADVISORY, HELD, OURS, await_none, await_one, gate, pids
+from support.postgres.databases import STORES, Databases
+from support.postgres.statement_gate import ADVISORY, HELD, OURS, gate, pids
 from support.program.command import Completed, await_event, finish, run_cli, start_cli, started
-from support.program.references import NEWEST, STORES, References, migrate_by_vendor, newest, picture, run_here
+from support.program.references import NEWEST, References, newest, picture, run_here, start_by_vendor
 from support.visibility.traffic import Writer, fill, fill_large
+from support.waiting import await_none, await_one
 
 BEFORE = {"default": (NEWEST, "1.18"), "visibility": (NEWEST, "1.9")}
 PHASE = "waiting for old snapshots"
@@ -58,7 +59,7 @@ def stop(env: Mapping[str, str], busy: Callable[[], int], number: int) -> tuple[
 def in_use(databases: Databases) -> Databases:
     """Let the vendor's tool make an older version of both stores, with a visibility table that isn't small."""
     for store in STORES:
-        migrate_by_vendor(databases, store, BEFORE[store])
+        start_by_vendor(databases, store, BEFORE[store])
     with databases.connect("visibility") as connection:
         fill(connection)
         fill_large(connection)

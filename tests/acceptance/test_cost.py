@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from schema_migrator.diagnosis import rehearsal
-from support.postgres.databases import Databases
+from support.postgres.databases import STORES, Databases
 from support.postgres.engine import Connection
 from support.postgres.proxy import Options, Proxy
 from support.program.command import COMMAND
 from support.program.memory import peak
-from support.program.references import STORES
 from support.program.store_driver import files
 
 INSTALL, NOTHING = 24, 12

@@ -6,10 +6,11 @@ import pytest
 
 from support.postgres.databases import Databases
 from support.postgres.proxy import Options, Proxy
-from support.postgres.statement_gate import ADVISORY, OURS, await_one, gate, pids
+from support.postgres.statement_gate import ADVISORY, OURS, gate, pids
 from support.program.command import finish, started
-from support.program.references import NEWEST, Hop, References, migrate_by_vendor, newest, picture, run_here
+from support.program.references import NEWEST, Hop, References, newest, picture, run_here, start_by_vendor
 from support.visibility.traffic import fill_large
+from support.waiting import await_one
 
 KINDS = "QES"
 """Simple queries, executions inside a pipeline, and the ends of pipelines."""
@@ -38,9 +39,9 @@ class Trial:
 
     def database(self) -> str:
         """Return a new database at the start."""
-        name = self.databases.create()
-        if self.start:
-            migrate_by_vendor(self.databases, self.store, *self.start, database=name)
+        if not self.start:
+            return self.databases.create()
+        name = start_by_vendor(self.databases, self.store, *self.start, own=False)
         if self.large:
             with self.databases.connect(name) as connection:
                 fill_large(connection)

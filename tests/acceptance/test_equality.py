@@ -5,8 +5,8 @@ from itertools import combinations
 
 import pytest
 
-from support.postgres.databases import RELEASES, Databases
-from support.program.references import STORES, Hop, References, latest, migrate_by_vendor, picture, run_here, versions
+from support.postgres.databases import RELEASES, STORES, Databases
+from support.program.references import Hop, References, latest, picture, run_here, start_by_vendor, versions
 from support.vendor.tool import VendorTool
 
 IN_CI = ("1.29.1", "1.32.2")
@@ -84,7 +84,7 @@ def test_from_nothing(databases: Databases, references: References, release: str
 def test_from_a_set_up(databases: Databases, references: References, release: str) -> None:
     """Where the vendor's tool has set up its version tables only, ours goes on."""
     for store in STORES:
-        migrate_by_vendor(databases, store, (release, "0.0"))
+        start_by_vendor(databases, store, (release, "0.0"))
     env = environment(databases, release)
     assert run_here(env, "migrate") == 0
     assert_equal(databases, references, **way(None, release))
@@ -97,7 +97,7 @@ def test_from_a_version_of_the_vendors_making(
 ) -> None:
     """What the vendor's tool began, ours ends as that tool would."""
     for store, version in zip(STORES, start, strict=True):
-        migrate_by_vendor(databases, store, (release, version))
+        start_by_vendor(databases, store, (release, version))
     env = environment(databases, release)
     assert run_here(env, "migrate") == 0
     assert_equal(databases, references, **way(start, release))
@@ -136,7 +136,7 @@ def test_from_an_older_release(databases: Databases, references: References, new
     """What an older release's tool made, ours takes to the newer release as that one's tool would."""
     hops = {store: tuple((release, latest(release, store)) for release in (older, newer)) for store in STORES}
     for store in STORES:
-        migrate_by_vendor(databases, store, hops[store][0])
+        start_by_vendor(databases, store, hops[store][0])
     env = environment(databases, newer)
     assert run_here(env, "migrate") == 0
     assert_equal(databases, references, **hops)

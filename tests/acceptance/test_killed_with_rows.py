@@ -1,7 +1,6 @@
 """An upgrade of tables with rows that is killed, the vendor's or ours: the next run of ours loses no value."""
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,10 +13,11 @@ from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.postgres.proxy import Options, Proxy
 from support.postgres.rows import contents, fill
-from support.program.references import latest, picture
+from support.program.references import latest, picture, start_by_vendor
 from support.vendor.kill_sweep import KINDS, copy, differences, migrate
 from support.vendor.tool import VendorError, VendorTool
 from support.visibility.traffic import fill_large
+from support.waiting import await_one
 
 BEFORE_THE_STEP = 4
 """Messages of update-schema before the first statement: a ping, and a SELECT with two Syncs."""
@@ -37,7 +37,6 @@ SELECT pid FROM pg_stat_progress_create_index
 WHERE datname = current_database() AND phase = 'waiting for writers before build'
 """
 INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
-PATIENCE = 60.0
 
 
 def upgraded(tool: VendorTool, store: str, database: str) -> str:
@@ -74,7 +73,7 @@ def test_columns_that_are_added_again(databases: Databases, store: str, version:
     """What was written to a column after it was added again stays; all else is as the vendor's tool leaves it."""
     table, columns = ADDED_AGAIN[store, version, step]
     tool = VendorTool(version="1.29.1", databases=databases)
-    tool.migrate(store, version)
+    start_by_vendor(databases, store, ("1.29.1", version))
     with databases.connect(store) as connection:
         fill(connection)
     expected = upgraded(tool, store, databases.name(store))
@@ -109,12 +108,7 @@ def kill_a_build(databases: Databases, database: str) -> None:
 
 def await_pid(admin: Connection, query: str) -> int:
     """Wait until there is a backend of the kind."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if row := admin.execute(query).fetchone():
-            return int(row[0])
-        time.sleep(0.005)
-    raise TimeoutError(query)
+    return int(await_one(lambda: admin.execute(query.encode()).fetchall())[0])
 
 
 @pytest.fixture
@@ -122,7 +116,7 @@ def origin(databases: Databases) -> Callable[[str], str]:
     """Return what makes a visibility store at a version with a table that is not small."""
 
     def make(version: str) -> str:
-        VendorTool(version="1.32.2", databases=databases).migrate("visibility", version)
+        start_by_vendor(databases, "visibility", ("1.32.2", version))
         with databases.connect("visibility") as connection:
             fill_large(connection)
             row = connection.execute("SELECT pg_total_relation_size('executions_visibility')").fetchone()

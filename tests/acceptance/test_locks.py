@@ -9,8 +9,9 @@ import pytest
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import finish, run_cli, started
-from support.program.references import NEWEST, References, migrate_by_vendor, newest, picture
+from support.program.references import NEWEST, References, newest, picture, start_by_vendor
 from support.visibility.traffic import Writer, fill
+from support.waiting import await_true
 
 START = (NEWEST, "1.12")
 """What comes next, 1.13, alters the table that the servers write to; 1.12 itself changes nothing."""
@@ -25,7 +26,7 @@ PAUSE = 0.05
 @pytest.fixture
 def env(databases: Databases) -> dict[str, str]:
     """Let the vendor's tool make the start, with rows; return the environment for the visibility store."""
-    migrate_by_vendor(databases, "visibility", START)
+    start_by_vendor(databases, "visibility", START)
     with databases.connect("visibility") as connection:
         fill(connection)
     return databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility"}
@@ -47,10 +48,7 @@ def queues(connection: Connection) -> bool:
 
 def queued(connection: Connection) -> list[bool]:
     """From ours' first try on, look for three seconds, again and again, whether it holds or awaits a lock."""
-    deadline = time.monotonic() + 60
-    while not queues(connection):
-        assert time.monotonic() < deadline
-        time.sleep(PAUSE / 5)
+    await_true(lambda: queues(connection))
     found = []
     for _ in range(SAMPLES):
         found.append(queues(connection))

@@ -5,10 +5,19 @@ from collections.abc import Callable, Iterator
 import pytest
 from psycopg import sql
 
-from support.postgres.databases import Databases
+from support.postgres.databases import STORES, Databases
 from support.postgres.pgbouncer import pooled
 from support.program.command import finish, run_cli, start_cli
-from support.program.references import NEWEST, STORES, Picture, References, migrate_by_vendor, newest, picture, run_here
+from support.program.references import (
+    NEWEST,
+    Picture,
+    References,
+    migrate_by_vendor,
+    newest,
+    picture,
+    run_here,
+    start_by_vendor,
+)
 from support.visibility.traffic import fill, fill_large
 
 BEFORE = {"default": (NEWEST, "1.18"), "visibility": (NEWEST, "1.9")}
@@ -30,7 +39,7 @@ def pooler(databases: Databases) -> Iterator[Databases]:
 def older(databases: Databases) -> None:
     """Let the vendor's tool make an older version of both stores."""
     for store in STORES:
-        migrate_by_vendor(databases, store, BEFORE[store])
+        start_by_vendor(databases, store, BEFORE[store])
 
 
 def assert_upgraded(databases: Databases, references: References, *stores: str) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.postgres.databases import Databases, fresh
+from support.postgres.databases import STORES, Databases, fresh
 from support.postgres.engine import Engine
 from support.postgres.older_servers import PINNED, older
 from support.postgres.statement_gate import HELD, OURS, gate, pids
 from support.program.command import finish, started
-from support.program.references import NEWEST, STORES, Hop, References, migrate_by_vendor, newest, picture, run_here
+from support.program.references import NEWEST, Hop, References, newest, picture, run_here, start_by_vendor
 from support.visibility.traffic import Writer, fill, fill_large
 
 pytestmark = pytest.mark.matrix
@@ -51,7 +51,7 @@ def test_installs(databases: Databases, references: References) -> None:
 def test_upgrades(databases: Databases, references: References) -> None:
     """From an older version in use, with concurrent builds on a large table."""
     for store in STORES:
-        migrate_by_vendor(databases, store, BEFORE[store])
+        start_by_vendor(databases, store, BEFORE[store])
     with databases.connect("visibility") as connection:
         fill(connection)
         fill_large(connection)

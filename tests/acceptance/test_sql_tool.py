@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from support.postgres.databases import RELEASES, Databases
+from support.postgres.databases import RELEASES, STORES, Databases
 from support.postgres.proxy import Options, Proxy
 from support.postgres.rows import contents, fill
-from support.postgres.statement_gate import await_none, await_one, pids
+from support.postgres.statement_gate import pids
 from support.program.command import finish, start_cli
-from support.program.references import NEWEST, STORES, References, latest, picture, run_here
+from support.program.references import NEWEST, References, latest, picture, run_here
 from support.vendor.kill_sweep import KINDS, points
 from support.vendor.tool import binary
+from support.waiting import await_none, await_one
 
 IN_CI = ("1.29.1", "1.32.2")
 CARRIED = sorted(path.name for path in RELEASES.iterdir())

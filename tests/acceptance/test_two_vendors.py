@@ -11,8 +11,8 @@ from contextlib import suppress
 
 import pytest
 
-from support.postgres.databases import Databases
-from support.program.references import STORES, References, latest, picture
+from support.postgres.databases import STORES, Databases
+from support.program.references import References, latest, picture, start_by_vendor
 from support.vendor.kill_sweep import migrate
 from support.vendor.tool import VendorError, VendorTool
 
@@ -78,7 +78,7 @@ def test_two_at_the_same_time(
 @pytest.mark.parametrize("version", ["1.6", "1.9"])
 def test_columns_in_another_order(databases: Databases, references: References, version: str) -> None:
     """The order of columns is nothing that ours insists on: the vendor's tool goes on from there too."""
-    VendorTool(version="1.29.1", databases=databases).migrate("visibility", version)
+    start_by_vendor(databases, "visibility", ("1.29.1", version))
     with databases.connect("visibility") as connection:
         connection.execute(BEHIND_ITS_NEIGHBOUR)
     check(databases, references, "1.32.2", "visibility", databases.visibility)
@@ -86,7 +86,7 @@ def test_columns_in_another_order(databases: Databases, references: References, 
 
 def test_an_index_that_came_back(databases: Databases, references: References) -> None:
     """One was in the middle of 1.6 when the other built the indexes of 1.5: those go with their columns and return."""
-    VendorTool(version="1.29.1", databases=databases).migrate("visibility", "1.5")
+    start_by_vendor(databases, "visibility", ("1.29.1", "1.5"))
     with databases.connect("visibility") as connection:
         connection.execute(BEHIND_ITS_NEIGHBOUR)
     check(databases, references, "1.29.1", "visibility", databases.visibility)
@@ -95,7 +95,7 @@ def test_an_index_that_came_back(databases: Databases, references: References) -
 @pytest.mark.parametrize("version", ["1.8", "1.18"])
 def test_a_version_row_that_went_back(databases: Databases, references: References, version: str) -> None:
     """The tables are of a version that the history lists: it is recorded again, and ours goes on from it."""
-    VendorTool(version="1.29.1", databases=databases).migrate("default", version)
+    start_by_vendor(databases, "default", ("1.29.1", version))
     with databases.connect("default") as connection:
         connection.execute(WENT_BACK)
     check(databases, references, "1.29.1", "default", databases.default)

@@ -11,7 +11,7 @@ from support.kubernetes.helm import Manifest
 from support.kubernetes.installation import namespace
 
 # One process adds the kinds and takes them away.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.xdist_group("examples")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("examples")]
 Measured = Callable[[str], None]
 FIELD = "there-is-no-such-field"
 

@@ -17,8 +17,7 @@ from support.kubernetes.cluster import PAUSE, Cluster, until
 from support.kubernetes.gitrepo import PLACE, VALUES, repository
 from support.kubernetes.helm import Manifest
 from support.kubernetes.installation import NEWER, OLDER, Installation, namespace
-from support.postgres.databases import Databases, unique
-from support.program.references import STORES
+from support.postgres.databases import STORES, Databases, unique
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(2400)]
 Measured = Callable[[str], None]
@@ -70,7 +69,8 @@ def rollout(cluster: Cluster, fleet: list[Installation], commit: str, version: s
 
 def member(cluster: Cluster, name: str, databases: Databases, host: str) -> Installation:
     """Return an installation with two databases of its own."""
-    own = replace(databases, default=databases.create(), visibility=databases.create())
+    names = {store: databases.create() for store in STORES}
+    own = replace(databases, names=names, made=set(names.values()))
     made = Installation(cluster=cluster, namespace=name, databases=own, host=host)
     made.secret()
     return made

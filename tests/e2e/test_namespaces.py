@@ -9,7 +9,7 @@ import pytest
 from support.kubernetes.argocd import Application, hooks
 from support.kubernetes.cluster import until
 from support.kubernetes.installation import JOB, NEWER, OLDER, Installation
-from support.program.command import run_cli
+from support.program.command import run_process
 from support.temporal.frontends import development_server, environment, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -25,7 +25,7 @@ def bootstrap(address: str, **more: Any) -> Mapping[str, Any]:  # noqa: ANN401 -
 
 def check(address: str, name: str) -> int:
     """Return the exit code of a client's question for its namespace."""
-    return run_cli(environment(TEMPORAL_ADDRESS=address), "namespaces", "--check", name).code
+    return run_process(environment(TEMPORAL_ADDRESS=address), "namespaces", "--check", name).code
 
 
 def test_made_after_the_servers(

@@ -7,6 +7,8 @@ import pytest
 
 from schema_migrator.demo.embedded_postgres import EmbeddedError, Server, private_server, wheel_bindir
 
+pytestmark = pytest.mark.server
+
 
 def ask(server: Server, query: str) -> object:
     """Return the one value that the superuser gets."""

@@ -9,7 +9,7 @@ import pytest
 from schema_migrator.demo.embedded_postgres import Server, private_server
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
-from support.program.references import migrate_by_vendor
+from support.program.references import start_by_vendor
 from support.visibility import ledger
 from support.visibility.executions import PAGE, fill
 from support.visibility.load import Load, Traffic, wrong_page
@@ -27,7 +27,7 @@ def rows(databases: Databases) -> str:
 
 def prepared(databases: Databases) -> str:
     """Make that store."""
-    migrate_by_vendor(databases, "visibility", ("1.29.1", "1.9"))
+    start_by_vendor(databases, "visibility", ("1.29.1", "1.9"))
     with databases.connect("visibility") as connection:
         fill(connection, ROWS)
     databases.grant(databases.visibility)
@@ -57,7 +57,7 @@ def found(connection: Connection, load: Load) -> list[str]:
 
 def test_rows_are_filled_the_same_every_time(databases: Databases) -> None:
     """A seed gives the same rows in every database, another seed others; every kind of value is among them."""
-    migrate_by_vendor(databases, "visibility", ("1.32.2", "1.14"))
+    start_by_vendor(databases, "visibility", ("1.32.2", "1.14"))
     with databases.connect("visibility") as connection:
         seen = []
         for seed in (1, 1, 2):
@@ -123,6 +123,7 @@ def test_a_wrong_page_is_found() -> None:
     assert wrong_page(page[::-1], group, PAGE) == f"a page of {group} is out of order"
 
 
+@pytest.mark.server
 def test_the_writers_outlive_their_server(server_of_its_own: tuple[Server, Databases]) -> None:
     """After a server's sudden end writers go on, and know of each write whether it was done."""
     server, databases = server_of_its_own

@@ -7,15 +7,16 @@ import pytest
 
 from schema_migrator.errors import MigratorError
 from support.kubernetes.containers import IMAGE, Image
-from support.postgres.databases import Databases
-from support.postgres.statement_gate import await_none, gate, pids
-from support.program.references import NEWEST, STORES, References, latest, picture
+from support.postgres.databases import STORES, Databases
+from support.postgres.statement_gate import gate, pids
+from support.program.references import NEWEST, References, latest, picture
 from support.program.refusals import errors
 from support.program.store_driver import site
 from support.vendor.chart_line import LINE
 from support.vendor.kill_points import Points, Stop, stops
 from support.vendor.kill_sweep import Sweep
 from support.vendor.tool import FOLDERS
+from support.waiting import await_none
 
 MOST_BYTES = 150_000_000
 WORKERS = (

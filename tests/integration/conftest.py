@@ -2,9 +2,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.postgres.databases import Databases
+from schema_migrator.diagnosis import rehearsal
+from support.postgres.databases import STORES, Databases, fresh
 from support.postgres.engine import Engine
-from support.program.refusals import STORES, Refusals
+from support.program.refusals import Refusals
+from support.program.rehearsed import Past
+from support.program.store_driver import files
 from support.temporal.frontends import development_server
 
 
@@ -22,3 +25,16 @@ def refusals(server: Engine, databases: Databases) -> Iterator[Refusals]:
     yield made
     for store in STORES:  # whose they are decides what is dropped after the test
         made.sql(store, f'ALTER DATABASE "{databases.name(store)}" OWNER TO "{databases.user}"')
+
+
+@pytest.fixture(scope="session")
+def pasts(server: Engine) -> Iterator[dict[str, Past]]:
+    """Rehearse both stores, statement by statement."""
+    with fresh(server) as databases:
+        found = {}
+        for store in STORES:
+            source = files(store)
+            with databases.connect(store) as connection:
+                made = rehearsal.rehearse(connection, source, closely=source.versions)
+            found[store] = Past(source=source, rehearsal=made)
+        yield found

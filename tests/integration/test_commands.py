@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support.postgres.databases import Databases, bookkeeping, unique
-from support.program.command import COMMAND, Completed, run_cli
+from support.program.command import COMMAND, Completed, run_cli, run_process
 from support.program.refusals import Refusals, errors
 
 
@@ -250,7 +250,8 @@ def test_events_on_a_terminal(databases: Databases) -> None:
 
 def test_letters_that_the_output_lacks(databases: Databases) -> None:
     """Where the locale has no place for a table's lines or a name's letters, there are question marks."""
-    done = run(databases, "status", "--store", "default", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    env = databases.env() | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = run_process(env, "status", "--store", "default")
     assert words(done.stdout.replace("?", "\u2500"))[1][:2] == ["default", databases.default]
     assert "???" in done.stdout
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from support.postgres.databases import READ_BY_US, RELEASES
-from support.program.command import run_cli
+from support.program.command import run_process
 
 
 def bare() -> dict[str, str]:
@@ -39,7 +39,7 @@ def bare() -> dict[str, str]:
 )
 def test_an_environment_full_of_settings(changes: dict[str, str]) -> None:
     """The demo shows what it always shows: its private server has nothing to do with the caller's."""
-    done = run_cli(bare() | {"SCHEMA_MIGRATOR_SOURCES": str(RELEASES)} | changes, "demo")
+    done = run_process(bare() | {"SCHEMA_MIGRATOR_SOURCES": str(RELEASES)} | changes, "demo")
     assert done.code == 0, done.stderr
     assert done.stdout.endswith("Done.\n")
     assert "4. The incident" in done.stdout

@@ -14,6 +14,7 @@ from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import finish, start_cli
 from support.program.store_driver import Site, site
+from support.waiting import await_none
 
 ROWS = 4000
 FILL = f"""
@@ -233,8 +234,5 @@ def test_a_killed_plan_leaves_nothing(used: Site) -> None:
         assert locks == [("AccessShareLock",)]
         ours.kill()
         finish(ours)
-        deadline = time.monotonic() + 30
-        while connection.execute(OURS).fetchall():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        await_none(lambda: connection.execute(OURS).fetchall())
         assert connection.execute(TRACES).fetchone() == before

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from support.postgres.tls import BareTlsFront
-from support.program.command import COMMAND, Completed, await_event, finish, run_cli, start_cli
+from support.program.command import COMMAND, Completed, await_event, finish, run_process, start_cli
 from support.program.refusals import Clock, errors
 from support.temporal.frontends import NOT_SERVING, environment, free_port, refusing
 
@@ -29,16 +29,16 @@ Ask = Callable[..., Completed]
 
 def sentences(address: str, code: int, *args: str, **changes: str) -> list[str]:
     """Return how `wait --for frontend` refuses, with that exit code and nothing on standard output."""
-    done = run_cli(environment(TEMPORAL_ADDRESS=address, **changes), *(args or ("wait", "--for", "frontend")))
+    done = run_process(environment(TEMPORAL_ADDRESS=address, **changes), *(args or ("wait", "--for", "frontend")))
     assert (done.code, done.stdout) == (code, ""), done.stderr
     return errors(done)
 
 
 def test_a_frontend_that_is_there(frontend: str) -> None:
     """It is reported, as text and as JSON; no database and no release has to be named."""
-    done = run_cli(environment(TEMPORAL_ADDRESS=frontend), "wait", "--for", "frontend")
+    done = run_process(environment(TEMPORAL_ADDRESS=frontend), "wait", "--for", "frontend")
     assert (done.code, done.stdout, errors(done)) == (0, f"frontend: {frontend} is ready\n", [])
-    done = run_cli(environment(), "wait", "--for", "frontend", "--temporal-address", frontend, "--output", "json")
+    done = run_process(environment(), "wait", "--for", "frontend", "--temporal-address", frontend, "--output", "json")
     assert json.loads(done.stdout) == {"ready": [{"waited_for": "frontend", "address": frontend}]}
 
 
@@ -72,7 +72,7 @@ def test_refused(command: list[str]) -> None:
     """It is waited for until the deadline and no longer, with a line about it."""
     address, clock = f"127.0.0.1:{free_port()}", Clock()
     env = environment(TEMPORAL_ADDRESS=address, SCHEMA_MIGRATOR_WAIT_TIMEOUT="2")
-    done = run_cli(env, *command)
+    done = run_process(env, *command)
     assert done.code == 1
     assert errors(done) == [f"error: the frontend at {address} was not ready after 2 s: connection refused; {THERE}"]
     said = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
@@ -258,7 +258,7 @@ def test_tls(secure: Secure) -> None:
             (mutual, secure.pair(secure.authority)),
         ):
             address = f"127.0.0.1:{front.port}"
-            done = run_cli(environment(TEMPORAL_ADDRESS=address, **ca, **more), "wait", "--for", "frontend")
+            done = run_process(environment(TEMPORAL_ADDRESS=address, **ca, **more), "wait", "--for", "frontend")
             assert (done.code, done.stdout) == (0, f"frontend: {address} is ready\n"), done.stderr
 
 
@@ -339,7 +339,7 @@ def test_without_the_client_library() -> None:
     """Its absence is told, with how to install it."""
     script = (
         "import sys; sys.modules['temporalio'] = None; sys.argv[0] = 'schema-migrator'\n"
-        "from schema_migrator.cli import cli; cli.main()"
+        "from schema_migrator.cli import main; main.main()"
     )
     command = [COMMAND[0], "-c", script, "wait", "--for", "frontend"]
     env = environment(TEMPORAL_ADDRESS="127.0.0.1:1")
@@ -365,6 +365,6 @@ def test_the_key_is_nowhere() -> None:
     """An API key shows neither in sentences nor in events."""
     with refusing(grpc.StatusCode.UNAUTHENTICATED, "no") as address:
         env = environment(TEMPORAL_ADDRESS=address, TEMPORAL_API_KEY="s3cret", TEMPORAL_TLS="false")
-        done = run_cli(env, "namespaces", "--namespaces", "ameide", "--log-level", "debug")
+        done = run_process(env, "namespaces", "--namespaces", "ameide", "--log-level", "debug")
     assert done.code == 40
     assert not re.search("s3cret", done.stdout + done.stderr)

@@ -14,7 +14,7 @@ from schema_migrator.config.settings import read, read_client
 from schema_migrator.errors import MigratorError, exit_code
 from schema_migrator.temporal import namespaces
 from support.postgres.databases import unique
-from support.program.command import Completed, run_cli
+from support.program.command import Completed, run_process
 from support.program.refusals import Clock, errors
 from support.temporal.frontends import Answer, between, environment
 
@@ -66,7 +66,7 @@ def late(times: int) -> Answer:
 def namespaces_run(address: str, wanted: dict[str, object], *args: str, **changes: str) -> Completed:
     """Run `namespaces` for one."""
     env = environment(TEMPORAL_ADDRESS=address, SCHEMA_MIGRATOR_NAMESPACES=json.dumps([wanted]), **changes)
-    return run_cli(env, "namespaces", "--output", "json", *args)
+    return run_process(env, "namespaces", "--output", "json", *args)
 
 
 def test_a_frontend_that_hears_late_of_a_namespace(frontend: str) -> None:
@@ -152,7 +152,7 @@ def test_a_frontend_that_goes_away(frontend: str) -> None:
 
     with between(frontend, answer) as at:
         env = environment(TEMPORAL_ADDRESS=at, SCHEMA_MIGRATOR_NAMESPACES=",".join(names))
-        done = run_cli(env, "namespaces", "--check", "default")
+        done = run_process(env, "namespaces", "--check", "default")
     assert done.code == 1
     assert errors(done) == [
         f'error: namespace "{names[0]}": the frontend at {at} failed: The disk is gone; run it again'

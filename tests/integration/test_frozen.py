@@ -15,6 +15,7 @@ from support.program.command import finish
 from support.visibility import rewriting
 from support.visibility.executions import TABLE
 from support.visibility.rewriting import Origin
+from support.waiting import PATIENCE
 
 # Only what holds the cutover's lock is held up.
 UNDER_THE_LOCK = f"""
@@ -30,7 +31,6 @@ HOLDERS = f"""
 SELECT a.state FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.mode = 'AccessExclusiveLock' AND l.granted AND l.relation = 'public.{TABLE}'::regclass
 """
-PATIENCE = 30
 
 
 @pytest.fixture(scope="module")

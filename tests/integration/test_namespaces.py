@@ -20,7 +20,7 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.service import ConnectConfig, RPCError, ServiceClient
 
-from support.program.command import Completed, finish, run_cli, start_cli
+from support.program.command import Completed, finish, run_process, start_cli
 from support.program.refusals import errors
 from support.temporal.frontends import environment
 
@@ -39,7 +39,7 @@ class Bootstrap:
 
     def run(self, *those: object, args: tuple[str, ...] = ()) -> Completed:
         """Run."""
-        return run_cli(self.env(*those), "namespaces", "--output", "json", *args)
+        return run_process(self.env(*those), "namespaces", "--output", "json", *args)
 
     def done(self, *those: object, args: tuple[str, ...] = ()) -> list[dict[str, Any]]:
         """Run; return what was done to each."""
@@ -154,21 +154,21 @@ def test_as_text(bootstrap: Bootstrap, name: str) -> None:
     """A table of what was done, with what --update would change."""
     env = bootstrap.env({"name": name, "retention": "7d", "searchAttributes": {"CustomerId": "Keyword"}})
     lines = [
-        line.strip() for line in run_cli(env, "namespaces").stdout.splitlines() if name in line or "search" in line
+        line.strip() for line in run_process(env, "namespaces").stdout.splitlines() if name in line or "search" in line
     ]
     assert [" ".join(line.split()) for line in lines] == [f"{name} created", "search attribute CustomerId added"]
-    assert run_cli(env, "namespaces").stdout.split()[-3:] == [name, "as", "wanted"]
+    assert run_process(env, "namespaces").stdout.split()[-3:] == [name, "as", "wanted"]
     other = bootstrap.env({"name": name, "retention": "36h"})
-    assert "retention is 7d, wanted 36h: --update changes it" in run_cli(other, "namespaces").stdout
-    assert "retention changed from 7d to 36h" in run_cli(other, "namespaces", "--update", "--check", name).stdout
-    assert run_cli(bootstrap.env(), "namespaces", "--check", name).stdout == f'namespace "{name}" exists\n'
+    assert "retention is 7d, wanted 36h: --update changes it" in run_process(other, "namespaces").stdout
+    assert "retention changed from 7d to 36h" in run_process(other, "namespaces", "--update", "--check", name).stdout
+    assert run_process(bootstrap.env(), "namespaces", "--check", name).stdout == f'namespace "{name}" exists\n'
 
 
 def test_names_alone(bootstrap: Bootstrap, name: str) -> None:
     """Names separated by commas, odd ones among them, get the vendor's three days."""
     names = [name, f"{name} two words", f"{name}/ä.ö_😀", f"-{name}", f"{name}'\"\\;--"]
     env = bootstrap.env() | {"SCHEMA_MIGRATOR_NAMESPACES": f" {', '.join(names)} "}
-    done = run_cli(env, "namespaces", "--output", "json")
+    done = run_process(env, "namespaces", "--output", "json")
     assert [(one["name"], one["created"]) for one in json.loads(done.stdout)["namespaces"]] == [
         (n, True) for n in names
     ]
@@ -181,7 +181,7 @@ def test_a_file(bootstrap: Bootstrap, name: str, tmp_path: Path) -> None:
     path = tmp_path / "namespaces.json"
     path.write_text(json.dumps([full(name)]), encoding="utf-8")
     env = bootstrap.env() | {"SCHEMA_MIGRATOR_NAMESPACES_FILE": str(path)}
-    assert run_cli(env, "namespaces").code == 0
+    assert run_process(env, "namespaces").code == 0
     assert bootstrap.describe(name).namespace_info.name == name
 
 
@@ -302,7 +302,7 @@ def test_checks_names(bootstrap: Bootstrap, name: str) -> None:
 def test_nothing_is_wanted(bootstrap: Bootstrap) -> None:
     """A list that did not arrive is no success."""
     for env in (bootstrap.env(), bootstrap.env() | {"SCHEMA_MIGRATOR_NAMESPACES": "[]"}):
-        done = run_cli(env, "namespaces")
+        done = run_process(env, "namespaces")
         assert (done.code, errors(done)) == (
             2,
             ["error: no namespace is given; set SCHEMA_MIGRATOR_NAMESPACES, or give --check with a name"],

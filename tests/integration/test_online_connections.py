@@ -73,7 +73,7 @@ def test_sessions_that_are_idle(origin: Origin) -> None:
                 await_event(process, "online.waiting_for_snapshots")
                 holder.execute("SELECT pg_sleep(3)")
                 holder.execute("COMMIT")
-                done = finish(process, timeout=rewriting.PATIENCE)
+                done = finish(process)
         finally:
             admin.execute(sql.SQL("ALTER ROLE {} RESET idle_session_timeout").format(user))
     assert done.code == 0, done.stderr

@@ -1,8 +1,7 @@
 """Somebody else's hands on the database while ours work: nothing is committed on a state that is not ours."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +14,7 @@ from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import await_event, finish, started
 from support.program.store_driver import Site, site
+from support.waiting import await_true
 
 TABLE = "executions_visibility"
 ON_INDEX = """
@@ -51,7 +51,7 @@ def test_a_version_that_moves_between_two_tries(databases: Databases, store: Sit
         f'error: visibility: database "{store.name}" was at 1.13, but is now at 1.14; '
         "another tool is migrating it: wait for that to finish, then run this again"
     )
-    assert "temporalexternalpayloadcount" not in store.picture()
+    assert "temporalexternalpayloadcount" not in store.dump()
 
 
 def test_a_version_that_moves_under_our_hands(store: Site) -> None:
@@ -102,7 +102,7 @@ def building(store: Site, name: str) -> Iterator[int]:
 
         thread = threading.Thread(target=build)
         thread.start()
-        until(lambda: invalid(looker))
+        await_true(lambda: invalid(looker))
         yield builder.info.backend_pid
         reader.execute("ROLLBACK")
         thread.join()
@@ -111,14 +111,6 @@ def building(store: Site, name: str) -> Iterator[int]:
 def invalid(connection: Connection) -> list[tuple[Any, ...]]:
     """Return the names of invalid indexes."""
     return connection.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid").fetchall()
-
-
-def until(found: Callable[[], object]) -> None:
-    """Wait for something to be there."""
-    deadline = time.monotonic() + 30
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_an_index_that_somebody_is_building(store: Site) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from support.postgres.databases import Databases, create_database, unique
+from support.postgres.databases import STORES, Databases, create_database, unique
 from support.program.command import Completed, await_event, finish, run_cli, start_cli
-from support.program.refusals import STORES, Clock, Refusals, errors
+from support.program.refusals import Clock, Refusals, errors
 
 THERE = "is it running, and is the address correct?"
 

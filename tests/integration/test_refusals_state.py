@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from support.postgres.databases import Databases
+from support.postgres.databases import STORES, Databases
 from support.program.command import run_cli
-from support.program.refusals import STORES, Refusals
+from support.program.refusals import Refusals
 
 SWAP = "swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE"
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schema_migrator.exit_codes import BUG, CODES
-from support.postgres.databases import RELEASES, Databases, bookkeeping, dump
+from support.postgres import fingerprint
+from support.postgres.databases import RELEASES, Databases, bookkeeping
 from support.program.random_input import JSON, KEYS, MANIFEST, MANY, SECRET, SQL, assignments
 from support.program.references import run_here
 
@@ -41,14 +42,13 @@ class Installed:
             "SCHEMA_MIGRATOR_SOURCES": str(self.root),
             "SCHEMA_MIGRATOR_STORES": "visibility",
         }
-        env = dict(variables) | self.databases.env() | own | {"SCHEMA_MIGRATOR_WAIT_TIMEOUT": "0"}
+        env = dict(variables) | self.databases.env("visibility") | own | {"SCHEMA_MIGRATOR_WAIT_TIMEOUT": "0"}
         return run_here(env, command)
 
     def picture(self) -> Mapping[str, object]:
         """Return structure, rights and records."""
-        name = self.databases.visibility
-        with self.databases.admin(name) as admin:
-            return {"dump": dump(self.databases.engine, name), "records": bookkeeping(admin)}
+        with self.databases.admin(self.databases.visibility) as admin:
+            return fingerprint.structure(admin) | {"records": bookkeeping(admin)}
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The rules of a rehearsal, each with what happens without it, and that it leaves nothing behind."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from support.postgres.engine import Connection
 from support.program.command import finish, start_cli
 from support.program.refusals import errors
 from support.program.store_driver import Site, files, site
+from support.waiting import await_true
 
 SCRATCH = rehearsal.scratch_schema
 SLOW_DDL = """
@@ -149,14 +149,6 @@ def test_leaves_no_trace(databases: Databases, statement: str) -> None:
         assert traces(admin) == []
 
 
-def until(found: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_killed_in_the_middle(databases: Databases) -> None:
     """Nothing is left of a rehearsal whose process is killed: the server rolls it back."""
     store = site(databases, "visibility").install()
@@ -164,10 +156,10 @@ def test_killed_in_the_middle(databases: Databases) -> None:
     before = store.picture()
     with databases.admin(store.name) as admin:
         process = start_cli(databases.env() | dict(store.variables), "verify")
-        until(lambda: admin.execute(REHEARSING).fetchone())
+        await_true(lambda: admin.execute(REHEARSING).fetchone())
         process.kill()
         assert finish(process).code < 0
-        until(lambda: not traces(admin))
+        await_true(lambda: not traces(admin))
     assert store.picture() == before
 
 
@@ -177,10 +169,10 @@ def test_backend_terminated_in_the_middle(databases: Databases) -> None:
     store.admin(SLOW_DDL)
     with databases.admin(store.name) as admin:
         process = start_cli(databases.env() | dict(store.variables), "verify")
-        until(lambda: admin.execute(REHEARSING).fetchone())
+        await_true(lambda: admin.execute(REHEARSING).fetchone())
         admin.execute(f"SELECT pg_terminate_backend(pid) FROM ({REHEARSING}) AS r".encode())
         done = finish(process)
-        until(lambda: not traces(admin))
+        await_true(lambda: not traces(admin))
     assert done.code == 1
     address = f"{databases.user}@{databases.host}:{databases.port}/{store.name}"
     (said,) = errors(done)

@@ -11,11 +11,12 @@ from psycopg import sql
 from schema_migrator.errors import PreflightFailed, ServerBusy
 from support.postgres.databases import fresh
 from support.postgres.engine import Connection
-from support.postgres.standbys import MEGABYTE, Primary, await_true, primary
+from support.postgres.standbys import MEGABYTE, Primary, primary
 from support.program.command import await_event, finish, run_cli
 from support.program.store_driver import Site, site
 from support.visibility import rewriting
 from support.visibility.rewriting import SCHEMAS, Origin, events
+from support.waiting import await_true
 
 ROWS = 300
 LIMIT = "4MB"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.postgres.databases import Databases
-from support.program.command import Completed, run_cli
+from support.program.command import Completed, run_process
 
 COMMANDS = ("migrate", "plan", "status", "verify", "create-database")
 
@@ -32,7 +32,7 @@ class Leak:
             "SCHEMA_MIGRATOR_TERMINATION_LOG": str(log),
         }
         merged = base | changes
-        done = run_cli({name: value for name, value in merged.items() if value}, *args)
+        done = run_process({name: value for name, value in merged.items() if value}, *args)
         written = {"stdout": done.stdout, "stderr": done.stderr, "termination log": log.read_text()}
         shown = {place for place, text in written.items() for secret in self.secrets if shows(text, secret)}
         assert not shown

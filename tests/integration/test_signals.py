@@ -135,7 +135,7 @@ def test_in_a_statement_of_a_step(origin: Origin, phase: str, record_property: C
         assert admin.execute(LEFT.encode()).fetchall() == []
         ((version,),) = admin.execute("SELECT curr_version FROM schema_version").fetchall()
     assert version == ("1.12" if phase == "step" else "1.9")
-    assert finish(origin.migrate(database, "--rewrite", "in-place"), timeout=rewriting.PATIENCE).code == 0
+    assert finish(origin.migrate(database, "--rewrite", "in-place")).code == 0
 
 
 def test_plan_in_a_measuring(origin: Origin, record_property: Callable[..., None]) -> None:

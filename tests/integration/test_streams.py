@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from support.postgres.databases import Databases
-from support.program.command import COMMAND, Completed, run_cli
+from support.program.command import COMMAND, Completed, run_process
 
 FULL = "the result could not be written to standard output (No space left on device); what was done is not undone"
 
@@ -24,7 +24,7 @@ def shell(databases: Databases, redirected: str, *args: str) -> Completed:
 
 def at_target(databases: Databases) -> bool:
     """Return whether both stores are."""
-    return run_cli(databases.env(), "status", "--check").code == 0
+    return run_process(databases.env(), "status", "--check").code == 0
 
 
 @pytest.mark.parametrize("redirected", [">&-", "<&- >&- 2>&-", "2>/dev/full"])

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from support.postgres.databases import Databases, create_database, unique
-from support.program.command import Completed, await_event, finish, run_cli, start_cli
-from support.program.refusals import STORES, Clock, Refusals, errors
+from support.postgres.databases import STORES, Databases, create_database, unique
+from support.program.command import Completed, await_event, finish, run_process, start_cli
+from support.program.refusals import Clock, Refusals, errors
 from support.vendor.tool import VendorTool
 
 EXPECTED = {"default": "1.19", "visibility": "1.14"}
@@ -42,7 +42,7 @@ def waiting(databases: Databases, *args: str, **changes: str) -> Iterator[Callab
 @pytest.mark.parametrize("words", [["--for", "database"], ["--for", " database,"]])
 def test_databases_that_are_there(databases: Databases, words: list[str]) -> None:
     """Empty databases that let us in are ready, whatever their schema is; no release has to be named."""
-    done = run_cli(databases.env() | {"TEMPORAL_VERSION": ""}, "wait", *words)
+    done = run_process(databases.env() | {"TEMPORAL_VERSION": ""}, "wait", *words)
     assert (done.code, errors(done)) == (0, [])
     assert done.stdout == "".join(f"{store} database: {address(databases, store)} is ready\n" for store in STORES)
 
@@ -62,7 +62,7 @@ def test_a_database_that_comes_late(databases: Databases) -> None:
 def test_schemas_that_are_there(refusals: Refusals, databases: Databases) -> None:
     """At the release's versions, and above those of an older one, a server would start."""
     refusals.migrate()
-    done = run_cli(databases.env(), "wait", "--for", "schema,database")
+    done = run_process(databases.env(), "wait", "--for", "schema,database")
     assert (done.code, errors(done)) == (0, [])
     assert done.stdout.splitlines() == [
         *(f"{store} database: {address(databases, store)} is ready" for store in STORES),
@@ -71,7 +71,7 @@ def test_schemas_that_are_there(refusals: Refusals, databases: Databases) -> Non
             for store, version in EXPECTED.items()
         ),
     ]
-    older = run_cli(databases.env() | {"TEMPORAL_VERSION": "1.29.1"}, "wait", "--for", "schema", "--output", "json")
+    older = run_process(databases.env() | {"TEMPORAL_VERSION": "1.29.1"}, "wait", "--for", "schema", "--output", "json")
     assert [(one["store"], one["version"], one["target"]) for one in ready(older)] == [
         ("default", "1.19", "1.18"),
         ("visibility", "1.14", "1.9"),
@@ -81,9 +81,9 @@ def test_schemas_that_are_there(refusals: Refusals, databases: Databases) -> Non
 def test_schemas_that_come_late(databases: Databases) -> None:
     """It blocks on empty databases and on older versions, until migrate has brought them up."""
     with waiting(databases) as end:
-        assert run_cli(databases.env() | {"TEMPORAL_VERSION": "1.29.1"}, "migrate").code == 0
+        assert run_process(databases.env() | {"TEMPORAL_VERSION": "1.29.1"}, "migrate").code == 0
         time.sleep(3)  # longer than two looks are apart
-        assert run_cli(databases.env(), "migrate").code == 0
+        assert run_process(databases.env(), "migrate").code == 0
         assert {one["store"]: one["version"] for one in ready(end())} == EXPECTED
 
 
@@ -91,7 +91,7 @@ def test_a_named_version_is_enough(refusals: Refusals) -> None:
     """Targets of one's own are waited for in place of the release's."""
     refusals.migrate(TEMPORAL_VERSION="1.29.1")
     targets = {"DEFAULT_TARGET_VERSION": "1.18", "VISIBILITY_TARGET_VERSION": "1.9"}
-    assert run_cli(refusals.env(**targets), "wait", "--for", "schema").code == 0
+    assert run_process(refusals.env(**targets), "wait", "--for", "schema").code == 0
 
 
 def test_empty_databases(refusals: Refusals, databases: Databases) -> None:
@@ -205,12 +205,12 @@ def test_stops_while_waiting(databases: Databases) -> None:
 )
 def test_what_it_does_not_wait_for(databases: Databases, words: list[str], sentence: str) -> None:
     """Another word, or none, is wrong use."""
-    done = run_cli(databases.env(), "wait", *words)
+    done = run_process(databases.env(), "wait", *words)
     assert (done.code, errors(done)) == (2, [sentence])
 
 
 def test_no_release_is_named(databases: Databases) -> None:
     """A schema's expected version comes from a release's files, before anything is contacted."""
-    done = run_cli(databases.env() | {"TEMPORAL_VERSION": "", "SQL_PORT": "1"}, "wait", "--for", "schema")
+    done = run_process(databases.env() | {"TEMPORAL_VERSION": "", "SQL_PORT": "1"}, "wait", "--for", "schema")
     assert done.code == 2
     assert errors(done)[0].startswith("error: the server version is not set; set TEMPORAL_VERSION to one of ")

@@ -107,7 +107,7 @@ def known(origin: Origin, database: str) -> catalog_comparison.Picture:
 def assert_as_in_place(origin: Origin, database: str, *, of: str | None = None) -> None:
     """Rewrite a copy in place and this one online; both are the same, by pg_dump and by the catalogs."""
     in_place = copy(origin.databases, of or database)
-    assert_ended(finish(origin.migrate(in_place, "--rewrite", "in-place"), timeout=250))
+    assert_ended(finish(origin.migrate(in_place, "--rewrite", "in-place")))
     ended = origin.run(database)
     assert_ended(ended)
     assert "online.cut_over" in [event["event"] for event in events(ended)]
@@ -156,7 +156,7 @@ def test_the_defaults_of_the_role(origin: Origin, space: str) -> None:
             for setting, value in (("default_tablespace", space), ("default_table_access_method", "own_heap")):
                 query = sql.SQL("ALTER DATABASE {} SET {} = {}")
                 admin.execute(query.format(sql.Identifier(name), sql.Identifier(setting), sql.Literal(value)))
-    assert_ended(finish(origin.migrate(in_place, "--rewrite", "in-place"), timeout=250))
+    assert_ended(finish(origin.migrate(in_place, "--rewrite", "in-place")))
     assert_ended(origin.run(database))
     found = known(origin, database)
     assert found == known(origin, in_place)
@@ -299,7 +299,7 @@ def test_another_access_method(origin: Origin, monkeypatch: pytest.MonkeyPatch) 
         site(origin.databases, "visibility").at(database).plan()
     refused = origin.run(database)
     assert (refused.code, 'access method "own_heap"' in refused.stderr) == (31, True)
-    assert_ended(finish(origin.migrate(database, "--rewrite", "in-place"), timeout=250))
+    assert_ended(finish(origin.migrate(database, "--rewrite", "in-place")))
     with admin_of(origin, database) as admin:
         found = admin.execute("SELECT amname FROM pg_class c JOIN pg_am a ON a.oid = relam WHERE relname = %s", [TABLE])
         assert found.fetchall() == [("own_heap",)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.postgres.databases import Databases
-from support.program.command import await_event, finish, run_cli, start_cli
+from support.program.command import await_event, finish, run_process, start_cli
 from support.program.references import References
 from support.temporal.temporal_server import TemporalServer, refusal, serving
 from support.temporal.workflows import ATTRIBUTES, Orders
@@ -26,7 +26,7 @@ NAMESPACE = {"name": "ameide", "retention": "3d", "searchAttributes": ATTRIBUTES
 
 def migrate(databases: Databases, *args: str, **variables: str) -> list[dict[str, object]]:
     """Migrate both stores; give the server its rights; return what was done."""
-    done = run_cli(databases.env() | OLD | variables, "migrate", "--output", "json", *args)
+    done = run_process(databases.env() | OLD | variables, "migrate", "--output", "json", *args)
     assert done.code == 0, done.stderr
     for store in ("default", "visibility"):
         databases.grant(databases.name(store))
@@ -36,11 +36,11 @@ def migrate(databases: Databases, *args: str, **variables: str) -> list[dict[str
 def bootstrap(databases: Databases, server: TemporalServer) -> None:
     """Make the namespace, as the chart's Job does."""
     env = databases.env() | {"TEMPORAL_ADDRESS": server.address, "SCHEMA_MIGRATOR_NAMESPACES": json.dumps([NAMESPACE])}
-    done = run_cli(env, "namespaces", "--output", "json")
+    done = run_process(env, "namespaces", "--output", "json")
     assert done.code == 0, done.stderr
     (made,) = json.loads(done.stdout)["namespaces"]
     assert (made["created"], made["search_attributes_added"]) == (True, list(ATTRIBUTES))
-    assert run_cli(env, "namespaces", "--check", "ameide").code == 0
+    assert run_process(env, "namespaces", "--check", "ameide").code == 0
 
 
 def works(databases: Databases, server: TemporalServer) -> None:
@@ -94,7 +94,7 @@ def test_upgraded_while_it_works(databases: Databases, tmp_path: Path, rows: int
     assert (during >= 1, orders.failed_tasks) == (True, 0)
     with serving(databases, tmp_path / "again") as server:
         env = databases.env() | {"TEMPORAL_ADDRESS": server.address}
-        assert run_cli(env, "wait", "--for", "frontend").code == 0
+        assert run_process(env, "wait", "--for", "frontend").code == 0
         with server.uncomplaining(), Orders(server.address, "ameide", beats=3, first=1000) as orders:
             pass
     assert (orders.started >= 3, orders.failed_tasks) == (True, 0)

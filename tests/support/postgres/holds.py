@@ -1,14 +1,13 @@
 """Holds our program up in a chosen phase, by functions of the user's own that our statements call."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from support.postgres.engine import Connection
 from support.visibility.executions import TABLE
+from support.waiting import await_none, await_true
 
-PATIENCE = 60.0
 # What waits is in pg_sleep, and what looks whether it may go on is volatile, or it would see one moment alone.
 # A computed column is computed for each row that is copied, checked or replayed; an index of an expression also when it
 # is built, and when the table is analyzed.
@@ -87,17 +86,11 @@ class Hold:
 
     def await_rows(self, query: str) -> None:
         """Wait until a query has rows."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.admin.execute(query.encode()).fetchall():
-            assert time.monotonic() < deadline, self.admin.execute(ACTIVE.encode()).fetchall()
-            time.sleep(0.02)
+        await_true(lambda: self.admin.execute(query.encode()).fetchall())
 
     def await_quiet(self) -> None:
         """Wait until nothing of ours works any more."""
-        deadline = time.monotonic() + PATIENCE
-        while left := self.admin.execute(ACTIVE.encode()).fetchall():
-            assert time.monotonic() < deadline, left
-            time.sleep(0.02)
+        await_none(lambda: self.admin.execute(ACTIVE.encode()).fetchall())
 
 
 @contextmanager

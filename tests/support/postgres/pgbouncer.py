@@ -6,16 +6,16 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from schema_migrator.demo.embedded_postgres import give
 from support.postgres.databases import Databases
+from support.postgres.watcher import dies_with_us
+from support.waiting import await_true
 
 HOST = "127.0.0.1"
-PATIENCE = 10.0
 CONFIGURATION = """
 [databases]
 {aliases}
@@ -60,10 +60,10 @@ def pooled(
             give(path, account)
         with (home / "log").open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
-                [program(), str(home / "ini")], stderr=log, user=account.pw_uid if account else None
+                dies_with_us(program(), str(home / "ini")), stderr=log, user=account.pw_uid if account else None
             )
             try:
-                await_port(port)
+                await_true(lambda: listens(port))
                 yield databases.via(port)
             finally:
                 process.terminate()
@@ -99,14 +99,7 @@ def quoted(value: str) -> str:
     return '"' + value.replace('"', '""') + '"'
 
 
-def await_port(port: int) -> None:
-    """Wait until somebody listens."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection((HOST, port)).close()
-        except OSError:
-            assert time.monotonic() < deadline, "pgbouncer did not start"
-            time.sleep(0.05)
-        else:
-            return
+def listens(port: int) -> bool:
+    """Return whether somebody listens."""
+    with socket.socket() as client:
+        return client.connect_ex((HOST, port)) == 0

@@ -6,7 +6,6 @@ SCHEMA_MIGRATOR_TEST_BINDIR names other programs than the wheel's, such as /usr/
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from schema_migrator.demo.embedded_postgres import Server, private_server, start, stop_if_running
 from support.postgres.engine import Connection, Engine
+from support.waiting import await_true
 
 MEGABYTE = 1024 * 1024
 _ADDRESS = "host={} port={} user={} password={} application_name={}"
@@ -99,14 +99,6 @@ class Primary:
 def _idle(admin: Connection, slot: str) -> bool:
     query = "SELECT FROM pg_replication_slots WHERE slot_name = %s AND NOT active"
     return admin.execute(query, [slot]).fetchone() is not None
-
-
-def await_true(holds: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Stops our program at a chosen statement, for as long as a test likes."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,9 +8,8 @@ from psycopg import sql
 
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
+from support.waiting import await_one
 
-WAIT = 0.05
-PATIENCE = 30.0
 # The function is its owner's, who may read the table; a worker that waits is in pg_sleep.
 SHUT = """
 CREATE SCHEMA gate;
@@ -73,21 +71,3 @@ def gate(databases: Databases, store: str, at: str) -> Iterator[Gate]:
 def pids(connection: Connection, query: str) -> list[int]:
     """Return the backends' pids that one of this module's queries finds."""
     return [pid for (pid,) in connection.execute(query).fetchall()]
-
-
-def await_one(found: Callable[[], list[int]]) -> int:
-    """Wait until one is found."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if now := found():
-            return now[0]
-        time.sleep(WAIT)
-    raise TimeoutError(f"nothing of the kind within {PATIENCE} s")
-
-
-def await_none(found: Callable[[], list[int]], patience: float = PATIENCE) -> None:
-    """Wait until none is found."""
-    deadline = time.monotonic() + patience
-    while left := found():
-        assert time.monotonic() < deadline, f"still there after {patience} s: {left}"
-        time.sleep(WAIT)

@@ -9,11 +9,10 @@ from unittest.mock import patch
 
 from schema_migrator.cli import main
 from schema_migrator.releases.source import Release, Store, load_release
-from support.postgres.databases import RELEASES, Databases, bookkeeping, dump
+from support.postgres.databases import RELEASES, Databases, bookkeeping, dump, unique
+from support.postgres.templates import copy_state
+from support.program.store_driver import NEWEST
 from support.vendor.tool import VendorTool
-
-NEWEST = "1.32.2"
-STORES = ("default", "visibility")
 
 Hop = tuple[str, str]
 """A release whose tool or files are used, and the version that they are to reach."""
@@ -37,8 +36,7 @@ class References:
     def picture(self, store: str, *hops: Hop) -> Picture:
         """Return the picture after the vendor's tools went these hops from nothing."""
         if (store, hops) not in self.made:
-            name = self.databases.create()
-            migrate_by_vendor(self.databases, store, *hops, database=name)
+            name = start_by_vendor(self.databases, store, *hops, own=False)
             self.made[store, hops] = picture(self.databases, name)
         return self.made[store, hops]
 
@@ -59,6 +57,19 @@ def migrate_by_vendor(databases: Databases, store: str, *hops: Hop, database: st
             tool.setup(store, database=database)
         if target != "0.0":
             tool.update(store, target, database=database)
+
+
+def start_by_vendor(databases: Databases, store: str, *hops: Hop, own: bool = True) -> str:
+    """Return a database in which the vendor's tools have gone these hops: the store's own, or one more."""
+    name = databases.untouched(store) if own else unique("temporal_more")
+    assert name is not None, "the store's database is there already"
+
+    def make(maker: Databases, template: str) -> None:
+        migrate_by_vendor(maker, store, *hops, database=template)
+
+    copy_state(databases, name, ("vendor", store, hops), make)
+    databases.made.add(name)
+    return name
 
 
 def run_here(env: Mapping[str, str], *args: str) -> int:

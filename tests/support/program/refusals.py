@@ -5,11 +5,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from support.postgres.databases import Databases, bookkeeping, dump
+from support.postgres import fingerprint
+from support.postgres.databases import STORES, Databases, bookkeeping
 from support.postgres.engine import Engine
+from support.postgres.fingerprint import Fingerprint
 from support.program.command import Completed, run_cli
-
-STORES = ("default", "visibility")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +43,12 @@ class Refusals:
         assert self.picture() == before
         return done
 
-    def picture(self) -> Mapping[str, object]:
+    def picture(self) -> Mapping[str, Fingerprint]:
         """Return all that a run could change: structure, rights and records."""
-        found: dict[str, object] = {}
+        found = {}
         for store in STORES:
-            name = self.databases.name(store)
-            with self.databases.admin(name) as admin:
-                found[store] = dump(self.server, name), bookkeeping(admin)
+            with self.databases.admin(self.databases.name(store)) as admin:
+                found[store] = fingerprint.structure(admin) | {"records": bookkeeping(admin)}
         return found
 
     def sql(self, store: str, *statements: str) -> None:

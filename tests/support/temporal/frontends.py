@@ -14,8 +14,9 @@ import grpc
 from temporalio.bridge.proto.health.v1 import HealthCheckResponse
 
 from support.postgres.databases import READ_BY_US
+from support.postgres.watcher import dies_with_us
+from support.waiting import PATIENCE
 
-PATIENCE = 120.0
 HEALTH = "/grpc.health.v1.Health/Check"
 SERVING = HealthCheckResponse(status=HealthCheckResponse.ServingStatus.SERVING)
 NOT_SERVING = HealthCheckResponse(status=HealthCheckResponse.ServingStatus.NOT_SERVING)
@@ -31,8 +32,8 @@ def environment(**changes: str) -> dict[str, str]:
 def development_server(folder: Path, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
     """Start Temporal's development server at one address; yield its frontend's."""
     port = port or free_port()
-    command = [Path(sys.executable).with_name("temporal"), "server", "start-dev", "--headless", "--port", str(port)]
-    command += ["--ip", host]
+    program = str(Path(sys.executable).with_name("temporal"))
+    command = dies_with_us(program, "server", "start-dev", "--headless", "--port", str(port), "--ip", host)
     # Its resource detection asks for a user's name, and a container's user may have none.
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "USER": "temporal"}
     with (

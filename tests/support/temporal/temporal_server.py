@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from support.postgres.databases import Databases
+from support.postgres.watcher import dies_with_us
 from support.temporal.frontends import await_port
 from support.vendor.tool import BUILDER
 
@@ -87,7 +88,8 @@ def start(databases: Databases, folder: Path, port: int, version: str) -> list[s
     (config / "dynamic.yaml").write_text("{}", encoding="utf-8")
     # JSON is YAML.
     (config / "development.yaml").write_text(json.dumps(configuration(databases, config, port)), encoding="utf-8")
-    return [str(binary(version)), "--root", str(folder), "--env", "development", "--allow-no-auth", "start"]
+    options = ("--root", str(folder), "--env", "development", "--allow-no-auth", "start")
+    return dies_with_us(str(binary(version)), *options)
 
 
 def environment() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from support.program.references import STORES
+from support.postgres.databases import STORES
 from support.vendor.kill_sweep import RETRIES, Point
 
 RELEASES = ("1.29.1", "1.32.2")

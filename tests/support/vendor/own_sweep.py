@@ -7,7 +7,7 @@ from schema_migrator.errors import MigratorError
 from support.postgres.databases import Databases
 from support.postgres.proxy import Options, Proxy
 from support.postgres.rows import contents, fill
-from support.program.references import Picture, picture
+from support.program.references import Picture, picture, start_by_vendor
 from support.vendor.kill_sweep import KINDS, copy, differences, drop, migrate, wrong_history
 from support.vendor.tool import VendorTool
 
@@ -86,9 +86,8 @@ class Journey:
 def journey(databases: Databases, release: str, store: str, start: str) -> Journey:
     """Make the start by the vendor's tool, with rows, and let that tool upgrade a copy, to compare with."""
     tool = VendorTool(version=release, databases=databases)
-    origin = databases.create()
+    origin = databases.create() if start == EMPTY else start_by_vendor(databases, store, (release, start), own=False)
     if start != EMPTY:
-        tool.migrate(store, start, database=origin)
         with databases.connect(origin) as connection:
             fill(connection)
     upgraded = copy(databases, origin)

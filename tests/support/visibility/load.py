@@ -18,13 +18,12 @@ from support.visibility import ledger
 from support.visibility.executions import PAGE, Key, Row, Statements, as_read, statements
 from support.visibility.ledger import Effect, Ledger
 from support.visibility.operations import Deed, Deeds
+from support.waiting import PATIENCE
 
 NOTICED = 0.1
 """Seconds from which on an operation counts as having waited."""
 BACKLOG = 1.0
 """Seconds of turns at most that are made up for after a wait."""
-PATIENCE = 60.0
-"""Seconds that a server may be away."""
 OPEN = datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001 - the table's times have no zone
 AWAY = 0.05
 """Seconds between two tries to connect to a server that is away."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import Completed, await_event, finish, run_cli, start_cli
-from support.program.references import NEWEST, Picture, picture
+from support.program.references import NEWEST, Picture, picture, start_by_vendor
 from support.vendor.kill_sweep import HISTORY, copy, differences
 from support.vendor.tool import VendorTool
 from support.visibility import ledger
@@ -19,8 +19,6 @@ from support.visibility.load import Load, Traffic
 ONLINE = ("--rewrite", "online")
 SCHEMAS = r"SELECT nspname FROM pg_namespace WHERE nspname ~ '^schema_migrator_' ORDER BY 1"
 """Those of ours in a database."""
-PATIENCE = 250.0
-"""Seconds for a run at most; a test has 300."""
 SHOWN = 5
 """Lines of a dump's difference at most."""
 
@@ -35,7 +33,7 @@ class Held:
     def release(self) -> Completed:
         """Let the run go on; return how it ended."""
         self.holder.execute("COMMIT")
-        return finish(self.process, timeout=PATIENCE)
+        return finish(self.process)
 
     def kill(self) -> None:
         """Kill the run, and give the table free."""
@@ -67,7 +65,7 @@ class Origin:
 
     def run(self, database: str, *options: str, **variables: str) -> Completed:
         """Run our program on a copy, online, to the end."""
-        return finish(self.migrate(database, *ONLINE, *options, **variables), timeout=PATIENCE)
+        return finish(self.migrate(database, *ONLINE, *options, **variables))
 
     @contextmanager
     def held(self, database: str, *options: str, **variables: str) -> Iterator["Held"]:
@@ -115,12 +113,10 @@ class Origin:
 
 def origin(databases: Databases, version: str, rows: int) -> Origin:
     """Let the vendor's tool make a store at a version, with what the server is granted; fill it."""
-    tool = VendorTool(version=NEWEST, databases=databases)
-    database = databases.create()
-    tool.migrate("visibility", version, database=database)
+    database = start_by_vendor(databases, "visibility", (NEWEST, version), own=False)
     databases.grant(database)
     upgraded = copy(databases, database)
-    tool.update("visibility", database=upgraded)
+    VendorTool(version=NEWEST, databases=databases).update("visibility", database=upgraded)
     with databases.connect(database) as connection:
         fill(connection, rows)
     return Origin(databases=databases, database=database, expected=picture(databases, upgraded))

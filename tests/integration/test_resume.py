@@ -13,7 +13,8 @@ from schema_migrator.diagnosis import recognition
 from schema_migrator.diagnosis.recognition import resume_point, whole_version
 from schema_migrator.diagnosis.state import At, Between, State, Unknown, Unrecorded
 from schema_migrator.releases.source import UNVERSIONED
-from support.program.rehearsed import STORES, Past, extras, quickly, seed_after
+from support.postgres.databases import STORES
+from support.program.rehearsed import Past, extras, quickly, seed_after
 
 
 @quickly

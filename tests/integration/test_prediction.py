@@ -7,7 +7,8 @@ from packaging.version import Version
 from schema_migrator.catalog import columns
 from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.diagnosis import prediction
-from support.program.rehearsed import STORES, Past, extras, quickly
+from support.postgres.databases import STORES
+from support.program.rehearsed import Past, extras, quickly
 
 TABLE = "executions_visibility"
 

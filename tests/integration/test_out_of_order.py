@@ -9,7 +9,8 @@ from schema_migrator.catalog.snapshot import Key, Snapshot, changed
 from schema_migrator.diagnosis import recognition
 from schema_migrator.diagnosis.state import Between, Unknown
 from schema_migrator.releases.source import Step
-from support.program.rehearsed import STORES, Past, quickly
+from support.postgres.databases import STORES
+from support.program.rehearsed import Past, quickly
 
 
 @quickly

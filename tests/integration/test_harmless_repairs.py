@@ -16,11 +16,11 @@ from schema_migrator.diagnosis.rehearsal import Rehearsal
 from schema_migrator.diagnosis.repair import repair
 from schema_migrator.diagnosis.verdict import Verdict, compared, judge
 from schema_migrator.releases.source import Source, carried
-from support.postgres.databases import RELEASES, fresh
+from support.postgres.databases import RELEASES, STORES, fresh
 from support.postgres.engine import Engine
 from support.program.destructive_sql import destroying, statements
 from support.program.factories import at, overview
-from support.program.rehearsed import STORES, extras, quickly
+from support.program.rehearsed import extras, quickly
 from support.program.store_driver import files
 
 TYPES = (
