@@ -82,7 +82,7 @@ lint: setup ## Check style, types, layers and documents
 	$(BIN)/lint-imports
 	$(BIN)/python tools/documents.py --check
 	$(BIN)/python tools/references.py
-	$(BIN)/python tools/prose.py documents tools
+	$(BIN)/python tools/prose.py documents tools messages source
 
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python tools/documents.py

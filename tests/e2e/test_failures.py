@@ -36,7 +36,7 @@ def test_a_wrong_password(application: Application, installation: Installation, 
     assert (installation.started(PREFLIGHT), installation.started()) == (1, 0)
     (words,) = installation.last_words(PREFLIGHT)
     assert words.startswith("exit code 10: ")
-    assert "the Secret and the role's password differ" in words
+    assert "make the Secret and the role's password the same" in words
     assert WRONG not in words + str(installation.cluster.items("Event", installation.namespace))
     installation.secret()
     application.sync()

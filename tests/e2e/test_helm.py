@@ -25,7 +25,7 @@ def test_a_life(installation: Installation, measured: Measured) -> None:
     assert "PodFailurePolicy" in done.stderr
     said = installation.last_words(PREFLIGHT)
     assert len(said) == 1, said
-    assert "the Secret and the role's password differ" in said[0]
+    assert "make the Secret and the role's password the same" in said[0]
     installation.assert_at(OLDER)
     installation.secret()
     done = installation.helm("upgrade", values=installation.values({**ACCOUNT, "serverVersion": NEWER}))

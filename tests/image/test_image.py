@@ -83,7 +83,7 @@ def test_a_wrong_password(image: Image, databases: Databases) -> None:
     """One sentence, exit 10, and the secret nowhere."""
     done = image.run(image.environment(databases, SQL_PASSWORD="s3cret"), "migrate", "--wait-timeout", "1")
     assert done.code == 10
-    assert "the Secret and the role's password differ" in done.stderr
+    assert "make the Secret and the role's password the same" in done.stderr
     assert "s3cret" not in done.stderr + done.stdout
 
 

@@ -76,7 +76,7 @@ def test_unix_socket(databases: Databases, tmp_path: Path) -> None:
         works(databases, **by_uri(databases, quote(str(tmp_path), safe="")))
         works(databases, **by_uri(databases, "", f"?host={tmp_path}"))
     (sentence,) = errors(status(databases, SQL_HOST=str(tmp_path / "no"), SQL_PORT=""))
-    assert f"the database at {databases.user}@{tmp_path / 'no'}/{databases.default} was not there" in sentence
+    assert f"the database at {databases.user}@{tmp_path / 'no'}/{databases.default} was not available" in sentence
 
 
 def test_several_hosts(databases: Databases) -> None:

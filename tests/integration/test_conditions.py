@@ -306,7 +306,7 @@ def test_a_busy_server_is_given_time(origin: Origin) -> None:
 
 
 def test_a_server_that_stays_busy_is_not_waited_for_for_ever(origin: Origin) -> None:
-    """After --wait-timeout it ends with 1, having said so as often as the heartbeat; the next run carries on."""
+    """After --wait-timeout it ends with 1, having said so as often as the heartbeat; the next run resumes."""
     database = origin.copy()
     with granted(origin.databases, "pg_read_all_stats"):
         with busy(origin):

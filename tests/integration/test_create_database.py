@@ -62,7 +62,7 @@ def test_nobody_lets_us_in(bare: Server) -> None:
     where = env(bare, SCHEMA_MIGRATOR_STORES="default")
     for role, code, said in (
         ("nobody", 10, "the server rejected the password for "),
-        (bare.user, 1, 'was not ready after 1 s: database "none" does not exist'),
+        (bare.user, 1, 'was not available after 1 s: database "none" does not exist'),
     ):
         through = ("--through", "none") if code == 1 else ()
         done = run_cli(where | {"SQL_USER": role}, "create-database", *through)

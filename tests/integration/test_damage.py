@@ -36,7 +36,7 @@ DO $$ BEGIN EXECUTE (
   SELECT format('INSERT INTO {TABLE} (%1$s) SELECT %1$s FROM {TABLE} WHERE {FIRST}', string_agg(attname, ', '))
   FROM pg_attribute WHERE attrelid = '{TABLE}'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '');
 END $$"""
-UNLED = 'no entry of the primary key\'s index leads to a row of "executions_visibility", expected an undamaged table; '
+UNLED = 'no entry of the primary key\'s index points to a row of "executions_visibility", expected an undamaged table; '
 DOUBLED = 'two rows of "executions_visibility" have the same key, expected an undamaged table; '
 AS_BEFORE = "it was not replaced and is unchanged: namespace_id = "
 AMCHECK = "check the table with amcheck (bt_index_check, verify_heapam), REINDEX it, then run this again"

@@ -90,7 +90,8 @@ def harmful(databases: Databases) -> None:
     """See that both the step and the change are named."""
     store = site(databases, "visibility").install("1.9")
     store.run("ALTER FUNCTION convert_ts STABLE")
-    refused(store, PreflightFailed, f"step 1.13 makes the column {TABLE}.temporaldatetime01, which needs the function")
+    needed = f"step 1.13 creates the column {TABLE}.temporaldatetime01, which needs the function"
+    refused(store, PreflightFailed, needed)
 
 
 def vital(databases: Databases) -> None:
@@ -121,7 +122,7 @@ def foreign(databases: Databases) -> None:
         "CREATE TABLE tasks (id bigint PRIMARY KEY, title text, data jsonb)",
         "CREATE TABLE namespaces (id uuid PRIMARY KEY, name text, owner text)",
     )
-    said = f'database "{store.name}" holds tables of the same name that are not Temporal\'s: namespaces, tasks'
+    said = f'database "{store.name}" has tables of the same names that are not Temporal\'s: namespaces, tasks'
     refused(store, WrongStore, said)
     for command in (store.status, store.plan, store.migrate):
         with pytest.raises(WrongStore, match="that are not Temporal's: namespaces, tasks; give Temporal a database"):

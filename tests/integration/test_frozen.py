@@ -49,7 +49,7 @@ def await_holders(admin: Connection, expected: list[str]) -> None:
 
 
 def test_under_the_cutovers_lock(origin: Origin) -> None:
-    """The lock is free after seconds, the table is the old one, and the next run carries on."""
+    """The lock is free after seconds, the table is the old one, and the next run resumes."""
     database = origin.copy()
     with origin.databases.admin(database) as admin, rows_held(admin) as hold, origin.held(database) as held:
         admin.execute(UNDER_THE_LOCK.encode())

@@ -98,5 +98,5 @@ def test_a_failed_read_is_no_absent_version(databases: Databases, env: dict[str,
         refused = run_cli(env, "migrate")
         admin.execute(f'ALTER TABLE schema_version OWNER TO "{databases.user}"'.encode())
     assert refused.code == 12
-    assert "lacks a right" in refused.stderr
+    assert "lacks a privilege" in refused.stderr
     assert everything(databases) == before

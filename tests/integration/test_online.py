@@ -309,7 +309,7 @@ def test_a_table_that_is_emptied_before_the_comparison(origin: Origin) -> None:
         owner.execute(f"TRUNCATE {TABLE}".encode())
         other.execute("COMMIT")
         ended = finish(process)
-        assert (ended.code, "truncated or altered while it was rewritten" in ended.stderr) == (1, True)
+        assert (ended.code, "truncated or altered during the rewrite" in ended.stderr) == (1, True)
         assert (names(owner, SCHEMAS), names(owner, TRIGGERS), one(owner, COUNT)) == ([], [], 0)
         assert origin.run(database).code == 0
 
@@ -414,7 +414,7 @@ UNDONE = {
 def test_what_forbids_it_and_comes_meanwhile(origin: Origin, made: str) -> None:
     """It is looked for again under the cutover's lock, since it would stay with the old table.
 
-    Nothing is swapped, and the copy is kept: the refusal says so, and once it is removed the next run carries on.
+    Nothing is swapped, and the copy is kept: the refusal says so, and once it is removed the next run resumes.
     """
     database = origin.copy()
     with origin.held(database) as held, origin.databases.admin(database) as admin:

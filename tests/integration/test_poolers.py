@@ -131,7 +131,7 @@ def test_no_way_past_is_refused_first(origin: Origin) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
     found = refused(origin, name, 1, SQL_DIRECT_HOST="127.0.0.1", SQL_DIRECT_PORT=port)
-    assert f"the database at {databases.user}@127.0.0.1:{port}/{name} was not ready after 10 s: " in found
+    assert f"the database at {databases.user}@127.0.0.1:{port}/{name} was not available after 10 s: " in found
     other_name = databases.create()
     with pooled(databases, aliases={name: other_name}) as other:
         found = refused(origin, name, 12, SQL_DIRECT_HOST=other.host, SQL_DIRECT_PORT=str(other.port))

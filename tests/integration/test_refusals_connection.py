@@ -30,7 +30,8 @@ def test_no_such_host(refusals: Refusals, databases: Databases) -> None:
     found = refusals.refused(1, SQL_HOST="no.such.host.invalid")
     # The resolver's own words differ with and without a network.
     assert [re.sub(r"\[Errno -\d\] [\w ]+", "REASON", line) for line in found] == [
-        f"error: {store}: the database at {address(databases, store, 'no.such.host.invalid')} was not ready after 1 s: "
+        f"error: {store}: the database at {address(databases, store, 'no.such.host.invalid')} was not available"
+        " after 1 s: "
         f"failed to resolve host 'no.such.host.invalid': REASON; {THERE}"
         for store in STORES
     ]
@@ -52,7 +53,7 @@ def test_refused_port(refusals: Refusals, databases: Databases) -> None:
         port = taken.getsockname()[1]
     done = refusals.run(1, SQL_HOST="127.0.0.1", SQL_PORT=str(port))
     assert errors(done) == [
-        f"error: {store}: the database at {address(databases, store, '127.0.0.1', port)} was not ready after 1 s: "
+        f"error: {store}: the database at {address(databases, store, '127.0.0.1', port)} was not available after 1 s: "
         f"Connection refused; {THERE}"
         for store in STORES
     ]
@@ -90,7 +91,7 @@ def test_wrong_password(refusals: Refusals, databases: Databases) -> None:
     assert 2 < waited(done) < 9
 
 
-@pytest.mark.parametrize(("added", "found"), [("\n", "ends with a line break"), (" ", "begins or ends with a blank")])
+@pytest.mark.parametrize(("added", "found"), [("\n", "ends with a line break"), (" ", "starts or ends with a space")])
 def test_a_password_with_more_than_itself(refusals: Refusals, databases: Databases, added: str, found: str) -> None:
     """A line break that `echo` made part of the Secret is named; nothing of the password is."""
     done = refusals.run(10, "--store", "default", SQL_PASSWORD=databases.password + added)
@@ -126,7 +127,7 @@ def test_missing_database(refusals: Refusals, databases: Databases) -> None:
     found = refusals.refused(1, DEFAULT_SQL_DATABASE="nix")
     assert found == [
         (
-            f"error: default: the database at {address(databases, 'nix')} was not ready after 1 s: "
+            f"error: default: the database at {address(databases, 'nix')} was not available after 1 s: "
             'database "nix" does not exist; create it: schema-migrator create-database'
         )
     ]
@@ -138,7 +139,7 @@ def test_too_few_connections(refusals: Refusals, databases: Databases) -> None:
     found = refusals.refused(1, "--store", "default")
     assert found == [
         (
-            f"error: default: the database at {address(databases, 'default')} was not ready after 1 s: "
+            f"error: default: the database at {address(databases, 'default')} was not available after 1 s: "
             f'too many connections for role "{databases.user}"; '
             "raise that limit, or close other connections: a run needs two for each store"
         )
@@ -195,7 +196,7 @@ def test_every_command_waits_and_refuses(refusals: Refusals, command: str) -> No
     """Whatever connects waits until the deadline and ends with exit code 1."""
     done = refusals.run(1, "--store", "default", command=command, SQL_PORT="1")
     assert len(errors(done)) == 1
-    assert "was not ready after 1 s: Connection refused" in done.stderr
+    assert "was not available after 1 s: Connection refused" in done.stderr
 
 
 def test_stops_while_waiting(databases: Databases) -> None:

@@ -163,7 +163,7 @@ def test_a_pause_ends(first: Primary, origin: Origin) -> None:
     assert ended.code == 1, ended.stderr
     said = next(line for line in ended.stderr.splitlines() if line.startswith("error: "))
     assert said.startswith('error: visibility: the replica "zeta" (slot "of_zeta") is ')
-    assert "the copy so far is kept, the table's trigger logs changes, and the next run carries on" in said
+    assert "the copy so far is kept, the table's trigger logs changes, and the next run resumes" in said
     assert "online.paused" not in [event["event"] for event in events(ended)]  # once, until the next heartbeat
     with origin.databases.connect(database) as owner:
         assert len(owner.execute(SCHEMAS.encode()).fetchall()) == 1

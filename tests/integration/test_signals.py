@@ -1,4 +1,4 @@
-"""SIGTERM in every phase: exit code 143, nothing of ours works on, and the next run carries on."""
+"""SIGTERM in every phase: exit code 143, nothing of ours works on, and the next run resumes."""
 
 import os
 import signal
@@ -178,7 +178,7 @@ PHASES = {
 
 @pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES)
 def test_in_an_online_rewrite(origin: Origin, phase: Phase, record_property: Callable[..., None]) -> None:
-    """The copy is kept from the moment that its trigger stands, the message says so, and the next run carries on."""
+    """The copy is kept from the moment that its trigger stands, the message says so, and the next run resumes."""
     database = origin.copy()
     with origin.databases.admin(database) as admin, origin.databases.admin(database) as other:
         with rows_held(admin) as hold:

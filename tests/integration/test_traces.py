@@ -155,7 +155,7 @@ def test_a_name_that_is_taken(mallory: str, databases: Databases, role: dict[str
     error = where.refused(SCHEMA_MIGRATOR_REWRITE="online")
     assert isinstance(error, PreflightFailed)
     assert f'the online rewrite of "{TABLE}" needs the name of the schema "{name}"' in error.detail
-    assert f'let "{mallory}" rename or drop it: ALTER SCHEMA "{name}" RENAME TO' in error.detail
+    assert f'have "{mallory}" rename or drop it: ALTER SCHEMA "{name}" RENAME TO' in error.detail
     assert where.migrate(SCHEMA_MIGRATOR_REWRITE="in-place").outcomes
 
 
@@ -201,9 +201,9 @@ def test_a_comment_of_another_format(unfinished: Unfinished, role: dict[str, str
         ["this version of schema-migrator does not write such a comment"],
     )
     error = where.refused(SCHEMA_MIGRATOR_REWRITE="online")
-    assert f'the schema "{name}", which already exists and not ours' in error.detail
+    assert f'the schema "{name}", which already exists and is not ours' in error.detail
     before = where.picture()
-    with pytest.raises(RefusedError, match="by migrate --abandon of the version that made it"):
+    with pytest.raises(RefusedError, match="with migrate --abandon of the version that created it"):
         abandon(where)
     assert where.picture() == before
 
@@ -220,7 +220,7 @@ def test_a_table_of_somebody_else_in_ours(
     before = where.picture()
     with pytest.raises(RefusedError) as refusal:
         abandon(where)
-    assert "holds what is not ours: " in refusal.value.message
+    assert "contains objects that are not ours: " in refusal.value.message
     assert f'table {name}.{made} of "{mallory}"' in refusal.value.message
     assert where.picture() == before
 

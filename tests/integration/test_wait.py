@@ -155,7 +155,7 @@ def test_a_database_that_never_comes(refusals: Refusals, databases: Databases) -
     assert found == [
         (
             f"error: default: the database at {databases.user}@{databases.host}:1/{databases.default} "
-            "was not ready after 1 s: Connection refused; is it running, and is the address correct?"
+            "was not available after 1 s: Connection refused; is it running, and is the address correct?"
         )
     ]
     assert clock.seconds < 30

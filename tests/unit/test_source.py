@@ -390,7 +390,7 @@ def test_sql_that_leaves_its_transaction(root: Path, step: Path, text: str, line
     """It is refused when it is loaded, with its place: in a rehearsal it would change the database."""
     (step / "advanced_visibility.sql").write_text(text)
     assert refused(root) == (
-        f"visibility/v1.2/advanced_visibility.sql:{line} has {words}, which reaches beyond the step's"
+        f"visibility/v1.2/advanced_visibility.sql:{line} contains {words}, which reaches beyond the step's"
         " transaction; remove it: each step runs in one transaction with schema-migrator's settings"
     )
 

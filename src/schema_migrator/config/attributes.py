@@ -53,7 +53,7 @@ REGISTER = (
     ),
     *_several(
         Fate.PASSED,
-        "the longest time for one attempt in seconds (10 unless said); 0: no limit of its own, and"
+        "the longest time for one attempt in seconds (default 10); 0: no limit of its own, and"
         " never longer than --wait-timeout",
         "connect_timeout",
     ),

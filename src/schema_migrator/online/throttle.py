@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PAUSE_SECONDS = 1.0
 _DISK_SECONDS = 60.0
 KEPT = (
-    "the copy so far is kept, the table's trigger logs changes, and the next run carries on;"
+    "the copy so far is kept, the table's trigger logs changes, and the next run resumes;"
     " migrate --abandon removes both"
 )
 """The state after a failure that does not remove an unfinished rewrite."""

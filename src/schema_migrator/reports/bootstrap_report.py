@@ -26,7 +26,7 @@ def ready_text(found: tuple[Ready, ...]) -> Report:
 
 def _ready(one: Ready) -> dict[str, str]:
     more = {"store": one.store, "version": one.version, "target": one.target}
-    return {"for": str(one.aim), "place": one.place} | {k: str(v) for k, v in more.items() if v is not None}
+    return {"waited_for": str(one.aim), "address": one.place} | {k: str(v) for k, v in more.items() if v is not None}
 
 
 def _line(one: Ready) -> str:
@@ -51,7 +51,7 @@ def _namespace(one: NamespaceResult) -> dict[str, Any]:
         "name": one.name,
         "created": one.created,
         "updated": one.updated,
-        "differences": [{"field": d.field, "found": d.found, "wanted": d.wanted} for d in one.differences],
+        "differences": [{"field": d.field, "found": d.found, "expected": d.wanted} for d in one.differences],
         "search_attributes_added": list(one.attributes_added),
     }
 

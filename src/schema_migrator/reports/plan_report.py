@@ -130,7 +130,7 @@ def _holder_json(one: BlockingTransaction) -> dict[str, Any]:
         "table": one.table,
         "lock": one.mode,
         "pid": one.pid,
-        "prepared": one.who if one.pid is None else None,
+        "prepared_transaction": one.who if one.pid is None else None,
         "application": one.who if one.pid is not None else None,
         "seconds": None if one.seconds is None else round(one.seconds),
     }

@@ -80,7 +80,7 @@ def recorded_version(state: State) -> str | None:
 
 
 def removals_text(found: tuple[Removal, ...]) -> Report:
-    """Return what was removed, a line a store."""
+    """Return what was removed, one line per store."""
     return tuple(
         f'{one.store} store, database "{one.database}": '
         + (", ".join(f'schema "{left.name}" removed' for left in one.removed) or "nothing to remove")

@@ -30,21 +30,21 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "state": state_name(found.state),
         "version": recorded_version(found.state),
         "target": str(found.target),
-        "needed": str(found.needed),
+        "required": str(found.needed),
         "up_to_date": found.up_to_date,
         **_particulars(found.state),
         "missing_history": [str(version) for version in found.unlisted],
         "invalid_indexes": list(found.invalid),
         "tables_without_primary_key": list(found.keyless),
         "online": [_leftover(one, found.copied) for one in found.whose.leftovers],
-        "elsewhere": found.elsewhere or None,
+        "other_schemas": found.elsewhere or None,
         "notices": notices_json(notices.standing(found.whose)),
     }
 
 
 def _leftover(one: Leftover, copied: int) -> dict[str, Any]:
     state = "unfinished" if one.unfinished else "kept" if one.kept else "done"
-    rows = {"rows_copied": copied, "log_bytes": one.log_bytes, "logging": one.watching} if one.unfinished else {}
+    rows = {"rows_copied": copied, "log_bytes": one.log_bytes, "trigger_active": one.watching} if one.unfinished else {}
     return {
         "schema": one.name,
         "table": one.table,
@@ -58,7 +58,7 @@ def _leftover(one: Leftover, copied: int) -> dict[str, Any]:
 def _particulars(state: State) -> dict[str, Any]:
     match state:
         case Between():
-            return {"step": str(state.step), "done": state.done, "statements": state.total}
+            return {"step": str(state.step), "statements_applied": state.done, "statements_total": state.total}
         case Unrecorded():
             return {"schema_version_of_tables": str(state.version), "auto_adopt": state.confirmed}
         case Unknown():

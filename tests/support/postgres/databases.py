@@ -100,7 +100,9 @@ class Databases:
         return self.engine.connect(database)
 
     def via(self, port: int) -> Self:
-        """Return the same databases as seen through a proxy on that port of 127.0.0.1."""
+        """Return the same databases as seen through a proxy on that port of 127.0.0.1; they are created without it."""
+        for store in self.names:
+            self.name(store)
         return replace(self, engine=replace(self.engine, host="127.0.0.1", port=port))
 
     def untouched(self, store: str) -> str | None:
