@@ -28,7 +28,7 @@ _SHOWN: dict[str, bool] = {}  # whether people read the events at a terminal; em
 
 
 class SafeStderr:
-    """Standard error, whoever reads it: a pipe's end that has left must not end a migration, nor a full disk."""
+    """Standard error that never raises: a closed pipe or a full disk must not end a migration."""
 
     def write(self, text: str) -> None:
         """Write, if somebody is there."""
@@ -49,7 +49,7 @@ class SafeStderr:
 
 @dataclass(slots=True, kw_only=True)
 class Interval:
-    """The time for the next word about something that lasts: every so many seconds, from now on."""
+    """Decides when the next progress event is due: every `seconds` seconds, counted from now."""
 
     seconds: float
     _last: float = field(default_factory=time.monotonic)
@@ -64,7 +64,7 @@ class Interval:
 
 
 def configure(level: str, *, terminal: bool) -> None:
-    """Set up structlog for the process; psycopg's own warnings say again what our errors say."""
+    """Set up structlog for the process; psycopg's own warnings are dropped, because our errors say the same."""
     import structlog  # noqa: PLC0415 - `--help` and `--version` do without it
 
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
@@ -87,14 +87,14 @@ def configure(level: str, *, terminal: bool) -> None:
 
 
 def configured() -> bool:
-    """Return whether `configure` was called, and holds."""
+    """Return whether `configure` has been called."""
     import structlog  # noqa: PLC0415 - see configure
 
     return bool(_SHOWN) and structlog.is_configured()
 
 
 def edge(event: str, **values: object) -> None:
-    """Log the first or the last event of a run; at a terminal only at level debug, for the result says it all."""
+    """Log the first or the last event of a run; on a terminal only at level debug, because the result says the same."""
     (logger().debug if _SHOWN.get("terminal") else logger().info)(event, **values)
 
 
@@ -103,7 +103,7 @@ def _plain(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 
 
 def plain(value: object) -> object:
-    """Return a value as JSON has it: numbers as numbers, lists of such, everything else as text."""
+    """Return a value for JSON: numbers, texts, and lists of them; everything else as text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float | Decimal):

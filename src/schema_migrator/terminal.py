@@ -1,4 +1,4 @@
-"""What an output shows: how many columns, which colours, and which characters never go there."""
+"""How a terminal is written to: its width, its colours, and the characters that are escaped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURLESS = ("dumb", "unknown")
 
 
 class Tone(Enum):
-    """What words mean to their reader, as the colour that stresses it; the words alone say the same."""
+    """The meaning of some words, shown as a colour; the words alone say the same."""
 
     GOOD = "32"
     PENDING = "33"
@@ -28,7 +28,7 @@ class Tone(Enum):
 
 
 class Output(Protocol):
-    """A stream as far as it matters here."""
+    """The part of a stream that this module needs."""
 
     def isatty(self) -> bool:
         """Return whether it is a terminal."""
@@ -57,12 +57,12 @@ def screen(output: Output, environ: Mapping[str, str] = os.environ) -> Screen:
 
 
 def printable(text: str) -> str:
-    """Return the text without what would steer a terminal: names of objects, and values, may hold anything."""
+    """Return the text with control characters escaped: the name of an object, or a value, can contain any character."""
     return text.translate(_STEERING)
 
 
 def wrapped(line: str, columns: int) -> list[str]:
-    """Return a line as several, broken at blanks alone; all but the first are indented."""
+    """Wrap a line at spaces; every line after the first is indented."""
     lead = line[: len(line) - len(line.lstrip())]
     return textwrap.wrap(
         line,

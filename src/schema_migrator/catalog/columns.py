@@ -38,13 +38,13 @@ class Parts(NamedTuple):
 
 
 def parts(definition: str) -> Parts:
-    """Split a definition from a snapshot into its parts. A text that is no definition becomes the type."""
+    """Split a definition from a snapshot into its parts. Any other text is taken as the type."""
     found = _COLUMN.fullmatch(definition)
     return Parts(*(part or "" for part in found.groups())) if found else Parts(definition, "", "", "", "", "")
 
 
 def altered(old: str, new: str, here: str) -> str:
-    """Return the column `here` after a change from `old` to `new`. Parts that do not change stay as they are here."""
+    """Return the column `here` after a change from `old` to `new`. Parts that do not change keep their value."""
     three = zip(parts(old), parts(new), parts(here), strict=True)
     return "".join(after if before != after else found for before, after, found in three)
 

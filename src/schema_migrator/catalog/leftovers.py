@@ -80,7 +80,7 @@ WHERE nspname ~ '^schema_migrator_(online|retired)_[0-9]+$' AND pg_has_role(nspo
 
 
 def of_ours(conn: Connection) -> tuple[str, ...]:
-    """Return the schemas with our names that our role owns, of whatever store. Must run in a transaction."""
+    """Return the schemas with our names that our role owns, for any store. Must run in a transaction."""
     return tuple(name for (name,) in conn.execute(_OF_OURS).fetchall())
 
 

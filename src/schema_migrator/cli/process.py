@@ -1,4 +1,4 @@
-"""How a command line begins and ends: refused flags, results, errors, exit codes; the one place that exits."""
+"""How a process parses its command line, prints its result or error, and exits; no other module exits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WITHOUT_FLAG = "an argument belongs to no flag"
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses like everything else here does."""
+    """A parser that raises SettingsError instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
         """Raise SettingsError; where a command should stand may stand what was meant as a password."""
@@ -95,7 +95,7 @@ def _log_end(code: int, started: float) -> None:
 
 
 def open_streams() -> None:
-    """Give closed standard streams a place: else a connection to the server could take the number of one."""
+    """Open closed standard streams on /dev/null; otherwise a connection could get the number of one of them."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
@@ -106,7 +106,7 @@ def open_streams() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Exit, without Python's own end: it searches for cycles for 60 ms, and threads of temporalio's abort in it."""
+    """Exit without Python's shutdown, which collects garbage for 60 ms and during which threads of temporalio abort."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()

@@ -1,4 +1,4 @@
-"""How a run begins, in an event: what it was told, before anything is contacted."""
+"""The first event of a run: its command, release, files and stores, logged before anything is contacted."""
 
 from __future__ import annotations
 

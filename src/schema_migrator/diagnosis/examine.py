@@ -184,7 +184,7 @@ def again(place: StoreHandle, before: Examination, version: Version) -> Examinat
 
 
 def settled(overview: Overview, target: Version) -> bool:
-    """Whether the version row alone is enough: the store is empty, at its target or above, or a snapshot is no use."""
+    """Whether the version row alone is enough: the store is empty or at its target, or a snapshot would not help."""
     match overview.state:
         case state.Absent():
             return True

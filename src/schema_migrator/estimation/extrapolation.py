@@ -120,7 +120,7 @@ def _completed(plan: Plan, found: Forecast) -> Forecast:
 def online_estimate(
     steps: Sequence[PlannedStep], trials: tuple[Trial, ...], rows: Mapping[str, int]
 ) -> StepEstimate | None:
-    """Return the estimate of an online rewrite, None without steps.
+    """Return the estimate of an online rewrite, None if no step runs online.
 
     It is the time of the slowest statement, which counts as the rewrite, and of all new indexes. Only the cutover
     blocks other sessions, so `locked` is brief.

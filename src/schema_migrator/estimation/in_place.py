@@ -1,4 +1,4 @@
-"""Refusals of plans that would rewrite a large table in place, under its lock, without being asked to."""
+"""Refusals of plans that would rewrite a large table in place, under its lock, without --rewrite in-place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ASK = "or use --rewrite in-place"
 
 
 def blocked(plan: Plan) -> tuple[tuple[str, str], ...]:
-    """Return (table, reason) for each large table that the plan could only rewrite in place, without being asked to."""
+    """Return (table, reason) for each large table that the plan could only rewrite in place."""
     found = [(plan.online.table, reason) for reason in plan.online.blockers] if plan.online else []
     versions = plan.online.versions if plan.online else ()
     apart = (step for step in plan.steps if step.step.version not in versions)

@@ -50,7 +50,7 @@ GROUP BY {of_l} HAVING count(l.schema_migrator_place) > 1 LIMIT 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is wrong (one of the sentences above), the key's values as texts, and the ctids of the rows."""
+    """What is wrong (UNLED to SURPLUS), the key's values as texts, and the ctids of the rows."""
 
     what: str
     key: tuple[str, ...]

@@ -133,7 +133,7 @@ def identifiers(live: SourceTable) -> dict[str, sql.Composable]:
 
 
 def columns(conn: Connection, live: SourceTable, shape: TargetShape, *, computed: bool) -> tuple[str, ...]:
-    """Return the names of the columns that stay; generated ones only if `computed`."""
+    """Return the names of the columns that the rewrite keeps; generated ones only if `computed`."""
     added = [name for name, _ in shape.added]
     ((found,),) = transactions.ask(conn, _STAYING, [qualified(conn, live.ours, ROWS), computed, added])
     return tuple(found)

@@ -63,7 +63,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What rows of a table are tried with: the parts, and the columns that supply their values.
+    """What a trial of a table's rows needs: the parts, and the columns that supply their values.
 
     `begun`: see `check`.
     """

@@ -1,4 +1,4 @@
-"""The settings that each of our transactions and sessions sets first, whatever role, database or server have set."""
+"""The settings that each of our transactions and sessions sets first, whatever the role or the server has set."""
 
 from __future__ import annotations
 

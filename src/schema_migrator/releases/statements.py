@@ -137,7 +137,7 @@ def created_indexes(sql: str) -> frozenset[str]:
 
 @cache
 def leaves_transaction(sql: str) -> tuple[int, str] | None:
-    """Return line and keywords of a file's first statement that reaches beyond its transaction; None without one."""
+    """Return line and keywords of the first statement that reaches beyond its transaction; None if there is none."""
     code = re.sub(r'"[^"]*"', lambda name: re.sub(r"[^\n]", "x", name.group()), _code(sql))
     for piece in re.finditer(r"[^;]+", code):
         start = piece.start() + len(piece.group()) - len(piece.group().lstrip())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def ready_json(found: tuple[Ready, ...]) -> str:
-    """Return what is ready as JSON; `store`, `version` and `target` only where there are any."""
+    """Return what is ready as JSON; `store`, `version` and `target` only if there are any."""
     return json.dumps({"ready": [_ready(one) for one in found]}, indent=2)
 
 

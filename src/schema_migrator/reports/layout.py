@@ -35,7 +35,7 @@ Cell = Line | tuple[Line, ...]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; where its longest words do not fit beside each other, it is shown as a list."""
+    """A table, shown as a list if its longest words do not fit next to each other."""
 
     heads: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -51,7 +51,7 @@ def joined(reports: Iterable[Report]) -> Report:
 
 
 def rendered(report: Report, screen: Screen) -> str:
-    """Return the report as text for a screen, with an empty line between a table and what else there is."""
+    """Return the report as text for a screen, with an empty line between a table and other text."""
     blocks: list[str] = []
     for before, piece in zip((None, *report), report, strict=False):
         apart = isinstance(piece, Table) or isinstance(before, Table)
@@ -106,7 +106,7 @@ def _table(table: Table, screen: Screen) -> str:
 
 
 def widths(least: Sequence[int], natural: Sequence[int], room: int) -> list[int]:
-    """Return the columns' widths: the natural ones, where need be with the widest narrowed down to their least."""
+    """Return the widths of the columns; if they do not fit, the widest are narrowed, at most to their longest word."""
     found = list(natural)
     while sum(found) > room:
         widest = max((i for i, width in enumerate(found) if width > least[i]), key=found.__getitem__)

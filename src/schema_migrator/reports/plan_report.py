@@ -143,7 +143,7 @@ def _rebuilding(found: Plan) -> str:
 
 
 def plan_text(seen: PlanPreview) -> Report:
-    """Return a plan as a heading, a table of its steps, and what there is to know about them."""
+    """Return a plan as a heading, a table of its steps, and notes."""
     found = seen.plan
     if found.empty:
         return (Toned(f"at {found.version}, nothing to do", Tone.GOOD, _place(seen)), *map(str, seen.notices))

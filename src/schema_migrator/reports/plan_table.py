@@ -22,7 +22,7 @@ _SEE_ONLINE = ("see", "online")
 
 
 def steps_table(found: Plan, forecast: Forecast) -> Table:
-    """Return the steps; an installation in one transaction has no locks and costs to show."""
+    """Return the table of steps; for an installation in one transaction it has no locks and no costs."""
     if found.together:
         rows = tuple((str(one.step.version), tuple(_kinds(one)), one.step.description) for one in found.steps)
         return Table(("version", "statements", "what the vendor says"), rows)
@@ -65,7 +65,7 @@ def _locks(step: PlannedStep) -> list[str]:
 
 
 def span_text(span: Estimate) -> str:
-    """Return the likely time and between what it may lie."""
+    """Return the likely time and its range."""
     if span == BRIEF:
         return "under 1 s"
     if span.likely >= _LONG_SECONDS:
@@ -74,7 +74,7 @@ def span_text(span: Estimate) -> str:
 
 
 def _span_cell(span: Estimate) -> Cell:
-    """Return the likely time, and below it between what it may lie."""
+    """Return the likely time, and below it its range."""
     likely, bracket, between = span_text(span).partition(" (")
     return (likely, f"({between}") if bracket else likely
 

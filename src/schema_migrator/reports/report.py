@@ -169,7 +169,7 @@ def _shown(name: str, *pieces: str) -> Verbatim:
 
 
 def migration_json(done: Migration) -> dict[str, Any]:
-    """Return what was done to a store as JSON; `version` is the one it is at now."""
+    """Return what was done to a store as JSON; `version` is the version that it is at now."""
     reached = done.outcomes[-1].version if done.outcomes else done.plan.version
     return {
         "store": str(done.plan.store),

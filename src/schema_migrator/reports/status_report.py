@@ -68,7 +68,7 @@ def _particulars(state: State) -> dict[str, Any]:
 
 
 def status_text(found: tuple[StoreStatus, ...]) -> Report:
-    """Return a table of stores, and below it what a person should know of each."""
+    """Return a table of stores, followed by the notices for each."""
     heads = ("store", "database", "version", "target", "state and what migrate does")
     rows = [(str(s.store), s.database, recorded_version(s.state) or "-", str(s.target), _verdict(s)) for s in found]
     told = [f"{s.store}: {one}" for s in found for one in notices.standing(s.whose)]
