@@ -9,7 +9,7 @@ from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.state import At, Overview
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
-from support.program.command import run_cli
+from support.program.command import run_process
 from support.program.store_driver import Site, site
 
 COMMANDS: dict[str, Callable[[Site], Any]] = {
@@ -31,7 +31,7 @@ def test_another_run_between_two_looks(
 
     def read_live(conn: Connection, overview: Overview) -> examine.LiveSchema:
         if not looked:
-            other = run_cli(databases.env() | store.variables, "migrate", "--rewrite", "in-place")
+            other = run_process(databases.env() | store.variables, "migrate", "--rewrite", "in-place")
             assert other.code == 0, other.stderr
         looked.append(True)
         return real(conn, overview)

@@ -157,7 +157,7 @@ def test_as_text(bootstrap: Bootstrap, name: str) -> None:
         line.strip() for line in run_process(env, "namespaces").stdout.splitlines() if name in line or "search" in line
     ]
     assert [" ".join(line.split()) for line in lines] == [f"{name} created", "search attribute CustomerId added"]
-    assert run_process(env, "namespaces").stdout.split()[-3:] == [name, "as", "wanted"]
+    assert run_process(env, "namespaces").stdout.split()[-3:] == [name, "as", "specified"]
     other = bootstrap.env({"name": name, "retention": "36h"})
     assert "retention is 7d, wanted 36h: --update changes it" in run_process(other, "namespaces").stdout
     assert "retention changed from 7d to 36h" in run_process(other, "namespaces", "--update", "--check", name).stdout
