@@ -18,6 +18,12 @@ from support.waiting import await_true
 pytestmark = pytest.mark.server
 
 NOTE = "TESTS_THAT_ARE_ENDED"
+# A shell's background job has SIGINT ignored, and its children with it.
+INTERRUPTIBLE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 HOLD = 600.0
 ENDING = 20.0
 
@@ -44,7 +50,8 @@ def child() -> int:
 def held(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, list[int]]]:
     """Run the above in a worker; give the run, the worker, and the servers, which are killed if the test fails."""
     note = folder / "note"
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "1", "-o", "python_functions=hold_*", __file__]
+    pytest_run = ["-m", "pytest", "-q", "-n", "1", "-o", "python_functions=hold_*", __file__]
+    command = [sys.executable, "-c", INTERRUPTIBLE, *pytest_run]
     with subprocess.Popen(
         command,
         env=os.environ | {NOTE: str(note)},
