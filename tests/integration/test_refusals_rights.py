@@ -164,6 +164,7 @@ def test_a_standby_behind_its_target(refusals: Refusals, databases: Databases) -
 
 def test_roles_with_awkward_names(refusals: Refusals, databases: Databases) -> None:
     """The SQL of a remedy quotes names so that it runs as it stands."""
+    refusals.picture()  # the databases are created before their owner gets another name
     awkward = databases.user + ' "ö"'
     refusals.sql("default", f"""ALTER ROLE "{databases.user}" RENAME TO "{awkward.replace('"', '""')}" """)
     try:

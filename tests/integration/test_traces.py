@@ -298,7 +298,7 @@ def test_the_words_for_it(unfinished: Unfinished) -> None:
         (name,) = names(owner, SCHEMAS)
         size = owner.execute(f"SELECT pg_total_relation_size('{name}.log') / 1024".encode()).fetchone()
         assert size is not None
-        assert f"its trigger logs every write to the table, {size[0]} kB so far: migrate carries on" in words()
+        assert f"its trigger logs every write to the table, {size[0]} kB so far: migrate resumes it" in words()
         owner.execute(f"COMMENT ON SCHEMA {name} IS NULL".encode())
     text = words()
     assert f'online rewrite of {TABLE} in "{name}" unfinished, and its comment is missing' in text

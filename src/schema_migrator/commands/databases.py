@@ -89,7 +89,7 @@ def _connected(settings: Settings, wanted: StoreSettings, interrupt: Interrupt, 
 
 def _refused(error: MigratorError, settings: Settings) -> MigratorError:
     """Return the error with the real wait in its message and, if it may help, the hint to name another database."""
-    error.message = error.message.replace("not ready after 0 s", f"not there after {settings.run.wait_timeout:g} s")
+    error.message = error.message.replace(" after 0 s", f" after {settings.run.wait_timeout:g} s")
     if " does not exist" in error.message or isinstance(error, PreflightFailed):
         error.hint = f"tried {', '.join(_USUAL)}: name a database that lets you in, --through NAME"
     return error

@@ -68,10 +68,14 @@ def tasks(
     if changing and not settings.run.allow_older_targets:
         _refuse_older(release, targets)
     connect = partial(connection.connect, interrupt=interrupt, patience=settings.run.wait_timeout, began=began)
-    conns = run_parallel(tuple(targets), interrupt, lambda store: connect(settings.store(store)))
     with ExitStack() as stack:
-        for conn in conns.values():
-            stack.callback(conn.close)
+
+        def opened(store: Store) -> Connection:
+            conn = connect(settings.store(store))
+            stack.callback(conn.close)  # also if the other store's connection fails
+            return conn
+
+        conns = run_parallel(tuple(targets), interrupt, opened)
         yield {
             one.store: StoreTask(
                 place=_place(settings, one, release, conns[one.store]),
