@@ -44,17 +44,6 @@ BEGIN
   RETURN NULL;
 END
 """
-_LOG_BODY = """
-BEGIN
-  IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND ({new}) IS DISTINCT FROM ({old})) THEN
-    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({old}, false);
-  END IF;
-  IF TG_OP <> 'DELETE' THEN
-    INSERT INTO {ours}.log ({key}, schema_migrator_stays) VALUES ({new}, true);
-  END IF;
-  RETURN NULL;
-END
-"""
 
 
 def watched(conn: Connection, live: SourceTable) -> bool:
