@@ -5,15 +5,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from pydantic_settings import BaseSettings
 
 from schema_migrator.cli import main
 from schema_migrator.config.client_fields import ClientSettings
 from schema_migrator.config.fields import RunSettings, SqlSettings
-from schema_migrator.config.options import client_options, run_options, sql_options
+from schema_migrator.config.options import Option, client_options, run_options, sql_options
 from support.postgres.databases import Databases
 from support.program.references import run_here
 
-OPTIONS = {
+OPTIONS: dict[type[BaseSettings], tuple[Option, ...]] = {
     RunSettings: run_options(),
     SqlSettings: sql_options(),
     ClientSettings: client_options(),
@@ -21,9 +22,9 @@ OPTIONS = {
 
 
 @contextmanager
-def reads(patch: pytest.MonkeyPatch, command: str) -> Iterator[set[tuple[type, str]]]:
+def reads(patch: pytest.MonkeyPatch, command: str) -> Iterator[set[tuple[type[BaseSettings], str]]]:
     """Give the settings that the command's handler reads in the block."""
-    found: set[tuple[type, str]] = set()
+    found: set[tuple[type[BaseSettings], str]] = set()
     handler = main._HANDLERS[command]
 
     def handle(*args: Any) -> Any:  # noqa: ANN401 - as the handler
@@ -32,9 +33,9 @@ def reads(patch: pytest.MonkeyPatch, command: str) -> Iterator[set[tuple[type, s
                 inner.setattr(kind, "__getattribute__", recording(kind))
             return handler(*args)
 
-    def recording(kind: type) -> Callable[[object, str], object]:
+    def recording(kind: type[BaseSettings]) -> Callable[[object, str], object]:
         def get(self: object, name: str) -> object:
-            if name in kind.model_fields:  # type: ignore[attr-defined]
+            if name in kind.model_fields:
                 found.add((kind, name))
             return object.__getattribute__(self, name)
 

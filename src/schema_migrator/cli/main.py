@@ -58,7 +58,7 @@ def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
     seen = preview.show_plan(settings, interrupt)
     as_json = settings.run.output == "json"
     text = report.to_json(map(plan_report.plan_json, seen)) if as_json else joined(map(plan_report.plan_text, seen))
-    return _checked(text, [one.plan.store for one in seen if not one.plan.empty], arguments)
+    return _checked(text, [shown.plan.store for shown in seen if not shown.plan.empty], arguments)
 
 
 def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str | Report:
@@ -68,15 +68,15 @@ def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any])
     found = status.status(settings, interrupt)
     as_json = settings.run.output == "json"
     text = report.to_json(map(status_report.status_json, found)) if as_json else status_report.status_text(found)
-    too_old = [one for one in found if one.too_old_for_servers]
+    too_old = [store for store in found if store.too_old_for_servers]
     if too_old and arguments["check"]:
         say(text)
-        lacking = " and ".join(f"the {one.store} store needs {one.needed}" for one in too_old)
+        lacking = " and ".join(f"the {store.store} store needs {store.needed}" for store in too_old)
         raise NotAtTarget(
             f"{lacking} for servers of release {too_old[0].release}, which do not start at the configured target",
             hint="unset the target version, or raise it, and run schema-migrator migrate",
         )
-    return _checked(text, [one.store for one in found if not one.up_to_date], arguments)
+    return _checked(text, [store.store for store in found if not store.up_to_date], arguments)
 
 
 def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str | Report:
@@ -87,15 +87,15 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
     found = verify.verify(settings, interrupt)
     as_json = settings.run.output == "json"
     text = report.to_json(map(report.verify_json, found)) if as_json else joined(map(report.verify_text, found))
-    wrong = [one for one in found if not one.equal]
+    wrong = [verdict for verdict in found if not verdict.equal]
     if wrong:
         say(text)
-        names = " and ".join(f"the {one.store} store" for one in wrong)
+        names = " and ".join(f"the {verdict.store} store" for verdict in wrong)
         raise NotAsRehearsed(
             f"{names} {'does' if len(wrong) == 1 else 'do'} not match",
             hint="read the SQL shown before you run it; where it says look first, the decision is yours",
         )
-    unreadable = [one for one in found if one.whose.unreadable]
+    unreadable = [verdict for verdict in found if verdict.whose.unreadable]
     if unreadable:
         say(text)
         whose = unreadable[0].whose

@@ -90,12 +90,12 @@ def preview(task: StoreTask, found: Examination, made: Plan) -> PlanPreview:
     )
 
 
-def _begun(task: StoreTask, made: Plan, one: Leftover) -> BegunRewrite:
+def _begun(task: StoreTask, made: Plan, leftover: Leftover) -> BegunRewrite:
     conn, shape = task.place.conn, made.online.shape if made.online else None
     with transactions.look(conn, made.schema):
         live = source_table.look(conn, made.schema, shape) if shape else None
-        continues = live is not None and change_log.continues(conn, live, one)
-        return BegunRewrite(leftover=one, copied=leftovers.copied(conn, one), continues=continues)
+        continues = live is not None and change_log.continues(conn, live, leftover)
+        return BegunRewrite(leftover=leftover, copied=leftovers.copied(conn, leftover), continues=continues)
 
 
 def _circumstances(

@@ -114,4 +114,6 @@ def _examined(task: StoreTask, overview: Overview) -> examine.Examination:
 def _copied(task: StoreTask, overview: Overview) -> int:
     """Return the number of rows that unfinished rewrites have copied."""
     with transactions.look(task.place.conn):
-        return sum(leftovers.copied(task.place.conn, one) for one in overview.whose.leftovers if one.unfinished)
+        return sum(
+            leftovers.copied(task.place.conn, leftover) for leftover in overview.whose.leftovers if leftover.unfinished
+        )

@@ -64,7 +64,7 @@ def tasks(
     release need.
     """
     release = settings.release
-    targets = {one.store: release.source(one.store).target(one.target_version) for one in settings.stores}
+    targets = {store.store: release.source(store.store).target(store.target_version) for store in settings.stores}
     if changing and not settings.run.allow_older_targets:
         _refuse_older(release, targets)
     connect = partial(connection.connect, interrupt=interrupt, patience=settings.run.wait_timeout, began=began)
@@ -77,13 +77,13 @@ def tasks(
 
         conns = run_parallel(tuple(targets), interrupt, opened)
         yield {
-            one.store: StoreTask(
-                place=_place(settings, one, release, conns[one.store]),
+            store.store: StoreTask(
+                place=_place(settings, store, release, conns[store.store]),
                 settings=settings,
-                target=targets[one.store],
+                target=targets[store.store],
                 interrupt=interrupt,
             )
-            for one in settings.stores
+            for store in settings.stores
         }
 
 

@@ -102,7 +102,7 @@ def _databases(settings: Settings, interrupt: Interrupt, began: float) -> tuple[
         connection.connect(wanted, interrupt, patience=patience, began=began).close()
         return Ready(aim=WaitTarget.DATABASE, store=store, place=wanted.address)
 
-    return tuple(run_parallel(tuple(one.store for one in settings.stores), interrupt, reach).values())
+    return tuple(run_parallel(tuple(store.store for store in settings.stores), interrupt, reach).values())
 
 
 def _schemas(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
@@ -126,7 +126,7 @@ def _schemas(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Re
 def _look_once(settings: Settings, interrupt: Interrupt, began: float) -> tuple[Ready, ...]:
     with tasks(settings, interrupt, began=began) as by_store:
         overviews = looks(by_store, seconds=0)  # the polling retries anyway
-    behind = [one for one in (_behind(task, overviews[store]) for store, task in by_store.items()) if one]
+    behind = [reason for reason in (_behind(task, overviews[store]) for store, task in by_store.items()) if reason]
     if behind:
         raise combine(behind)
     return tuple(_ready(task, overviews[store]) for store, task in by_store.items())

@@ -89,7 +89,7 @@ def _incident(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[R
     )
     yield _status(broken, interrupt)
     yield _migrate(broken, interrupt)
-    verdicts = (report.verify_text(one) for one in verify.verify(broken, interrupt))
+    verdicts = (report.verify_text(verdict) for verdict in verify.verify(broken, interrupt))
     yield (_command("verify", broken), *(piece for verdict in verdicts for piece in verdict))
 
 

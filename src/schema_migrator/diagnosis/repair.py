@@ -256,7 +256,9 @@ def _replace_column(change: Change) -> Repair:
     Dropping the existing one would also drop the user's own indexes and constraints, and the values of a plain column.
     """
     table, name, kept = _quoted(change.key.parent), _quoted(change.key.name), _kept(change.key.name)
-    aside = (f"ALTER INDEX IF EXISTS {_quoted(one.key.name)} RENAME TO {_kept(one.key.name)};" for one in change.parts)
+    aside = (
+        f"ALTER INDEX IF EXISTS {_quoted(part.key.name)} RENAME TO {_kept(part.key.name)};" for part in change.parts
+    )
     indexes = (text for part in change.parts for text in _creating(part))
     statements = (f"ALTER TABLE {table} RENAME COLUMN {name} TO {kept};", *aside, *_creating(change), *indexes)
     note = _afterwards(kept, f"ALTER TABLE {table} DROP COLUMN {kept};")

@@ -43,7 +43,9 @@ def parts(plan: Plan, step: PlannedStep) -> tuple[StatementGroup, ...]:
         return ()
     statements = step.statements
     if plan.by_tool and not step.resumed:
-        return tuple(StatementGroup(places=(place,), alone=one.concurrent) for place, one in enumerate(statements))
+        return tuple(
+            StatementGroup(places=(place,), alone=statement.concurrent) for place, statement in enumerate(statements)
+        )
     alone = [statement.concurrent and step.concurrently for statement in statements]
     groups = groupby(range(len(alone)), alone.__getitem__)
     return tuple(StatementGroup(places=tuple(places), alone=kind) for kind, places in groups)
@@ -105,7 +107,9 @@ def with_trials(
 def _completed(plan: Plan, found: Forecast) -> Forecast:
     """Add brief estimates for steps with few or no rows to work on; steps on partitioned tables are unmeasured."""
     brief = StepEstimate(seconds=BRIEF, locked=BRIEF, disk=0)
-    partitioned = {one.step.version: min(parts) for one in plan.steps if (parts := worked_on(one) & found.partitioned)}
+    partitioned = {
+        step.step.version: min(parts) for step in plan.steps if (parts := worked_on(step) & found.partitioned)
+    }
     unmeasured = {version: f"{table} is partitioned" for version, table in partitioned.items()} | {**found.unmeasured}
     versions = {step.step.version for step in plan.steps if not step.online} - unmeasured.keys()
     apart = {step.step.version for step in plan.steps if step.online}

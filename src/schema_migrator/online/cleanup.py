@@ -83,8 +83,8 @@ def remaining(work: RunContext, schema: str) -> str:
     except (MigratorError, psycopg.Error):  # a broken connection cannot be asked
         return f"a trigger that logs every change may remain on the table: {_ABANDON}"
     return "; ".join(
-        f'a trigger on "{one.table}" still logs changes ({sizes.text(one.log_bytes)} so far): {_ABANDON}'
-        for one in left
+        f'a trigger on "{leftover.table}" still logs changes ({sizes.text(leftover.log_bytes)} so far): {_ABANDON}'
+        for leftover in left
     )
 
 
@@ -110,7 +110,12 @@ def clear(work: RunContext, plan: Plan) -> None:
     """Remove, before a plan runs, what earlier rewrites left behind and this plan does not resume."""
     resumed = plan.online.table if plan.online and plan.online.shape else None
     remove_all(
-        work, [one for one in plan.leftovers if not one.kept and (one.finished or one.lost or one.table != resumed)]
+        work,
+        [
+            leftover
+            for leftover in plan.leftovers
+            if not leftover.kept and (leftover.finished or leftover.lost or leftover.table != resumed)
+        ],
     )
 
 
@@ -127,18 +132,18 @@ def tidy(work: RunContext, schema: str) -> tuple[Leftover, ...]:
 
 def remove_all(work: RunContext, leftovers_found: Sequence[Leftover]) -> tuple[Leftover, ...]:
     """Remove leftovers, each in a transaction of its own; return them."""
-    for one in leftovers_found:
-        guarded.retried(work, one.target, [one.table], partial(_remove_one, one=one))
-        events.logger().info("online.removed", schema=one.name, table=one.table)
+    for leftover in leftovers_found:
+        guarded.retried(work, leftover.target, [leftover.table], partial(_remove_one, leftover=leftover))
+        events.logger().info("online.removed", schema=leftover.name, table=leftover.table)
     return tuple(leftovers_found)
 
 
-def _remove_one(work: RunContext, one: Leftover) -> None:
+def _remove_one(work: RunContext, leftover: Leftover) -> None:
     with (
         server_errors.translated(work.store, work.interrupt),
-        transactions.transaction(work.conn, one.schema, work.limits, name=work.lock.worker),
+        transactions.transaction(work.conn, leftover.schema, work.limits, name=work.lock.worker),
     ):
-        remove(work.conn, one)
+        remove(work.conn, leftover)
         work.lock.assert_held(work.lock.ask(work.conn))
 
 

@@ -111,7 +111,7 @@ def texts(live: SourceTable, of: LiteralString) -> sql.Composed:
 def _where(found: Sequence[str]) -> str:
     if not found:
         return ""
-    blocks = sorted({int(made[1]) for one in found if (made := _PAGE.fullmatch(one))})
+    blocks = sorted({int(made[1]) for place in found if (made := _PAGE.fullmatch(place))})
     return f" in block{'s' * (len(blocks) > 1)} {_listed(map(str, blocks))}, ctid {_listed(found)}"
 
 

@@ -71,7 +71,7 @@ def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     key = source_table.primary(first, live)
     place = f"{live.ours}.{ROWS}"
     built = {name for (name,) in transactions.ask(first, _BUILT, [place])}
-    missing = _largest_first(first, live, [one for one in (key, *shape.indexes) if one[0] not in built])
+    missing = _largest_first(first, live, [index for index in (key, *shape.indexes) if index[0] not in built])
     spaces = _spaces(first, live, shape)
     started = time.monotonic()
 
@@ -99,7 +99,7 @@ def _largest_first(conn: Connection, live: SourceTable, missing: list[Named]) ->
     """Return the indexes so ordered that no worker builds a large one alone at the end; new ones count as medium."""
     sizes = dict(transactions.ask(conn, _SIZES, [live.oid]))
     middling = sorted(sizes.values())[len(sizes) // 2] if sizes else 0
-    return sorted(missing, key=lambda one: -sizes.get(one[0], middling))
+    return sorted(missing, key=lambda index: -sizes.get(index[0], middling))
 
 
 def _spaces(conn: Connection, live: SourceTable, shape: TargetShape) -> dict[str, str]:

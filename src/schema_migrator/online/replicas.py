@@ -101,12 +101,12 @@ def remedy(role: str) -> str:
     )
 
 
-def lateness(one: Replica, limit: int) -> str:
+def lateness(replica: Replica, limit: int) -> str:
     """Return the sentence about a replica that is too far behind."""
-    return f"the replica {one.said} is {sizes.text(one.behind or 0)} behind, the limit is {sizes.text(limit)}"
+    return f"the replica {replica.said} is {sizes.text(replica.behind or 0)} behind, the limit is {sizes.text(limit)}"
 
 
 def blindness(found: Replicas, role: str) -> str:
     """Return the sentence about replicas that our role cannot see."""
-    names = ", ".join(f"{one.said} (pid {one.pid})" for one in found.unseen)
+    names = ", ".join(f"{replica.said} (pid {replica.pid})" for replica in found.unseen)
     return f'the role "{role}" cannot see how far behind the replica {names} is'

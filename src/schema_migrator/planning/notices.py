@@ -56,11 +56,11 @@ def ahead(plan: Plan, whose: Ownership) -> tuple[Notice, ...]:
 
 def refuse_unsettled(found: tuple[ForeignSchema, ...]) -> None:
     """Raise NotOurs if a table of the store has a trigger that looks like ours, but its schema is not ours."""
-    for one in found:
-        if one.watched:
+    for foreign in found:
+        if foreign.watched:
             raise NotOurs(
-                f'a trigger "{TRIGGER}" on "{one.watched}" calls a function in the schema "{one.name}" of'
-                f' "{one.owner}", which is not ours: {one.why}',
+                f'a trigger "{TRIGGER}" on "{foreign.watched}" calls a function in the schema "{foreign.name}" of'
+                f' "{foreign.owner}", which is not ours: {foreign.why}',
                 hint="nothing was touched; have that role remove it with migrate --abandon of the version that"
                 " created it",
             )
@@ -92,11 +92,11 @@ def _schema(whose: Ownership) -> Iterator[Notice]:
 
 
 def _strangers(found: tuple[ForeignSchema, ...]) -> Iterator[Notice]:
-    for one in found[:_SHOWN]:
-        place = f'the schema "{one.name}" of "{one.owner}"'
-        said = f"{place} looks like ours, but {one.why}"
-        if one.watched:
-            said = f'a trigger "{TRIGGER}" is on "{one.watched}" and calls a function in {place}, but {one.why}'
+    for foreign in found[:_SHOWN]:
+        place = f'the schema "{foreign.name}" of "{foreign.owner}"'
+        said = f"{place} looks like ours, but {foreign.why}"
+        if foreign.watched:
+            said = f'a trigger "{TRIGGER}" is on "{foreign.watched}" and calls a function in {place}, but {foreign.why}'
         yield Notice(event="schema.not_ours", found=said, remedy="it was not touched")
     if len(found) > _SHOWN:
         yield Notice(
@@ -110,11 +110,13 @@ def _strays(whose: Ownership) -> Iterator[Notice]:
     if not whose.strays:
         return
     schema, heir = quoted(whose.schema), whose.strays[0].heir
-    names = ", ".join(f'{one.table} ("{one.owner}")' for one in whose.strays)
+    names = ", ".join(f'{table.table} ("{table.owner}")' for table in whose.strays)
     yield Notice(
         event="tables.owners",
         found=f'most tables of the store belong to "{heir}", but these do not: {names}',
-        remedy=" ".join(f"ALTER TABLE {schema}.{quoted(one.table)} OWNER TO {quoted(heir)};" for one in whose.strays),
+        remedy=" ".join(
+            f"ALTER TABLE {schema}.{quoted(table.table)} OWNER TO {quoted(heir)};" for table in whose.strays
+        ),
     )
 
 
@@ -149,7 +151,7 @@ def _new_rights(whose: Ownership, new: list[str]) -> Iterator[Notice]:
 
 def _rights(whose: Ownership, lacking: list[tuple[str, str, Collection[str]]], words: str) -> Iterator[Notice]:
     for role in sorted({role for role, _, _ in lacking}):
-        remedy = " ".join(grants(whose.schema, [one for one in lacking if one[0] == role]))
+        remedy = " ".join(grants(whose.schema, [right for right in lacking if right[0] == role]))
         who = "everybody (PUBLIC)" if role == "public" else f'the role "{role}"'
         yield Notice(event="tables.rights", found=f"{who} {words}", remedy=remedy)
 
@@ -161,7 +163,7 @@ def place_json(whose: Ownership) -> dict[str, str | None]:
 
 def notices_json(found: Iterable[Notice]) -> list[dict[str, str]]:
     """Return notices as JSON objects: event, found, remedy."""
-    return [{"event": one.event, "found": one.found, "remedy": one.remedy} for one in found]
+    return [{"event": notice.event, "found": notice.found, "remedy": notice.remedy} for notice in found]
 
 
 def place_text(whose: Ownership) -> str:

@@ -179,7 +179,7 @@ def build(
     remaining = state.remaining if isinstance(state, Between) else None
     seen = prediction.predict(known.rehearsal, pending, known.live, remaining) if known else ()
     previous = [start, *(step.version for step in pending)]
-    steps = [_planned(*one, state, known) for one in zip_longest(pending, previous[:-1], seen)]
+    steps = [_planned(*pair, state, known) for pair in zip_longest(pending, previous[:-1], seen)]
     unrecorded = isinstance(state, Unrecorded)
     online = _online(steps, state, known, options, seen)
     apart = online.versions if online and online.shape else ()
@@ -222,7 +222,7 @@ def _online(
     out_of_order = f"the state of step {steps[0].step.version}, half-applied out of order"
     shape = out_of_order if skipping else rewrite_span.shape(inputs.rehearsal, span, inputs.live)
     if not isinstance(shape, str):
-        predicted = [one for one in seen if one.version in {step.version for step in span.steps}]
+        predicted = [prediction for prediction in seen if prediction.version in {step.version for step in span.steps}]
         start, end = predicted[0].start.only(shape.touched), predicted[-1].end.only(shape.touched)
         shape = replace(shape, start=start, end=end)
     declined = _declined(table.size, options.rewrite)

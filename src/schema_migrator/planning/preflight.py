@@ -200,13 +200,13 @@ def _taken(plan: Plan, whose: Ownership) -> list[Problem]:
         return []
     return [
         Problem(
-            found=f'the online rewrite of "{plan.online.table}" needs the name of the schema "{one.name}", which'
-            f" already exists and is not ours: {one.why}",
-            remedy=f'have "{one.owner}" rename or drop it: ALTER SCHEMA {quoted(one.name)} RENAME TO ...;'
+            found=f'the online rewrite of "{plan.online.table}" needs the name of the schema "{foreign.name}", which'
+            f" already exists and is not ours: {foreign.why}",
+            remedy=f'have "{foreign.owner}" rename or drop it: ALTER SCHEMA {quoted(foreign.name)} RENAME TO ...;'
             " or use --rewrite in-place",
         )
-        for one in whose.foreign_schemas
-        if one.wanted == plan.online.table
+        for foreign in whose.foreign_schemas
+        if foreign.wanted == plan.online.table
     ]
 
 

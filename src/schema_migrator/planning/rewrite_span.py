@@ -95,7 +95,7 @@ def _table(rehearsal: Rehearsal, step: Step, done: int) -> str | None:
 
 
 def _touched(taken: Sequence[Snapshot]) -> frozenset[Key]:
-    return frozenset(key for one, other in pairwise(taken) for key in snapshot.changed(one, other))
+    return frozenset(key for before, other in pairwise(taken) for key in snapshot.changed(before, other))
 
 
 def _swappable(key: Key, taken: Sequence[Snapshot]) -> bool:

@@ -77,11 +77,11 @@ def _line(line: Line, screen: Screen, columns: int | None) -> str:
     text, before = printable(made.text), printable(made.before)
     lines = f"{before}{text.replace(' ', _NO_BREAK) if before else text}".split("\n")
     if columns is not None:
-        lines = [part for one in lines for part in wrapped(one, columns)]
+        lines = [part for whole in lines for part in wrapped(whole, columns)]
     if isinstance(line, str):
         return "\n".join(lines)
     if not before:
-        return "\n".join(screen.painted(one, line.tone) for one in lines)
+        return "\n".join(screen.painted(part, line.tone) for part in lines)
     return "\n".join(lines).replace(_NO_BREAK, " ").removesuffix(text) + screen.painted(text, line.tone)
 
 

@@ -41,11 +41,11 @@ def plan_json(seen: PlanPreview) -> dict[str, Any]:
         "refusal": seen.refusal or None,
         "steps": [_step(step, forecast) for step in found.steps],
         "online": _online(found.online, seen) if found.online else None,
-        "unfinished": [_begun_json(one) for one in seen.begun],
-        "kept": [one.name for one in found.leftovers if one.kept],
-        "tables": [_size_json(one) for one in forecast.sizes],
+        "unfinished": [_begun_json(rewrite) for rewrite in seen.begun],
+        "kept": [leftover.name for leftover in found.leftovers if leftover.kept],
+        "tables": [_size_json(size) for size in forecast.sizes],
         "measured": _measured(forecast) if forecast.sampled else None,
-        "blocked_by": [_holder_json(one) for one in blocked_by(found, forecast)],
+        "blocked_by": [_holder_json(blocker) for blocker in blocked_by(found, forecast)],
         "notices": notices_json(seen.notices),
     }
 
@@ -96,14 +96,14 @@ def _online(found: Online, seen: PlanPreview) -> dict[str, Any]:
     }
 
 
-def _begun_json(one: BegunRewrite) -> dict[str, Any]:
-    left = one.leftover
+def _begun_json(rewrite: BegunRewrite) -> dict[str, Any]:
+    left = rewrite.leftover
     return {
         "schema": left.name,
         "table": left.table,
         "target": left.target or None,
-        "rows_copied": one.copied,
-        "resumes": one.continues,
+        "rows_copied": rewrite.copied,
+        "resumes": rewrite.continues,
     }
 
 
@@ -125,14 +125,14 @@ def _measured(forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def _holder_json(one: BlockingTransaction) -> dict[str, Any]:
+def _holder_json(blocker: BlockingTransaction) -> dict[str, Any]:
     return {
-        "table": one.table,
-        "lock": one.mode,
-        "pid": one.pid,
-        "prepared_transaction": one.who if one.pid is None else None,
-        "application": one.who if one.pid is not None else None,
-        "seconds": None if one.seconds is None else round(one.seconds),
+        "table": blocker.table,
+        "lock": blocker.mode,
+        "pid": blocker.pid,
+        "prepared_transaction": blocker.who if blocker.pid is None else None,
+        "application": blocker.who if blocker.pid is not None else None,
+        "seconds": None if blocker.seconds is None else round(blocker.seconds),
     }
 
 
@@ -170,15 +170,15 @@ def _notes(seen: PlanPreview) -> list[Line]:
     """Return what the table's numbers rest on, and what could make them wrong."""
     found, forecast = seen.plan, seen.forecast
     notes: list[Line] = [
-        f"{one.table}: {'an unknown number of rows' if one.rows is None else f'about {one.rows} rows'}"
-        f" in {size_text(one.heap)}, long values {size_text(one.toast)},"
-        f" indexes {size_text(one.indexes)}"
-        for one in forecast.sizes
+        f"{size.table}: {'an unknown number of rows' if size.rows is None else f'about {size.rows} rows'}"
+        f" in {size_text(size.heap)}, long values {size_text(size.toast)},"
+        f" indexes {size_text(size.indexes)}"
+        for size in forecast.sizes
     ]
     notes += _online_notes(seen)
     notes += [f"no estimate for {version}: {reason}" for version, reason in _reasons(forecast)]
     notes += _caveats(forecast) if forecast.sampled else []
-    notes += [Toned(f"blocked by {_holder(one)}", Tone.PENDING) for one in blocked_by(found, forecast)]
+    notes += [Toned(f"blocked by {_holder(blocker)}", Tone.PENDING) for blocker in blocked_by(found, forecast)]
     return notes + ([Toned(f"migrate refuses: {seen.refusal}", Tone.REFUSED)] if seen.refusal else [])
 
 
@@ -221,16 +221,15 @@ def _how(found: Online, seen: PlanPreview) -> str:
     )
 
 
-def _left(one: BegunRewrite) -> str:
-    what, left = "resumes it" if one.continues else "removes it", one.leftover
+def _left(rewrite: BegunRewrite) -> str:
+    what, left = "resumes it" if rewrite.continues else "removes it", rewrite.leftover
     target = "whose comment is missing" if left.lost else f"to {left.target}"
-    return (
-        f"unfinished: an online rewrite of {left.table or 'a table'} {target}, {one.copied} rows copied: migrate {what}"
-    )
+    table = left.table or "a table"
+    return f"unfinished: an online rewrite of {table} {target}, {rewrite.copied} rows copied: migrate {what}"
 
 
-def _kept(one: Leftover) -> str:
-    return f'kept: the old {one.table} in the schema "{one.name}": migrate --abandon removes it'
+def _kept(leftover: Leftover) -> str:
+    return f'kept: the old {leftover.table} in the schema "{leftover.name}": migrate --abandon removes it'
 
 
 def _caveats(forecast: Forecast) -> list[str]:
@@ -242,7 +241,13 @@ def _caveats(forecast: Forecast) -> list[str]:
     return notes + ([f"not measured: your {', '.join(forecast.left_out)}"] if forecast.left_out else [])
 
 
-def _holder(one: BlockingTransaction) -> str:
-    who = f'the prepared transaction "{one.who}"' if one.pid is None else f"pid {one.pid} ({one.who or 'unnamed'})"
-    age = "for an unknown time (this role may not see it)" if one.seconds is None else f"for {one.seconds:.0f} s"
-    return f"{who}, {age}: {one.mode} on {one.table}"
+def _holder(blocker: BlockingTransaction) -> str:
+    who = (
+        f'the prepared transaction "{blocker.who}"'
+        if blocker.pid is None
+        else f"pid {blocker.pid} ({blocker.who or 'unnamed'})"
+    )
+    age = (
+        "for an unknown time (this role may not see it)" if blocker.seconds is None else f"for {blocker.seconds:.0f} s"
+    )
+    return f"{who}, {age}: {blocker.mode} on {blocker.table}"

@@ -24,10 +24,10 @@ _SEE_ONLINE = ("see", "online")
 def steps_table(found: Plan, forecast: Forecast) -> Table:
     """Return the table of steps; for an installation in one transaction it has no locks and no costs."""
     if found.together:
-        rows = tuple((str(one.step.version), tuple(_kinds(one)), one.step.description) for one in found.steps)
+        rows = tuple((str(step.step.version), tuple(_kinds(step)), step.step.description) for step in found.steps)
         return Table(("version", "statements", "what the vendor says"), rows)
     heads = ("version", "what it does", "locked for", "takes", "disk")
-    return Table(heads, tuple(_row(one, forecast) for one in found.steps))
+    return Table(heads, tuple(_row(step, forecast) for step in found.steps))
 
 
 def _row(step: PlannedStep, forecast: Forecast) -> tuple[Cell, ...]:

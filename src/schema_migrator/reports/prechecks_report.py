@@ -23,9 +23,10 @@ def checks_json(online: Online, run: RunSettings, found: ServerConditions) -> di
         else {
             "limit_bytes": run.max_replica_lag,
             "connected": [
-                {"name": one.name, "slot": one.slot, "pid": one.pid, "behind_bytes": one.behind} for one in seen.seen
+                {"name": replica.name, "slot": replica.slot, "pid": replica.pid, "behind_bytes": replica.behind}
+                for replica in seen.seen
             ],
-            "idle_slots": [{"name": one.name, "kept_bytes": one.kept} for one in seen.idle],
+            "idle_slots": [{"name": slot.name, "kept_bytes": slot.kept} for slot in seen.idle],
             "excluded": list(seen.left_out),
             "unmatched_exclusions": list(seen.unmatched),
         },
@@ -60,21 +61,22 @@ def _replicas(run: RunSettings, found: ServerConditions) -> list[str]:
     if found.replicas is None or run.max_replica_lag is None:
         return ["replicas: not watched (--max-replica-lag off)"]
     seen = found.replicas
-    said = "; ".join(_behind(one) for one in seen.seen) or "none is connected"
+    said = "; ".join(_behind(replica) for replica in seen.seen) or "none is connected"
     lines = [f"replicas: {said}; the limit is {sizes.text(run.max_replica_lag)}"]
     lines += [f"ignored replicas: {', '.join(seen.left_out)}"] if seen.left_out else []
     lines += [f"replicas: {replicas.remedy(found.role)}"] if seen.unseen else []
     lines += [f'--ignore-replica "{name}" is the name of no replica and no slot' for name in seen.unmatched]
     return lines + [
-        f'slot "{one.name}": nothing reads it, and it retains {sizes.text(one.kept)} of WAL; a rewrite adds all its WAL'
-        for one in seen.idle
+        f'slot "{slot.name}": nothing reads it, and it retains {sizes.text(slot.kept)} of WAL; a rewrite adds'
+        " all its WAL"
+        for slot in seen.idle
     ]
 
 
-def _behind(one: Replica) -> str:
-    if one.behind is None:
-        return f"{one.said} (pid {one.pid}) cannot be seen by this role"
-    return f"{one.said} is {sizes.text(one.behind)} behind"
+def _behind(replica: Replica) -> str:
+    if replica.behind is None:
+        return f"{replica.said} (pid {replica.pid}) cannot be seen by this role"
+    return f"{replica.said} is {sizes.text(replica.behind)} behind"
 
 
 def _load(run: RunSettings, found: ServerConditions) -> list[str]:

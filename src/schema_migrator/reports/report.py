@@ -82,9 +82,9 @@ def recorded_version(state: State) -> str | None:
 def removals_text(found: tuple[Removal, ...]) -> Report:
     """Return what was removed, one line per store."""
     return tuple(
-        f'{one.store} store, database "{one.database}": '
-        + (", ".join(f'schema "{left.name}" removed' for left in one.removed) or "nothing to remove")
-        for one in found
+        f'{removal.store} store, database "{removal.database}": '
+        + (", ".join(f'schema "{left.name}" removed' for left in removal.removed) or "nothing to remove")
+        for removal in found
     )
 
 
@@ -103,9 +103,9 @@ def verify_json(found: Verdict) -> dict[str, Any]:
         "target": str(found.target),
         "ahead": found.ahead,
         "equal": found.equal,
-        "missing": [_change(one, _repair(found, one)) for one in found.difference.missing],
-        "different": [_change(one, _repair(found, one)) for one in found.difference.different],
-        "extra": [_change(one, None) for one in found.difference.extra],
+        "missing": [_change(change, _repair(found, change)) for change in found.difference.missing],
+        "different": [_change(change, _repair(found, change)) for change in found.difference.different],
+        "extra": [_change(change, None) for change in found.difference.extra],
         "missing_history": [str(version) for version in found.unlisted],
         "unreadable": list(found.whose.unreadable),
         "notices": notices_json(notices.standing(found.whose)),
@@ -135,26 +135,26 @@ def verify_text(found: Verdict) -> Report:
     lacking = ", ".join(str(version) for version in found.unlisted)
     return (
         verdict,
-        *(piece for one in found.difference.missing for piece in _missing(one, found)),
-        *(piece for one in found.difference.different for piece in _different(one, found)),
-        *(f"  extra      {_line(str(one.key))} (tolerated)" for one in found.difference.extra),
+        *(piece for change in found.difference.missing for piece in _missing(change, found)),
+        *(piece for change in found.difference.different for piece in _different(change, found)),
+        *(f"  extra      {_line(str(change.key))} (tolerated)" for change in found.difference.extra),
         *(Toned(f"  unreadable {table}", Tone.REFUSED) for table in found.whose.unreadable),
-        *(f"  {one}" for one in notices.standing(found.whose)),
+        *(f"  {notice}" for notice in notices.standing(found.whose)),
         *([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []),
     )
 
 
-def _missing(one: Change, found: Verdict) -> tuple[Line | Verbatim, ...]:
-    named = Toned(f"  missing    {_line(str(one.key))}", Tone.REFUSED)
-    return named, _shown("repair", *repair(one, found.schema))
+def _missing(change: Change, found: Verdict) -> tuple[Line | Verbatim, ...]:
+    named = Toned(f"  missing    {_line(str(change.key))}", Tone.REFUSED)
+    return named, _shown("repair", *repair(change, found.schema))
 
 
-def _different(one: Change, found: Verdict) -> tuple[Line | Verbatim, ...]:
+def _different(change: Change, found: Verdict) -> tuple[Line | Verbatim, ...]:
     return (
-        Toned(f"  different  {_line(str(one.key))}", Tone.PENDING),
-        _shown("expected", "none" if one.expected is None else _line(one.expected)),
-        _shown("found", _line(one.found or "")),
-        _shown("repair", *repair(one, found.schema)),
+        Toned(f"  different  {_line(str(change.key))}", Tone.PENDING),
+        _shown("expected", "none" if change.expected is None else _line(change.expected)),
+        _shown("found", _line(change.found or "")),
+        _shown("repair", *repair(change, found.schema)),
     )
 
 

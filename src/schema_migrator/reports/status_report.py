@@ -36,21 +36,25 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "missing_history": [str(version) for version in found.unlisted],
         "invalid_indexes": list(found.invalid),
         "tables_without_primary_key": list(found.keyless),
-        "online": [_leftover(one, found.copied) for one in found.whose.leftovers],
+        "online": [_leftover(leftover, found.copied) for leftover in found.whose.leftovers],
         "other_schemas": found.elsewhere or None,
         "notices": notices_json(notices.standing(found.whose)),
     }
 
 
-def _leftover(one: Leftover, copied: int) -> dict[str, Any]:
-    state = "unfinished" if one.unfinished else "kept" if one.kept else "done"
-    rows = {"rows_copied": copied, "log_bytes": one.log_bytes, "trigger_active": one.watching} if one.unfinished else {}
+def _leftover(leftover: Leftover, copied: int) -> dict[str, Any]:
+    state = "unfinished" if leftover.unfinished else "kept" if leftover.kept else "done"
+    rows = (
+        {"rows_copied": copied, "log_bytes": leftover.log_bytes, "trigger_active": leftover.watching}
+        if leftover.unfinished
+        else {}
+    )
     return {
-        "schema": one.name,
-        "table": one.table,
-        "target": one.target or None,
+        "schema": leftover.name,
+        "table": leftover.table,
+        "target": leftover.target or None,
         "state": state,
-        "comment_missing": one.lost,
+        "comment_missing": leftover.lost,
         **rows,
     }
 
@@ -71,14 +75,14 @@ def status_text(found: tuple[StoreStatus, ...]) -> Report:
     """Return a table of stores, followed by the notices for each."""
     heads = ("store", "database", "version", "target", "state and what migrate does")
     rows = [(str(s.store), s.database, recorded_version(s.state) or "-", str(s.target), _verdict(s)) for s in found]
-    told = [f"{s.store}: {one}" for s in found for one in notices.standing(s.whose)]
+    told = [f"{s.store}: {notice}" for s in found for notice in notices.standing(s.whose)]
     return (Table(heads, tuple(rows)), *told)
 
 
 def _verdict(found: StoreStatus) -> Cell:
     where = [f"in the schema {place_text(found.whose)}"] if found.whose.schema_owner else []
     text, tone = _state(found)
-    return (Toned(text, tone), *where, *(_left(one, found.copied) for one in found.whose.leftovers))
+    return (Toned(text, tone), *where, *(_left(leftover, found.copied) for leftover in found.whose.leftovers))
 
 
 def _state(found: StoreStatus) -> tuple[str, Tone]:
@@ -119,20 +123,25 @@ def _where(found: StoreStatus, version: Version) -> tuple[str, Tone]:
     return "ahead of the target: nothing" if version > found.target else "at target: nothing", Tone.GOOD
 
 
-def _left(one: Leftover, copied: int) -> Line:
-    logs = f"; its trigger logs every write to the table, {size_text(one.log_bytes)} so far" if one.watching else ""
-    if one.unfinished and one.lost:
+def _left(leftover: Leftover, copied: int) -> Line:
+    logs = (
+        f"; its trigger logs every write to the table, {size_text(leftover.log_bytes)} so far"
+        if leftover.watching
+        else ""
+    )
+    if leftover.unfinished and leftover.lost:
         text = (
-            f'online rewrite of {one.table or "a table"} in "{one.name}" unfinished, and its comment is missing'
+            f'online rewrite of {leftover.table or "a table"} in "{leftover.name}" unfinished, and its comment'
+            " is missing"
             f"{logs}: the next migrate, or migrate --abandon, removes it"
         )
         return Toned(text, Tone.PENDING)
-    if one.unfinished:
+    if leftover.unfinished:
         text = (
-            f"online rewrite of {one.table} to {one.target} unfinished, {copied} rows copied{logs}:"
+            f"online rewrite of {leftover.table} to {leftover.target} unfinished, {copied} rows copied{logs}:"
             " migrate resumes it, migrate --abandon removes it"
         )
         return Toned(text, Tone.PENDING)
-    if one.kept:
-        return f'the old {one.table} is kept in the schema "{one.name}": migrate --abandon removes it'
-    return f'the schema "{one.name}" was left by an online rewrite: the next migrate removes it'
+    if leftover.kept:
+        return f'the old {leftover.table} is kept in the schema "{leftover.name}": migrate --abandon removes it'
+    return f'the schema "{leftover.name}" was left by an online rewrite: the next migrate removes it'

@@ -180,8 +180,8 @@ def _orphans(conn: Connection, worker: str) -> list[dict[str, Any]]:
         return cursor.execute(activity.ORPHANS, [worker]).fetchall()
 
 
-def _named(one: dict[str, Any]) -> str:
-    return f'pid {one["pid"]} ({one["application_name"]}) of the role "{one["role"]}"'
+def _named(session: dict[str, Any]) -> str:
+    return f'pid {session["pid"]} ({session["application_name"]}) of the role "{session["role"]}"'
 
 
 def _end(conn: Connection, sessions: list[dict[str, Any]], *, tell: bool) -> None:

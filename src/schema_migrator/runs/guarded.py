@@ -79,7 +79,9 @@ def deviations(conn: Connection, schema: str, touched: Collection[Key], expected
     difference = snapshot.compare(expected, snapshot.take(conn, schema).only(touched))
     different = (change for change in difference.different if not _is_attribute(change))
     wrong = [*difference.missing, *different, *difference.extra]
-    return "; ".join(f"{one.key} is {one.found or 'not there'}, expected {one.expected or 'none'}" for one in wrong)
+    return "; ".join(
+        f"{change.key} is {change.found or 'not there'}, expected {change.expected or 'none'}" for change in wrong
+    )
 
 
 def _is_attribute(change: Change) -> bool:

@@ -101,47 +101,47 @@ async def _each(
     A refused namespace does not stop the rest; a frontend that is no longer available does.
     """
     done, errors = [], []
-    for one in those:
+    for spec in those:
         try:
-            done.append(await _ensure(there, one, update=update))
+            done.append(await _ensure(there, spec, update=update))
         except MigratorError as error:
-            error.message = f'namespace "{one.name}": {error.message}'
+            error.message = f'namespace "{spec.name}": {error.message}'
             errors.append(error)
             if isinstance(error, FrontendUnavailable):
                 break
     return tuple(done), errors
 
 
-async def _ensure(there: Frontend, one: NamespaceSpec, *, update: bool) -> NamespaceResult:
-    created = await _create(there, one)
-    found = await _describe(there, one.name)
-    differences = compare(found, one)
+async def _ensure(there: Frontend, spec: NamespaceSpec, *, update: bool) -> NamespaceResult:
+    created = await _create(there, spec)
+    found = await _describe(there, spec.name)
+    differences = compare(found, spec)
     changing = bool(differences) and update
     if changing:
-        await _update(there, one)
-    added = await search_attributes.add(there, one.name, one.search_attributes) if one.search_attributes else ()
+        await _update(there, spec)
+    added = await search_attributes.add(there, spec.name, spec.search_attributes) if spec.search_attributes else ()
     done = NamespaceResult(
-        name=one.name, created=created, updated=changing, differences=differences, attributes_added=added
+        name=spec.name, created=created, updated=changing, differences=differences, attributes_added=added
     )
     _log(done)
     return done
 
 
-async def _create(there: Frontend, one: NamespaceSpec) -> bool:
+async def _create(there: Frontend, spec: NamespaceSpec) -> bool:
     """Create the namespace if it does not exist; return whether this run created it."""
     from google.protobuf.duration_pb2 import Duration  # noqa: PLC0415 - slow to load, and comes only with the client
     from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest  # noqa: PLC0415
 
     try:
-        await there.ask(there.workflows.describe_namespace, DescribeNamespaceRequest(namespace=one.name))
+        await there.ask(there.workflows.describe_namespace, DescribeNamespaceRequest(namespace=spec.name))
     except NotFound:
         retention = Duration()
-        retention.FromTimedelta(one.retention or _RETENTION)
+        retention.FromTimedelta(spec.retention or _RETENTION)
         request = RegisterNamespaceRequest(
-            namespace=one.name,
-            description=one.description or "",
-            owner_email=one.owner or "",
-            data=one.data,
+            namespace=spec.name,
+            description=spec.description or "",
+            owner_email=spec.owner or "",
+            data=spec.data,
             workflow_execution_retention_period=retention,
         )
         try:
@@ -164,14 +164,14 @@ async def _describe(there: Frontend, name: str) -> Any:  # noqa: ANN401 - tempor
     return found
 
 
-def compare(found: Any, one: NamespaceSpec) -> tuple[FieldDifference, ...]:  # noqa: ANN401 - the same
+def compare(found: Any, spec: NamespaceSpec) -> tuple[FieldDifference, ...]:  # noqa: ANN401 - the same
     """Return the fields in which a namespace differs from its specification. Unspecified fields are not compared."""
     info, retention = found.namespace_info, found.config.workflow_execution_retention_ttl.ToTimedelta()
     pairs = [
-        ("description", info.description, one.description or None),  # the server ignores an empty text
-        ("owner", info.owner_email, one.owner or None),
-        ("retention", duration(retention), duration(one.retention) if one.retention else None),
-        *((f"data.{key}", info.data.get(key, ""), value) for key, value in one.data.items()),
+        ("description", info.description, spec.description or None),  # the server ignores an empty text
+        ("owner", info.owner_email, spec.owner or None),
+        ("retention", duration(retention), duration(spec.retention) if spec.retention else None),
+        *((f"data.{key}", info.data.get(key, ""), value) for key, value in spec.data.items()),
     ]
     return tuple(
         FieldDifference(field=field, found=is_, wanted=wants)
@@ -189,16 +189,16 @@ def duration(length: timedelta) -> str:
     return f"{seconds}s"
 
 
-async def _update(there: Frontend, one: NamespaceSpec) -> None:
+async def _update(there: Frontend, spec: NamespaceSpec) -> None:
     """Set the specified fields. The server keeps a field that is empty here, and merges the data."""
     from temporalio.api.namespace.v1 import NamespaceConfig, UpdateNamespaceInfo  # noqa: PLC0415
     from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest  # noqa: PLC0415
 
     config = NamespaceConfig()
-    if one.retention:
-        config.workflow_execution_retention_ttl.FromTimedelta(one.retention)
-    info = UpdateNamespaceInfo(description=one.description or "", owner_email=one.owner or "", data=one.data)
-    request = UpdateNamespaceRequest(namespace=one.name, update_info=info, config=config)
+    if spec.retention:
+        config.workflow_execution_retention_ttl.FromTimedelta(spec.retention)
+    info = UpdateNamespaceInfo(description=spec.description or "", owner_email=spec.owner or "", data=spec.data)
+    request = UpdateNamespaceRequest(namespace=spec.name, update_info=info, config=config)
     await there.ask_of(there.workflows.update_namespace, request)
 
 
