@@ -14,6 +14,7 @@ from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import await_event, finish, started
 from support.program.store_driver import Site, site
+from support.visibility.executions import fill
 from support.waiting import await_true
 
 TABLE = "executions_visibility"
@@ -133,6 +134,23 @@ def test_what_an_interrupted_rebuild_left(store: Site) -> None:
     assert done.verdict is not None
     assert done.verdict.equal
     assert [str(one.key) for one in done.verdict.difference.extra] == [f"index {TABLE}.own_ccnew"]
+
+
+def test_what_a_rebuild_left_goes_before_an_online_rewrite(databases: Databases) -> None:
+    """The rewritten table has neither by_status_ccnew, which the run drops first, nor an index that is invalid."""
+    store = site(databases, "visibility").install("1.12").given(SCHEMA_MIGRATOR_REWRITE="online")
+    with store.connect() as owner:
+        fill(owner, 50)
+    store.run(f"CREATE INDEX by_status_ccnew ON {TABLE} (run_id)")
+    store.admin(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid::regclass::text ~ '^by_(status_ccnew|bool_01)$'"
+    )
+    done = store.migrate()
+    assert (done.plan.online is not None, done.rebuilt) == (True, ("by_bool_01", "by_status_ccnew"))
+    with store.connect() as owner:
+        assert invalid(owner) == []
+        assert owner.execute("SELECT to_regclass('by_status_ccnew')").fetchone() == (None,)
+    assert store.verify().equal
 
 
 def test_a_long_transaction_is_named(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:

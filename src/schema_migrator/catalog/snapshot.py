@@ -182,11 +182,11 @@ class Snapshot:
         """Return the snapshot as it will be after its invalid indexes are rebuilt."""
         return Snapshot({key: text.removesuffix(_INVALID) for key, text in self.objects.items()})
 
-    def rebuilt(self, valid: Collection[str], dropped: Collection[str]) -> Snapshot:
-        """Return the snapshot with the indexes named in `valid` as valid, without the ones named in `dropped`."""
-        gone = [key for key in self.objects if key.kind == "index" and key.name in dropped]
-        built = [key for key in self.objects if key.kind == "index" and key.name in valid]
-        return Snapshot({**self.without(gone).objects, **self.only(built).validated().objects})
+    def rebuilt(self, invalid: Collection[str], dropped: Collection[str]) -> Snapshot:
+        """Return the snapshot after the `invalid` indexes were rebuilt, or dropped if they are in `dropped` too."""
+        named = [key for key in self.objects if key.kind == "index" and key.name in invalid]
+        kept = [key for key in named if key.name not in dropped]
+        return Snapshot({**self.without(named).objects, **self.only(kept).validated().objects})
 
     def unordered(self) -> Snapshot:
         """Return the snapshot without the order of the tables' columns."""

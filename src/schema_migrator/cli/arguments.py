@@ -25,8 +25,8 @@ examples:
 
 Every option is also a variable: --lock-timeout is SCHEMA_MIGRATOR_LOCK_TIMEOUT,
 --sql-host is SQL_HOST, --visibility-sql-host is VISIBILITY_SQL_HOST. A flag
-beats a variable, a store's own name the common one. A command refuses a flag
-that it does not read, and ignores such a variable.
+overrides a variable; a store's own name overrides the common one. A command
+refuses a flag that it does not read, and ignores such a variable.
 
 exit codes (1, 4 and from 129 on: a retry can help):
 """
@@ -70,7 +70,7 @@ _OWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         }
     },
     "create-database": {
-        "--through": {"help": "database to connect to for that (unset: postgres, defaultdb or template1)"}
+        "--through": {"help": "maintenance database to connect to (unset: postgres, defaultdb or template1)"}
     },
 }
 """The flags that are no settings, by command."""
