@@ -20,7 +20,7 @@ import trustme
 from support.postgres.tls import BareTlsFront
 from support.program.command import COMMAND, Completed, await_event, finish, run_process, start_cli
 from support.program.refusals import Clock, errors
-from support.temporal.frontends import NOT_SERVING, environment, free_port, refusing
+from support.temporal.frontends import NOT_SERVING, environment, free_port, refusing, serving
 
 THERE = "is it running, and is the address correct?"
 OLD = datetime(2020, 1, 1, tzinfo=UTC)
@@ -175,28 +175,13 @@ def test_no_grpc() -> None:
 
 def test_another_grpc_server() -> None:
     """What speaks gRPC and knows nothing of health is no frontend either."""
-    with pool_server() as address:
+    with serving() as address:
         assert sentences(address, 40) == [
             (
                 f"error: no frontend answers at {address}: whatever answers there is not a Temporal frontend; "
                 "use its gRPC port"
             )
         ]
-
-
-@contextmanager
-def pool_server() -> Iterator[str]:
-    """Start a gRPC server without any service."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for this one alone
-
-    with ThreadPoolExecutor(1) as pool:
-        server = grpc.server(pool)
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.stop(0).wait()
 
 
 class Secure:

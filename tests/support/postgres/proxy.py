@@ -5,16 +5,15 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Self
+
+from support.postgres.listener import POLL, Listener
 
 SSL_REQUEST = 80877103
 GSS_REQUEST = 80877104
 FLUSH = b"H\x00\x00\x00\x04"
-POLL = 0.05
 QUIET = 0.1
 ANSWER_TIMEOUT = 5.0
 
@@ -68,52 +67,29 @@ class Tally:
             return self.stats
 
 
-class Proxy:
+class Proxy(Listener):
     """Listens on a free port of 127.0.0.1 from `with` to its end."""
 
     def __init__(self, options: Options) -> None:
+        super().__init__()
         self.options = options
-        self.host = "127.0.0.1"
-        self.port = 0
         self._tally = Tally()
-        self._closing = threading.Event()
-        self._threads: list[threading.Thread] = []
 
     @property
     def stats(self) -> Stats:
         """What passed until now."""
         return self._tally.stats
 
-    def __enter__(self) -> Self:
-        self._listener = socket.create_server((self.host, 0), backlog=128)
-        self._listener.settimeout(POLL)
-        self.port = self._listener.getsockname()[1]
-        self._start(self._accept)
-        return self
+    def accepted(self, client: socket.socket) -> None:
+        """Count the client; after the last cut none is served."""
+        self._tally.add(connections=1)
+        if self.options.final and self.stats.cuts:
+            client.close()
+        else:
+            super().accepted(client)
 
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        # The first thread accepts; the list grows until it has ended.
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
-
-    def _start(self, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while not self._closing.is_set():
-            with suppress(TimeoutError):
-                client, _ = self._listener.accept()
-                self._tally.add(connections=1)
-                if self.options.final and self.stats.cuts:
-                    client.close()
-                else:
-                    self._start(partial(self._serve, client))
-
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
+        """Pass on what both sides say."""
         # A reset by either side is an end like any other.
         address = (self.options.host, self.options.port)
         with client, suppress(OSError), socket.create_connection(address) as server:

@@ -4,57 +4,29 @@ import selectors
 import socket
 import ssl
 import struct
-import threading
 from contextlib import suppress
-from typing import Self
+
+from support.postgres.listener import POLL, Listener
 
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 GSS_REQUEST = struct.pack("!ii", 8, 80877104)
-POLL = 0.05
 TIMEOUT = 10.0
 REFUSED = 'no pg_hba.conf entry for host "127.0.0.1", user "u", database "d", no encryption'
 
 
-class TlsFront:
+class TlsFront(Listener):
     """Listens on a free port of an address from `with` to its end, as PostgreSQL does; clients without TLS are refused.
 
     The refusal is that of a server whose pg_hba.conf has only `hostssl` lines.
     """
 
     def __init__(self, context: ssl.SSLContext, host: str, port: int, listen: str = "127.0.0.1") -> None:
+        super().__init__(listen)
         self.context = context
-        self.listen = listen
         self.address = (host, port)
-        self.port = 0
-        self._closing = threading.Event()
-        self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> Self:
-        self._listener = socket.create_server((self.listen, 0), backlog=32)
-        self._listener.settimeout(POLL)
-        self.port = self._listener.getsockname()[1]
-        self._start(self._accept)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        # The first thread accepts; the list grows until it has ended.
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
-
-    def _start(self, work: object, *args: object) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)  # type: ignore[arg-type]  # one of our methods
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while not self._closing.is_set():
-            with suppress(TimeoutError):
-                client, _ = self._listener.accept()
-                self._start(self._serve, client)
-
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
+        """Answer as PostgreSQL does, then speak TLS."""
         # A failed handshake and a reset are ends like any other.
         with client, suppress(OSError):
             client.settimeout(TIMEOUT)
@@ -87,7 +59,8 @@ class TlsFront:
 class BareTlsFront(TlsFront):
     """The same before a server whose clients begin with TLS, such as one that speaks gRPC."""
 
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
+        """Speak TLS from the beginning."""
         with client, suppress(OSError):
             client.settimeout(TIMEOUT)
             self._secure(client)

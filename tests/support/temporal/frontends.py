@@ -88,16 +88,23 @@ class Refusing(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def refusing(status: grpc.StatusCode, text: str, health: HealthCheckResponse = SERVING) -> Iterator[str]:
-    """Start a server that refuses every call but the one for its health."""
-    with ThreadPoolExecutor(2) as pool:
-        server = grpc.server(pool, handlers=[Refusing(status, text, health)])
+def serving(*handlers: grpc.GenericRpcHandler) -> Iterator[str]:
+    """Start a gRPC server with these handlers; yield its address."""
+    with ThreadPoolExecutor(8) as pool:
+        server = grpc.server(pool, handlers=handlers)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:
             yield f"127.0.0.1:{port}"
         finally:
             server.stop(0).wait()
+
+
+@contextmanager
+def refusing(status: grpc.StatusCode, text: str, health: HealthCheckResponse = SERVING) -> Iterator[str]:
+    """Start a server that refuses every call but the one for its health."""
+    with serving(Refusing(status, text, health)) as address:
+        yield address
 
 
 Answer = Callable[[str], tuple[grpc.StatusCode, str] | bytes | None]
@@ -131,11 +138,5 @@ class Between(grpc.GenericRpcHandler):
 @contextmanager
 def between(frontend: str, answer: Answer) -> Iterator[str]:
     """Start a server before a frontend that gives some of its answers itself; yield its address."""
-    with ThreadPoolExecutor(8) as pool, grpc.insecure_channel(frontend) as channel:
-        server = grpc.server(pool, handlers=[Between(channel, answer)])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.stop(0).wait()
+    with grpc.insecure_channel(frontend) as channel, serving(Between(channel, answer)) as address:
+        yield address
