@@ -70,28 +70,28 @@ def _connected(settings: Settings, wanted: StoreSettings, interrupt: Interrupt, 
     """Connect to the database `through`, or to the first of the usual ones that accepts us."""
     if through is not None:
         return connection.connect(replace(wanted, database=through), interrupt, patience=settings.run.wait_timeout)
-    deadline = time.monotonic() + settings.run.wait_timeout
+    patience, began = settings.run.wait_timeout, time.monotonic()
     while True:
         failed: list[MigratorError] = []
         for name in _USUAL:
+            so_far = round(time.monotonic() - began)  # what is left of that patience is one attempt
             try:
-                return connection.connect(replace(wanted, database=name), interrupt, patience=0)
+                return connection.connect(replace(wanted, database=name), interrupt, patience=so_far, began=began)
             except PasswordRejected:  # a rotated one may arrive within seconds
-                return connection.connect(replace(wanted, database=name), interrupt, patience=settings.run.wait_timeout)
+                return connection.connect(replace(wanted, database=name), interrupt, patience=patience)
             except (RetryableError, PreflightFailed) as error:  # it does not exist, or does not accept us
                 failed.append(error)
         first = gravest(failed)
-        if time.monotonic() >= deadline or not isinstance(first, RetryableError):
-            raise _refused(first, settings)
+        if time.monotonic() >= began + patience or not isinstance(first, RetryableError):
+            raise _refused(first)
         events.logger().warning("database.waiting", database=wanted.address, reason=first.message)
         interrupt.sleep(_PAUSE_SECONDS)
 
 
-def _refused(error: MigratorError, settings: Settings) -> MigratorError:
-    """Return the error with the real wait in its message and, if it may help, the hint to name another database."""
-    error.message = error.message.replace(" after 0 s", f" after {settings.run.wait_timeout:g} s")
+def _refused(error: MigratorError) -> MigratorError:
+    """Return the error, if it may help with the hint to name another database."""
     if " does not exist" in error.message or isinstance(error, PreflightFailed):
-        error.hint = f"tried {', '.join(_USUAL)}: name a database that lets you in, --through NAME"
+        error.hint = f"tried {', '.join(_USUAL)}: name a database that accepts this role: --through NAME"
     return error
 
 
