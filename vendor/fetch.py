@@ -1,4 +1,7 @@
-"""Copies the vendor's SQL of every pinned release into releases/; `make sources` runs it."""
+"""Copies the vendor's SQL into releases/, each set of files once; `make sources` runs it.
+
+releases/trees/<tree id>/ has the files of one set, and releases/<version> is a link to the set of that version.
+"""
 
 import json
 import os
@@ -10,12 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import trees
+
 MODULE = "go.temporal.io/server"
 HERE = Path(__file__).resolve().parent
 GO_SUM = HERE / "go.sum"
 RELEASES = HERE.parent / "releases"
-STORES = ("temporal", "visibility")
 SCHEMA = Path("postgresql", "v12")
+SETS = "trees"
 
 
 class FetchError(Exception):
@@ -46,23 +51,76 @@ class Download:
 def main() -> int:
     """Bring what is missing; the exit code is 1 after a failure, told on stderr."""
     try:
-        fetch(read_pins(GO_SUM), RELEASES)
+        fetch(read_pins(GO_SUM), trees.read_table(), RELEASES)
     except (FetchError, OSError) as error:
         sys.stderr.write(f"fetch: {error}\n")
         return 1
     return 0
 
 
-def fetch(pins: Sequence[Pin], releases: Path) -> None:
-    """Copy every pinned release that `releases` lacks; all are checked before the first is copied."""
-    missing = [pin for pin in pins if not (releases / pin.version).is_dir()]
-    if not missing:
+def fetch(pins: Sequence[Pin], table: Mapping[str, str], releases: Path) -> None:
+    """Copy every set of files that `releases` lacks, and link every version of the table to its set.
+
+    Nothing is copied before every download is the pinned one. Raises FetchError if a folder is not the tree that the
+    table has for its version.
+    """
+    pinned = by_tree(pins, table)
+    sets = releases / SETS
+    missing = {tree: pin for tree, pin in pinned.items() if not (sets / tree).is_dir()}
+    if missing:
+        print(f"fetching {len(missing)} sets of SQL files from {MODULE}", flush=True)
+        downloads = verified(tuple(missing.values()))
+        for tree, pin in missing.items():
+            copy(downloads[pin].folder, sets / tree)
+            print(f"fetched {pin.module} {pin.version} into {sets / tree}")
+    for tree, pin in pinned.items():
+        check_tree(sets / tree, tree, pin)
+    for version, tree in table.items():
+        link(releases / version, tree)
+
+
+def by_tree(pins: Sequence[Pin], table: Mapping[str, str]) -> dict[str, Pin]:
+    """Return the pin for every tree of the table. Raises FetchError unless there is exactly one for each."""
+    pinned: dict[str, Pin] = {}
+    for pin in pins:
+        if pin.version not in table:
+            raise FetchError(f"go.sum pins {pin.version}, which releases.txt does not list")
+        other = pinned.setdefault(table[pin.version], pin)
+        if other is not pin:
+            raise FetchError(f"go.sum pins {other.version} and {pin.version}, which have the same files; remove one")
+    lacking = next((version for version, tree in table.items() if tree not in pinned), None)
+    if lacking is not None:
+        raise FetchError(f"go.sum pins no release with the files of {lacking}; run `make release-add` for it")
+    return pinned
+
+
+def check_tree(folder: Path, tree: str, pin: Pin) -> None:
+    """Raise FetchError if git would give the schema folder of a set another id."""
+    found = trees.tree_id(folder / SCHEMA)
+    if found != tree:
+        raise FetchError(
+            f"the files of {pin.version} in {folder} are the git tree {found}, releases.txt expects {tree};"
+            " remove the folder and run this again"
+        )
+
+
+def link(path: Path, tree: str) -> None:
+    """Make a version's name a link to its set of files; a folder that an older version of this script made goes."""
+    target = Path(SETS, tree)
+    if path.is_symlink() and path.readlink() == target:
         return
-    print(f"fetching the SQL of {len(missing)} releases of {MODULE}", flush=True)
-    downloads = verified(missing)
-    for pin in missing:
-        copy(downloads[pin].folder, releases / pin.version)
-        print(f"fetched {pin.module} {pin.version} into {releases / pin.version}")
+    if path.is_dir() and not path.is_symlink():
+        remove_old(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".link-") as folder:
+        Path(folder, path.name).symlink_to(target)
+        Path(folder, path.name).replace(path)
+
+
+def remove_old(folder: Path) -> None:
+    """Remove a copy of one release. Raises FetchError if anything else is in the folder."""
+    if {path.name for path in folder.iterdir()} != {"postgresql", "LICENSE"}:
+        raise FetchError(f"{folder} has other files than the vendor's; move it away and run this again")
+    shutil.rmtree(folder)
 
 
 def read_pins(go_sum: Path) -> tuple[Pin, ...]:
@@ -147,14 +205,12 @@ def json_stream(text: str) -> Iterator[dict[str, str]]:
 
 
 def copy(module: Path, target: Path) -> None:
-    """Copy the schema folders and the licence, and show them under `target` only when all is there."""
+    """Copy the schema folder and the licence, and show them under `target` only when all is there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as parts:
         built = Path(parts, target.name)
-        for store in STORES:
-            versioned = SCHEMA / store / "versioned"
-            # copyfile leaves the module cache's read-only modes behind.
-            shutil.copytree(module / "schema" / versioned, built / versioned, copy_function=shutil.copyfile)
+        # copyfile leaves the module cache's read-only modes behind.
+        shutil.copytree(module / "schema" / SCHEMA, built / SCHEMA, copy_function=shutil.copyfile)
         shutil.copyfile(module / "LICENSE", built / "LICENSE")
         make_writable(built)
         move(built, target)

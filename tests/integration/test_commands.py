@@ -11,6 +11,7 @@ import pytest
 
 from support.postgres.databases import Databases, bookkeeping, unique
 from support.program.command import COMMAND, Completed, run_cli, run_process
+from support.program.library import NEEDED
 from support.program.refusals import Refusals, errors
 
 
@@ -184,21 +185,23 @@ def test_one_store_alone(databases: Databases) -> None:
 
 
 def test_releases(databases: Databases) -> None:
-    """The releases that are there, with both schema versions."""
-    expected = [
-        ("1.25.1", "1.14", "1.6"),
-        ("1.29.1", "1.18", "1.9"),
-        ("1.30.9", "1.18", "1.13"),
-        ("1.31.5", "1.19", "1.14"),
-        ("1.32.2", "1.19", "1.14"),
-    ]
-    found = json.loads(run(databases, "releases", "--output", "json").stdout)
-    assert found == {
-        "releases": [dict(zip(("server", "default", "visibility"), entry, strict=True)) for entry in expected]
+    """The 71 releases, each with the versions that its servers need; as text, a line for those with the same files."""
+    found = json.loads(run(databases, "releases", "--output", "json").stdout)["releases"]
+    assert {(entry["server"], entry["default"], entry["visibility"]) for entry in found} == {
+        (version, *needed) for version, needed in NEEDED.items()
     }
+    assert len({entry["files"] for entry in found}) == 16
     heads, *rows = words(run(databases, "releases").stdout)
     assert heads == ["server", "default schema", "visibility schema"]
-    assert [tuple(row) for row in rows] == expected
+    assert ["1.29.0 to 1.29.7", "1.18", "1.9"] in [list(row) for row in rows]
+    assert [row[0] for row in rows if row[0].startswith("1.3")] == [
+        "1.30.0 to 1.30.4",
+        "1.30.5 to 1.30.9",
+        "1.31.0",
+        "1.31.1 to 1.31.2",
+        "1.31.3 to 1.31.5",
+        "1.32.0 to 1.32.2",
+    ]
 
 
 def test_create_database(databases: Databases) -> None:

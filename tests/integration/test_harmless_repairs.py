@@ -15,11 +15,12 @@ from schema_migrator.diagnosis.examine import Examination, LiveSchema
 from schema_migrator.diagnosis.rehearsal import Rehearsal
 from schema_migrator.diagnosis.repair import repair
 from schema_migrator.diagnosis.verdict import Verdict, compared, judge
-from schema_migrator.releases.source import Source, carried
-from support.postgres.databases import RELEASES, STORES, fresh
+from schema_migrator.releases.source import Source
+from support.postgres.databases import STORES, fresh
 from support.postgres.engine import Engine
 from support.program.destructive_sql import destroying, statements
 from support.program.factories import at, overview
+from support.program.library import LIBRARY
 from support.program.rehearsed import extras, quickly
 from support.program.store_driver import files
 
@@ -70,7 +71,7 @@ def rehearsals(server: Engine) -> Iterator[dict[str, list[tuple[Source, Rehearsa
     with fresh(server) as databases:
         found: dict[str, list[tuple[Source, Rehearsal]]] = {}
         for store in STORES:
-            sources = [files(store, release) for release in carried(RELEASES)]
+            sources = [files(store, release) for release in LIBRARY.versions()]
             with databases.connect(store) as connection:
                 found[store] = [(source, rehearsal.rehearse(connection, source)) for source in sources]
         yield found

@@ -12,12 +12,13 @@ from schema_migrator.config.settings import read
 from schema_migrator.errors import StatementFailed
 from schema_migrator.online.worker_pool import WorkerPool
 from schema_migrator.postgres import connection
-from schema_migrator.releases.source import Store, load_release
+from schema_migrator.releases.source import Store
 from schema_migrator.runs import advisory_lock
 from schema_migrator.runs.context import RunContext
 from support.postgres.databases import READ_BY_US, Databases, fresh
 from support.postgres.engine import Connection, Engine
 from support.program.command import await_event, finish
+from support.program.library import library
 from support.program.references import picture
 from support.visibility import rewriting
 from support.visibility.executions import TABLE
@@ -90,7 +91,7 @@ def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, da
     with ExitStack() as stack:
         conns = tuple(stack.enter_context(closing(connection.connect(store, interrupt, patience=10))) for _ in range(3))
         held = stack.enter_context(advisory_lock.hold(store, interrupt, run="crew", patience=10, wait=10, heartbeat=10))
-        release = load_release(settings.run.sources, settings.run.temporal_version)
+        release = library(settings.run.sources).release(settings.run.temporal_version)
         work = RunContext(
             conn=conns[0], release=release, settings=settings, store=store, lock=held, interrupt=interrupt
         )

@@ -8,9 +8,10 @@ import pytest
 
 from support.postgres.databases import RELEASES, Databases
 from support.program.command import run_cli
+from support.program.library import NEEDED
 from support.program.refusals import Refusals
 
-CARRIED = "1.25.1, 1.29.1, 1.30.9, 1.31.5, 1.32.2"
+CARRIED = "schema-migrator releases lists the available ones (1.20.0 to 1.32.2"
 VISIBILITY = "1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9"
 
 
@@ -35,14 +36,17 @@ def broken(refusals: Refusals, code: int, root: Path, *args: str) -> list[str]:
 def test_release_not_named(refusals: Refusals) -> None:
     """Which server's files are meant has to be said."""
     found = refusals.refused(2, TEMPORAL_VERSION="")
-    assert found == [f"error: the server version is not set; set TEMPORAL_VERSION to one of {CARRIED}"]
+    assert found == [
+        f"error: the server version is not set; set TEMPORAL_VERSION to the version of the servers; {CARRIED})"
+    ]
 
 
 def test_release_not_carried(refusals: Refusals) -> None:
     """Another release does not stand in for the one that is named."""
-    found = refusals.refused(2, "--temporal-version", "1.29.2")
+    found = refusals.refused(2, "--temporal-version", "1.29.99")
     assert found == [
-        f'error: release "1.29.2" is not available in "{RELEASES}"; set TEMPORAL_VERSION to one of {CARRIED}'
+        f'error: release "1.29.99" is not available in "{RELEASES}"; {CARRIED}; of 1.29: 1.29.0 to 1.29.7); give the'
+        " files of another release by SCHEMA_MIGRATOR_SOURCES, or in the chart by schemaFiles"
     ]
 
 
@@ -216,4 +220,4 @@ def test_releases_need_no_database(databases: Databases) -> None:
     """Listing the files asks no server."""
     done = run_cli(databases.env() | {"SQL_PORT": "1"}, "releases", "--output", "json")
     assert done.code == 0
-    assert [release["server"] for release in json.loads(done.stdout)["releases"]] == CARRIED.split(", ")
+    assert [release["server"] for release in json.loads(done.stdout)["releases"]] == list(NEEDED)

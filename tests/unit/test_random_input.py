@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from schema_migrator.cli import arguments, main
 from schema_migrator.config.options import flag_of
 from schema_migrator.exit_codes import BUG, CODES
-from schema_migrator.releases.source import load_release
 from support.postgres.databases import RELEASES
+from support.program.library import library
 from support.program.random_input import JSON, KEYS, MANIFEST, MANY, SECRET, SQL, TEXT, assignments, flags, uris
 
 pytestmark = pytest.mark.random
@@ -163,7 +163,7 @@ def test_sql_files(ground: Ground, text: str) -> None:
     try:
         path.write_bytes(text.encode(errors="surrogatepass"))
         if ground.check(["status"]) == 1:
-            step = load_release(ground.root, "1.29.1").visibility.steps[0]
+            step = library(ground.root).release("1.29.1").visibility.steps[0]
             assert [one.text for one in step.statements if one.text.upper().split()[0].rstrip(";") in LEAVES] == []
     finally:
         path.write_bytes(before)

@@ -37,7 +37,7 @@ def test_works_without_any() -> None:
     run = found.run
     assert (run.wait_timeout, run.lock_timeout, run.ddl_lock_timeout, run.statement_timeout) == (300, 600, 0.2, 0)
     assert (run.temporal_version, run.output, run.log_level, run.executor) == (None, "text", "info", "native")
-    assert (run.sources, run.termination_log) == (Path("releases"), Path("/dev/termination-log"))
+    assert (run.sources, run.termination_log) == ((Path("releases"),), Path("/dev/termination-log"))
 
 
 @pytest.mark.parametrize(

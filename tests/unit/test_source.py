@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import pytest
 from packaging.version import Version
 
 from schema_migrator.errors import SourceError, TargetError
-from schema_migrator.releases.source import Store, carried, load, load_release, parse_version
+from schema_migrator.releases.source import Store, load, parse_version
 from support.postgres.databases import RELEASES
+from support.program.library import LIBRARY, NEEDED, library
 
 AGAIN = "; fetch the release's files again"
-ROOT_HINT = "; set SCHEMA_MIGRATOR_SOURCES to the folder with one folder per server version"
+ROOT_HINT = "; set SCHEMA_MIGRATOR_SOURCES to the folder with one folder per server version, or with the vendor's postgresql/v12"
 
 
 @pytest.fixture
@@ -39,32 +41,32 @@ def write(step: Path, **changes: Any) -> Path:  # noqa: ANN401 - any JSON
 def refused(root: Path) -> str:
     """Load the release; return why not."""
     with pytest.raises(SourceError) as caught:
-        load_release(root, "1.29.1")
+        library(root).release("1.29.1")
     assert caught.value.exit_code == 2
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("release", "default", "visibility"),
-    [
-        ("1.25.1", "1.14", "1.6"),
-        ("1.29.1", "1.18", "1.9"),
-        ("1.30.9", "1.18", "1.13"),
-        ("1.31.5", "1.19", "1.14"),
-        ("1.32.2", "1.19", "1.14"),
-    ],
-)
-def test_reads_the_carried_releases(release: str, default: str, visibility: str) -> None:
+@pytest.mark.parametrize("release", NEEDED)
+def test_reads_every_release(release: str) -> None:
     """Each release ends at the versions that its server expects, from 1.0 on without a gap."""
-    found = load_release(RELEASES, release)
-    assert (str(found.default.latest), str(found.visibility.latest)) == (default, visibility)
+    found = LIBRARY.release(release)
+    assert (str(found.default.latest), str(found.visibility.latest)) == NEEDED[release] == compiled(release)
     assert str(found.default.versions[0]) == str(found.visibility.versions[0]) == "1.0"
-    assert len(found.default.versions) == Version(default).minor + 1
+    assert len(found.default.versions) == Version(NEEDED[release][0]).minor + 1
+
+
+def compiled(release: str) -> tuple[str, str]:
+    """Return the versions that the vendor compiles into the server, as a file beside the SQL has them."""
+    text = (RELEASES / release / "postgresql/v12/version.go").read_text()
+    default, visibility = (re.search(rf'const {name} = "(.+)"', text) for name in ("Version", "VisibilityVersion"))
+    assert default is not None
+    assert visibility is not None
+    return default[1], visibility[1]
 
 
 def test_reads_a_step() -> None:
     """A step has what the vendor's tool records, and its statements in the manifest's order."""
-    step = load_release(RELEASES, "1.29.1").visibility.steps[2]
+    step = LIBRARY.release("1.29.1").visibility.steps[2]
     raw = (RELEASES / "1.29.1/postgresql/v12/visibility/versioned/v1.2/manifest.json").read_bytes()
     assert step.md5 == hashlib.md5(raw, usedforsecurity=False).hexdigest()
     assert (str(step.version), str(step.min_compatible)) == ("1.2", json.loads(raw)["MinCompatibleVersion"])
@@ -74,7 +76,7 @@ def test_reads_a_step() -> None:
 
 def test_knows_the_stores_tables() -> None:
     """The two stores share no table, so that a table tells which store it is of."""
-    release = load_release(RELEASES, "1.32.2")
+    release = LIBRARY.release("1.32.2")
     assert release.visibility.tables == {"executions_visibility"}
     assert {"executions", "namespaces", "tasks_v2"} <= release.default.tables
     assert not release.default.tables & release.visibility.tables
@@ -85,9 +87,9 @@ def test_knows_the_stores_tables() -> None:
 @pytest.mark.parametrize(("wanted", "found"), [("1.29.1", "1.29.1"), ("v1.29.1", "1.29.1")])
 def test_finds_a_release(root: Path, wanted: str, found: str) -> None:
     """A `v` before the version makes no difference, in the setting or in the folder's name."""
-    assert load_release(root, wanted).version == found
+    assert library(root).release(wanted).version == found
     (root / "1.29.1").rename(root / "v1.29.1")
-    assert load_release(root, wanted).version == found
+    assert library(root).release(wanted).version == found
 
 
 def test_lists_releases_by_version(tmp_path: Path) -> None:
@@ -95,40 +97,44 @@ def test_lists_releases_by_version(tmp_path: Path) -> None:
     for name in ("1.10.0", "1.9.3", "current", "1.10.0-rc1", "lost+found"):
         (tmp_path / name).mkdir()
     (tmp_path / "1.8.0").write_text("")
-    assert carried(tmp_path) == ("1.9.3", "1.10.0")
+    assert library(tmp_path).versions() == ("1.9.3", "1.10.0")
 
 
 def test_refuses_an_unnamed_release(root: Path) -> None:
-    """Without TEMPORAL_VERSION the carried releases are listed."""
+    """Without TEMPORAL_VERSION the available releases are named."""
     with pytest.raises(SourceError) as caught:
-        load_release(root, None)
-    assert str(caught.value) == "the server version is not set; set TEMPORAL_VERSION to one of 1.29.1"
+        library(root).configured_release()
+    assert str(caught.value) == (
+        "the server version is not set; set TEMPORAL_VERSION to the version of the servers; schema-migrator releases"
+        " lists the available ones (1.29.1)"
+    )
 
 
 @pytest.mark.parametrize("wanted", ["1.29", "1.29.2", "latest", ""])
 def test_refuses_a_release_that_is_not_carried(root: Path, wanted: str) -> None:
-    """Only exactly that version will do, and the carried ones are listed."""
+    """Only exactly that version will do, and the hint says where others come from."""
     with pytest.raises(SourceError) as caught:
-        load_release(root, wanted)
-    assert (
-        str(caught.value) == f'release "{wanted}" is not available in "{root}"; set TEMPORAL_VERSION to one of 1.29.1'
+        library(root).release(wanted)
+    assert str(caught.value) == (
+        f'release "{wanted}" is not available in "{root}"; schema-migrator releases lists the available ones (1.29.1);'
+        " give the files of another release by SCHEMA_MIGRATOR_SOURCES, or in the chart by schemaFiles"
     )
 
 
 def test_refuses_a_root_without_releases(tmp_path: Path) -> None:
     """An empty, a missing and a wrong folder of releases are named."""
     with pytest.raises(SourceError) as caught:
-        carried(tmp_path)
+        library(tmp_path).versions()
     assert str(caught.value) == f'the folder of releases "{tmp_path}" contains no release{ROOT_HINT}'
     with pytest.raises(SourceError) as caught:
-        carried(tmp_path / "no")
+        library(tmp_path / "no").versions()
     assert (
         str(caught.value)
         == f'the folder of releases "{tmp_path}/no" cannot be read (No such file or directory){ROOT_HINT}'
     )
     (tmp_path / "file").write_text("")
     with pytest.raises(SourceError) as caught:
-        carried(tmp_path / "file")
+        library(tmp_path / "file").versions()
     assert str(caught.value) == f'the folder of releases "{tmp_path}/file" cannot be read (Not a directory){ROOT_HINT}'
 
 
@@ -157,7 +163,7 @@ def test_takes_a_new_major_version(step: Path, root: Path) -> None:
     new = step.parent / "v2.0"
     shutil.copytree(step, new)
     write(new, CurrVersion="2.0")
-    assert str(load_release(root, "1.29.1").visibility.latest) == "2.0"
+    assert str(library(root).release("1.29.1").visibility.latest) == "2.0"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +215,7 @@ def test_refuses_a_step_of_no_files(step: Path, root: Path) -> None:
     path = write(step, SchemaUpdateCqlFiles=[])
     assert refused(root) == f'"{path}" names no SQL file and does not set AllowNoCqlFiles{AGAIN}'
     write(step, AllowNoCqlFiles=True)
-    assert load_release(root, "1.29.1").visibility.steps[2].statements == ()
+    assert library(root).release("1.29.1").visibility.steps[2].statements == ()
 
 
 def test_refuses_missing_files(step: Path, root: Path) -> None:
@@ -244,14 +250,14 @@ KNOWN = "1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9"
 )
 def test_finds_a_target(wanted: str | None, found: str) -> None:
     """The target is the release's latest version unless said, always in the release's own spelling."""
-    assert str(load_release(RELEASES, "1.29.1").visibility.target(wanted)) == found
+    assert str(LIBRARY.release("1.29.1").visibility.target(wanted)) == found
 
 
 @pytest.mark.parametrize("wanted", ["latest", "1.x", "-1", "1.9\n", "１.9", ""])  # noqa: RUF001 - a wide digit
 def test_refuses_a_target_that_is_no_version(wanted: str) -> None:
     """What is no version is shown, with the versions that there are."""
     with pytest.raises(TargetError) as caught:
-        load_release(RELEASES, "1.29.1").visibility.target(wanted)
+        LIBRARY.release("1.29.1").visibility.target(wanted)
     assert str(caught.value) == (
         f'the visibility target version is "{wanted}", expected a version such as "1.9"; use one of {KNOWN}'
     )
@@ -262,7 +268,7 @@ def test_refuses_a_target_that_is_no_version(wanted: str) -> None:
 def test_refuses_an_unknown_target() -> None:
     """A version of another release is refused with the versions of this one."""
     with pytest.raises(TargetError) as caught:
-        load_release(RELEASES, "1.29.1").visibility.target("1.10")
+        LIBRARY.release("1.29.1").visibility.target("1.10")
     assert str(caught.value) == (
         "the visibility target version is 1.10, which release 1.29.1 does not have; "
         f"use one of {KNOWN}, or another TEMPORAL_VERSION"
@@ -290,15 +296,15 @@ def test_a_version_of_many_digits(root: Path, step: Path, key: str, digits: int)
 def test_a_target_of_many_digits() -> None:
     """It is no version either."""
     with pytest.raises(TargetError, match=r'target version is "1\.999.*\.\.\.", expected a version such as "1\.9"'):
-        load_release(RELEASES, "1.29.1").visibility.target("1." + "9" * 5000)
+        LIBRARY.release("1.29.1").visibility.target("1." + "9" * 5000)
 
 
 def test_folders_with_names_of_many_digits(root: Path, step: Path) -> None:
     """They hold no release and no step."""
     (root / ("9" * 200)).mkdir()
     (step.parent / f"v1.{'9' * 200}").mkdir()
-    assert carried(root) == ("1.29.1",)
-    assert load_release(root, "1.29.1").visibility.latest == Version("1.9")
+    assert library(root).versions() == ("1.29.1",)
+    assert library(root).release("1.29.1").visibility.latest == Version("1.9")
 
 
 @pytest.mark.parametrize("description", ["a" * 256, "a\0b", "\ud800", {"a": "b"}, 7])
@@ -412,4 +418,4 @@ def test_sql_that_leaves_its_transaction(root: Path, step: Path, text: str, line
 def test_sql_that_only_has_such_words(root: Path, step: Path, text: str) -> None:
     """The words mean nothing within texts, names, comments, bodies and other statements."""
     (step / "advanced_visibility.sql").write_text(text)
-    assert load_release(root, "1.29.1").visibility.steps[2].files[0].text == text
+    assert library(root).release("1.29.1").visibility.steps[2].files[0].text == text

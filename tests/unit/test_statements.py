@@ -139,6 +139,21 @@ def test_leaves_other_statements_alone(sql: str) -> None:
     assert statement.plain == sql
 
 
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("CREATE EXTENSION btree_gin", "CREATE EXTENSION IF NOT EXISTS btree_gin"),
+        ("create  extension\nbtree_gin", "create  extension IF NOT EXISTS\nbtree_gin"),
+        ('CREATE EXTENSION "if" SCHEMA x', 'CREATE EXTENSION IF NOT EXISTS "if" SCHEMA x'),
+        ("CREATE EXTENSION IF NOT EXISTS btree_gin", "CREATE EXTENSION IF NOT EXISTS btree_gin"),
+        ("DO $$ BEGIN CREATE EXTENSION btree_gin; END $$", "DO $$ BEGIN CREATE EXTENSION btree_gin; END $$"),
+    ],
+)
+def test_an_extension_may_be_there(sql: str, expected: str) -> None:
+    """Visibility 1.2 of Temporal 1.20 creates an extension that a database may have, and that a rehearsal has."""
+    assert one(sql).plain == expected
+
+
 def test_summary_is_one_short_line() -> None:
     """A summary has no comments and no line breaks, and is cut."""
     assert one("SELECT -- all\n  *\n FROM t").summary == "SELECT * FROM t"

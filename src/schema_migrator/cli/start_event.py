@@ -24,7 +24,7 @@ def announce(settings: Settings, command: str) -> None:
         version=__version__,
         command=command,
         release=release.version if release else run.temporal_version,
-        files=str(run.sources.absolute()),
+        files=str(release.folder.absolute()) if release else ":".join(str(folder.absolute()) for folder in run.sources),
         stores=[] if command in _NO_STORES else [_store(store, release) for store in settings.stores],
     )
 

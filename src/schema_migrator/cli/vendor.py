@@ -19,7 +19,8 @@ from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.options import flag_of, scope_of
 from schema_migrator.config.settings import Settings, read
 from schema_migrator.errors import NoVersion, SettingsError, UnknownState, WrongStore
-from schema_migrator.releases.source import UNVERSIONED, Store, carried, parse_version
+from schema_migrator.releases.library import Library
+from schema_migrator.releases.source import UNVERSIONED, Store, parse_version
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -148,11 +149,11 @@ def _either(arguments: dict[str, Any], work: Callable[[Settings], Any]) -> tuple
 
 
 def _some_release() -> dict[str, str]:
-    """Name the newest carried release where none is named: it knows the names of all tables."""
+    """Name the newest available release where none is named: it knows the names of all tables."""
     if os.environ.get("TEMPORAL_VERSION"):
         return {}
-    root = Path(os.environ.get("SCHEMA_MIGRATOR_SOURCES") or "releases")
-    return {"TEMPORAL_VERSION": carried(root)[-1]}
+    folders = (os.environ.get("SCHEMA_MIGRATOR_SOURCES") or "releases").split(os.pathsep)
+    return {"TEMPORAL_VERSION": Library(folders=tuple(map(Path, folders))).versions()[-1]}
 
 
 def _announced(arguments: dict[str, Any], store: Store, more: dict[str, str]) -> Settings:

@@ -15,7 +15,7 @@ from schema_migrator.diagnosis import examine, prediction
 from schema_migrator.diagnosis.state import At, Between
 from schema_migrator.diagnosis.verdict import judge
 from schema_migrator.errors import NotAsRehearsed, UnknownState
-from schema_migrator.releases.source import UNVERSIONED, carried, load_release
+from schema_migrator.releases.source import UNVERSIONED
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -100,8 +100,7 @@ def _place(task: StoreTask, version: Version | None) -> StoreHandle:
     place = task.place
     if version in place.source.versions:
         return place
-    releases = (load_release(place.sources, name) for name in reversed(carried(place.sources)))
-    holding = next((release for release in releases if version in release.source(task.store.store).versions), None)
+    holding = None if version is None else place.library.release_with(task.store.store, version)
     if holding is None:
         raise UnknownState(
             f"version {version} is recorded, which no available release has, so manual changes cannot be detected",

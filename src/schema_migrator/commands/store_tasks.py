@@ -102,7 +102,7 @@ def _refuse_older(release: Release, targets: dict[Store, Version]) -> None:
 
 def _place(settings: Settings, store: StoreSettings, release: Release, conn: Connection) -> StoreHandle:
     path = search_path(store.attributes.get("search_path", ""))
-    return StoreHandle(conn=conn, store=store, release=release, sources=settings.run.sources, path=path)
+    return StoreHandle(conn=conn, store=store, release=release, library=settings.library, path=path)
 
 
 def each(those: dict[Store, StoreTask], work: Callable[[StoreTask], T]) -> dict[Store, T]:

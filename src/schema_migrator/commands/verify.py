@@ -11,7 +11,7 @@ from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.state import At
 from schema_migrator.diagnosis.verdict import compared, judge
 from schema_migrator.errors import UnknownState
-from schema_migrator.releases.source import carried, load_release, release_with
+from schema_migrator.releases.library import span
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -46,7 +46,7 @@ def _compared(task: StoreTask, overview: Overview) -> Verdict:
         raise cannot_rehearse(task, overview)
     found = examine.in_full(task.place, overview, version)
     if isinstance(found.state, At) and found.state.release and version == found.state.version:
-        release = load_release(task.settings.run.sources, found.state.release)
+        release = task.settings.library.release(found.state.release)
         return _compared(replace(task, place=replace(task.place, release=release)), overview)
     return replace(judge_store(task, found, version), whose=overview.whose)
 
@@ -58,12 +58,12 @@ def _holding(task: StoreTask, version: Version) -> StoreTask:
     """
     if version in task.place.source.versions:
         return task
-    sources = task.settings.run.sources
-    release = release_with(sources, task.store.store, version)
+    library = task.settings.library
+    release = library.release_with(task.store.store, version)
     if release is None:
         raise UnknownState(
             f'version {version} is recorded for "{task.store.database}", and no available release has it '
-            f"({', '.join(carried(sources))})",
+            f"({span(library.versions())})",
             hint="use a newer schema-migrator, or its image, with the files of the release that created it",
         )
     return replace(task, place=replace(task.place, release=release))

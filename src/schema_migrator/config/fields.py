@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,13 @@ def _split_names(value: object) -> object:
         return value
     names = [name.strip() for text in texts for name in str(text).split(",")]
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _split_folders(value: object) -> object:
+    """Split a text at its colons and return the folders."""
+    if isinstance(value, Path):
+        return (value,)
+    return tuple(Path(name) for name in value.split(os.pathsep) if name) if isinstance(value, str) else value
 
 
 def _size(value: object, word: str = "") -> object:
@@ -92,10 +100,12 @@ class RunSettings(Given):
         validation_alias=f"{PREFIX}STORES",
         description="stores to work on, separated by commas; --store repeats",
     )
-    sources: Path = Field(
-        Path("releases"),
+    sources: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_folders)] = Field(
+        (Path("releases"),),
+        min_length=1,
         validation_alias=f"{PREFIX}SOURCES",
-        description="folder with the releases' files, one folder per server version",
+        description="folders with the releases' files, separated by colons; a folder has one folder per server version,"
+        " or is laid out as in the vendor's images, with the files of TEMPORAL_VERSION",
     )
     executor: Literal["native", "sql-tool"] = Field(
         "native",

@@ -46,7 +46,7 @@ class Option:
         """The value that applies if the option is not set, as text; empty if there is none."""
         value = self.field.default
         if isinstance(value, tuple):
-            return ",".join(value)
+            return ",".join(map(str, value))
         return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -29,7 +29,8 @@ from schema_migrator.config.options import (
 )
 from schema_migrator.config.unknown_variables import refuse_unknown, service_link
 from schema_migrator.errors import SettingsError
-from schema_migrator.releases.source import Release, Store, load_release
+from schema_migrator.releases.library import Library
+from schema_migrator.releases.source import Release, Store
 
 # The expected value for each type of error that pydantic reports, by pydantic's name of the error.
 _EXPECTED = {
@@ -127,7 +128,12 @@ class Settings:
     @cached_property
     def release(self) -> Release:
         """The release whose files the run uses, read once. Raises SourceError."""
-        return load_release(self.run.sources, self.run.temporal_version)
+        return self.library.configured_release()
+
+    @property
+    def library(self) -> Library:
+        """Every release that is available."""
+        return Library(folders=self.run.sources, configured=self.run.temporal_version)
 
     def store(self, store: Store) -> StoreSettings:
         """Return one store's settings."""

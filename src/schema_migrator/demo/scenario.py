@@ -17,7 +17,7 @@ from schema_migrator.config.fields import PREFIX
 from schema_migrator.demo.embedded_postgres import private_server
 from schema_migrator.errors import SettingsError
 from schema_migrator.postgres import connection, transactions
-from schema_migrator.releases.source import UNVERSIONED, Store, load_release
+from schema_migrator.releases.source import UNVERSIONED, Store
 from schema_migrator.reports import report, status_report
 from schema_migrator.reports.layout import Toned
 from schema_migrator.runs import version_table
@@ -38,7 +38,7 @@ _CUTS = {Store.DEFAULT: ("1.0", 21), Store.VISIBILITY: ("1.2", 37)}
 """Where the demo cuts the vendor's tool off: the step, and the number of its statements that have run."""
 
 
-def show(sources: Path, interrupt: Interrupt) -> Iterator[Report]:
+def show(sources: tuple[Path, ...], interrupt: Interrupt) -> Iterator[Report]:
     """Yield the demo's output as it happens, a paragraph at a time.
 
     Raises SettingsError if the embedded PostgreSQL is not installed.
@@ -66,7 +66,7 @@ def _own_environment() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _main_job(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[Report]:
+def _main_job(server: Server, sources: tuple[Path, ...], interrupt: Interrupt) -> Iterator[Report]:
     before, after = (_settings(server, sources, release, "temporal") for release in (_BEFORE, _AFTER))
     databases.create(before, interrupt, through="postgres")
     yield (_heading("1. A fresh install, one transaction per store:"), *_migrate(before, interrupt))
@@ -76,7 +76,7 @@ def _main_job(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[R
     yield _status(after, interrupt)
 
 
-def _incident(server: Server, sources: Path, interrupt: Interrupt) -> Iterator[Report]:
+def _incident(server: Server, sources: tuple[Path, ...], interrupt: Interrupt) -> Iterator[Report]:
     broken = _settings(server, sources, _BEFORE, "broken")
     databases.create(broken, interrupt, through="postgres")
     for store in Store:
@@ -126,7 +126,7 @@ def _retry(wanted: Settings, interrupt: Interrupt) -> str:
 
 
 def _steps(wanted: Settings, store: Store) -> tuple[Step, ...]:
-    return load_release(wanted.run.sources, wanted.run.temporal_version).source(store).steps
+    return wanted.release.source(store).steps
 
 
 def _migrate(wanted: Settings, interrupt: Interrupt) -> Report:
@@ -148,7 +148,7 @@ def _heading(text: str) -> Toned:
     return Toned(text, Tone.HEADING)
 
 
-def _settings(server: Server, sources: Path, release: str, name: str) -> Settings:
+def _settings(server: Server, sources: tuple[Path, ...], release: str, name: str) -> Settings:
     """Return settings that no environment variable of the caller can change."""
     connection = {"HOST": server.host, "PORT": server.port, "USER": server.user, "PASSWORD": server.password}
     flags = {f"{store}_SQL_{key}": value for store in ("DEFAULT", "VISIBILITY") for key, value in connection.items()}

@@ -13,11 +13,9 @@ from schema_migrator.diagnosis import recognition, rehearsal, state
 from schema_migrator.diagnosis.state import Absent, At, Unknown, Unrecorded
 from schema_migrator.errors import RefusedError, WrongStore
 from schema_migrator.postgres import transactions
-from schema_migrator.releases.source import UNVERSIONED, carried, load_release, parse_version
+from schema_migrator.releases.source import UNVERSIONED, parse_version
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from packaging.version import Version
 
     from schema_migrator.catalog.facts import Facts
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
     from schema_migrator.diagnosis.rehearsal import Rehearsal
     from schema_migrator.diagnosis.state import Overview, State
     from schema_migrator.postgres.connection import Connection
-    from schema_migrator.releases.source import Release, Source, Step
+    from schema_migrator.releases.library import Library
+    from schema_migrator.releases.source import Release, Source
 
 _Found = TypeVar("_Found")
 _LOOKS = 5
@@ -38,13 +37,13 @@ _HISTORY = sql.SQL("SELECT new_version FROM {} WHERE version_partition = 0")
 class StoreHandle:
     """Everything that a look at a store needs.
 
-    `path` is the search_path, if one is given. `sources` is the folder with all releases.
+    `path` is the search_path, if one is given. `library` has all available releases.
     """
 
     conn: Connection
     store: StoreSettings
     release: Release
-    sources: Path
+    library: Library
     path: tuple[str, ...]
 
     @property
@@ -218,13 +217,18 @@ def read_history(conn: Connection, overview: Overview) -> frozenset[Version]:
 
 
 def _other_rehearsals(place: StoreHandle) -> Iterator[Rehearsal]:
-    """Yield the rehearsals of the other releases that have a step with statements that this release does not have."""
-    ours = {_made_by(step) for step in place.source.steps}
-    for name in carried(place.sources):
-        other = load_release(place.sources, name).source(place.store.store)
-        if any(_made_by(step) not in ours for step in other.steps):
+    """Yield the rehearsals of other releases, newest first.
+
+    A release whose steps are the first steps of this release, or of one that was rehearsed before, shows nothing new.
+    """
+    known = [_made(place.source)]
+    for release in place.library.sets():
+        other = release.source(place.store.store)
+        made = _made(other)
+        if not any(made == longer[: len(made)] for longer in known):
+            known.append(made)
             yield rehearsal.rehearse(place.conn, other)
 
 
-def _made_by(step: Step) -> tuple[Version, tuple[str, ...]]:
-    return step.version, tuple(statement.text for statement in step.statements)
+def _made(source: Source) -> list[tuple[Version, tuple[str, ...]]]:
+    return [(step.version, tuple(statement.text for statement in step.statements)) for step in source.steps]

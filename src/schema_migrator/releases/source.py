@@ -1,13 +1,13 @@
-"""Reads the releases on disk into steps.
+"""Reads a release's files into steps.
 
-The folder of a schema version is `<root>/<server version>/postgresql/v12/{temporal,visibility}/versioned/vX.Y/`. It
+The folder of a schema version is `<release>/postgresql/v12/{temporal,visibility}/versioned/vX.Y/`. It
 contains a `manifest.json` and the SQL files (the layout of the folder `schema` in go.temporal.io/server).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -21,20 +21,20 @@ from schema_migrator.releases.statements import Statement, created_indexes, crea
 
 _STEP_FOLDER = re.compile(rf"v{NUMBERS}")
 __all__ = [
+    "SCHEMA",
     "UNVERSIONED",
     "Release",
     "Source",
     "SqlFile",
     "Step",
     "Store",
-    "carried",
     "load",
-    "load_release",
     "parse_version",
-    "release_with",
 ]
 
 UNVERSIONED = Version("0.0")
+SCHEMA = Path("postgresql", "v12")
+"""The schema's folder in a release's folder and in the vendor's images."""
 
 
 class Store(StrEnum):
@@ -137,9 +137,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """The files of one server version."""
+    """The files of one server version, and the folder with them."""
 
     version: str
+    folder: Path
     default: Source
     visibility: Source
 
@@ -147,42 +148,14 @@ class Release:
         """Return the store's steps."""
         return self.default if store is Store.DEFAULT else self.visibility
 
+    def named(self, version: str, folder: Path) -> Release:
+        """Return the release of another version that has the same files."""
+        default, visibility = (replace(source, release=version) for source in (self.default, self.visibility))
+        return Release(version=version, folder=folder, default=default, visibility=visibility)
 
-def carried(root: Path) -> tuple[str, ...]:
-    """Return the names of the releases under a folder, lowest first. Raises SourceError if there are none."""
-    hint = "set SCHEMA_MIGRATOR_SOURCES to the folder with one folder per server version"
-    try:
-        names = [path.name for path in root.iterdir() if path.is_dir() and parse_version(path.name)]
-    except OSError as error:
-        raise SourceError(f'the folder of releases "{root}" cannot be read ({error.strerror})', hint=hint) from error
-    if not names:
-        raise SourceError(f'the folder of releases "{root}" contains no release', hint=hint)
-    return tuple(sorted(names, key=Version))
-
-
-def release_with(root: Path, store: Store, version: Version) -> Release | None:
-    """Return the newest release under a folder that has this version of a store, or None."""
-    releases = (load_release(root, name) for name in reversed(carried(root)))
-    return next((release for release in releases if version in release.source(store).versions), None)
-
-
-def load_release(root: Path, wanted: str | None) -> Release:
-    """Read the files of exactly this server version.
-
-    Raises SourceError if `wanted` is None, the folder lacks that release, or its files are broken.
-    """
-    names = carried(root)
-    hint = f"set TEMPORAL_VERSION to one of {', '.join(names)}"
-    if wanted is None:
-        raise SourceError("the server version is not set", hint=hint)
-    name = next((name for name in names if name.removeprefix("v") == wanted.removeprefix("v")), None)
-    if name is None:
-        raise SourceError(f'release "{shortened(wanted)}" is not available in "{root}"', hint=hint)
-    base = root / name / "postgresql" / "v12"
-    default, visibility = (
-        load(base / store.folder / "versioned", store=store, release=name.removeprefix("v")) for store in Store
-    )
-    return Release(version=name.removeprefix("v"), default=default, visibility=visibility)
+    def same_files(self, other: Release) -> bool:
+        """Whether two releases consist of the same steps."""
+        return self.default.steps == other.default.steps and self.visibility.steps == other.visibility.steps
 
 
 def load(folder: Path, *, store: Store, release: str) -> Source:

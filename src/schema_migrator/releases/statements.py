@@ -39,6 +39,7 @@ _LEAVES = re.compile(
       | LOAD )\b""",
     re.VERBOSE | re.IGNORECASE,
 )
+_NEW_EXTENSION = re.compile(r"CREATE\s+EXTENSION(?!\s+IF\b)", re.IGNORECASE)
 _DROP_TABLE = re.compile(rf"\bDROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 _CREATE_TABLE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 
@@ -83,11 +84,16 @@ class Statement:
 
     @property
     def plain(self) -> str:
-        """The text that runs inside a transaction: the statement without CONCURRENTLY.
+        """The text that runs inside a transaction: without CONCURRENTLY, and with IF NOT EXISTS for an extension.
 
-        Blanks replace the word, so that the positions in PostgreSQL's errors stay correct.
+        Blanks replace the word CONCURRENTLY, so that the positions in PostgreSQL's errors stay correct. An extension
+        belongs to the database, not to a schema: it may be there before the first step, and is in a rehearsal.
         """
-        found = _CONCURRENTLY.match(_code(self.text))
+        code = _code(self.text)
+        extension = _NEW_EXTENSION.match(code)
+        if extension is not None:
+            return f"{self.text[: extension.end()]} IF NOT EXISTS{self.text[extension.end() :]}"
+        found = _CONCURRENTLY.match(code)
         if found is None:
             return self.text
         start, end = found.span("word")

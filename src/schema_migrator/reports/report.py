@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, assert_never
 
 from schema_migrator.diagnosis.repair import repair
 from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.planning import notices
 from schema_migrator.planning.notices import notices_json, place_json, place_text
+from schema_migrator.releases.library import ranges
 from schema_migrator.reports.layout import Table, Toned, Verbatim
 from schema_migrator.terminal import Tone
 
@@ -37,9 +39,13 @@ def releases_json(found: tuple[Release, ...]) -> str:
 
 
 def releases_text(found: tuple[Release, ...]) -> Report:
-    """Return a table of releases."""
-    rows = tuple((r["server"], r["default"], r["visibility"]) for r in map(_release, found))
-    return (Table(("server", "default schema", "visibility schema"), rows),)
+    """Return a table of releases, with a line for consecutive versions that have the same files."""
+    rows: list[tuple[str, str, str]] = []
+    for _, group in groupby(found, lambda release: release.folder.resolve()):
+        shared = tuple(group)
+        targets = str(shared[0].default.latest), str(shared[0].visibility.latest)
+        rows += [(versions, *targets) for versions in ranges([release.version for release in shared])]
+    return (Table(("server", "default schema", "visibility schema"), tuple(rows)),)
 
 
 def _release(release: Release) -> dict[str, str]:
@@ -47,6 +53,7 @@ def _release(release: Release) -> dict[str, str]:
         "server": release.version,
         "default": str(release.default.latest),
         "visibility": str(release.visibility.latest),
+        "files": str(release.folder.resolve()),
     }
 
 

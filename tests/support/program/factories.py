@@ -8,8 +8,8 @@ from packaging.version import Version
 from schema_migrator.catalog.facts import Facts
 from schema_migrator.diagnosis.state import Absent, At, Overview, State
 from schema_migrator.planning import plan
-from schema_migrator.releases.source import Release, Store, load_release
-from support.postgres.databases import RELEASES
+from schema_migrator.releases.source import Release, Store
+from support.program.library import LIBRARY
 
 HEALTHY = Facts(
     schema="public",
@@ -41,7 +41,7 @@ def at(version: str, lowest: str = "0.1") -> At:
 
 def release(version: str = "1.29.1") -> Release:
     """Return a carried release."""
-    return load_release(RELEASES, version)
+    return LIBRARY.release(version)
 
 
 def overview(state: State) -> Overview:

@@ -8,9 +8,10 @@ from typing import Any
 from unittest.mock import patch
 
 from schema_migrator.cli import main
-from schema_migrator.releases.source import Release, Store, load_release
-from support.postgres.databases import RELEASES, Databases, bookkeeping, dump, unique
+from schema_migrator.releases.source import Release, Store
+from support.postgres.databases import Databases, bookkeeping, dump, unique
 from support.postgres.templates import copy_state
+from support.program.library import LIBRARY
 from support.program.store_driver import NEWEST
 from support.vendor.tool import VendorTool
 
@@ -81,7 +82,7 @@ def run_here(env: Mapping[str, str], *args: str) -> int:
 @cache
 def release(name: str) -> Release:
     """Return a release's files."""
-    return load_release(RELEASES, name)
+    return LIBRARY.release(name)
 
 
 def versions(name: str, store: str) -> list[str]:

@@ -22,13 +22,14 @@ from schema_migrator.diagnosis.verdict import Verdict
 from schema_migrator.errors import MigratorError
 from schema_migrator.planning.plan import Plan
 from schema_migrator.postgres.transactions import Batch
-from schema_migrator.releases.source import UNVERSIONED, Source, Store, load_release
+from schema_migrator.releases.source import UNVERSIONED, Source, Store
 from schema_migrator.runs import version_table
 from support.postgres import fingerprint
-from support.postgres.databases import RELEASES, Databases, dump
+from support.postgres.databases import Databases, dump
 from support.postgres.engine import Connection
 from support.postgres.fingerprint import Fingerprint
 from support.postgres.templates import copy_state
+from support.program.library import LIBRARY
 
 T = TypeVar("T")
 NEWEST = "1.32.2"
@@ -38,7 +39,7 @@ LATEST = {"default": "1.19", "visibility": "1.14"}
 @cache
 def files(store: str, release: str = NEWEST) -> Source:
     """Return the steps of a store in a release."""
-    return load_release(RELEASES, release).source(Store(store))
+    return LIBRARY.release(release).source(Store(store))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
