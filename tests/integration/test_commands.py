@@ -57,6 +57,7 @@ def test_status_json(databases: Databases) -> None:
         "tables_without_primary_key": [],
         "online": [],
         "other_schemas": None,
+        "servers": {"newest_now": None, "newest_after": "1.32.2", "alive": None, "running": None},
         "notices": [],
     }
     run(databases, "migrate", "--store", "visibility", "--visibility-target-version", "1.9")
@@ -82,7 +83,7 @@ def test_status_text(databases: Databases) -> None:
     assert rows["visibility"][:4] == ["visibility", databases.visibility, "-", "1.14"]
     assert rows["visibility"][4].startswith("empty")
     text = " ".join(run(databases, "status").stdout.split())
-    assert 'at target: nothing in the schema "public", which "pg_database_owner" owns visibility' in text
+    assert 'at target: nothing in the schema "public", which "pg_database_owner" owns servers up to 1.32 start' in text
 
 
 def test_status_of_an_unknown_state(refusals: Refusals) -> None:

@@ -24,7 +24,7 @@ def test_what_was_rehearsed_is_predicted(pasts: dict[str, Past], store: str, dat
     start = past.rehearsal.within[step.version][done]
     live = data.draw(extras(start))
     steps = [one for one in past.source.steps if one.version > before]
-    found = prediction.predict(past.rehearsal, steps, live, range(done, len(step.statements)))
+    found = prediction.predict(past.rehearsal, steps, live, {step.version: range(done, len(step.statements))})
     own = live.unordered().objects.keys() - start.objects.keys()
     assert [one.problems for one in found] == [()] * len(steps)
     assert [len(one.remaining) for one in found[1:]] == [len(one.statements) for one in steps[1:]]

@@ -44,10 +44,11 @@ def test_release_not_named(refusals: Refusals) -> None:
 def test_release_not_carried(refusals: Refusals) -> None:
     """Another release does not stand in for the one that is named."""
     found = refusals.refused(2, "--temporal-version", "1.29.99")
-    assert found == [
+    (sentence,) = found
+    assert sentence == (
         f'error: release "1.29.99" is not available in "{RELEASES}"; {CARRIED}; of 1.29: 1.29.0 to 1.29.7); give the'
         " files of another release by SCHEMA_MIGRATOR_SOURCES, or in the chart by schemaFiles"
-    ]
+    )
 
 
 def test_unknown_target(refusals: Refusals) -> None:

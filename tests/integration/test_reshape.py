@@ -39,7 +39,7 @@ def visibility(pasts: dict[str, Past]) -> Past:
 def found(past: Past, version: str, done: int = 0) -> RewriteSpan | None:
     """Return the stretch from a version on."""
     steps = [step for step in past.source.steps if step.version > Version(version)]
-    return rewrite_span.rewrite_span(past.rehearsal, steps, done)
+    return rewrite_span.rewrite_span(past.rehearsal, steps, {step.version: done for step in steps[:1]})
 
 
 def became(past: Past, version: str, done: int = 0, live: Snapshot | None = None) -> TargetShape | str:
@@ -80,7 +80,7 @@ def test_a_statement_that_may_change_rows_ends_a_stretch(visibility: Past) -> No
     first, *others = steps[0].files
     changing = replace(first, text=f"{first.text}; UPDATE {TABLE} SET status = 1")
     steps[0] = replace(steps[0], files=(changing, *others))
-    stretch = rewrite_span.rewrite_span(visibility.rehearsal, steps, 0)
+    stretch = rewrite_span.rewrite_span(visibility.rehearsal, steps, {})
     assert stretch is not None
     assert [str(step.version) for step in stretch.steps] == ["1.14"]
 

@@ -14,6 +14,7 @@ from schema_migrator.catalog.leftovers import Leftover
 from schema_migrator.catalog.snapshot import Change, Difference, Key, Snapshot
 from schema_migrator.commands.migrate import Migration
 from schema_migrator.commands.preview import BegunRewrite, PlanPreview
+from schema_migrator.commands.server_support import ServerSupport
 from schema_migrator.commands.status import StoreStatus
 from schema_migrator.config.fields import RunSettings
 from schema_migrator.diagnosis.state import Absent, Between, State, Unknown, Unrecorded
@@ -32,6 +33,7 @@ from schema_migrator.online.prechecks import ServerConditions
 from schema_migrator.online.replicas import IdleSlot, Replica, Replicas
 from schema_migrator.planning.plan import Online, Plan, PlanOptions, TableLock
 from schema_migrator.planning.rewrite_span import TargetShape
+from schema_migrator.releases.servers import Startable
 from schema_migrator.releases.source import Store
 from schema_migrator.reports import plan_report, report, status_report
 from schema_migrator.reports.layout import Report, Table, Verbatim, rendered
@@ -72,6 +74,13 @@ STATES: dict[str, State] = {
 }
 
 
+SUPPORT = ServerSupport(
+    startable=Startable(now="1.24.0", after="1.29", newest_now="1.24.0", newest_after="1.29.7"),
+    alive={"frontend": 2, "history": 1},
+    running="1.24.0",
+)
+
+
 def status(name: str, state: State) -> StoreStatus:
     """Return the status of a database of that name."""
     target = Version("1.9")
@@ -83,7 +92,10 @@ def status(name: str, state: State) -> StoreStatus:
 def statuses() -> list[StoreStatus]:
     """Return one of every state, and two that are at their target and lack something."""
     whole = status("invalid", STATES["at_target"])
-    broken = [replace(whole, invalid=("by_status",)), replace(whole, database="keyless", keyless=(TABLE,))]
+    broken = [
+        replace(whole, invalid=("by_status",), servers=SUPPORT),
+        replace(whole, database="keyless", keyless=(TABLE,)),
+    ]
     return [*(status(name, state) for name, state in STATES.items()), *broken]
 
 
@@ -141,6 +153,7 @@ def upgrade() -> PlanPreview:
         begun=begun,
         obstacle="a transaction is 900 s old",
         found=(RunSettings.model_validate({"SCHEMA_MIGRATOR_MAX_LOAD": "20"}), SERVER),
+        servers=SUPPORT,
     )
 
 

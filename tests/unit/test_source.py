@@ -15,7 +15,10 @@ from support.postgres.databases import RELEASES
 from support.program.library import LIBRARY, NEEDED, library
 
 AGAIN = "; fetch the release's files again"
-ROOT_HINT = "; set SCHEMA_MIGRATOR_SOURCES to the folder with one folder per server version, or with the vendor's postgresql/v12"
+ROOT_HINT = (
+    "; set SCHEMA_MIGRATOR_SOURCES to the folder with one folder per server version,"
+    " or with the vendor's postgresql/v12"
+)
 
 
 @pytest.fixture

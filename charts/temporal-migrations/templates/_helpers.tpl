@@ -83,6 +83,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and (not .Values.serverVersion) (lt $pinned $enabled) }}
   {{- fail "serverVersion is empty, so any new image would upgrade the schemas: set it to the version of the servers, such as \"1.29.1\", or to image if you want that" }}
 {{- end }}
+{{- if and (default dict .Values.schemaFiles).image (has (default "" .Values.serverVersion) (list "" "image")) }}
+  {{- fail "schemaFiles.image is set, but serverVersion does not say which version its files have: set serverVersion, such as \"1.33.0\"" }}
+{{- end }}
 {{- if and (eq .Values.mode "job") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
   {{- fail "ttlSecondsAfterFinished is set in mode job: Argo CD would recreate the Job as soon as it is deleted; unset it" }}
 {{- end }}
@@ -145,6 +148,10 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
 - name: SCHEMA_MIGRATOR_{{ $variable }}
   value: {{ index $.Values.settings $setting | toString | quote }}
 {{- end }}
+{{- with include "temporal-migrations.schemaFiles" . }}
+- name: SCHEMA_MIGRATOR_SOURCES
+  value: {{ printf "%s:/usr/share/temporal-schema-migrator/releases" . | quote }}
+{{- end }}
 {{- range $setting, $variable := dict "rewrite" "REWRITE" "maxLockSeconds" "MAX_LOCK_SECONDS" }}
 {{- with index $.Values.settings $setting }}
 - name: SCHEMA_MIGRATOR_{{ $variable }}
@@ -158,6 +165,26 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
 {{- $store := index $.Values.databases $name }}
 {{ include "temporal-migrations.storeEnv" (dict "mode" $.Values.mode "name" $name "store" $store "connection" (include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml)) }}
 {{- end }}
+{{- end }}
+
+{{- /* The folder in our containers that has the SQL files of another image; empty without one. */}}
+{{- define "temporal-migrations.schemaFiles" -}}
+{{- $own := default dict .Values.schemaFiles }}
+{{- if $own.image }}/etc/temporal-migrations/schema{{ if $own.imageVolume }}{{ $own.path }}{{ end }}{{ end }}
+{{- end }}
+
+{{- /* An init container of that image, which copies the files. Our image's group may write to an emptyDir. */}}
+{{- define "temporal-migrations.copyFiles" -}}
+{{- $own := .Values.schemaFiles -}}
+name: schema-files
+image: {{ $own.image | quote }}
+imagePullPolicy: {{ $own.pullPolicy }}
+command: ["sh", "-c", "cp -R \"$1\"/. /etc/temporal-migrations/schema/", "sh", {{ $own.path | quote }}]
+securityContext: {{- toYaml .Values.securityContext | nindent 2 }}
+resources: {{- toYaml .Values.resources | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+volumeMounts:
+  - { name: schema-files, mountPath: /etc/temporal-migrations/schema }
 {{- end }}
 
 {{- define "temporal-migrations.storeEnv" -}}
@@ -289,10 +316,15 @@ securityContext: {{- toYaml $root.Values.podSecurityContext | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- $creates := include "temporal-migrations.creates" . }}
-{{- if or $creates $root.Values.extraInitContainers }}
+{{- $files := and (not $bootstrap) (include "temporal-migrations.schemaFiles" $root) }}
+{{- $copies := and $files (not $root.Values.schemaFiles.imageVolume) }}
+{{- if or $creates $copies $root.Values.extraInitContainers }}
 initContainers:
   {{- with $root.Values.extraInitContainers }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- if $copies }}
+  - {{ include "temporal-migrations.copyFiles" $root | nindent 4 | trim }}
   {{- end }}
   {{- if $creates }}
   - {{ include "temporal-migrations.container" (dict "root" $root "job" .command "name" "create-database" "args" (list "create-database") "tls" $tls) | nindent 4 | trim }}
@@ -303,8 +335,13 @@ initContainers:
 {{- if eq .command "preflight" }}{{ $args = list "wait" "--for" "database" }}{{ end }}
 containers:
   - {{ include "temporal-migrations.container" (dict "root" $root "job" .command "name" .command "args" $args "tls" $tls) | nindent 4 | trim }}
-{{- if or $tls $root.Values.extraVolumes }}
+{{- if or $tls $files $root.Values.extraVolumes }}
 volumes:
+  {{- if $copies }}
+  - { name: schema-files, emptyDir: { sizeLimit: 64Mi } }
+  {{- else if $files }}
+  - { name: schema-files, image: { reference: {{ $root.Values.schemaFiles.image | quote }}, pullPolicy: {{ $root.Values.schemaFiles.pullPolicy }} } }
+  {{- end }}
   {{- range $name, $secret := $tls }}
   # libpq refuses a client's key that everybody may read; the pod's group may.
   - { name: tls-{{ $name }}, secret: { secretName: {{ $secret | quote }}, defaultMode: 0440{{ if eq $root.Values.mode "hook" }}, optional: true{{ end }} } }
@@ -347,8 +384,12 @@ securityContext: {{- toYaml $root.Values.securityContext | nindent 2 }}
 resources: {{- toYaml $root.Values.resources | nindent 2 }}
 terminationMessagePath: /dev/termination-log
 terminationMessagePolicy: FallbackToLogsOnError
-{{- if or $tls $root.Values.extraVolumeMounts }}
+{{- $files := and (ne .name "namespaces") (include "temporal-migrations.schemaFiles" $root) }}
+{{- if or $tls $files $root.Values.extraVolumeMounts }}
 volumeMounts:
+  {{- if $files }}
+  - { name: schema-files, mountPath: /etc/temporal-migrations/schema, readOnly: true }
+  {{- end }}
   {{- range $name, $secret := $tls }}
   - { name: tls-{{ $name }}, mountPath: /etc/temporal-migrations/tls/{{ $name }}, readOnly: true }
   {{- end }}

@@ -55,17 +55,24 @@ def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
     from schema_migrator.commands import preview  # noqa: PLC0415
     from schema_migrator.reports import plan_report, report  # noqa: PLC0415
 
-    seen = preview.show_plan(settings, interrupt)
+    seen = preview.show_plan(settings, interrupt, _running(arguments, interrupt))
     as_json = settings.run.output == "json"
     text = report.to_json(map(plan_report.plan_json, seen)) if as_json else joined(map(plan_report.plan_text, seen))
     return _checked(text, [shown.plan.store for shown in seen if not shown.plan.empty], arguments)
+
+
+def _running(arguments: dict[str, Any], interrupt: Interrupt) -> str | None:
+    """Return the version that the frontend reports, if its address is given."""
+    from schema_migrator.temporal import server_version  # noqa: PLC0415
+
+    return server_version.ask(read_client(arguments), interrupt)
 
 
 def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str | Report:
     from schema_migrator.commands import status  # noqa: PLC0415
     from schema_migrator.reports import report, status_report  # noqa: PLC0415
 
-    found = status.status(settings, interrupt)
+    found = status.status(settings, interrupt, _running(arguments, interrupt))
     as_json = settings.run.output == "json"
     text = report.to_json(map(status_report.status_json, found)) if as_json else status_report.status_text(found)
     too_old = [store for store in found if store.too_old_for_servers]

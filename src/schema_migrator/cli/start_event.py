@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from schema_migrator import __version__, events
+from schema_migrator.releases import servers
 
 if TYPE_CHECKING:
     from schema_migrator.config.settings import Settings, StoreSettings
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 _BY_RELEASE = frozenset({"migrate", "plan", "status", "verify"})
 """Commands that read a release's files."""
+_WARNED = frozenset({"migrate", "plan", "status"})
 _NO_STORES = frozenset({"releases", "namespaces"})
 
 
@@ -19,6 +21,8 @@ def announce(settings: Settings, command: str) -> None:
     """Log what is to be done and where. Raises InputError where the files or the targets are wrong."""
     run = settings.run
     release = settings.release if command in _BY_RELEASE else None
+    if release is not None and command in _WARNED:
+        _warn_of_newer_patch(settings, release)
     events.edge(
         "run.started",
         version=__version__,
@@ -27,6 +31,12 @@ def announce(settings: Settings, command: str) -> None:
         files=str(release.folder.absolute()) if release else ":".join(str(folder.absolute()) for folder in run.sources),
         stores=[] if command in _NO_STORES else [_store(store, release) for store in settings.stores],
     )
+
+
+def _warn_of_newer_patch(settings: Settings, release: Release) -> None:
+    newest = servers.newer_patch(settings.library.servers(), release.version)
+    if newest is not None:
+        events.logger().warning("release.newer_patch", release=release.version, newest=newest)
 
 
 def _store(store: StoreSettings, release: Release | None) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import leftovers
 from schema_migrator.catalog.owners import UNSEEN
-from schema_migrator.commands import drift
+from schema_migrator.commands import drift, server_support
 from schema_migrator.commands.planning import forecasted, measured, planned
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, tasks
 from schema_migrator.errors import MigratorError
@@ -19,6 +19,7 @@ from schema_migrator.postgres import transactions
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.commands.server_support import ServerSupport
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.fields import RunSettings
     from schema_migrator.config.settings import Settings
@@ -47,6 +48,7 @@ class PlanPreview:
     found: tuple[RunSettings, ServerConditions] | None = None
     whose: Ownership = UNSEEN
     notices: tuple[Notice, ...] = ()
+    servers: ServerSupport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +60,21 @@ class BegunRewrite:
     continues: bool
 
 
-def show_plan(settings: Settings, interrupt: Interrupt) -> tuple[PlanPreview, ...]:
-    """Return what `migrate` would do to every store, and what it would cost; nothing is changed."""
+def show_plan(settings: Settings, interrupt: Interrupt, running: str | None = None) -> tuple[PlanPreview, ...]:
+    """Return what `migrate` would do to every store, and what it would cost; nothing is changed.
+
+    `running` is the version of the servers, if a frontend has reported it.
+    """
     with tasks(settings, interrupt, changing=True) as by_store:
         overviews = looks(by_store)
-        return tuple(each(by_store, lambda task: _of_store(task, overviews[task.store.store])).values())
+        return tuple(each(by_store, lambda task: _of_store(task, overviews[task.store.store], running)).values())
 
 
-def _of_store(task: StoreTask, overview: Overview) -> PlanPreview:
+def _of_store(task: StoreTask, overview: Overview, running: str | None) -> PlanPreview:
     found, made = planned(task, overview)
     drift.check(task, found)
-    return preview(task, found, made)
+    after = max(made.target, made.version or made.target)
+    return replace(preview(task, found, made), servers=server_support.look(task, overview, after, running))
 
 
 def preview(task: StoreTask, found: Examination, made: Plan) -> PlanPreview:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, assert_never
 
 import psycopg
 
 from schema_migrator import events
 from schema_migrator.catalog import leftovers
 from schema_migrator.catalog.owners import UNSEEN
+from schema_migrator.commands import server_support
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, steadily, tasks
 from schema_migrator.diagnosis import examine
-from schema_migrator.diagnosis.state import At
+from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.diagnosis.verdict import unlisted
 from schema_migrator.errors import PreflightFailed, StatementFailed
 from schema_migrator.planning import notices
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.commands.server_support import ServerSupport
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.state import Overview, State
@@ -49,6 +51,7 @@ class StoreStatus:
     invalid: tuple[str, ...] = ()
     keyless: tuple[str, ...] = ()
     elsewhere: str = ""
+    servers: ServerSupport | None = None
 
     @property
     def too_old_for_servers(self) -> bool:
@@ -62,11 +65,29 @@ class StoreStatus:
         return reached and not self.invalid and not self.keyless
 
 
-def status(settings: Settings, interrupt: Interrupt) -> tuple[StoreStatus, ...]:
-    """Return the status of every store."""
+def status(settings: Settings, interrupt: Interrupt, running: str | None = None) -> tuple[StoreStatus, ...]:
+    """Return the status of every store. `running` is the version of the servers, if a frontend has reported it."""
+
+    def found(task: StoreTask, overview: Overview) -> StoreStatus:
+        seen = _status(task, overview)
+        return replace(seen, servers=server_support.look(task, overview, _after(seen), running))
+
     with tasks(settings, interrupt) as by_store:
         overviews = looks(by_store)
-        return tuple(each(by_store, lambda task: _status(task, overviews[task.store.store])).values())
+        return tuple(each(by_store, lambda task: found(task, overviews[task.store.store])).values())
+
+
+def _after(found: StoreStatus) -> Version | None:
+    """Return the version that a migration leads to, None if it would be refused."""
+    match found.state:
+        case Unknown():
+            return None
+        case Absent():
+            return None if found.elsewhere else found.target
+        case At() | Between() | Unrecorded():
+            return max(found.target, found.state.version or found.target)
+        case _:
+            assert_never(found.state)
 
 
 def describe(settings: Settings, interrupt: Interrupt) -> dict[Store, Version | None]:

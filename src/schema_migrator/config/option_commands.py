@@ -11,6 +11,7 @@ _PLANNING = frozenset({"migrate", "plan"})
 _SCHEMAS = _PLANNING | {"status", "verify", "wait"}
 _DATABASES = _SCHEMAS | {"create-database"}
 _FRONTEND = frozenset({"wait", "namespaces"})
+_REPORTING = frozenset({"status", "plan"})
 _SERVERS = _DATABASES | _FRONTEND
 _RESULTS = _SERVERS | {"releases"}
 _EVERY = _RESULTS | {"demo"}
@@ -62,4 +63,4 @@ def of_connection(field: str) -> frozenset[str]:
 
 def of_client(variable: str) -> frozenset[str]:
     """Return the commands that read an option of ClientSettings."""
-    return _READ_BY.get(variable, _FRONTEND)
+    return _READ_BY.get(variable, _FRONTEND | _REPORTING)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import columns
 from schema_migrator.catalog.snapshot import Key, Snapshot, changed, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from packaging.version import Version
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from schema_migrator.releases.statements import Statement
 
 _RERUNS = re.compile(r"\bIF\s+(NOT\s+)?EXISTS\b", re.IGNORECASE)
+NONE_BEGUN: Mapping[Version, Sequence[int]] = MappingProxyType({})
 REPAIR = "repair it first: schema-migrator verify shows the SQL"
 
 
@@ -70,17 +72,17 @@ class Predicted:
 
 
 def predict(
-    rehearsal: Rehearsal, steps: Sequence[Step], live: Snapshot, remaining: Sequence[int] | None = None
+    rehearsal: Rehearsal, steps: Sequence[Step], live: Snapshot, remaining: Mapping[Version, Sequence[int]] = NONE_BEGUN
 ) -> tuple[Predicted, ...]:
     """Return the prediction for each of the steps, which run one after another on a live schema.
 
-    `remaining` are the indexes of the first step's statements to run; None means all. The steps must have been
-    rehearsed closely.
+    `remaining` are the indexes of the statements to run, of a step that was begun; of any other step, all run. The
+    steps must have been rehearsed closely.
     """
     predictions: list[Predicted] = []
     current = live.validated().unordered()
     for step in steps:
-        rest = range(len(step.statements)) if remaining is None or predictions else remaining
+        rest = remaining.get(step.version, range(len(step.statements)))
         predictions.append(_predict(rehearsal, step, rest, current))
         current = predictions[-1].end
     return tuple(predictions)

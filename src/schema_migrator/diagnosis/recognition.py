@@ -160,7 +160,7 @@ def _whole(evidence: Evidence, rehearsals: Sequence[Rehearsal]) -> State | None:
             release = None if rehearsal is evidence.rehearsal else rehearsal.release
             listed = evidence.recorded in evidence.source.versions
             recorded = listed and rehearsal.after.get(evidence.recorded) == rehearsal.after[version]
-            return _at_recorded(evidence, release) if recorded else _unrecorded(evidence, version)
+            return _at_recorded(evidence, release) if recorded else _unrecorded(evidence, version, rehearsal)
     return None
 
 
@@ -189,7 +189,7 @@ def _out_of_order(evidence: Evidence, step: Step) -> State | None:
         return None
     taken = rehearsal.within[step.version]
     remaining = remaining_out_of_order(taken, prediction.undrifted(taken, evidence.live))
-    if remaining is None or prediction.predict(rehearsal, [step], evidence.live, remaining)[0].problems:
+    if remaining is None or prediction.predict(rehearsal, [step], evidence.live, {step.version: remaining})[0].problems:
         return None
     return _between(evidence, step, _with_seed(evidence, step, remaining))
 
@@ -248,12 +248,20 @@ def _between(evidence: Evidence, step: Step, remaining: tuple[int, ...]) -> Stat
     )
 
 
-def _unrecorded(evidence: Evidence, version: Version) -> Unrecorded:
+def _unrecorded(evidence: Evidence, version: Version, rehearsal: Rehearsal) -> Unrecorded:
     elsewhere = {parse_version(row.curr_version or "") for row in evidence.overview.rows}
     # If two of the vendor's tools run at once, the slower one sets the row back to its own version.
     put_back = UNVERSIONED < evidence.recorded < version and version in evidence.history
-    confirmed = put_back or (version in elsewhere and evidence.recorded == UNVERSIONED)
+    moved = version in elsewhere and evidence.recorded == UNVERSIONED
+    confirmed = put_back or moved or _only_unrecorded(evidence, version, rehearsal)
     return Unrecorded(version=version, recorded=evidence.overview.recorded, confirmed=confirmed)
+
+
+def _only_unrecorded(evidence: Evidence, version: Version, rehearsal: Rehearsal) -> bool:
+    """Whether another release's tool was killed after the last statement of the next step, before it recorded it."""
+    before = max((known for known in rehearsal.after if known < version), default=UNVERSIONED)
+    recorded = rehearsal.after.get(evidence.recorded)
+    return UNVERSIONED < evidence.recorded < version and recorded == rehearsal.after[before]
 
 
 def _unknown(evidence: Evidence) -> Unknown:

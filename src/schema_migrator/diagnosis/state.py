@@ -64,7 +64,8 @@ class Unrecorded:
     """The tables match one version, but another version or none is recorded.
 
     `confirmed`: a row with another db_name records that version (the database was renamed or restored), or the history
-    lists it (two of the vendor's tools ran at once).
+    lists it (two of the vendor's tools ran at once), or it is the next version as another release's files create it
+    (its tool was killed before it recorded the version).
     """
 
     version: Version

@@ -176,7 +176,7 @@ def build(
     start = UNVERSIONED if isinstance(state, Absent | Unknown) else state.version or UNVERSIONED
     pending = [step for step in source.steps if start < step.version <= target]
     known = None if fresh else inputs
-    remaining = state.remaining if isinstance(state, Between) else None
+    remaining = {state.step: state.remaining} if isinstance(state, Between) else {}
     seen = prediction.predict(known.rehearsal, pending, known.live, remaining) if known else ()
     previous = [start, *(step.version for step in pending)]
     steps = [_planned(*pair, state, known) for pair in zip_longest(pending, previous[:-1], seen)]
@@ -212,15 +212,14 @@ def _online(
     """Return the table rewrite among the pending steps that could run online, None if they contain none."""
     if inputs is None or not steps:
         return None
-    done = state.remaining[0] if isinstance(state, Between) and state.remaining else 0
+    done = {state.step: state.remaining[0]} if isinstance(state, Between) and state.remaining else {}
     span = rewrite_span.rewrite_span(inputs.rehearsal, [planned.step for planned in steps], done)
     table = inputs.tables.get(span.table) if span else None
     if span is None or table is None:
         return None
-    # If statements were applied out of order, the table matches no point of the step's rehearsal.
-    skipping = steps[0].resumed and len(steps[0].statements) != len(steps[0].step.statements) - done
-    out_of_order = f"the state of step {steps[0].step.version}, half-applied out of order"
-    shape = out_of_order if skipping else rewrite_span.shape(inputs.rehearsal, span, inputs.live)
+    first = next(planned for planned in steps if planned.step.statements)
+    out_of_order = f"the state of step {first.step.version}, half-applied out of order" if _skips(first, done) else ""
+    shape = out_of_order or rewrite_span.shape(inputs.rehearsal, span, inputs.live)
     if not isinstance(shape, str):
         predicted = [prediction for prediction in seen if prediction.version in {step.version for step in span.steps}]
         start, end = predicted[0].start.only(shape.touched), predicted[-1].end.only(shape.touched)
@@ -237,6 +236,12 @@ def _online(
         declined=declined,
         blockers=blockers,
     )
+
+
+def _skips(planned: PlannedStep, done: Mapping[Version, int]) -> bool:
+    """Whether a step leaves out statements between others: its table then matches no point of its rehearsal."""
+    rest = len(planned.step.statements) - done.get(planned.step.version, 0)
+    return planned.resumed and len(planned.statements) != rest
 
 
 def _declined(size: int, wish: Literal["online", "in-place"] | None) -> str:

@@ -15,7 +15,9 @@ from schema_migrator.catalog import snapshot
 from schema_migrator.catalog.snapshot import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from packaging.version import Version
 
     from schema_migrator.catalog.snapshot import Snapshot
     from schema_migrator.diagnosis.rehearsal import Rehearsal
@@ -58,14 +60,14 @@ class TargetShape:
     end: Snapshot
 
 
-def rewrite_span(rehearsal: Rehearsal, steps: Sequence[Step], done: int) -> RewriteSpan | None:
+def rewrite_span(rehearsal: Rehearsal, steps: Sequence[Step], done: Mapping[Version, int]) -> RewriteSpan | None:
     """Return the first span of the pending steps that rewrites a table, None if there is none.
 
-    The first `done` statements of the first step have already run. The rehearsal must have a snapshot for each
-    statement of the steps.
+    `done` is how many of a step's statements have already run, by its version; of any other step, none have. The
+    rehearsal must have a snapshot for each statement of the steps.
     """
     for first in range(len(steps)):
-        begun = done if first == 0 else 0
+        begun = done.get(steps[first].version, 0)
         table = _table(rehearsal, steps[first], begun)
         if table is None:
             continue

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from schema_migrator.errors import SourceError
+from schema_migrator.releases import servers
 from schema_migrator.releases.manifests import parse_version, shortened
 from schema_migrator.releases.source import SCHEMA, Release, Store, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from schema_migrator.releases.servers import ServerRelease
 
 _IMAGE_TAG = re.compile(r"(\d+\.\d+\.\d+)\.\d+")
 _LISTED = "schema-migrator releases lists the available ones"
@@ -90,6 +93,11 @@ class Library:
             found.append(read[place].named(version, folder) if place in read else _read(version, folder))
             read[place] = found[-1]
         return tuple(found)
+
+    def servers(self) -> tuple[ServerRelease, ...]:
+        """Return the schema versions that every release's servers need, lowest release first; no file is opened."""
+        found = (servers.read(version, folders[0]) for version, folders in self._places().items())
+        return tuple(server for server in found if server is not None)
 
     def _places(self) -> dict[str, list[Path]]:
         """Return the folders of each version, lowest version first."""

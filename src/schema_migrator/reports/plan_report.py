@@ -12,6 +12,7 @@ from schema_migrator.reports.layout import Toned
 from schema_migrator.reports.plan_table import span_text, steps_table
 from schema_migrator.reports.prechecks_report import checks_json, checks_text
 from schema_migrator.reports.report import recorded_version, size_text, state_name
+from schema_migrator.reports.servers_report import servers_json, servers_text
 from schema_migrator.terminal import Tone
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def plan_json(seen: PlanPreview) -> dict[str, Any]:
         "tables": [_size_json(size) for size in forecast.sizes],
         "measured": _measured(forecast) if forecast.sampled else None,
         "blocked_by": [_holder_json(blocker) for blocker in blocked_by(found, forecast)],
+        "servers": servers_json(seen.servers) if seen.servers else None,
         "notices": notices_json(seen.notices),
     }
 
@@ -145,10 +147,12 @@ def _rebuilding(found: Plan) -> str:
 def plan_text(seen: PlanPreview) -> Report:
     """Return a plan as a heading, a table of its steps, and notes."""
     found = seen.plan
+    support = servers_text(seen.servers) if seen.servers else ()
     if found.empty:
-        return (Toned(f"at {found.version}, nothing to do", Tone.GOOD, _place(seen)), *map(str, seen.notices))
+        done = Toned(f"at {found.version}, nothing to do", Tone.GOOD, _place(seen))
+        return (done, *support, *map(str, seen.notices))
     steps = [steps_table(found, seen.forecast), *_notes(seen)] if found.steps else []
-    return (_place(seen) + _heading(found), *steps, *map(str, seen.notices))
+    return (_place(seen) + _heading(found), *steps, *support, *map(str, seen.notices))
 
 
 def _place(seen: PlanPreview) -> str:

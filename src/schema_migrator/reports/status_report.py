@@ -10,6 +10,7 @@ from schema_migrator.planning import notices
 from schema_migrator.planning.notices import notices_json, place_json, place_text
 from schema_migrator.reports.layout import Table, Toned
 from schema_migrator.reports.report import recorded_version, size_text, state_name
+from schema_migrator.reports.servers_report import servers_json, servers_text
 from schema_migrator.terminal import Tone
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "tables_without_primary_key": list(found.keyless),
         "online": [_leftover(leftover, found.copied) for leftover in found.whose.leftovers],
         "other_schemas": found.elsewhere or None,
+        "servers": servers_json(found.servers) if found.servers else None,
         "notices": notices_json(notices.standing(found.whose)),
     }
 
@@ -81,8 +83,9 @@ def status_text(found: tuple[StoreStatus, ...]) -> Report:
 
 def _verdict(found: StoreStatus) -> Cell:
     where = [f"in the schema {place_text(found.whose)}"] if found.whose.schema_owner else []
+    support = servers_text(found.servers) if found.servers else ()
     text, tone = _state(found)
-    return (Toned(text, tone), *where, *(_left(leftover, found.copied) for leftover in found.whose.leftovers))
+    return (Toned(text, tone), *where, *support, *(_left(leftover, found.copied) for leftover in found.whose.leftovers))
 
 
 def _state(found: StoreStatus) -> tuple[str, Tone]:
