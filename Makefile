@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/_
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources crds vendor-tools demo test test-quick test-matrix image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online picture check clean
+.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -33,6 +33,9 @@ $(VENV)/.stamp: pyproject.toml uv.lock
 
 sources: setup ## Fetch the vendor's SQL of every pinned release into releases/
 	@$(BIN)/python vendor/fetch.py
+
+release-add: setup sources ## Add a release of Temporal: table, pins, files, what is new, and a comparison with its own tool (VERSION)
+	@$(BIN)/python vendor/release_add.py $(VERSION)
 
 crds: setup ## Fetch the resource definitions for checking the examples into crds/
 	@$(BIN)/python vendor/crds.py

@@ -5,13 +5,13 @@ from itertools import combinations
 
 import pytest
 
-from support.postgres.databases import RELEASES, STORES, Databases
+from support.postgres.databases import STORES, Databases
+from support.program.library import PINNED
 from support.program.references import Hop, References, latest, picture, run_here, start_by_vendor, versions
 from support.vendor.tool import VendorTool
 
 IN_CI = ("1.29.1", "1.32.2")
 SPREAD = (0, 1, 5, 9, 13, 18)
-CARRIED = sorted(path.name for path in RELEASES.iterdir())
 
 Pair = tuple[str, str]
 """A version of the default store and one of the visibility store."""
@@ -34,14 +34,14 @@ def every_pair() -> list[object]:
     """Return every release's pairs, a spread of them for every run."""
     return [
         marked(release, pair, often=number in SPREAD)
-        for release in CARRIED
+        for release in PINNED
         for number, pair in enumerate(pairs(release))
     ]
 
 
 def every_upgrade() -> list[object]:
     """Return every newer release with every older one."""
-    return [marked(newer, older, often=older in IN_CI) for older, newer in combinations(CARRIED, 2)]
+    return [marked(newer, older, often=older in IN_CI) for older, newer in combinations(PINNED, 2)]
 
 
 def environment(databases: Databases, release: str, pair: Pair | None = None) -> dict[str, str]:
@@ -70,7 +70,7 @@ def assert_at_target(environment: dict[str, str]) -> None:
     assert run_here(environment, "status", "--check") == 0
 
 
-@pytest.mark.parametrize("release", [marked(release) for release in CARRIED])
+@pytest.mark.parametrize("release", [marked(release) for release in PINNED])
 def test_from_nothing(databases: Databases, references: References, release: str) -> None:
     """An installation of ours is the vendor's, and a second run leaves it so."""
     env = environment(databases, release)
@@ -80,7 +80,7 @@ def test_from_nothing(databases: Databases, references: References, release: str
         assert_at_target(env)
 
 
-@pytest.mark.parametrize("release", [marked(release) for release in CARRIED])
+@pytest.mark.parametrize("release", [marked(release) for release in PINNED])
 def test_from_a_set_up(databases: Databases, references: References, release: str) -> None:
     """Where the vendor's tool has set up its version tables only, ours goes on."""
     for store in STORES:
@@ -123,7 +123,7 @@ def test_to_a_version_between(
     assert_equal(databases, references, **way(target, release))
 
 
-@pytest.mark.parametrize("release", [marked(release) for release in CARRIED])
+@pytest.mark.parametrize("release", [marked(release) for release in PINNED])
 def test_step_by_step(databases: Databases, references: References, release: str) -> None:
     """A run for each version, each on a database in use from the second on, ends where one run does."""
     for pair in [*pairs(release), None]:

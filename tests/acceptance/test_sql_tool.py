@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from support.postgres.databases import RELEASES, STORES, Databases
+from support.postgres.databases import STORES, Databases
 from support.postgres.proxy import Options, Proxy
 from support.postgres.rows import contents, fill
 from support.postgres.statement_gate import pids
 from support.program.command import finish, start_cli
+from support.program.library import PINNED
 from support.program.references import NEWEST, References, latest, picture, run_here
 from support.vendor.kill_sweep import KINDS, points
 from support.vendor.tool import binary
 from support.waiting import await_none, await_one
 
 IN_CI = ("1.29.1", "1.32.2")
-CARRIED = sorted(path.name for path in RELEASES.iterdir())
 TOOLS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '% worker %'"
 WAITING = f"{TOOLS} AND wait_event_type = 'Lock'"
 
@@ -43,7 +43,7 @@ def assert_equal(databases: Databases, references: References, release: str) -> 
 
 
 @pytest.mark.parametrize(
-    "release", [pytest.param(name, marks=() if name in IN_CI else pytest.mark.matrix) for name in CARRIED]
+    "release", [pytest.param(name, marks=() if name in IN_CI else pytest.mark.matrix) for name in PINNED]
 )
 def test_an_installation_is_the_same(databases: Databases, references: References, release: str) -> None:
     """Both stores from nothing, then nothing to do: the dump and the records are the vendor's own."""

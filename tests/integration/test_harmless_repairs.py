@@ -20,7 +20,7 @@ from support.postgres.databases import STORES, fresh
 from support.postgres.engine import Engine
 from support.program.destructive_sql import destroying, statements
 from support.program.factories import at, overview
-from support.program.library import LIBRARY
+from support.program.library import PINNED
 from support.program.rehearsed import extras, quickly
 from support.program.store_driver import files
 
@@ -67,11 +67,11 @@ OTHERS = {
 
 @pytest.fixture(scope="session")
 def rehearsals(server: Engine) -> Iterator[dict[str, list[tuple[Source, Rehearsal]]]]:
-    """Rehearse both stores of every carried release."""
+    """Rehearse both stores of every set of files."""
     with fresh(server) as databases:
         found: dict[str, list[tuple[Source, Rehearsal]]] = {}
         for store in STORES:
-            sources = [files(store, release) for release in LIBRARY.versions()]
+            sources = [files(store, release) for release in PINNED]
             with databases.connect(store) as connection:
                 found[store] = [(source, rehearsal.rehearse(connection, source)) for source in sources]
         yield found

@@ -17,7 +17,8 @@ def store(databases: Databases) -> Site:
     made = site(databases, "default").install("1.18")
     made.run(
         *(
-            "INSERT INTO cluster_membership (membership_partition, host_id, rpc_address, rpc_port, role, last_heartbeat)"
+            "INSERT INTO cluster_membership"
+            " (membership_partition, host_id, rpc_address, rpc_port, role, last_heartbeat)"
             f" VALUES (0, '{host}', '10.0.0.1', 7233, {role}, (now() AT TIME ZONE 'UTC') - interval '{age}')"
             for host, role, age in (
                 ("a", 1, "3 seconds"),

@@ -1,6 +1,9 @@
 """The releases that `make sources` fetched."""
 
+import os
 from pathlib import Path
+
+import fetch
 
 from schema_migrator.releases.library import Library
 from support.postgres.databases import RELEASES
@@ -36,3 +39,7 @@ NEEDED = {
     **_minor("1.32", "1.19", "1.14", *range(3)),
 }
 """The default and the visibility version that the servers of every release need."""
+
+_ADDED = os.environ.get("SCHEMA_MIGRATOR_TEST_RELEASE")
+PINNED = tuple(dict.fromkeys((*(pin.version for pin in fetch.read_pins(fetch.GO_SUM)), *filter(None, [_ADDED]))))
+"""One release for each set of files, lowest first: those whose modules are pinned, and one more if it is named."""
