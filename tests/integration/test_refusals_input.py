@@ -47,7 +47,7 @@ def test_release_not_carried(refusals: Refusals) -> None:
     (sentence,) = found
     assert sentence == (
         f'error: release "1.29.99" is not available in "{RELEASES}"; {CARRIED}; of 1.29: 1.29.0 to 1.29.7); give the'
-        " files of another release by SCHEMA_MIGRATOR_SOURCES, or in the chart by schemaFiles"
+        " files of another release by SCHEMA_MIGRATOR_SOURCES"
     )
 
 

@@ -120,7 +120,7 @@ def test_refuses_a_release_that_is_not_carried(root: Path, wanted: str) -> None:
         library(root).release(wanted)
     assert str(caught.value) == (
         f'release "{wanted}" is not available in "{root}"; schema-migrator releases lists the available ones (1.29.1);'
-        " give the files of another release by SCHEMA_MIGRATOR_SOURCES, or in the chart by schemaFiles"
+        " give the files of another release by SCHEMA_MIGRATOR_SOURCES"
     )
 
 

@@ -80,11 +80,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if not (or (kindIs "string" .Values.serverVersion) (kindIs "invalid" .Values.serverVersion)) }}
   {{- fail (printf "serverVersion is the number %v: quote it" .Values.serverVersion) }}
 {{- end }}
-{{- if and (not .Values.serverVersion) (lt $pinned $enabled) }}
-  {{- fail "serverVersion is empty, so any new image would upgrade the schemas: set it to the version of the servers, such as \"1.29.1\", or to image if you want that" }}
-{{- end }}
 {{- if and (default dict .Values.schemaFiles).image (has (default "" .Values.serverVersion) (list "" "image")) }}
   {{- fail "schemaFiles.image is set, but serverVersion does not say which version its files have: set serverVersion, such as \"1.33.0\"" }}
+{{- end }}
+{{- if and (not .Values.serverVersion) (lt $pinned $enabled) }}
+  {{- fail "serverVersion is empty, so any new image would upgrade the schemas: set it to the version of the servers, such as \"1.29.1\", or to image if you want that" }}
 {{- end }}
 {{- if and (eq .Values.mode "job") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
   {{- fail "ttlSecondsAfterFinished is set in mode job: Argo CD would recreate the Job as soon as it is deleted; unset it" }}

@@ -90,6 +90,7 @@ def values(job: str = "") -> dict[str, str]:
     names = {PREFIX + name: f"settings.{value}" for name, value in _SETTINGS.items()}
     names |= {name: f"namespaceBootstrap.{value}" for name, value in _NAMESPACES.items()}
     names |= {"TEMPORAL_VERSION": "serverVersion", f"{PREFIX}STORES": _STORES.format("enabled", "enabled")}
+    names[f"{PREFIX}SOURCES"] = "schemaFiles.image"
     names |= {f"SQL_{name}": f"connection.{value}" for name, value in _CONNECTION.items()}
     names["SQL_DATABASE"] = _STORES.format("database", "database")
     for store in Store:

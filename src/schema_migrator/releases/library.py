@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _IMAGE_TAG = re.compile(r"(\d+\.\d+\.\d+)\.\d+")
 _LISTED = "schema-migrator releases lists the available ones"
-_GIVE_FILES = "give the files of another release by SCHEMA_MIGRATOR_SOURCES, or in the chart by schemaFiles"
+_GIVE_FILES = "give the files of another release by SCHEMA_MIGRATOR_SOURCES"
 _PATH = (
     "set SCHEMA_MIGRATOR_SOURCES to the folder with one folder per server version, or with the vendor's postgresql/v12"
 )
