@@ -1,4 +1,4 @@
-"""Whatever the tool of an older release leaves when it is stopped, a run for the newest release brings to its target."""
+"""Whatever the tool of an older release leaves when it is stopped, a run for the newest release ends."""
 
 import pytest
 
