@@ -43,7 +43,9 @@ def test_an_image_without_files_is_named(installation: Installation, measured: M
     files = {"image": IMAGE, "path": "/no/such/folder"}
     done = installation.helm("install", values=installation.values({**FILES, "schemaFiles": files}))
     assert done.returncode != 0
-    assert "/no/such/folder" in " ".join(installation.last_words(PREFLIGHT))
+    (pod, *_) = installation.pods(PREFLIGHT)
+    (copying,) = pod["status"]["initContainerStatuses"]
+    assert "/no/such/folder" in copying["state"]["terminated"]["message"]
     measured("the init container's last words name the folder")
 
 
