@@ -51,6 +51,14 @@ def test_files_without_a_version_are_nobodys(given: Path) -> None:
     assert refused(library(given)) == "the server version is not set; set TEMPORAL_VERSION to the version of the files"
 
 
+@pytest.mark.parametrize("wanted", ["latest", "1.33.0-rc.1", "1.33.0-alpine"])
+def test_files_of_what_is_no_version_are_nobodys(given: Path, wanted: str) -> None:
+    """A tag that is no version does not name the files either."""
+    assert refused(library(given, wanted)) == (
+        f'release "{wanted}" is not available in "{given}"; set TEMPORAL_VERSION to the version of the files'
+    )
+
+
 def test_given_files_stand_beside_the_others(given: Path) -> None:
     """The releases of all folders are available."""
     found = Library(folders=(given, RELEASES), configured="1.40.2")

@@ -153,7 +153,8 @@ def _some_release() -> dict[str, str]:
     if os.environ.get("TEMPORAL_VERSION"):
         return {}
     folders = (os.environ.get("SCHEMA_MIGRATOR_SOURCES") or "releases").split(os.pathsep)
-    return {"TEMPORAL_VERSION": Library(folders=tuple(map(Path, folders))).versions()[-1]}
+    versions = Library(folders=tuple(map(Path, folders))).versions()
+    return {"TEMPORAL_VERSION": versions[-1]} if versions else {}
 
 
 def _announced(arguments: dict[str, Any], store: Store, more: dict[str, str]) -> Settings:

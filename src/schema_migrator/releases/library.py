@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _IMAGE_TAG = re.compile(r"(\d+\.\d+\.\d+)\.\d+")
 _LISTED = "schema-migrator releases lists the available ones"
 _GIVE_FILES = "give the files of another release by SCHEMA_MIGRATOR_SOURCES"
+_NAME_FILES = "set TEMPORAL_VERSION to the version of the files"
 _PATH = (
     "set SCHEMA_MIGRATOR_SOURCES to the folder with one folder per server version, or with the vendor's postgresql/v12"
 )
@@ -50,10 +51,8 @@ class Library:
         """Read the files of exactly the configured version. Raises SourceError; see `release`."""
         if self.configured is None:
             versions = self.versions()
-            hint = "set TEMPORAL_VERSION to the version of " + (
-                f"the servers; {_LISTED} ({span(versions)})" if versions else "the files"
-            )
-            raise SourceError("the server version is not set", hint=hint)
+            hint = f"set TEMPORAL_VERSION to the version of the servers; {_LISTED} ({span(versions)})"
+            raise SourceError("the server version is not set", hint=hint if versions else _NAME_FILES)
         return self.release(self.configured)
 
     def release(self, wanted: str) -> Release:
@@ -66,7 +65,7 @@ class Library:
         if version is None:
             raise SourceError(
                 f'release "{shortened(wanted)}" is not available in {self._shown()}',
-                hint=f"{_LISTED} ({_near(wanted, tuple(places))}); {_GIVE_FILES}",
+                hint=f"{_LISTED} ({_near(wanted, tuple(places))}); {_GIVE_FILES}" if places else _NAME_FILES,
             )
         first, *rest = (_read(version, folder) for folder in places[version])
         _refuse_contradiction(first, rest)
@@ -110,7 +109,8 @@ class Library:
     def _within(self, folder: Path) -> list[tuple[str, Path]]:
         try:
             if (folder / SCHEMA).is_dir():
-                return [(_bare(self.configured), folder)] if self.configured else []
+                version = _bare(self.configured or "")
+                return [(version, folder)] if parse_version(version) else []
             names = [path.name for path in folder.iterdir() if path.is_dir() and parse_version(path.name)]
         except OSError as error:
             raise SourceError(
@@ -180,5 +180,5 @@ def _refuse_contradiction(first: Release, rest: Iterable[Release]) -> None:
     if other is not None:
         raise SourceError(
             f'the files in "{first.folder}" differ from those of release {first.version} in "{other.folder}"',
-            hint="set TEMPORAL_VERSION to the version of the files",
+            hint=_NAME_FILES,
         )
