@@ -51,8 +51,10 @@ class Library:
         """Read the files of exactly the configured version. Raises SourceError; see `release`."""
         if self.configured is None:
             versions = self.versions()
-            hint = f"set TEMPORAL_VERSION to the version of the servers; {_LISTED} ({span(versions)})"
-            raise SourceError("the server version is not set", hint=hint if versions else _NAME_FILES)
+            listed = f"set TEMPORAL_VERSION to the version of the servers; {_LISTED}"
+            raise SourceError(
+                "the server version is not set", hint=f"{listed} ({span(versions)})" if versions else _NAME_FILES
+            )
         return self.release(self.configured)
 
     def release(self, wanted: str) -> Release:
