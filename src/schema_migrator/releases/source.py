@@ -7,7 +7,7 @@ contains a `manifest.json` and the SQL files (the layout of the folder `schema` 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,7 @@ from schema_migrator.releases.statements import Statement, created_indexes, crea
 _STEP_FOLDER = re.compile(rf"v{NUMBERS}")
 __all__ = [
     "UNVERSIONED",
+    "USUAL_STORES",
     "Release",
     "Source",
     "SqlFile",
@@ -38,20 +39,30 @@ UNVERSIONED = Version("0.0")
 
 
 class Store(StrEnum):
-    """One of Temporal's two schemas."""
+    """A database of Temporal's, with a target of its own. Several stores may have the same files."""
 
     DEFAULT = "default"
     VISIBILITY = "visibility"
+    SECONDARY_VISIBILITY = "secondary-visibility"
 
     @property
     def folder(self) -> str:
-        """The vendor's name for the store's folder."""
+        """The vendor's name for the folder of the store's files."""
         return "temporal" if self is Store.DEFAULT else "visibility"
 
     @property
-    def other(self) -> Store:
-        """The other store, which is what a database contains if the settings swap the two databases."""
+    def prefix(self) -> str:
+        """What the names of the store's own variables begin with."""
+        return self.upper().replace("-", "_")
+
+    @property
+    def opposite(self) -> Store:
+        """A store with other files, which is what a database contains if the settings swap two databases."""
         return Store.VISIBILITY if self is Store.DEFAULT else Store.DEFAULT
+
+
+USUAL_STORES = (Store.DEFAULT, Store.VISIBILITY)
+"""The stores of every installation, one for each folder of files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +155,10 @@ class Release:
     visibility: Source
 
     def source(self, store: Store) -> Source:
-        """Return the store's steps."""
-        return self.default if store is Store.DEFAULT else self.visibility
+        """Return the store's steps; every visibility store has those of the folder `visibility`."""
+        if store is Store.DEFAULT:
+            return self.default
+        return self.visibility if store is Store.VISIBILITY else replace(self.visibility, store=store)
 
 
 def carried(root: Path) -> tuple[str, ...]:
@@ -180,7 +193,7 @@ def load_release(root: Path, wanted: str | None) -> Release:
         raise SourceError(f'release "{shortened(wanted)}" is not available in "{root}"', hint=hint)
     base = root / name / "postgresql" / "v12"
     default, visibility = (
-        load(base / store.folder / "versioned", store=store, release=name.removeprefix("v")) for store in Store
+        load(base / store.folder / "versioned", store=store, release=name.removeprefix("v")) for store in USUAL_STORES
     )
     return Release(version=name.removeprefix("v"), default=default, visibility=visibility)
 
