@@ -36,7 +36,7 @@ class Three:
     def env(self, **changes: str) -> dict[str, str]:
         """Return the environment."""
         own = {"SECONDARY_VISIBILITY_SQL_DATABASE": self.names[SECONDARY], "SCHEMA_MIGRATOR_STORES": ",".join(STORES)}
-        return self.databases.env() | own | {"SCHEMA_MIGRATOR_WAIT_TIMEOUT": "5"} | changes
+        return self.databases.env() | own | changes
 
     def run(self, *args: str, code: int = 0, **changes: str) -> Completed:
         """Run a command; assert how it ends."""
