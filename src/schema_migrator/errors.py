@@ -87,7 +87,7 @@ class SettingsError(InputError):
 
 
 class SharedDatabase(InputError):
-    """The settings of both stores point to the same database."""
+    """The settings of two stores point to the same database."""
 
 
 class SourceError(InputError):
@@ -183,7 +183,7 @@ class LockTooLong(RefusedError, code=30):
 
 
 class WrongStore(RefusedError, code=20):
-    """The database has the tables of the other store."""
+    """The database has the tables of another store."""
 
 
 class UnknownState(RefusedError, code=21):

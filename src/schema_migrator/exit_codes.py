@@ -32,7 +32,7 @@ CODES = (
     Code(number=10, name="password", meaning="the server rejects the role or its password"),
     Code(number=11, name="TLS", meaning="a certificate is rejected, or only one side uses TLS"),
     Code(number=12, name="rights", meaning="the role lacks a privilege, or the server lacks a feature or is read-only"),
-    Code(number=20, name="wrong store", meaning="the database has the tables of the other store"),
+    Code(number=20, name="wrong store", meaning="the database has the tables of another store"),
     Code(number=21, name="unknown state", meaning="the schema matches no version in the release's files"),
     Code(number=22, name="version moved", meaning="another program changed the recorded version during the run"),
     Code(

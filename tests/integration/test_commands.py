@@ -101,7 +101,9 @@ def test_check(databases: Databases, command: str) -> None:
     plain = run(databases, command)
     done = run_cli(databases.env(), command, "--check")
     assert (done.code, done.stdout) == (25, plain.stdout)
-    assert errors(done) == ["error: no store is at its target; run schema-migrator migrate"]
+    assert errors(done) == [
+        "error: the default and visibility stores are not at their targets; run schema-migrator migrate"
+    ]
     run(databases, "migrate", "--store", "visibility")
     done = run_cli(databases.env(), command, "--check", "--output", "json")
     assert done.code == 25

@@ -192,7 +192,8 @@ def test_one_database_by_name(refusals: Refusals, databases: Databases) -> None:
     """Both stores in one database is refused before connecting."""
     assert refusals.refused(2, VISIBILITY_SQL_DATABASE=databases.default) == [
         (
-            f'error: both stores are in the database "{databases.default}", expected a database for each; '
+            f'error: the default and visibility stores are in the same database "{databases.default}",'
+            " expected a database for each; "
             "set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases"
         )
     ]
@@ -205,7 +206,8 @@ def test_one_database_by_two_names(refusals: Refusals, databases: Databases) -> 
     )
     assert found == [
         (
-            "error: both stores' settings lead to the same database, expected a database for each; "
+            "error: the settings of the default and visibility stores lead to the same database,"
+            " expected a database for each; "
             "set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases"
         )
     ]

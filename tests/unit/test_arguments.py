@@ -10,7 +10,9 @@ from schema_migrator.config.options import all_options, client_options, run_opti
 from schema_migrator.errors import SettingsError
 
 COMMANDS = tuple(arguments.COMMANDS)
-VISIBLE = [option for option in all_options() if not re.match("--(default|visibility)-sql-", option.flag)]
+VISIBLE = [
+    option for option in all_options() if not re.match("--(default|visibility|secondary-visibility)-sql-", option.flag)
+]
 
 
 def help_of(*words: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -90,6 +90,8 @@ def test_every_option_has_flag_variable_and_meaning() -> None:
         ("visibility", ["default"], ["default"]),
         ("", ["visibility", "default"], ["visibility", "default"]),
         ("", ["default,visibility"], ["default", "visibility"]),
+        ("default,visibility,secondary-visibility", None, ["default", "visibility", "secondary-visibility"]),
+        ("visibility", ["secondary-visibility"], ["secondary-visibility"]),
     ],
 )
 def test_stores(clean: pytest.MonkeyPatch, variable: str, flag: list[str] | None, stores: list[str]) -> None:
@@ -101,7 +103,11 @@ def test_stores(clean: pytest.MonkeyPatch, variable: str, flag: list[str] | None
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("SCHEMA_MIGRATOR_STORES", "default,visible", '"visible", expected default or visibility'),
+        (
+            "SCHEMA_MIGRATOR_STORES",
+            "default,visible",
+            '"visible", expected default, visibility or secondary-visibility',
+        ),
         ("SCHEMA_MIGRATOR_OUTPUT", "yaml", '"yaml", expected text or json'),
         ("SCHEMA_MIGRATOR_LOG_LEVEL", "trace", '"trace", expected debug, info, warning or error'),
         ("SCHEMA_MIGRATOR_EXECUTOR", "magic", '"magic", expected native or sql-tool'),
@@ -126,7 +132,7 @@ def test_names_the_flag_that_is_wrong(clean: pytest.MonkeyPatch) -> None:
     """What came by a flag is called by its flag."""
     assert refused(clean, {}, SCHEMA_MIGRATOR_OUTPUT="yaml") == '--output is "yaml", expected text or json'
     assert refused(clean, {"SCHEMA_MIGRATOR_STORES": ","}) == (
-        "SCHEMA_MIGRATOR_STORES cannot be used, expected default, visibility, or both"
+        "SCHEMA_MIGRATOR_STORES cannot be used, expected one or more of default, visibility, secondary-visibility"
     )
 
 
@@ -250,7 +256,7 @@ def test_refuses_one_database_name_for_both(clean: pytest.MonkeyPatch) -> None:
     """SQL_DATABASE is for one store; two stores need two."""
     variables = {"SQL_DATABASE": "temporal"}
     assert refused(clean, variables) == (
-        'SQL_DATABASE is "temporal" for both stores, expected a database for each; set DEFAULT_SQL_DATABASE and '
+        'SQL_DATABASE is "temporal" for 2 stores, expected a database for each; set DEFAULT_SQL_DATABASE and '
         "VISIBILITY_SQL_DATABASE, or one store in SCHEMA_MIGRATOR_STORES"
     )
     found = given(clean, variables | {"SCHEMA_MIGRATOR_STORES": "visibility"})
@@ -261,7 +267,7 @@ def test_refuses_both_stores_in_one_place(clean: pytest.MonkeyPatch) -> None:
     """The same host, port and database twice is refused; the same name on two hosts is not."""
     variables = {"DEFAULT_SQL_DATABASE": "t", "VISIBILITY_SQL_DATABASE": "t"}
     assert refused(clean, variables) == (
-        'both stores are in the database "t", expected a database for each; '
+        'the default and visibility stores are in the same database "t", expected a database for each; '
         "set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases"
     )
     assert len(given(clean, {"VISIBILITY_SQL_HOST": "other"}).stores) == 2

@@ -83,8 +83,18 @@ def test_knows_the_stores_tables() -> None:
     assert release.visibility.tables == {"executions_visibility"}
     assert {"executions", "namespaces", "tasks_v2"} <= release.default.tables
     assert not release.default.tables & release.visibility.tables
-    assert Store.DEFAULT.other is Store.VISIBILITY
-    assert Store.VISIBILITY.other is Store.DEFAULT
+    assert Store.DEFAULT.opposite is Store.VISIBILITY
+    assert Store.VISIBILITY.opposite is Store.SECONDARY_VISIBILITY.opposite is Store.DEFAULT
+
+
+def test_every_visibility_store_has_the_visibility_files() -> None:
+    """The folder is that of the files, never the store's name; the steps say which store they are for."""
+    release = LIBRARY.release("1.32.2")
+    secondary = release.source(Store.SECONDARY_VISIBILITY)
+    assert (secondary.store, secondary.folder) == (Store.SECONDARY_VISIBILITY, release.visibility.folder)
+    assert secondary.steps == release.source(Store.VISIBILITY).steps
+    assert [store.folder for store in Store] == ["temporal", "visibility", "visibility"]
+    assert [store.prefix for store in Store] == ["DEFAULT", "VISIBILITY", "SECONDARY_VISIBILITY"]
 
 
 @pytest.mark.parametrize(("wanted", "found"), [("1.29.1", "1.29.1"), ("v1.29.1", "1.29.1")])

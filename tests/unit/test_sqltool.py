@@ -2,7 +2,9 @@
 
 import pytest
 
+from schema_migrator.cli import vendor
 from schema_migrator.execution.tool_process import Line, parse
+from schema_migrator.releases.source import Store
 
 WRITTEN = {
     (
@@ -26,3 +28,11 @@ WRITTEN = {
 def test_lines(text: str, line: Line) -> None:
     """Level, message and values; what is no line of its log is only for a closer look."""
     assert parse(text) == line
+
+
+def test_a_folder_is_of_one_store() -> None:
+    """The vendor's command line names files and a database: whatever visibility store it is, they are of visibility."""
+    assert vendor._SCHEMA_NAMES == {
+        "postgresql/v12/temporal": Store.DEFAULT,
+        "postgresql/v12/visibility": Store.VISIBILITY,
+    }

@@ -115,6 +115,6 @@ def test_one_database_for_both_stores(clean: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError) as caught:
         read({})
     assert str(caught.value) == (
-        'the database of SQL_URI is "app" for both stores, expected a database for each; set DEFAULT_SQL_DATABASE'
+        'the database of SQL_URI is "app" for 2 stores, expected a database for each; set DEFAULT_SQL_DATABASE'
         " and VISIBILITY_SQL_DATABASE, or one store in SCHEMA_MIGRATOR_STORES"
     )

@@ -32,6 +32,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- default $made .Values.serviceAccount.name -}}
 {{- end }}
 
+{{- /* The stores to migrate, as the names of their values, joined by commas. The program's names are the same in kebab case. */}}
+{{- define "temporal-migrations.stores" -}}
+{{- $enabled := list }}
+{{- range $name := list "default" "visibility" "secondaryVisibility" }}
+  {{- /* An older release's values, which --reuse-values keeps, lack the last one. */}}
+  {{- if (default dict (index $.Values.databases $name)).enabled }}{{ $enabled = append $enabled $name }}{{ end }}
+{{- end }}
+{{- join "," $enabled -}}
+{{- end }}
+
 {{- /* A store's connection: its own fields replace the common ones, including the common alternatives to a field. */}}
 {{- define "temporal-migrations.connection" -}}
 {{- $own := .store.connection }}
@@ -46,36 +56,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- /* Checks that the schema cannot express, each with its message. */}}
 {{- define "temporal-migrations.check" -}}
-{{- $enabled := 0 }}
+{{- $stores := include "temporal-migrations.stores" . | splitList "," | compact }}
 {{- $pinned := 0 }}
-{{- range $name := list "default" "visibility" }}
-  {{- $store := index $.Values.databases $name }}
-  {{- if $store.enabled }}
-    {{- $enabled = add1 $enabled }}
-    {{- if $store.targetVersion }}{{ $pinned = add1 $pinned }}{{ end }}
-    {{- if not (or (kindIs "string" $store.targetVersion) (kindIs "invalid" $store.targetVersion)) }}
-      {{- fail (printf "databases.%s.targetVersion is the number %v: quote it, because YAML reads 1.10 as 1.1" $name $store.targetVersion) }}
-    {{- end }}
-    {{- $connection := include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml }}
-    {{- if not (or $connection.host $connection.hostKey $connection.uriKey) }}
-      {{- fail (printf "the %s store has no host: set connection.host, or connection.hostKey to a key of the Secret" $name) }}
-    {{- end }}
-    {{- if not (or $connection.user $connection.userKey $connection.uriKey) }}
-      {{- fail (printf "the %s store has no role: set connection.user, or connection.userKey to a key of the Secret" $name) }}
-    {{- end }}
-    {{- if and (not $connection.existingSecret) (or $connection.hostKey $connection.portKey $connection.userKey $connection.uriKey) }}
-      {{- fail (printf "the %s store names keys of a Secret, but no Secret: set connection.existingSecret" $name) }}
-    {{- end }}
-    {{- $tls := $connection.tls }}
-    {{- if and $tls.enabled (not $tls.existingSecret) (or $tls.caKey $tls.certKey $tls.keyKey) }}
-      {{- fail (printf "the %s store names keys of certificates, but no Secret: set connection.tls.existingSecret" $name) }}
-    {{- end }}
-    {{- if and $tls.existingSecret (not $tls.enabled) (not (hasKey (default dict $store.connection.tls) "enabled")) }}
-      {{- fail (printf "the %s store has certificates, but TLS is off: set connection.tls.enabled" $name) }}
-    {{- end }}
+{{- range $key := $stores }}
+  {{- $name := kebabcase $key }}
+  {{- $store := index $.Values.databases $key }}
+  {{- if $store.targetVersion }}{{ $pinned = add1 $pinned }}{{ end }}
+  {{- if not (or (kindIs "string" $store.targetVersion) (kindIs "invalid" $store.targetVersion)) }}
+    {{- fail (printf "databases.%s.targetVersion is the number %v: quote it, because YAML reads 1.10 as 1.1" $key $store.targetVersion) }}
+  {{- end }}
+  {{- $connection := include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml }}
+  {{- if not (or $connection.host $connection.hostKey $connection.uriKey) }}
+    {{- fail (printf "the %s store has no host: set connection.host, or connection.hostKey to a key of the Secret" $name) }}
+  {{- end }}
+  {{- if not (or $connection.user $connection.userKey $connection.uriKey) }}
+    {{- fail (printf "the %s store has no role: set connection.user, or connection.userKey to a key of the Secret" $name) }}
+  {{- end }}
+  {{- if and (not $connection.existingSecret) (or $connection.hostKey $connection.portKey $connection.userKey $connection.uriKey) }}
+    {{- fail (printf "the %s store names keys of a Secret, but no Secret: set connection.existingSecret" $name) }}
+  {{- end }}
+  {{- $tls := $connection.tls }}
+  {{- if and $tls.enabled (not $tls.existingSecret) (or $tls.caKey $tls.certKey $tls.keyKey) }}
+    {{- fail (printf "the %s store names keys of certificates, but no Secret: set connection.tls.existingSecret" $name) }}
+  {{- end }}
+  {{- if and $tls.existingSecret (not $tls.enabled) (not (hasKey (default dict $store.connection.tls) "enabled")) }}
+    {{- fail (printf "the %s store has certificates, but TLS is off: set connection.tls.enabled" $name) }}
   {{- end }}
 {{- end }}
-{{- if not (or $enabled .Values.namespaceBootstrap.enabled) }}{{ fail "no store is enabled: set databases.default.enabled or databases.visibility.enabled" }}{{ end }}
+{{- if not (or $stores .Values.namespaceBootstrap.enabled) }}{{ fail "no store is enabled: set databases.default.enabled or databases.visibility.enabled" }}{{ end }}
 {{- include "temporal-migrations.checkBootstrap" .Values.namespaceBootstrap }}
 {{- if not (or (kindIs "string" .Values.serverVersion) (kindIs "invalid" .Values.serverVersion)) }}
   {{- fail (printf "serverVersion is the number %v: quote it" .Values.serverVersion) }}
@@ -83,7 +91,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and (default dict .Values.schemaFiles).image (has (default "" .Values.serverVersion) (list "" "image")) }}
   {{- fail "schemaFiles.image is set, but serverVersion does not say which version its files have: set serverVersion, such as \"1.33.0\"" }}
 {{- end }}
-{{- if and (not .Values.serverVersion) (lt $pinned $enabled) }}
+{{- if and (not .Values.serverVersion) (lt $pinned (len $stores)) }}
   {{- fail "serverVersion is empty, so any new image would upgrade the schemas: set it to the version of the servers, such as \"1.29.1\", or to image if you want that" }}
 {{- end }}
 {{- if and (eq .Values.mode "job") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
@@ -121,7 +129,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- /* Whether there is anything to migrate; if not, the chart only creates namespaces. */}}
 {{- define "temporal-migrations.migrates" -}}
-{{- if and .Values.enabled (or .Values.databases.default.enabled .Values.databases.visibility.enabled) }}true{{ end -}}
+{{- if and .Values.enabled (include "temporal-migrations.stores" .) }}true{{ end -}}
 {{- end }}
 
 {{- /* Whether the preflight runs: a hook before the hook. */}}
@@ -136,10 +144,9 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
 {{- end }}
 
 {{- define "temporal-migrations.env" -}}
-{{- $stores := list }}
-{{- range $name := list "default" "visibility" }}{{ if (index $.Values.databases $name).enabled }}{{ $stores = append $stores $name }}{{ end }}{{ end -}}
+{{- $stores := include "temporal-migrations.stores" . | splitList "," | compact -}}
 - name: SCHEMA_MIGRATOR_STORES
-  value: {{ join "," $stores | quote }}
+  value: {{ include "temporal-migrations.stores" . | kebabcase | quote }}
 {{- if not (has (default "" .Values.serverVersion) (list "" "image")) }}
 - name: TEMPORAL_VERSION
   value: {{ .Values.serverVersion | quote }}
@@ -161,9 +168,9 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
 {{- /* Without a version of the servers, only the targets are known. */}}
 - name: SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS
   value: {{ or .Values.settings.allowOlderTargets (not .Values.serverVersion) | toString | quote }}
-{{- range $name := $stores }}
-{{- $store := index $.Values.databases $name }}
-{{ include "temporal-migrations.storeEnv" (dict "mode" $.Values.mode "name" $name "store" $store "connection" (include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml)) }}
+{{- range $key := $stores }}
+{{- $store := index $.Values.databases $key }}
+{{ include "temporal-migrations.storeEnv" (dict "mode" $.Values.mode "name" (kebabcase $key) "store" $store "connection" (include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml)) }}
 {{- end }}
 {{- end }}
 
@@ -188,12 +195,13 @@ volumeMounts:
 {{- end }}
 
 {{- define "temporal-migrations.storeEnv" -}}
-{{- $prefix := printf "%s_SQL_" (upper .name) }}
+{{- $own := snakecase .name | upper }}
+{{- $prefix := printf "%s_SQL_" $own }}
 {{- $connection := .connection -}}
 - name: {{ $prefix }}DATABASE
   value: {{ .store.database | quote }}
 {{- with .store.targetVersion }}
-- name: {{ upper $.name }}_TARGET_VERSION
+- name: {{ $own }}_TARGET_VERSION
   value: {{ . | quote }}
 {{- end }}
 {{- if $connection.uriKey }}
@@ -284,10 +292,10 @@ volumeMounts:
 {{- $bootstrap := eq .command "namespaces" }}
 {{- $own := $root.Values.namespaceBootstrap }}
 {{- if and $bootstrap $own.tls.enabled $own.tls.existingSecret }}{{ $_ := set $tls "frontend" $own.tls.existingSecret }}{{ end }}
-{{- range $name := list "default" "visibility" }}
-  {{- $store := index $root.Values.databases $name }}
+{{- range $key := include "temporal-migrations.stores" $root | splitList "," | compact }}
+  {{- $store := index $root.Values.databases $key }}
   {{- $connection := include "temporal-migrations.connection" (dict "root" $root "store" $store) | fromYaml }}
-  {{- if and (not $bootstrap) $store.enabled $connection.tls.enabled $connection.tls.existingSecret }}{{ $_ := set $tls $name $connection.tls.existingSecret }}{{ end }}
+  {{- if and (not $bootstrap) $connection.tls.enabled $connection.tls.existingSecret }}{{ $_ := set $tls (kebabcase $key) $connection.tls.existingSecret }}{{ end }}
 {{- end -}}
 restartPolicy: Never
 serviceAccountName: {{ default (include "temporal-migrations.serviceAccountName" $root) .account | quote }}

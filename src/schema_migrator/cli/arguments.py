@@ -10,8 +10,17 @@ from typing import Any
 from schema_migrator import __version__
 from schema_migrator.cli import process
 from schema_migrator.cli.process import Parser
-from schema_migrator.config.options import REPEATED, Option, all_options, client_options, run_options, sql_options
+from schema_migrator.config.options import (
+    REPEATED,
+    Option,
+    all_options,
+    client_options,
+    run_options,
+    scope_of,
+    sql_options,
+)
 from schema_migrator.exit_codes import CODES
+from schema_migrator.releases.source import Store
 
 _NARROW = 78
 _EXAMPLES = """\
@@ -31,10 +40,10 @@ refuses a flag that it does not read, and ignores such a variable.
 exit codes (1, 4 and from 129 on: a retry can help):
 """
 COMMANDS = {
-    "migrate": "migrate both stores to their targets",
+    "migrate": "migrate every store to its target",
     "plan": "show what migrate would do, without changing anything",
     "status": "show which version each store is at",
-    "verify": "compare both schemas with what their versions should look like",
+    "verify": "compare every schema with what its version should look like",
     "wait": "wait until the databases, their schemas or Temporal's frontend are ready",
     "namespaces": "create Temporal's namespaces if they are missing",
     "releases": "list the Temporal releases that can be installed",
@@ -74,7 +83,7 @@ _OWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
 }
 """The flags that are no settings, by command."""
-_OF_ONE_STORE = "each also as --default-sql-... and --visibility-sql-... for one store"
+_OF_ONE_STORE = "each also as --default-sql-..., --visibility-sql-... and --secondary-visibility-sql-... for one store"
 
 
 def parse(argv: Sequence[str]) -> dict[str, Any]:
@@ -119,7 +128,7 @@ def _add_options(parser: argparse.ArgumentParser, command: str) -> None:
     _add_group(parser, command, "settings", run_options())
     _add_group(parser, command, "Temporal's frontend", client_options())
     _add_group(parser, command, "connection", sql_options(), _OF_ONE_STORE)
-    for option in (*sql_options("DEFAULT_SQL_"), *sql_options("VISIBILITY_SQL_")):
+    for option in (option for store in Store for option in sql_options(scope_of(store))):
         if command in option.commands:
             _add_option(parser, option, hidden=True)
 

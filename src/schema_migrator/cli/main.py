@@ -10,6 +10,7 @@ from schema_migrator import events
 from schema_migrator.cli import arguments, process, start_event
 from schema_migrator.cli.process import say
 from schema_migrator.concurrency import Interrupt
+from schema_migrator.config import option_commands, selection
 from schema_migrator.config.settings import Settings, demo_environment, read, read_client
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget, PreflightFailed
 from schema_migrator.reports.layout import Report, joined
@@ -31,7 +32,8 @@ def _output(arguments: dict[str, Any]) -> str | Report:
     with interrupt.on_signals():
         flags = {name: value for name, value in arguments.items() if name.isupper()}
         command = arguments["command"]
-        settings = read(flags, demo_environment() if command == "demo" else None)
+        environ = demo_environment() if command == "demo" else None
+        settings = read(flags, environ, on_stores=command in option_commands.ON_STORES)
         events.configure(settings.run.log_level, terminal=settings.run.output == "text" and sys.stderr.isatty())
         start_event.announce(settings, command)
         return _HANDLERS[command](settings, interrupt, arguments)
@@ -78,7 +80,7 @@ def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any])
     too_old = [store for store in found if store.too_old_for_servers]
     if too_old and arguments["check"]:
         say(text)
-        lacking = " and ".join(f"the {store.store} store needs {store.needed}" for store in too_old)
+        lacking = selection.listed([f"the {store.store} store needs {store.needed}" for store in too_old])
         raise NotAtTarget(
             f"{lacking} for servers of release {too_old[0].release}, which do not start at the configured target",
             hint="unset the target version, or raise it, and run schema-migrator migrate",
@@ -97,7 +99,7 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
     wrong = [verdict for verdict in found if not verdict.equal]
     if wrong:
         say(text)
-        names = " and ".join(f"the {verdict.store} store" for verdict in wrong)
+        names = selection.named(verdict.store for verdict in wrong)
         raise NotAsRehearsed(
             f"{names} {'does' if len(wrong) == 1 else 'do'} not match",
             hint="read the SQL shown before you run it; where it says look first, the decision is yours",
@@ -118,8 +120,8 @@ def _checked(text: str | Report, behind: list[Any], arguments: dict[str, Any]) -
     """Return the text, or with --check print it and raise NotAtTarget if a store is behind."""
     if behind and arguments["check"]:
         say(text)
-        names = f"the {behind[0]} store is not at its target" if len(behind) == 1 else "no store is at its target"
-        raise NotAtTarget(names, hint="run schema-migrator migrate")
+        are = "is not at its target" if len(behind) == 1 else "are not at their targets"
+        raise NotAtTarget(f"{selection.named(behind)} {are}", hint="run schema-migrator migrate")
     return text
 
 

@@ -20,14 +20,14 @@ from schema_migrator.config.options import flag_of, scope_of
 from schema_migrator.config.settings import Settings, read
 from schema_migrator.errors import NoVersion, SettingsError, UnknownState, WrongStore
 from schema_migrator.releases.library import Library
-from schema_migrator.releases.source import UNVERSIONED, Store, parse_version
+from schema_migrator.releases.source import UNVERSIONED, USUAL_STORES, Store, parse_version
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.reports.layout import Report
 
-_SCHEMA_NAMES = {f"postgresql/v12/{store.folder}": store for store in Store}
+_SCHEMA_NAMES = {f"postgresql/v12/{store.folder}": store for store in USUAL_STORES}
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def _update(arguments: dict[str, Any], interrupt: Interrupt) -> str | Report:
 
     store, more = _files(arguments)
     # The vendor's command line names the version and no server: whoever gives one means it.
-    asked = {f"{store.upper()}_TARGET_VERSION": arguments["version"], "SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS": "true"}
+    asked = {f"{store.prefix}_TARGET_VERSION": arguments["version"], "SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS": "true"}
     settings = _announced(arguments, store, {**more, **asked})
     return report.migration_text(migrate.migrate(settings, interrupt))
 
@@ -139,7 +139,7 @@ _HANDLERS: dict[str, Callable[[dict[str, Any], Interrupt], str | Report]] = {
 
 
 def _either(arguments: dict[str, Any], work: Callable[[Settings], Any]) -> tuple[Settings, Any]:
-    """Do what is the same for both stores, as the one whose tables are there; no flag says which it is."""
+    """Do what is the same for every store, as the one whose tables are there; no flag says which it is."""
     settings = _announced(arguments, Store.DEFAULT, _some_release())
     try:
         return settings, work(settings)

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from schema_migrator import events
 from schema_migrator.concurrency import Interrupt, run_parallel
+from schema_migrator.config.options import scope_of
 from schema_migrator.errors import (
     MigratorError,
     PasswordRejected,
@@ -61,7 +62,7 @@ def _assert_meant(wanted: StoreSettings) -> None:
     raise SettingsError(
         f"the database's name is {json.dumps(name[: _LONGEST + 1], ensure_ascii=False)}, expected a name with letters"
         f" or digits, without any of *?$<>{{}}, of at most {_LONGEST} bytes",
-        hint=f"set {wanted.store.upper()}_SQL_DATABASE",
+        hint=f"set {scope_of(wanted.store)}DATABASE",
         store=wanted.store,
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator.catalog.owners import search_path
 from schema_migrator.concurrency import Interrupt, run_parallel
+from schema_migrator.config import selection
 from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.examine import StoreHandle
 from schema_migrator.errors import MigratorError, SharedDatabase, TargetError
@@ -72,7 +73,7 @@ def tasks(
 
         def opened(store: Store) -> Connection:
             conn = connect(settings.store(store))
-            stack.callback(conn.close)  # also if the other store's connection fails
+            stack.callback(conn.close)  # also if another store's connection fails
             return conn
 
         conns = run_parallel(tuple(targets), interrupt, opened)
@@ -91,8 +92,8 @@ def _refuse_older(release: Release, targets: dict[Store, Version]) -> None:
     """Raise TargetError if a server of the release would refuse to start on a store's target."""
     older = [(store, target) for store, target in targets.items() if target < release.source(store).latest]
     if older:
-        names = " and ".join(f"{store.upper()}_TARGET_VERSION is {target}" for store, target in older)
-        needed = " and ".join(str(release.source(store).latest) for store, _ in older)
+        names = selection.listed([f"{store.prefix}_TARGET_VERSION is {target}" for store, target in older])
+        needed = selection.listed([str(release.source(store).latest) for store, _ in older])
         raise TargetError(
             f"{names}, but servers of release {release.version} need {needed} and will not start on less",
             hint="unset it, or set TEMPORAL_VERSION to the version of the servers; if that version needs no more, set"
@@ -149,11 +150,11 @@ def looks(those: dict[Store, StoreTask], *, seconds: float | None = None) -> dic
 
 
 def _refuse_shared_database(overviews: dict[Store, Overview]) -> None:
-    identities = {overview.facts.identity for overview in overviews.values()}
-    if len(identities) < len(overviews):
+    pair = selection.sharing({store: overview.facts.identity for store, overview in overviews.items()})
+    if pair is not None:
         raise SharedDatabase(
-            "both stores' settings lead to the same database, expected a database for each",
-            hint="set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases",
+            f"the settings of {selection.named(pair)} lead to the same database, expected a database for each",
+            hint=f"set {selection.databases(pair)} to different databases",
         )
 
 

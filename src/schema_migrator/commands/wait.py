@@ -153,7 +153,7 @@ def _pinned(task: StoreTask) -> str:
     if task.target == task.needed:
         return ""
     return (
-        f"; {task.store.store.upper()}_TARGET_VERSION is {task.target}, below what servers of release"
+        f"; {task.store.store.prefix}_TARGET_VERSION is {task.target}, below what servers of release"
         f" {task.place.release.version} need"
     )
 

@@ -48,7 +48,11 @@ _CONNECTION = {
     "TLS_SERVER_NAME": "tls.serverName",
     "TLS_DISABLE_HOST_VERIFICATION": "tls.disableHostVerification",
 }
-_STORES = " and ".join(f"databases.{store}.{{}}" for store in Store)
+_SECTIONS = {
+    Store.DEFAULT: "databases.default",
+    Store.VISIBILITY: "databases.visibility",
+    Store.SECONDARY_VISIBILITY: "databases.secondaryVisibility",
+}
 _NAMESPACES = {
     "TEMPORAL_ADDRESS": "address",
     "TEMPORAL_API_KEY": "apiKey.existingSecret",
@@ -81,7 +85,7 @@ _NAMED = re.compile(
 
 _CREATES = "schema-migrator create-database"
 _COMMAND = re.compile(
-    r"schema-migrator ((?:verify|status|plan|migrate --abandon)(?: --(?:default|visibility)-target-version [\d.]*\d)?)"
+    rf"schema-migrator ((?:verify|status|plan|migrate --abandon)(?: --(?:{'|'.join(Store)})-target-version [\d.]*\d)?)"
 )
 
 
@@ -89,16 +93,19 @@ def values(job: str = "") -> dict[str, str]:
     """Return the name of the chart value for each variable that has one in this Job, by the variable's name."""
     names = {PREFIX + name: f"settings.{value}" for name, value in _SETTINGS.items()}
     names |= {name: f"namespaceBootstrap.{value}" for name, value in _NAMESPACES.items()}
-    names |= {"TEMPORAL_VERSION": "serverVersion", f"{PREFIX}STORES": _STORES.format("enabled", "enabled")}
+    names |= {"TEMPORAL_VERSION": "serverVersion", f"{PREFIX}STORES": _of_every_store("enabled")}
     names[f"{PREFIX}SOURCES"] = "schemaFiles.image"
     names |= {f"SQL_{name}": f"connection.{value}" for name, value in _CONNECTION.items()}
-    names["SQL_DATABASE"] = _STORES.format("database", "database")
-    for store in Store:
-        section = f"databases.{store}"
+    names["SQL_DATABASE"] = _of_every_store("database")
+    for store, section in _SECTIONS.items():
         names |= {scope_of(store) + name: f"{section}.connection.{value}" for name, value in _CONNECTION.items()}
         names |= {f"{scope_of(store)}DATABASE": f"{section}.database"}
-        names |= {f"{store.upper()}_TARGET_VERSION": f"{section}.targetVersion"}
+        names |= {f"{store.prefix}_TARGET_VERSION": f"{section}.targetVersion"}
     return names | _OF_ONE_JOB.get(job, {})
+
+
+def _of_every_store(value: str) -> str:
+    return " and ".join(f"{section}.{value}" for section in _SECTIONS.values())
 
 
 def named(text: str) -> str:

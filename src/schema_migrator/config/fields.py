@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schema_migrator.config import hosts, sizes
-from schema_migrator.releases.source import Store
+from schema_migrator.releases.source import USUAL_STORES, Store
 
 PREFIX = "SCHEMA_MIGRATOR_"
 PASSWORDS = frozenset({"password", "password_file", "password_command"})
@@ -88,6 +88,11 @@ class RunSettings(Given):
         validation_alias="VISIBILITY_TARGET_VERSION",
         description="schema version for the visibility store; unset: the release's own",
     )
+    secondary_visibility_target_version: str | None = Field(
+        None,
+        validation_alias="SECONDARY_VISIBILITY_TARGET_VERSION",
+        description="schema version for the secondary visibility store; unset: the release's own",
+    )
     allow_older_targets: bool = Field(
         default=False,
         validation_alias=f"{PREFIX}ALLOW_OLDER_TARGETS",
@@ -95,10 +100,11 @@ class RunSettings(Given):
         " and wait and status --check require what the servers need",
     )
     stores: Annotated[tuple[Store, ...], NoDecode, BeforeValidator(_split_names)] = Field(
-        tuple(Store),
+        USUAL_STORES,
         min_length=1,
         validation_alias=f"{PREFIX}STORES",
-        description="stores to work on, separated by commas; --store repeats",
+        description="stores to work on (default, visibility, secondary-visibility), separated by commas;"
+        " --store repeats",
     )
     sources: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_folders)] = Field(
         (Path("releases"),),
@@ -225,7 +231,7 @@ class RunSettings(Given):
 
 
 class SqlSettings(Given):
-    """How to reach a database. It is read once for both stores and once for each store."""
+    """How to reach a database. It is read once for all stores and once for each store."""
 
     uri: SecretStr | None = Field(
         None, description="host, port, role, password and database in one: postgresql://user:password@host/database"
@@ -242,7 +248,9 @@ class SqlSettings(Given):
     password_command: str | None = Field(
         None, description="command that prints the password (run without a shell at every connection)"
     )
-    database: str | None = Field(None, description="database name; default: temporal and temporal_visibility")
+    database: str | None = Field(
+        None, description="database name; default: temporal, temporal_visibility or temporal_secondary_visibility"
+    )
     connect_attributes: str | None = Field(
         None,
         repr=False,

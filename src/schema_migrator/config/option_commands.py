@@ -9,10 +9,11 @@ from schema_migrator.config.fields import PREFIX
 
 _PLANNING = frozenset({"migrate", "plan"})
 _SCHEMAS = _PLANNING | {"status", "verify", "wait"}
-_DATABASES = _SCHEMAS | {"create-database"}
+ON_STORES = _SCHEMAS | {"create-database"}
+"""The commands that work on stores."""
 _FRONTEND = frozenset({"wait", "namespaces"})
 _REPORTING = frozenset({"status", "plan"})
-_SERVERS = _DATABASES | _FRONTEND
+_SERVERS = ON_STORES | _FRONTEND
 _RESULTS = _SERVERS | {"releases"}
 _EVERY = _RESULTS | {"demo"}
 
@@ -23,8 +24,9 @@ _READ_BY = {
     "TEMPORAL_VERSION": _SCHEMAS,
     "DEFAULT_TARGET_VERSION": _SCHEMAS,
     "VISIBILITY_TARGET_VERSION": _SCHEMAS,
+    "SECONDARY_VISIBILITY_TARGET_VERSION": _SCHEMAS,
     f"{PREFIX}ALLOW_OLDER_TARGETS": _SCHEMAS - {"verify"},
-    f"{PREFIX}STORES": _DATABASES,
+    f"{PREFIX}STORES": ON_STORES,
     f"{PREFIX}SOURCES": _SCHEMAS | {"releases", "demo"},
     f"{PREFIX}EXECUTOR": _PLANNING,
     f"{PREFIX}SQL_TOOL": _MIGRATING,
@@ -58,7 +60,7 @@ def of_run(variable: str) -> frozenset[str]:
 
 def of_connection(field: str) -> frozenset[str]:
     """Return the commands that read an option of SqlSettings; only long statements go past a pooler."""
-    return _PLANNING if field.startswith("direct_") else _DATABASES
+    return _PLANNING if field.startswith("direct_") else ON_STORES
 
 
 def of_client(variable: str) -> frozenset[str]:

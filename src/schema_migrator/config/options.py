@@ -1,7 +1,7 @@
 """The options as help and documents show them: variable, flag, default and meaning of each.
 
 The variable `SCHEMA_MIGRATOR_X_Y` has the flag `--x-y`, and the vendor's variable `SQL_X` has `--sql-x`. For one store
-alone, `SQL_X` is also available with the prefix `DEFAULT_` or `VISIBILITY_`.
+alone, `SQL_X` is also available with the prefix `DEFAULT_`, `VISIBILITY_` or `SECONDARY_VISIBILITY_`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def run_options() -> tuple[Option, ...]:
 
 
 def sql_options(prefix: str = "SQL_") -> tuple[Option, ...]:
-    """Return every option of SqlSettings under one of the prefixes SQL_, DEFAULT_SQL_ and VISIBILITY_SQL_."""
+    """Return every option of SqlSettings under a prefix: SQL_, or that of a store."""
     return tuple(
         _option(prefix + name.upper(), field, option_commands.of_connection(name))
         for name, field in SqlSettings.model_fields.items()
@@ -78,14 +78,14 @@ def _option(variable: str, field: FieldInfo, commands: frozenset[str]) -> Option
 
 
 def all_options() -> tuple[Option, ...]:
-    """Return every option, with the connection settings under all three prefixes."""
+    """Return every option, with the connection settings under every prefix."""
     scopes = ("SQL_", *(scope_of(store) for store in Store))
     return (*run_options(), *client_options(), *(option for scope in scopes for option in sql_options(scope)))
 
 
 def scope_of(store: Store) -> str:
     """Return the prefix of a store's own connection settings."""
-    return f"{store.upper()}_SQL_"
+    return f"{store.prefix}_SQL_"
 
 
 def flag_of(variable: str) -> str:

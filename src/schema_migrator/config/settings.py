@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from schema_migrator.config import chart, checks, hosts, passwords, uris
+from schema_migrator.config import chart, checks, hosts, passwords, selection, uris
 from schema_migrator.config.client_fields import ClientSettings
 from schema_migrator.config.fields import PASSWORDS, PREFIX, RunSettings, SqlSettings
 from schema_migrator.config.options import (
@@ -36,7 +36,7 @@ from schema_migrator.releases.source import Release, Store
 _EXPECTED = {
     "literal_error": "{expected}",
     "enum": "{expected}",
-    "too_short": "default, visibility, or both",
+    "too_short": f"one or more of {', '.join(Store)}",
     "bool_parsing": "true or false",
     "int_parsing": "a whole number",
     "int_parsing_size": "a whole number",
@@ -47,6 +47,12 @@ _EXPECTED = {
     "less_than_equal": "at most {le}",
 }
 _SHOWN = 100
+_DATABASES = {
+    Store.DEFAULT: "temporal",
+    Store.VISIBILITY: "temporal_visibility",
+    Store.SECONDARY_VISIBILITY: "temporal_secondary_visibility",
+}
+"""The names in Temporal's documentation, which apply if no setting gives another one."""
 _M = TypeVar("_M", bound=BaseSettings)
 
 
@@ -140,8 +146,11 @@ class Settings:
         return next(settings for settings in self.stores if settings.store is store)
 
 
-def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None) -> Settings:
-    """Read flags (by their variables' names) and variables (the environment if None). Raises SettingsError."""
+def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None, *, on_stores: bool = True) -> Settings:
+    """Read flags (by their variables' names) and variables (the environment if None). Raises SettingsError.
+
+    `on_stores`: whether the command works on stores. One that does not may find settings of any store.
+    """
     variables = os.environ if variables is None else variables
     given = _set(flags)
     known = frozenset({chart.VARIABLE, *(option.variable for option in all_options())})
@@ -149,15 +158,14 @@ def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None) -
     chart.assert_secrets(variables)
     environ = _set(_environment(variables))
     run = _read_run(given, environ)
+    if on_stores:
+        selection.refuse_unselected(run, given, environ)
     broad = _read_sql("SQL_", given, environ)
     stores = tuple(_read_store(store, run, broad, given, environ) for store in run.stores)
-    if broad.database is not None and len(stores) > 1:
+    if broad.database is not None:
         name = "SQL_DATABASE" if "SQL_DATABASE" in {**environ, **given} else "the database of SQL_URI"
-        raise SettingsError(
-            f'{name} is "{broad.database}" for both stores, expected a database for each',
-            hint="set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE, or one store in SCHEMA_MIGRATOR_STORES",
-        )
-    _refuse_shared_database(stores)
+        selection.refuse_one_name(run.stores, name, broad.database)
+    selection.refuse_shared({one.store: (one.sql.host, one.sql.port, one.database) for one in stores})
     return Settings(run=run, stores=stores)
 
 
@@ -217,12 +225,15 @@ def _read_store(
     sql = _read_sql(scope_of(store), given, environ).over(broad)
     checks.check_ports(sql, store)
     checks.check_tls(sql, store)
-    fallback = "temporal" if store is Store.DEFAULT else "temporal_visibility"
-    wanted = run.default_target_version if store is Store.DEFAULT else run.visibility_target_version
+    targets = {
+        Store.DEFAULT: run.default_target_version,
+        Store.VISIBILITY: run.visibility_target_version,
+        Store.SECONDARY_VISIBILITY: run.secondary_visibility_target_version,
+    }
     return StoreSettings(
         store=store,
-        database=sql.database or fallback,
-        target_version=wanted,
+        database=sql.database or _DATABASES[store],
+        target_version=targets[store],
         sql=sql,
         exposed=_exposed(scope_of(store), given) if sql.password else "",
     )
@@ -241,15 +252,6 @@ def _chosen(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, An
 def _refuse_two_passwords(variables: list[str]) -> None:
     if len(variables) > 1:
         raise SettingsError(f"{' and '.join(variables)} are both set, expected one of them", hint="unset the others")
-
-
-def _refuse_shared_database(stores: tuple[StoreSettings, ...]) -> None:
-    places = {(store.sql.host, store.sql.port, store.database) for store in stores}
-    if len(places) < len(stores):
-        raise SettingsError(
-            f'both stores are in the database "{stores[0].database}", expected a database for each',
-            hint="set DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE to different databases",
-        )
 
 
 def _validated(kind: type[_M], names: Mapping[str, str], values: dict[str, Any], given: Mapping[str, Any]) -> _M:

@@ -12,7 +12,7 @@ from schema_migrator.errors import SettingsError
 _LINK_NAME = re.compile(r"\w*_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 _BARE_PORT = re.compile(r"\w+(?<!_SERVICE)(?<!_TCP)(?<!_UDP)(?<!_SCTP)_PORT")
 _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")
-_VENDOR_NAME = re.compile(r"(DEFAULT_|VISIBILITY_)?SQL_\w+")
+_VENDOR_NAME = re.compile(r"(DEFAULT_|(SECONDARY_)?VISIBILITY_)?SQL_\w+")
 _MOST_EDITS = 2
 # Variables that the vendor's server reads from the same environment, within two edits of one of our names (SQL_PORT).
 _OF_THE_SERVER = frozenset({"SQL_CERT"})

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from schema_migrator.releases.source import Step
     from schema_migrator.reports.layout import Report
 
-_CALLERS = re.compile(r"PG[A-Z]|((DEFAULT_|VISIBILITY_)?SQL_|SCHEMA_MIGRATOR_)", re.IGNORECASE)
+_CALLERS = re.compile(r"PG[A-Z]|((DEFAULT_|(SECONDARY_)?VISIBILITY_)?SQL_|SCHEMA_MIGRATOR_)", re.IGNORECASE)
 _BEFORE, _AFTER = "1.29.1", "1.32.2"
 _CUTS = {Store.DEFAULT: ("1.0", 21), Store.VISIBILITY: ("1.2", 37)}
 """Where the demo cuts the vendor's tool off: the step, and the number of its statements that have run."""
@@ -79,7 +79,7 @@ def _main_job(server: Server, sources: tuple[Path, ...], interrupt: Interrupt) -
 def _incident(server: Server, sources: tuple[Path, ...], interrupt: Interrupt) -> Iterator[Report]:
     broken = _settings(server, sources, _BEFORE, "broken")
     databases.create(broken, interrupt, through="postgres")
-    for store in Store:
+    for store in _CUTS:
         _half_apply(broken, store, interrupt)
     yield (
         _heading("4. The incident: the vendor's tool is killed halfway."),

@@ -9,6 +9,7 @@ from packaging.version import Version
 
 from schema_migrator.catalog.facts import Facts, VersionRow, read_facts, read_rows
 from schema_migrator.catalog.owners import UNSEEN
+from schema_migrator.config import selection
 from schema_migrator.errors import WrongStore
 from schema_migrator.releases.source import UNVERSIONED, parse_version
 
@@ -118,7 +119,7 @@ def look(
 def recognise(release: Release, settings: StoreSettings, facts: Facts, rows: tuple[VersionRow, ...]) -> State:
     """Return the state of a store as far as its version row shows it; snapshots may tell more.
 
-    Raises WrongStore if the database contains the other store's tables.
+    Raises WrongStore if the database contains tables of other files.
     """
     if facts.schema is None:
         return Unknown(
@@ -127,7 +128,7 @@ def recognise(release: Release, settings: StoreSettings, facts: Facts, rows: tup
         )
     source = release.source(settings.store)
     present = source.tables.intersection(facts.tables)
-    _refuse_other_store(release.source(settings.store.other), settings, facts, shared=bool(present))
+    _refuse_other_store(release.source(settings.store.opposite), settings, facts, shared=bool(present))
     row = next((row for row in rows if row.db_name == settings.database), None)
     if row is None:
         return _unrecorded(settings, rows, present) if present else Absent()
@@ -147,7 +148,7 @@ def _refuse_other_store(other: Source, settings: StoreSettings, facts: Facts, *,
     raise WrongStore(
         f'database "{settings.database}" has a table of the {other.store} store, "{strange[0]}",'
         f" {'beside those of' if shared else 'expected'} the {settings.store} store",
-        hint=_APART if shared else "swap DEFAULT_SQL_DATABASE and VISIBILITY_SQL_DATABASE",
+        hint=_APART if shared else f"swap {selection.databases(sorted((other.store, settings.store)))}",
     )
 
 

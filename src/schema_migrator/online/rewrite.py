@@ -31,6 +31,7 @@ from schema_migrator.online import (
     cleanup,
     copy_proof,
     cutover,
+    cutover_turns,
     index_builds,
     preparation,
     replay,
@@ -148,7 +149,11 @@ def _cut_over(
     def attempt(work: RunContext) -> None:
         with server_errors.translated(pool.work.store, pool.work.interrupt):
             _drain(pool, live, online, columns)
-        locked.append(cutover.cut_over(work, plan, online, steps, live, columns))
+        with cutover_turns.taken(work, live.table) as waited:
+            if waited:  # changes were logged in the meantime
+                with server_errors.translated(pool.work.store, pool.work.interrupt):
+                    _drain(pool, live, online, columns)
+            locked.append(cutover.cut_over(work, plan, online, steps, live, columns))
 
     guarded.retried(pool.work, str(online.versions[-1]), [online.table], attempt)
     events.logger().info("online.cut_over", table=online.table, locked_seconds=round(locked[-1], 3))

@@ -17,12 +17,13 @@ from packaging.version import Version
 from schema_migrator.errors import SourceError
 from schema_migrator.releases import servers
 from schema_migrator.releases.manifests import parse_version, shortened
-from schema_migrator.releases.source import SCHEMA, Release, Store, load
+from schema_migrator.releases.source import SCHEMA, USUAL_STORES, Release, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from schema_migrator.releases.servers import ServerRelease
+    from schema_migrator.releases.source import Store
 
 _IMAGE_TAG = re.compile(r"(\d+\.\d+\.\d+)\.\d+")
 _LISTED = "schema-migrator releases lists the available ones"
@@ -167,8 +168,7 @@ def _bare(version: str) -> str:
 
 def _read(version: str, folder: Path) -> Release:
     default, visibility = (
-        load(folder / SCHEMA / name / "versioned", store=store, release=version)
-        for store, name in ((store, store.folder) for store in (Store.DEFAULT, Store.VISIBILITY))
+        load(folder / SCHEMA / store.folder / "versioned", store=store, release=version) for store in USUAL_STORES
     )
     return Release(version=version, folder=folder, default=default, visibility=visibility)
 

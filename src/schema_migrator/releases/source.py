@@ -23,6 +23,7 @@ _STEP_FOLDER = re.compile(rf"v{NUMBERS}")
 __all__ = [
     "SCHEMA",
     "UNVERSIONED",
+    "USUAL_STORES",
     "Release",
     "Source",
     "SqlFile",
@@ -38,20 +39,30 @@ SCHEMA = Path("postgresql", "v12")
 
 
 class Store(StrEnum):
-    """One of Temporal's two schemas."""
+    """A database of Temporal's, with a target of its own. Several stores may have the same files."""
 
     DEFAULT = "default"
     VISIBILITY = "visibility"
+    SECONDARY_VISIBILITY = "secondary-visibility"
 
     @property
     def folder(self) -> str:
-        """The vendor's name for the store's folder."""
+        """The vendor's name for the folder of the store's files."""
         return "temporal" if self is Store.DEFAULT else "visibility"
 
     @property
-    def other(self) -> Store:
-        """The other store, which is what a database contains if the settings swap the two databases."""
+    def prefix(self) -> str:
+        """What the names of the store's own variables begin with."""
+        return self.upper().replace("-", "_")
+
+    @property
+    def opposite(self) -> Store:
+        """A store with other files, which is what a database contains if the settings swap two databases."""
         return Store.VISIBILITY if self is Store.DEFAULT else Store.DEFAULT
+
+
+USUAL_STORES = (Store.DEFAULT, Store.VISIBILITY)
+"""The stores of every installation, one for each folder of files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +156,10 @@ class Release:
     visibility: Source
 
     def source(self, store: Store) -> Source:
-        """Return the store's steps."""
-        return self.default if store is Store.DEFAULT else self.visibility
+        """Return the store's steps; every visibility store has those of the folder `visibility`."""
+        if store is Store.DEFAULT:
+            return self.default
+        return self.visibility if store is Store.VISIBILITY else replace(self.visibility, store=store)
 
     def named(self, version: str, folder: Path) -> Release:
         """Return the release of another version that has the same files."""

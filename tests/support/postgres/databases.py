@@ -18,7 +18,7 @@ from support.postgres.engine import Connection, Engine
 STORES = ("default", "visibility")
 RELEASES = Path(__file__).resolve().parents[3] / "releases"
 AWKWARD = """p@ss w%rd/#+'"\\"""
-READ_BY_US = re.compile(r"((DEFAULT_|VISIBILITY_)?(SQL|TARGET)_|PG|SCHEMA_MIGRATOR_|TEMPORAL_)")
+READ_BY_US = re.compile(r"((DEFAULT_|(SECONDARY_)?VISIBILITY_)?(SQL|TARGET)_|PG|SCHEMA_MIGRATOR_|TEMPORAL_)")
 EMPTY_VERSION = re.compile(r"^ALTER TABLE .* SET \(pg_attver=\d+\);\n+", re.MULTILINE)
 COLUMN_VERSION = re.compile(r"pg_attver=\d+, |, pg_attver=\d+")
 RECORDS = {
