@@ -1,7 +1,8 @@
 """Our own run stopped at any of its messages, in an empty store and in an upgrade of tables with rows."""
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schema_migrator.errors import MigratorError
 from support.postgres.databases import Databases
@@ -30,7 +31,8 @@ class Own:
 class Journey:
     """A store's way from a start to a release's target.
 
-    `origin` is the database to copy, `done` and `rows` are what the vendor's tool makes of it.
+    `origin` is the database to copy, `reached` is what the vendor's tool makes of it, `done` and `rows` are what that
+    holds. `variables` are more of them for our runs.
     """
 
     databases: Databases
@@ -40,12 +42,14 @@ class Journey:
     origin: str
     done: Picture
     rows: dict[str, list[str]]
+    reached: str
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def length(self) -> int:
         """Return the number of messages of a run that nobody stops."""
         database = copy(self.databases, self.origin)
         with Proxy(self.options()) as proxy:
-            migrate(self.databases.via(proxy.port), self.release, self.store, database)
+            self._migrate(self.databases.via(proxy.port), database)
         drop(self.databases, database)
         return proxy.stats.messages
 
@@ -53,8 +57,8 @@ class Journey:
         """Cut ours at a message, run it again, and compare."""
         database = copy(self.databases, self.origin)
         with Proxy(self.options(message, after=after)) as proxy, suppress(MigratorError):
-            migrate(self.databases.via(proxy.port), self.release, self.store, database)
-        problem = "; ".join([*self._half_installed(database), *self._resumed(database)])
+            self._migrate(self.databases.via(proxy.port), database)
+        problem = "; ".join([*self._half_installed(database), *self.resumed(database)])
         drop(self.databases, database)
         return Own(
             release=self.release, store=self.store, start=self.start, message=message, after=after, problem=problem
@@ -65,15 +69,19 @@ class Journey:
         where = {"host": self.databases.host, "port": self.databases.port}
         return Options(**where, cut_at=message, cut_after=after, cut_kinds=KINDS)  # type: ignore[arg-type]  # a text and a number
 
+    def _migrate(self, databases: Databases, database: str) -> None:
+        migrate(databases, self.release, self.store, database, **self.variables)
+
     def _half_installed(self, database: str) -> list[str]:
         left = picture(self.databases, database)
         half = self.start == EMPTY and left.records and differences(left, self.done)
         return ["a part of an installation is there"] if half else []
 
-    def _resumed(self, database: str) -> list[str]:
+    def resumed(self, database: str) -> list[str]:
+        """Run ours on a copy, however it was left; return in words what is wrong with the result."""
         before = picture(self.databases, database).records.get("schema_update_history", [])
         try:
-            migrate(self.databases, self.release, self.store, database)
+            self._migrate(self.databases, database)
         except MigratorError as error:
             return [f"{type(error).__name__}: {error}"]
         found = picture(self.databases, database)
@@ -95,4 +103,13 @@ def journey(databases: Databases, release: str, store: str, start: str) -> Journ
     with databases.connect(upgraded) as connection:
         rows = contents(connection)
     done = picture(databases, upgraded)
-    return Journey(databases=databases, release=release, store=store, start=start, origin=origin, done=done, rows=rows)
+    return Journey(
+        databases=databases,
+        release=release,
+        store=store,
+        start=start,
+        origin=origin,
+        done=done,
+        rows=rows,
+        reached=upgraded,
+    )
