@@ -27,6 +27,8 @@ _CONCURRENTLY = re.compile(
 _CONCURRENT_INDEX = re.compile(
     rf"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(?!ON\b){_NAME}", re.IGNORECASE
 )
+_NEW_EXTENSION = re.compile(r"CREATE\s+EXTENSION\s+(?!IF\b)", re.IGNORECASE)
+_ENUM_VALUE = re.compile(r"ALTER\s+TYPE\s+\S+\s+ADD\s+VALUE\b", re.IGNORECASE)
 _STRUCTURAL = re.compile(r"(ALTER\s+TABLE|(CREATE|DROP)\s+INDEX|DO)\b", re.IGNORECASE)
 _CHANGES_ROWS = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|CALL|PERFORM)\b", re.IGNORECASE)
 _CREATE_INDEX = re.compile(
@@ -40,6 +42,14 @@ _LEAVES = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _DROP_TABLE = re.compile(rf"\bDROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
+# Statements that reach one table alone, unless they contain one of the words below.
+_ON_ONE_TABLE = re.compile(
+    rf"""(?:CREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?[\w$]+\s+ON
+        | ALTER\s+TABLE)\s+(?:ONLY\s+)?{_NAME}""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_NEW_TABLE = re.compile(r"CREATE\s+TABLE\b", re.IGNORECASE)
+_BEYOND = re.compile(r"\b(REFERENCES|INHERITS?|LIKE|SELECT|PARTITION|ATTACH|OF|SCHEMA|RENAME|EXISTS)\b", re.IGNORECASE)
 _CREATE_TABLE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 
 
@@ -66,6 +76,16 @@ class Statement:
         return self.text[:6].upper() == "INSERT"
 
     @property
+    def code(self) -> str:
+        """The text with comments and string literals blanked out."""
+        return _code(self.text)
+
+    @property
+    def enum_value(self) -> bool:
+        """Whether the statement adds a value to an enum, which no statement may use before that is committed."""
+        return bool(_ENUM_VALUE.match(self.code))
+
+    @property
     def changes_rows(self) -> bool:
         """Whether the statement may change rows, which a rehearsal on empty tables cannot show.
 
@@ -85,8 +105,11 @@ class Statement:
     def plain(self) -> str:
         """The text that runs inside a transaction: the statement without CONCURRENTLY.
 
-        Blanks replace the word, so that the positions in PostgreSQL's errors stay correct.
+        Blanks replace the word, so that the positions in PostgreSQL's errors stay correct. An extension that is already
+        there is as good as a new one: an administrator, or an interrupted run, has created it.
         """
+        if _NEW_EXTENSION.match(self.text):
+            return _NEW_EXTENSION.sub("CREATE EXTENSION IF NOT EXISTS ", self.text)
         found = _CONCURRENTLY.match(_code(self.text))
         if found is None:
             return self.text
@@ -133,6 +156,18 @@ def dropped_tables(sql: str) -> frozenset[str]:
 def created_indexes(sql: str) -> frozenset[str]:
     """Return the names of the indexes that a file's text creates with CREATE INDEX."""
     return frozenset(_named(found) for found in _CREATE_INDEX.finditer(_code(sql)))
+
+
+@cache
+def own_tables(sql: str) -> frozenset[str] | None:
+    """Return the existing table that a statement reaches, or none if it creates one; None if it may reach others."""
+    code = _code(sql)
+    found = _ON_ONE_TABLE.match(code)
+    if _BEYOND.search(code[found.end() :] if found else code):
+        return None
+    if found:
+        return frozenset({_named(found)})
+    return frozenset() if _NEW_TABLE.match(code) else None
 
 
 @cache
