@@ -146,7 +146,9 @@ def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examinat
     """
     live = read_live(place.conn, overview)
     steps = recognition.pending(place.source, overview.recorded or UNVERSIONED, target)
-    rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
+    rehearsed = rehearsal.rehearse(
+        place.conn, place.source, closely={step.version for step in steps}, beside=overview.facts.beside
+    )
     if not _refinable(overview):
         return Examination(overview=overview, live=live, rehearsal=rehearsed)
     if overview.recorded in (None, UNVERSIONED):
@@ -159,10 +161,12 @@ def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examinat
         rehearsal=rehearsed,
         history=live.history,
     )
-    recognised = recognition.recognise(evidence, _other_rehearsals(place))
+    recognised = recognition.recognise(evidence, _other_rehearsals(place, overview.facts.beside))
     if isinstance(recognised, Unrecorded) and recognised.version < (overview.recorded or UNVERSIONED):
         steps = recognition.pending(place.source, recognised.version, target)
-        rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
+        rehearsed = rehearsal.rehearse(
+            place.conn, place.source, closely={step.version for step in steps}, beside=overview.facts.beside
+        )
     return Examination(overview=replace(overview, state=recognised), live=live, rehearsal=rehearsed)
 
 
@@ -179,7 +183,9 @@ def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) 
 def again(place: StoreHandle, before: Examination, version: Version) -> Examination:
     """Look at the schema again, and reuse the rehearsal if there is one."""
     overview = look(place)
-    rehearsed = before.rehearsal or rehearsal.rehearse(place.conn, place.source, only=version)
+    rehearsed = before.rehearsal or rehearsal.rehearse(
+        place.conn, place.source, only=version, beside=overview.facts.beside
+    )
     return Examination(overview=overview, live=read_live(place.conn, overview), rehearsal=rehearsed)
 
 
@@ -217,13 +223,13 @@ def read_history(conn: Connection, overview: Overview) -> frozenset[Version]:
     return frozenset(version for version in versions if version)
 
 
-def _other_rehearsals(place: StoreHandle) -> Iterator[Rehearsal]:
+def _other_rehearsals(place: StoreHandle, beside: str) -> Iterator[Rehearsal]:
     """Yield the rehearsals of the other releases that have a step with statements that this release does not have."""
     ours = {_made_by(step) for step in place.source.steps}
     for name in carried(place.sources):
         other = load_release(place.sources, name).source(place.store.store)
         if any(_made_by(step) not in ours for step in other.steps):
-            yield rehearsal.rehearse(place.conn, other)
+            yield rehearsal.rehearse(place.conn, other, beside=beside)
 
 
 def _made_by(step: Step) -> tuple[Version, tuple[str, ...]]:
