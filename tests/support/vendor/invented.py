@@ -69,7 +69,14 @@ class Invention:
     @property
     def for_todays_tool(self) -> bool:
         """Whether the vendor's tool of the base release takes it: that refuses statements that begin otherwise."""
-        return all(statement.text.startswith(("ALTER", "CREATE", "DO", "DROP", "INSERT")) for statement in self.statements)
+        return all(
+            statement.text.startswith(("ALTER", "CREATE", "DO", "DROP", "INSERT")) for statement in self.statements
+        )
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether ours commits it in parts, on large tables at least."""
+        return any(statement.concurrent or statement.enum_value for statement in self.statements)
 
 
 def inventions() -> Iterator[Invention]:
@@ -191,5 +198,3 @@ def future(databases: Databases) -> Iterator[Future]:
         root = Path(folder)
         write_sources(root, *sorted({step.release for step in inventions()}))
         yield Future(databases=databases, root=root)
-
-

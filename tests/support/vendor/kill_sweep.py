@@ -206,9 +206,7 @@ def run_migrate(databases: Databases, release: str, store: str, database: str) -
         raise NotAsRehearsed("the verdict is not equal")
 
 
-def read_settings(
-    databases: Databases, release: str, store: str, database: str, **variables: str
-) -> settings.Settings:
+def read_settings(databases: Databases, release: str, store: str, database: str, **variables: str) -> settings.Settings:
     """Return the settings for one store in a named database, under more variables."""
     names = {
         "TEMPORAL_VERSION": release,
