@@ -8,6 +8,7 @@ from packaging.version import Version
 
 from schema_migrator.diagnosis.state import At
 from schema_migrator.errors import RewriteBlocked, UnknownState
+from schema_migrator.estimation import model
 from schema_migrator.planning import plan
 from support.postgres.databases import fresh
 from support.postgres.engine import Engine
@@ -21,6 +22,16 @@ BEGUN = [(step, count) for step in STEPS for count in range(1, len(step.statemen
 PARTS = 2
 REFUSED = {"1.34.1-default-1.20": "(UPDATE nexus_endpoints SET version = version + 1) has run, which must not change"}
 """The steps that cannot be resumed, because a statement in the middle must not run twice, and what is said."""
+MADE = ("1.33.0-default-1.20", "1.33.0-default-1.23", "1.33.0-visibility-1.20")
+"""Steps that make tables, types and functions."""
+CHAINS = [
+    ("1.33.0", "default"),
+    ("1.33.0", "visibility"),
+    ("1.34.3", "default"),
+    ("1.34.5", "visibility"),
+    ("1.34.6", "default"),
+]
+"""Releases with several steps."""
 UNSEEN = {("1.34.2-default-1.20", 1)}
 """A step that begins with such a statement: after it all is as before, and the vendor's tool repeats it too."""
 TABLE = '"executions_visibility" cannot be rewritten online: '
@@ -40,6 +51,11 @@ def name(value: object) -> str | None:
     return value.name if isinstance(value, Invention) else None
 
 
+def chain(release: str, store: str) -> list[Invention]:
+    """Return all invented steps of a release's store."""
+    return [step for step in STEPS if (step.release, step.store) == (release, store)]
+
+
 @pytest.fixture(scope="module")
 def coming(server: Engine) -> Iterator[Future]:
     """Give the sources of the invented releases, and the ways to their versions."""
@@ -48,8 +64,9 @@ def coming(server: Engine) -> Iterator[Future]:
 
 
 @pytest.mark.parametrize("step", STEPS, ids=name)
-def test_a_step_is_applied(coming: Future, step: Invention) -> None:
+def test_a_step_is_applied(coming: Future, monkeypatch: pytest.MonkeyPatch, step: Invention) -> None:
     """What it makes, rows included, is what psql makes of its files; `plan`, `status` and `verify` agree."""
+    monkeypatch.setattr(model, "MATTERS_BYTES", 1)  # so that plan tries the statements out
     way = coming.way(step)
     store = coming.site(step, copy(coming.databases, way.origin))
     planned = store.plan()
@@ -59,7 +76,35 @@ def test_a_step_is_applied(coming: Future, step: Invention) -> None:
     assert isinstance(state, At)
     assert state.version == Version(step.version)
     assert store.plan().empty
-    assert store.verify().equal
+    verdict = store.verify()
+    assert verdict.equal
+    assert verdict.difference.extra == ()
+
+
+@pytest.mark.parametrize(("release", "store"), CHAINS)
+def test_all_steps_at_once(coming: Future, release: str, store: str) -> None:
+    """In one run, from the last version of today: the same as by psql, step by step."""
+    assert coming.whole(release, store).resumed() == []
+
+
+@pytest.mark.parametrize(("release", "store"), CHAINS)
+def test_installed_from_nothing(coming: Future, release: str, store: str) -> None:
+    """An empty database gets the same structure as an upgrade."""
+    last = coming.whole(release, store)
+    where = coming.site(chain(release, store)[-1], coming.databases.create())
+    verdict = where.migrate().verdict
+    assert verdict is not None
+    assert verdict.equal
+    assert picture(coming.databases, where.name).schema == last.done.schema
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step.name in MADE], ids=name)
+def test_what_a_superuser_makes_belongs_to_the_owner(coming: Future, step: Invention) -> None:
+    """Tables, functions and types get the owner of the store's other tables."""
+    server = coming.databases.engine
+    role = {"SQL_USER": server.user, "SQL_PASSWORD": server.password or "none"}
+    way = coming.way(step)
+    assert replace(way, variables={**way.variables, **role}).resumed() == []
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step.for_todays_tool], ids=name)
@@ -110,11 +155,10 @@ def test_a_table_is_rewritten_online_or_left_alone(coming: Future, step: Inventi
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("step", STEPS, ids=name)
 def test_ours_is_stopped(coming: Future, step: Invention, part: int) -> None:
-    """Over the second half of the messages, where the step is: the next run makes it good."""
+    """At some messages of the step: the next run makes it good."""
     way = coming.way(step)
-    length = way.length()
-    message = length - length * (2 * part + 1) // (4 * PARTS)
-    assert way.stop(message, after=bool(part % 2)).problem == ""
+    span = way.span()
+    assert way.stop(span[len(span) * (2 * part + 1) // (2 * PARTS)], after=bool(part % 2)).problem == ""
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -125,12 +169,12 @@ def test_ours_is_stopped_between_its_commits(
     """The same with tables that count as large, so that a step is committed in parts if that is safe."""
     monkeypatch.setattr(plan, "SMALL_TABLE_BYTES", -1)
     way = coming.way(step)
-    length = way.length()
-    message = length - length * (2 * part + 1) // (4 * PARTS)
-    assert way.stop(message, after=bool(part % 2)).problem == ""
+    span = way.span()
+    assert way.stop(span[len(span) * (2 * part + 1) // (2 * PARTS)], after=bool(part % 2)).problem == ""
 
 
 @pytest.mark.matrix
+@pytest.mark.timeout(7200)  # some hundred runs
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 @pytest.mark.parametrize("step", STEPS, ids=name)
 def test_ours_is_stopped_anywhere(
@@ -139,10 +183,10 @@ def test_ours_is_stopped_anywhere(
     step: Invention,
     large: bool,  # noqa: FBT001 - a parameter
 ) -> None:
-    """At every message, before and after it: the next run makes it good."""
+    """At every message of the step, before and after it: the next run makes it good."""
     if large:
         monkeypatch.setattr(plan, "SMALL_TABLE_BYTES", -1)
     way = coming.way(step)
-    stops = ((message, after) for message in range(1, way.length() + 1) for after in (False, True))
+    stops = ((message, after) for message in way.span() for after in (False, True))
     wrong = [found for message, after in stops if (found := way.stop(message, after=after)).problem]
     assert wrong == []

