@@ -54,6 +54,11 @@ FAMILIES = {
     "test_moving.py::test_another_run_between_two_looks": Spread(every=3),
     "test_repair.py::test_what_cannot_be_repaired_stays_whole": Spread(every=2),
     "test_dropin.py::test_command_lines": Spread(every=2),
+    # Each invented step, after some of its statements and at some of its messages.
+    "test_invented.py::test_the_vendors_tool_makes_the_same": Spread(every=3),
+    "test_invented.py::test_another_tool_has_begun_a_step": Spread(every=3, always="1.34.1-default-1.20-2"),
+    "test_invented.py::test_ours_is_stopped": Spread(every=3),
+    "test_invented.py::test_ours_is_stopped_between_its_commits": Spread(every=3, always="1.34.3"),
 }
 """By file and function; tests/README.md lists them with their numbers."""
 

@@ -38,7 +38,8 @@ class Facts:
     `foreign_tables` are tables of the store that belong to roles whose rights ours lacks. `elsewhere` are other schemas
     that seem to contain the store. `invalid` are indexes of the release's files that an interrupted CREATE INDEX or
     REINDEX CONCURRENTLY left; the additional index of a running REINDEX, which locks the table, is not among them.
-    `keyless` are tables with a name of the store's but without a primary key.
+    `keyless` are tables with a name of the store's but without a primary key. `extended`: the schema has types of an
+    extension, or operator classes that an index must name.
     """
 
     schema: str | None
@@ -57,6 +58,12 @@ class Facts:
     elsewhere: list[str]
     invalid: list[str] = field(default_factory=list)
     keyless: list[str] = field(default_factory=list)
+    extended: bool = False
+
+    @property
+    def beside(self) -> str:
+        """The schema in which a rehearsal must find what an extension has put there; empty if there is nothing."""
+        return (self.schema or "") if self.extended else ""
 
     @property
     def may_rehearse(self) -> bool:

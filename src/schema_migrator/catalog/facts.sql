@@ -15,6 +15,11 @@ SELECT chosen.name AS schema,
   coalesce(has_schema_privilege(n.oid, 'CREATE'), false) AS may_create_table,
   coalesce(pg_get_userbyid(n.nspowner)::text, '') AS schema_owner,
   EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'btree_gin') AS btree_gin,
+  EXISTS (SELECT FROM pg_catalog.pg_depend d
+    LEFT JOIN pg_catalog.pg_opclass o ON d.classid = 'pg_catalog.pg_opclass'::regclass AND o.oid = d.objid
+    LEFT JOIN pg_catalog.pg_type t ON d.classid = 'pg_catalog.pg_type'::regclass AND t.oid = d.objid
+    WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'
+      AND (o.opcnamespace = n.oid AND NOT o.opcdefault OR t.typnamespace = n.oid AND t.typelem = 0)) AS extended,
   ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
     WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') ORDER BY 1) AS tables,
   ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c

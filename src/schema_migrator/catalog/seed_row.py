@@ -6,6 +6,7 @@ equal to the vendor's counts as inserted; if it differs, a cluster has increased
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,13 @@ KEY = Key("row", "namespace_metadata", f"partition_id {PARTITION}")
 _CLUSTERS = ("namespaces", "executions_visibility")
 """Tables that only a running cluster writes to."""
 _ROW = "SELECT notification_version FROM {} WHERE partition_id = {}"
+
+
+def inserted_by(statement: str) -> bool:
+    """Whether a statement inserts the seed row."""
+    return re.match(r"INSERT\s+INTO\s+namespace_metadata\b", statement, re.IGNORECASE) is not None and bool(
+        re.search(rf"\b{PARTITION}\b", statement)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

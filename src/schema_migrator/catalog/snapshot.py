@@ -79,7 +79,8 @@ FROM tab t JOIN pg_catalog.pg_policy p ON p.polrelid = t.oid
 UNION ALL
 SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'view' END, '', relname,
   CASE relkind WHEN 'S' THEN '' ELSE pg_get_viewdef(oid, true) END
-FROM rel WHERE relkind IN ('S', 'v', 'm') AND relname <> 'pg_class'
+FROM rel WHERE relkind IN ('S', 'v', 'm')
+  AND relname !~ '^pg_(class|constraint|index|trigger|proc|type|tables|indexes|views|information_schema_\w+)$'
 UNION ALL
 SELECT 'function', '', p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', concat_ws(' ',
   'RETURNS', pg_get_function_result(p.oid), 'LANGUAGE', l.lanname,
@@ -91,7 +92,20 @@ JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE p.prokind <> 'a' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
   WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 UNION ALL
-SELECT 'extension', '', extname, '' FROM pg_catalog.pg_extension WHERE extname = 'btree_gin'
+SELECT CASE t.typtype WHEN 'd' THEN 'domain' ELSE 'type' END, '', t.typname::text, 'AS ' || CASE t.typtype
+  WHEN 'e' THEN 'ENUM (' || (SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder)
+    FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid) || ')'
+  WHEN 'c' THEN '(' || (SELECT string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', '
+    ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid AND NOT a.attisdropped) || ')'
+  ELSE concat_ws(' ', format_type(t.typbasetype, t.typtypmod), CASE WHEN t.typnotnull THEN 'NOT NULL' END,
+    'DEFAULT ' || t.typdefault, (SELECT string_agg(pg_get_constraintdef(co.oid, true), ' ' ORDER BY co.conname)
+      FROM pg_catalog.pg_constraint co WHERE co.contypid = t.oid AND co.contype = 'c')) END
+FROM pg_catalog.pg_type t JOIN ns ON ns.oid = t.typnamespace
+WHERE (t.typtype IN ('d', 'e') OR t.typrelid IN (SELECT oid FROM rel WHERE relkind = 'c'))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+    WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
+UNION ALL
+SELECT 'extension', '', extname, '' FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'
 """  # noqa: S608 - constants
 # The pieces of a definition that can contain names: a function's body, a string, which may name a relation, or a name.
 _PIECE = re.compile(
@@ -102,6 +116,8 @@ _PIECE = re.compile(
 _INVALID = " /* INVALID */"
 _KINDS = (
     "extension",
+    "type",
+    "domain",
     "sequence",
     "function",
     "table",

@@ -55,12 +55,16 @@ def checked_plan(task: StoreTask, overview: Overview, checked: Plan | None = Non
 
 
 def _in_place(task: StoreTask, found: Examination, made: Plan) -> list[Problem]:
-    """Return the refusals of large tables that would be rewritten in place; none if that was asked for."""
+    """Return the refusals of tables that would be rewritten in place; none if that was asked for.
+
+    Small tables are refused only if a rewrite online was asked for.
+    """
+    least = 0 if task.settings.run.rewrite == "online" else plan.ONLINE_BYTES
     if task.settings.run.rewrite == "in-place" or made.together or not made.steps:
         return []
     if found.rehearsal is None:
         return in_place.unrehearsed(made, tables.read(task.place.conn, made.schema))
-    return in_place.problems(made, measured(task, found, made)) if in_place.blocked(made) else []
+    return in_place.problems(made, measured(task, found, made), least) if in_place.blocked(made, least) else []
 
 
 def _plan_options(settings: Settings) -> plan.PlanOptions:

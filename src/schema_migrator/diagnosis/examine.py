@@ -145,7 +145,9 @@ def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examinat
     """
     live = read_live(place.conn, overview)
     steps = recognition.pending(place.source, overview.recorded or UNVERSIONED, target)
-    rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
+    rehearsed = rehearsal.rehearse(
+        place.conn, place.source, closely={step.version for step in steps}, beside=overview.facts.beside
+    )
     if not _refinable(overview):
         return Examination(overview=overview, live=live, rehearsal=rehearsed)
     if overview.recorded in (None, UNVERSIONED):
@@ -158,10 +160,12 @@ def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examinat
         rehearsal=rehearsed,
         history=live.history,
     )
-    recognised = recognition.recognise(evidence, _other_rehearsals(place))
+    recognised = recognition.recognise(evidence, _other_rehearsals(place, overview.facts.beside))
     if isinstance(recognised, Unrecorded) and recognised.version < (overview.recorded or UNVERSIONED):
         steps = recognition.pending(place.source, recognised.version, target)
-        rehearsed = rehearsal.rehearse(place.conn, place.source, closely={step.version for step in steps})
+        rehearsed = rehearsal.rehearse(
+            place.conn, place.source, closely={step.version for step in steps}, beside=overview.facts.beside
+        )
     return Examination(overview=replace(overview, state=recognised), live=live, rehearsal=rehearsed)
 
 
@@ -178,7 +182,9 @@ def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) 
 def again(place: StoreHandle, before: Examination, version: Version) -> Examination:
     """Look at the schema again, and reuse the rehearsal if there is one."""
     overview = look(place)
-    rehearsed = before.rehearsal or rehearsal.rehearse(place.conn, place.source, only=version)
+    rehearsed = before.rehearsal or rehearsal.rehearse(
+        place.conn, place.source, only=version, beside=overview.facts.beside
+    )
     return Examination(overview=overview, live=read_live(place.conn, overview), rehearsal=rehearsed)
 
 
@@ -216,7 +222,7 @@ def read_history(conn: Connection, overview: Overview) -> frozenset[Version]:
     return frozenset(version for version in versions if version)
 
 
-def _other_rehearsals(place: StoreHandle) -> Iterator[Rehearsal]:
+def _other_rehearsals(place: StoreHandle, beside: str) -> Iterator[Rehearsal]:
     """Yield the rehearsals of other releases, newest first.
 
     A release whose steps are the first steps of this release, or of one that was rehearsed before, shows nothing new.
@@ -227,7 +233,7 @@ def _other_rehearsals(place: StoreHandle) -> Iterator[Rehearsal]:
         made = _made(other)
         if not any(made == longer[: len(made)] for longer in known):
             known.append(made)
-            yield rehearsal.rehearse(place.conn, other)
+            yield rehearsal.rehearse(place.conn, other, beside=beside)
 
 
 def _made(source: Source) -> list[tuple[Version, tuple[str, ...]]]:

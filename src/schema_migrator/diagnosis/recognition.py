@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from schema_migrator.catalog import snapshot
+from schema_migrator.catalog import seed_row, snapshot
 from schema_migrator.catalog.snapshot import Key
 from schema_migrator.diagnosis import prediction
 from schema_migrator.diagnosis.rehearsal import unknown_objects
@@ -225,7 +225,7 @@ def _with_seed(evidence: Evidence, step: Step, remaining: Iterable[int]) -> tupl
 
     The snapshots cannot tell, because they do not show rows.
     """
-    inserts = {index for index, statement in enumerate(step.statements) if statement.data_only}
+    inserts = {index for index, statement in enumerate(step.statements) if seed_row.inserted_by(statement.text)}
     wanted = set() if evidence.seed.version is not None else inserts
     return tuple(sorted(set(remaining) - inserts | wanted))
 

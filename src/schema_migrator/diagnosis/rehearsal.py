@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,15 @@ import psycopg
 from packaging.version import Version
 from psycopg import sql
 
-from schema_migrator.catalog import snapshot
+from schema_migrator.catalog import owners, snapshot
 from schema_migrator.catalog.leftovers import REHEARSAL
 from schema_migrator.catalog.snapshot import Key
+from schema_migrator.diagnosis import shadow_catalogs
 from schema_migrator.errors import MigratorError, PreflightFailed
 from schema_migrator.postgres import conninfo, server_errors, session_settings, transactions
 from schema_migrator.postgres.transactions import Batch
 from schema_migrator.releases.source import UNVERSIONED
+from schema_migrator.releases.statements import created_tables, dropped_tables, own_tables
 
 if TYPE_CHECKING:
     from psycopg import Cursor
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Key, Snapshot
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Source, Step
+    from schema_migrator.releases.statements import Statement
 
     _Answers = tuple[Cursor[Any], Cursor[Any]]
 
+_TEMP = ", pg_temp"  # named last, because PostgreSQL would otherwise search it first
 # A user's event trigger may record our DDL in a table. That is harmless, because it rolls back with the rest.
 _STRONG_LOCKS = """
 SELECT c.oid::regclass::text, l.mode FROM pg_catalog.pg_locks l
@@ -128,26 +132,34 @@ class Rehearsal:
 
 
 def rehearse(
-    conn: Connection, source: Source, *, closely: Collection[Version] = (), only: Version | None = None
+    conn: Connection,
+    source: Source,
+    *,
+    closely: Collection[Version] = (),
+    only: Version | None = None,
+    beside: str = "",
 ) -> Rehearsal:
     """Run all steps of a source, and read a snapshot after each; for the steps in `closely`, after each statement.
 
     With `only`, run the steps up to that version and read only the result, which is three times faster.
 
+    `beside` is the live schema, if the types and operator classes of an extension are in it: the files name them.
+
     `conn` must be in autocommit mode. Needs CREATE on the database. Raises StatementFailed if the files do not run on
     this server.
     """
     steps = [step for step in source.steps if only is None or step.version <= only]
-    with scratch_schema(conn) as sent:
+    with scratch_schema(conn, [statement for step in steps for statement in step.statements]) as sent:
         start = _look(sent)
+        stage = _Stage(sent=sent, beside=beside)
         asked = [
-            [*_run(sent, step, each=step.version in closely, looked=only in (None, step.version))] for step in steps
+            [*_run(stage, step, each=step.version in closely, looked=only in (None, step.version))] for step in steps
         ]
         assert_harmless(sent)
-    before, body = _read(start, sent.schema)
+    before, body = _read(start, sent.schema, beside)
     after, within, bodies = {UNVERSIONED: before}, {}, {}
     for step, answers in zip(steps, asked, strict=True):
-        taken = [(before, body), *(_read(answer, sent.schema) for answer in answers)]
+        taken = [(before, body), *(_read(answer, sent.schema, beside) for answer in answers)]
         within[step.version] = tuple(schema for schema, _ in taken)
         bodies[step.version] = tuple(storage for _, storage in taken)
         before, body = taken[-1]
@@ -155,35 +167,57 @@ def rehearse(
     return Rehearsal(release=source.release, after=after, within=within, bodies=bodies)
 
 
-def _run(sent: Batch, step: Step, *, each: bool, looked: bool) -> Iterator[_Answers]:
+@dataclass(slots=True, kw_only=True)
+class _Stage:
+    """The scratch schema with the names of the tables that were created in it until now."""
+
+    sent: Batch
+    beside: str
+    tables: set[str] = field(default_factory=set)
+
+    def run(self, statement: Statement) -> None:
+        """Send a statement. It sees an extension beside it only if it cannot reach a live table."""
+        names = own_tables(statement.text)
+        wider = bool(self.beside) and names is not None and names <= self.tables
+        path = f"{self.sent.path.removesuffix(_TEMP)}, {owners.quoted(self.beside)}{_TEMP}" if wider else None
+        self.sent.run([shadow_catalogs.redirected(statement)], path=path)
+        self.tables |= created_tables(statement.text)
+        self.tables -= dropped_tables(statement.text)
+
+
+def _run(stage: _Stage, step: Step, *, each: bool, looked: bool) -> Iterator[_Answers]:
     """Send a step's statements, and yield the queries for a look after each statement or after all of them."""
     groups = [[statement] for statement in step.statements] if each else [step.statements]
     for statements in groups:
-        sent.run(statements)
+        for statement in statements:
+            stage.run(statement)
         if looked:
-            yield _look(sent)
+            yield _look(stage.sent)
 
 
 def _look(sent: Batch) -> _Answers:
     return sent.send(snapshot.QUERY, [sent.schema]), sent.send(_BODIES, [sent.schema])
 
 
-def _read(answers: _Answers, schema: str) -> tuple[Snapshot, dict[str, Storage]]:
+def _read(answers: _Answers, schema: str, beside: str) -> tuple[Snapshot, dict[str, Storage]]:
     taken, bodies = answers
     storage = {name: Storage(file=file, columns=columns or {}) for name, file, columns in bodies.fetchall()}
-    return snapshot.read(taken, schema), storage
+    found = snapshot.read(taken, schema)
+    if beside:
+        found = snapshot.Snapshot({key: snapshot.local(text, beside) for key, text in found.objects.items()})
+    return found, storage
 
 
 @contextmanager
-def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
+def scratch_schema(conn: Connection, statements: Collection[Statement] = (), *, piped: bool = True) -> Iterator[Batch]:
     """Open a transaction with a scratch schema, and always roll it back.
 
     By default everything is pipelined: the block sends its queries and fetches the answers later. With `piped=False` it
     can see each answer at once, and use psycopg's `transaction()`. In a pipeline, `transaction()` does not know about
-    the open transaction and would commit it.
+    the open transaction and would commit it. `statements` are the vendor's that will look something up by its name.
     """
     name = REHEARSAL + secrets.token_hex(8)
-    scratch, path = sql.Identifier(name), f"{name}, pg_catalog, pg_temp"
+    scratch, path = sql.Identifier(name), f"{name}, pg_catalog{_TEMP}"
     try:
         with transactions.batch(conn, name, path) if piped else nullcontext(Batch(conn, name, path)) as sent:
             sent.send("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -191,10 +225,10 @@ def scratch_schema(conn: Connection, *, piped: bool = True) -> Iterator[Batch]:
             sent.send(sql.SQL("CREATE SCHEMA {}").format(scratch))
             # No other session sees the schema, but a user's event trigger may make another role own its objects.
             sent.send(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO PUBLIC").format(scratch))
-            # The DO blocks of visibility 1.13 and 1.14 look up a table in pg_class by its name alone. This view keeps
-            # them from finding the live table. The path names pg_catalog, which would otherwise come first.
-            view = "CREATE VIEW {}.pg_class AS SELECT * FROM pg_catalog.pg_class WHERE relnamespace = {}::regnamespace"
-            sent.send(sql.SQL(view).format(scratch, sql.Literal(name)))
+            # The DO blocks of visibility 1.13 and 1.14 look up a table in pg_class by its name alone. The path names
+            # pg_catalog, which would otherwise come before the views.
+            for view in shadow_catalogs.views(name, statements):
+                sent.send(view)
             yield sent
     except psycopg.errors.InsufficientPrivilege as error:
         raise _taken_away(error) or error from error

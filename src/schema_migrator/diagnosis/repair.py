@@ -124,6 +124,8 @@ def _creating(change: Change) -> tuple[str, ...]:
         "column": f"ALTER TABLE {table} ADD COLUMN {quoted} {change.expected};",
         "constraint": f"ALTER TABLE {table} ADD CONSTRAINT {quoted} {change.expected};",
         "function": f"CREATE OR REPLACE FUNCTION {name} {change.expected};",
+        "type": f"CREATE TYPE {quoted} {change.expected};",
+        "domain": f"CREATE DOMAIN {quoted} {change.expected};",
         "sequence": f"CREATE SEQUENCE {quoted};",
         "extension": f"CREATE EXTENSION {quoted};",
     }

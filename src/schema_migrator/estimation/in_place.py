@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 _ASK = "or use --rewrite in-place"
 
 
-def blocked(plan: Plan) -> tuple[tuple[str, str], ...]:
-    """Return (table, reason) for each large table that the plan could only rewrite in place."""
+def blocked(plan: Plan, least: int) -> tuple[tuple[str, str], ...]:
+    """Return (table, reason) for each table of at least so many bytes that the plan could only rewrite in place."""
     found = [(plan.online.table, reason) for reason in plan.online.blockers] if plan.online else []
     versions = plan.online.versions if plan.online else ()
     apart = (step for step in plan.steps if step.step.version not in versions)
-    return (*found, *(pair for step in apart for pair in _beside(step)))
+    return (*found, *(pair for step in apart for pair in _beside(step, least)))
 
 
-def _beside(step: PlannedStep) -> list[tuple[str, str]]:
+def _beside(step: PlannedStep, least: int) -> list[tuple[str, str]]:
     sizes = {lock.table: lock.size for lock in step.locks}
-    large = [table for table in step.rewrites if sizes[table] >= ONLINE_BYTES]
+    large = [table for table in step.rewrites if sizes[table] >= least]
     return [(table, f"step {step.step.version} rewrites it in a way that needs its lock") for table in large]
 
 
-def problems(plan: Plan, forecast: Forecast) -> list[Problem]:
+def problems(plan: Plan, forecast: Forecast, least: int) -> list[Problem]:
     """Return the refusals of a plan: what blocks the online rewrite, the remedy, and the cost of doing it in place."""
     begun = {leftover.table for leftover in plan.leftovers if leftover.unfinished}
     return [
@@ -40,7 +40,7 @@ def problems(plan: Plan, forecast: Forecast) -> list[Problem]:
             remedy=f"remove that for the duration of the rewrite, {_ASK}: {cost(plan, forecast, table)}"
             + (_KEPT if table in begun else ""),
         )
-        for table, reason in blocked(plan)
+        for table, reason in blocked(plan, least)
     ]
 
 

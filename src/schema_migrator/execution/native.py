@@ -114,16 +114,21 @@ def adopt(work: RunContext, plan: Plan, step: Step) -> None:
 def run_step(work: RunContext, plan: Plan, step: PlannedStep) -> Outcome:
     """Apply one step and record it. Raises what `run` raises."""
     started = time.monotonic()
-    for alone, group in groupby(step.statements, lambda statement: statement.concurrent and step.concurrently):
-        statements = tuple(group)
+    groups = [(alone, tuple(group)) for alone, group in groupby(step.statements, partial(_runs_alone, step))]
+    last = () if not groups or groups[-1][0] else groups.pop()[1]
+    for alone, statements in groups:
         if alone:
             concurrent_indexes.run(work, plan.schema, statements)
-        elif step.concurrently:
+        else:
             _run_patiently(work, plan, step, statements, record=False)
-    _run_patiently(work, plan, step, () if step.concurrently else step.statements, record=True)
+    _run_patiently(work, plan, step, last, record=True)
     seconds = time.monotonic() - started
     events.logger().info("step.applied", version=str(step.step.version), seconds=round(seconds, 2))
     return Outcome(version=step.step.version, seconds=seconds)
+
+
+def _runs_alone(step: PlannedStep, statement: Statement) -> bool:
+    return step.concurrently and (statement.concurrent or statement.enum_value)
 
 
 def _run_patiently(

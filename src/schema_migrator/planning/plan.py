@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Literal, assert_never
+from typing import TYPE_CHECKING, Literal
 
 from packaging.version import Version
 
 from schema_migrator.catalog.facts import leftover_indexes
-from schema_migrator.diagnosis import prediction, required_objects
+from schema_migrator.diagnosis import prediction, repetition, required_objects
 from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
-from schema_migrator.errors import UnknownState
-from schema_migrator.planning import rewrite_span
+from schema_migrator.planning import refusals, rewrite_span
 from schema_migrator.releases.source import UNVERSIONED
 
 if TYPE_CHECKING:
@@ -47,7 +46,8 @@ class TableLock:
 class PlannedStep:
     """One step: which of its statements will run, and how.
 
-    `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction. `resumed`: an earlier
+    `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction, and so does what adds a value
+    to an enum. `resumed`: an earlier
     run, or somebody by hand, has already applied part of it. `online`: it is part of the plan's online rewrite.
     Without a rehearsal `locks` is empty, so no lock is taken first, and `proof` is None.
     """
@@ -171,13 +171,16 @@ def build(
     Without `inputs` the steps have no locks and no proof, and every table counts as small.
     """
     state = overview.state
-    _refuse(source, overview, target, database, adopt=options.adopt)
+    refusals.refuse(source, overview, target, database, adopt=options.adopt)
     fresh = isinstance(state, Absent) or (isinstance(state, At) and state.version == UNVERSIONED)
     start = UNVERSIONED if isinstance(state, Absent | Unknown) else state.version or UNVERSIONED
     pending = [step for step in source.steps if start < step.version <= target]
     known = None if fresh else inputs
     remaining = {state.step: state.remaining} if isinstance(state, Between) else {}
     seen = prediction.predict(known.rehearsal, pending, known.live, remaining) if known else ()
+    for step, predicted in zip(pending, seen, strict=False):
+        if known and step.version in remaining:
+            refusals.refuse_repetition(known.rehearsal, step, predicted.remaining, database, source.store)
     previous = [start, *(step.version for step in pending)]
     steps = [_planned(*pair, state, known) for pair in zip_longest(pending, previous[:-1], seen)]
     unrecorded = isinstance(state, Unrecorded)
@@ -250,33 +253,6 @@ def _declined(size: int, wish: Literal["online", "in-place"] | None) -> str:
     return "--rewrite in-place is set" if wish == "in-place" else ""
 
 
-def _refuse(source: Source, overview: Overview, target: Version, database: str, *, adopt: bool) -> None:
-    state = overview.state
-    match state:
-        case Absent() | Between():
-            return
-        case At():
-            if state.min_compatible > target > UNVERSIONED:  # a set-up alone (target 0.0) accepts any version
-                raise UnknownState(
-                    f'database "{database}" is at {state.version}, which works with servers from '
-                    f"{state.min_compatible} on, but the target is {target}",
-                    hint="set TEMPORAL_VERSION to the release that runs, or a newer one",
-                    store=source.store,
-                )
-        case Unrecorded():
-            if not (state.confirmed or adopt):
-                raise UnknownState(
-                    f'database "{database}" has the tables of {state.version}, but {state.recorded or "no version"}'
-                    " is recorded for it",
-                    hint=f"if {state.version} is right, record it: schema-migrator migrate --adopt",
-                    store=source.store,
-                )
-        case Unknown():
-            raise UnknownState(f'database "{database}": {state.reason}', hint=state.hint, store=source.store)
-        case _:
-            assert_never(state)
-
-
 def _planned(
     step: Step, previous: Version, seen: Predicted | None, state: State, inputs: PlanInputs | None
 ) -> PlannedStep:
@@ -285,7 +261,7 @@ def _planned(
     if inputs is None or seen is None:
         indexes = state.remaining if isinstance(state, Between) and resumed else range(len(step.statements))
         return PlannedStep(step=step, previous=previous, statements=tuple(step.statements[place] for place in indexes))
-    statements = tuple(step.statements[index] for index in seen.remaining)
+    statements = repetition.to_run(inputs.rehearsal, step, seen.remaining)
     rehearsal, tables = inputs.rehearsal, inputs.tables
     locks = tuple(
         TableLock(table=table, mode=mode, size=tables[table].size if table in tables else 0)
@@ -293,13 +269,14 @@ def _planned(
         if table in seen.start.tables
     )
     large = any(lock.size > SMALL_TABLE_BYTES for lock in locks)
+    alone = any(statement.enum_value or (large and statement.concurrent) for statement in statements)
     return PlannedStep(
         step=step,
         previous=previous,
         statements=statements,
         locks=locks,
         rewrites=tuple(sorted(rehearsal.rewrites(step.version).keys() & {lock.table for lock in locks})),
-        concurrently=large and any(statement.concurrent for statement in statements),
+        concurrently=alone and repetition.separable(rehearsal, step, seen.remaining),
         resumed=resumed or len(statements) < len(step.statements),
         proof=seen.proof,
     )

@@ -136,12 +136,17 @@ def _no_scratch_schema(facts: Facts, database: str) -> Problem:
 
 
 def _keys(plan: Plan, facts: Facts) -> list[Problem]:
-    """Name the tables without a primary key, such as an interrupted pg_restore leaves, unless the plan names them."""
+    """Name the tables without a primary key, such as an interrupted pg_restore leaves.
+
+    A table that the plan names or gives a key is left out.
+    """
     named = " ".join(problem.found for problem in plan.problems)
+    ends = [step.proof.end.objects.items() for step in plan.steps if step.proof]
+    given = {key.parent for end in ends for key, text in end if text.startswith("PRIMARY KEY ")}
     return [
         Problem(found=f'the table "{name}" has no primary key, and Temporal cannot work without it', remedy=REPAIR)
         for name in facts.keyless
-        if f"the constraint {name}." not in named
+        if f"the constraint {name}." not in named and name not in given
     ]
 
 

@@ -43,9 +43,9 @@ class Batch:
         self._sent.append((cursor, None))
         return cursor
 
-    def run(self, statements: Iterable[Statement]) -> None:
-        """Send a step's statements, without CONCURRENTLY."""
-        with store_path(self._conn, self.path):
+    def run(self, statements: Iterable[Statement], *, path: str | None = None) -> None:
+        """Send a step's statements, without CONCURRENTLY; they see another search_path if one is given."""
+        with store_path(self._conn, path or self.path):
             for statement in statements:
                 cursor = self._conn.cursor()
                 self._sent.append((cursor, statement))

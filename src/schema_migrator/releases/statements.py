@@ -27,6 +27,7 @@ _CONCURRENTLY = re.compile(
 _CONCURRENT_INDEX = re.compile(
     rf"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(?!ON\b){_NAME}", re.IGNORECASE
 )
+_ENUM_VALUE = re.compile(r"ALTER\s+TYPE\s+\S+\s+ADD\s+VALUE\b", re.IGNORECASE)
 _STRUCTURAL = re.compile(r"(ALTER\s+TABLE|(CREATE|DROP)\s+INDEX|DO)\b", re.IGNORECASE)
 _CHANGES_ROWS = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|CALL|PERFORM)\b", re.IGNORECASE)
 _CREATE_INDEX = re.compile(
@@ -41,6 +42,14 @@ _LEAVES = re.compile(
 )
 _NEW_EXTENSION = re.compile(r"CREATE\s+EXTENSION(?!\s+IF\b)", re.IGNORECASE)
 _DROP_TABLE = re.compile(rf"\bDROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
+# Statements that reach one table alone, unless they contain one of the words below.
+_ON_ONE_TABLE = re.compile(
+    rf"""(?:CREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?[\w$]+\s+ON
+        | ALTER\s+TABLE)\s+(?:ONLY\s+)?{_NAME}""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_NEW_TABLE = re.compile(r"CREATE\s+TABLE\b", re.IGNORECASE)
+_BEYOND = re.compile(r"\b(REFERENCES|INHERITS?|LIKE|SELECT|PARTITION|ATTACH|OF|SCHEMA|RENAME|EXISTS)\b", re.IGNORECASE)
 _CREATE_TABLE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}", re.IGNORECASE)
 
 
@@ -65,6 +74,16 @@ class Statement:
     def data_only(self) -> bool:
         """Whether the statement changes only rows, not the structure: an INSERT."""
         return self.text[:6].upper() == "INSERT"
+
+    @property
+    def code(self) -> str:
+        """The text with comments and string literals blanked out."""
+        return _code(self.text)
+
+    @property
+    def enum_value(self) -> bool:
+        """Whether the statement adds a value to an enum, which no statement may use before that is committed."""
+        return bool(_ENUM_VALUE.match(self.code))
 
     @property
     def changes_rows(self) -> bool:
@@ -139,6 +158,18 @@ def dropped_tables(sql: str) -> frozenset[str]:
 def created_indexes(sql: str) -> frozenset[str]:
     """Return the names of the indexes that a file's text creates with CREATE INDEX."""
     return frozenset(_named(found) for found in _CREATE_INDEX.finditer(_code(sql)))
+
+
+@cache
+def own_tables(sql: str) -> frozenset[str] | None:
+    """Return the existing table that a statement reaches, or none if it creates one; None if it may reach others."""
+    code = _code(sql)
+    found = _ON_ONE_TABLE.match(code)
+    if _BEYOND.search(code[found.end() :] if found else code):
+        return None
+    if found:
+        return frozenset({_named(found)})
+    return frozenset() if _NEW_TABLE.match(code) else None
 
 
 @cache

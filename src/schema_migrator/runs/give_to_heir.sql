@@ -13,6 +13,11 @@ WITH things AS (
     p.proowner
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname = :'schema' AND p.prokind <> 'a'
+  UNION ALL
+  SELECT 'pg_type', t.oid, 'TYPE', pg_catalog.format('%I.%I', n.nspname, t.typname), t.typowner
+  FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+  WHERE n.nspname = :'schema' AND (t.typtype IN ('d', 'e') OR c.relkind = 'c')
 )
 SELECT pg_catalog.format('ALTER %s %s OWNER TO %I', t.kind, t.name, :'heir'::text) FROM things t
 WHERE t.catalog || ':' || t.oid <> ALL (:'before')

@@ -16,6 +16,8 @@ SELECT 'pg_class:' || c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namesp
 WHERE n.nspname = %(schema)s
 UNION ALL SELECT 'pg_proc:' || p.oid FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %(schema)s
+UNION ALL SELECT 'pg_type:' || t.oid FROM pg_catalog.pg_type t
+JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE n.nspname = %(schema)s
 """
 _GIVE = queries.load(__file__, "give_to_heir")
 

@@ -192,10 +192,10 @@ class Sweep:
         return self.seen[state], known
 
 
-def migrate(databases: Databases, release: str, store: str, database: str) -> Migration:
+def migrate(databases: Databases, release: str, store: str, database: str, **variables: str) -> Migration:
     """Run our migrate in this process."""
     events.configure("critical", terminal=False)
-    (done,) = command.migrate(read_settings(databases, release, store, database), Interrupt())
+    (done,) = command.migrate(read_settings(databases, release, store, database, **variables), Interrupt())
     return done
 
 
@@ -206,14 +206,14 @@ def run_migrate(databases: Databases, release: str, store: str, database: str) -
         raise NotAsRehearsed("the verdict is not equal")
 
 
-def read_settings(databases: Databases, release: str, store: str, database: str) -> settings.Settings:
-    """Return the settings for one store in a named database."""
+def read_settings(databases: Databases, release: str, store: str, database: str, **variables: str) -> settings.Settings:
+    """Return the settings for one store in a named database, under more variables."""
     names = {
         "TEMPORAL_VERSION": release,
         "SCHEMA_MIGRATOR_STORES": store,
         f"{store.upper()}_SQL_DATABASE": database,
     }
-    with patch.dict(os.environ, databases.env() | names, clear=True):
+    with patch.dict(os.environ, databases.env() | names | variables, clear=True):
         return settings.read({})
 
 

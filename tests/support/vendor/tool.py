@@ -33,9 +33,14 @@ class VendorTool:
         """Create the version tables, at 0.0."""
         self.run(database or store, "setup-schema", "--version", "0.0")
 
-    def update(self, store: str, target: str | None = None, *, database: str | None = None) -> None:
-        """Continue from the recorded version to another, the release's last unless said."""
-        folder = RELEASES / self.version / "postgresql" / "v12" / FOLDERS[store] / "versioned"
+    def update(
+        self, store: str, target: str | None = None, *, database: str | None = None, folder: Path | None = None
+    ) -> None:
+        """Continue from the recorded version to another, the last one in the folder unless said.
+
+        The folder is that of the tool's own release unless another is given.
+        """
+        folder = folder or RELEASES / self.version / "postgresql" / "v12" / FOLDERS[store] / "versioned"
         version = [] if target is None else ["--version", target]
         self.run(database or store, "update-schema", "--schema-dir", str(folder), *version)
 

@@ -1,0 +1,1 @@
+ALTER TABLE executions_visibility DROP COLUMN TemporalLowCardinalityKeyword01;
