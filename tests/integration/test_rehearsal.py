@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
@@ -35,17 +36,17 @@ REHEARSING = (
 
 
 @contextmanager
-def without_own_search_path(conn: Connection) -> Iterator[Batch]:
+def without_own_search_path(conn: Connection, *args: Any) -> Iterator[Batch]:  # noqa: ANN401 - the statements
     """Rehearse with the live schema behind the scratch schema."""
-    with SCRATCH(conn) as sent:
+    with SCRATCH(conn, *args) as sent:
         sent.path = f"{sent.schema}, public, pg_catalog"
         yield sent
 
 
 @contextmanager
-def without_the_view(conn: Connection) -> Iterator[Batch]:
+def without_the_view(conn: Connection, *args: Any) -> Iterator[Batch]:  # noqa: ANN401 - the statements
     """Rehearse without the view that hides other schemas' tables."""
-    with SCRATCH(conn) as sent:
+    with SCRATCH(conn, *args) as sent:
         sent.send(sql.SQL("DROP VIEW {}").format(sql.Identifier(sent.schema, "pg_class")))
         yield sent
 
@@ -202,9 +203,9 @@ def test_no_more_often_than_needed(databases: Databases, monkeypatch: pytest.Mon
     """Once to look, once under the lock; other releases only where their files make something else."""
     count: list[str] = []
 
-    def counted(conn: Connection) -> AbstractContextManager[Batch]:
+    def counted(conn: Connection, *args: Any) -> AbstractContextManager[Batch]:  # noqa: ANN401 - the statements
         count.append("rehearsal")
-        return SCRATCH(conn)
+        return SCRATCH(conn, *args)
 
     monkeypatch.setattr(rehearsal, "scratch_schema", counted)
     store = site(databases, "default").install("1.18")
