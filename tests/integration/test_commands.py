@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.postgres.databases import Databases, bookkeeping, unique
+from support.postgres.databases import RELEASES, Databases, bookkeeping, unique
 from support.program.command import COMMAND, Completed, run_cli, run_process
 from support.program.library import NEEDED
 from support.program.refusals import Refusals, errors
@@ -50,6 +50,7 @@ def test_status_json(databases: Databases) -> None:
         "state": "absent",
         "version": None,
         "target": "1.14",
+        "files": str(RELEASES / "1.32.2"),
         "required": "1.14",
         "up_to_date": False,
         "missing_history": [],

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 class StoreStatus:
     """A store's state and target. Servers of `release` need at least `needed`, which may be above the target.
 
+    `files` is the folder with the release's files.
+
     `unlisted`: see diagnosis.verdict.Verdict. `copied`: the rows that unfinished online rewrites have copied. `invalid`
     and `keyless`: see catalog.facts.Facts. `elsewhere`: other schemas that contain tables of the store, if search_path
     does not name the right one.
@@ -51,6 +53,7 @@ class StoreStatus:
     invalid: tuple[str, ...] = ()
     keyless: tuple[str, ...] = ()
     elsewhere: str = ""
+    files: str = ""
     servers: ServerSupport | None = None
 
     @property
@@ -119,6 +122,7 @@ def look(task: StoreTask, overview: Overview) -> StoreStatus:
         invalid=() if reached is None or reached > task.target else tuple(overview.facts.invalid),
         keyless=() if reached is None else tuple(overview.facts.keyless),
         elsewhere=notices.elsewhere(overview),
+        files=str(task.place.release.folder.absolute()),
     )
 
 

@@ -31,6 +31,7 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "state": state_name(found.state),
         "version": recorded_version(found.state),
         "target": str(found.target),
+        "files": found.files or None,
         "required": str(found.needed),
         "up_to_date": found.up_to_date,
         **_particulars(found.state),
@@ -74,11 +75,12 @@ def _particulars(state: State) -> dict[str, Any]:
 
 
 def status_text(found: tuple[StoreStatus, ...]) -> Report:
-    """Return a table of stores, followed by the notices for each."""
+    """Return a table of stores, followed by where the files are and the notices for each."""
     heads = ("store", "database", "version", "target", "state and what migrate does")
     rows = [(str(s.store), s.database, recorded_version(s.state) or "-", str(s.target), _verdict(s)) for s in found]
+    files = dict.fromkeys(f"files of release {s.release}: {s.files}" for s in found if s.files)
     told = [f"{s.store}: {notice}" for s in found for notice in notices.standing(s.whose)]
-    return (Table(heads, tuple(rows)), *told)
+    return (Table(heads, tuple(rows)), *files, *told)
 
 
 def _verdict(found: StoreStatus) -> Cell:
