@@ -175,8 +175,9 @@ def test_ours_is_stopped_between_its_commits(
 
 @pytest.mark.matrix
 @pytest.mark.timeout(7200)  # some hundred runs
-@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
-@pytest.mark.parametrize("step", STEPS, ids=name)
+@pytest.mark.parametrize(
+    ("step", "large"), [(step, large) for step in STEPS for large in sorted({False, step.in_parts})], ids=name
+)
 def test_ours_is_stopped_anywhere(
     coming: Future,
     monkeypatch: pytest.MonkeyPatch,
