@@ -7,14 +7,14 @@ import pytest
 from packaging.version import Version
 
 from schema_migrator.diagnosis.state import At
-from schema_migrator.errors import RewriteBlocked, UnknownState
+from schema_migrator.errors import RewriteBlocked, StatementFailed, UnknownState
 from schema_migrator.estimation import model
 from schema_migrator.planning import plan
 from support.postgres.databases import fresh
 from support.postgres.engine import Engine
 from support.postgres.rows import contents
-from support.program.references import picture
-from support.vendor.invented import Future, Invention, future, inventions
+from support.program.references import latest, picture, start_by_vendor
+from support.vendor.invented import BASE, LEAST, Future, Invention, future, inventions, too_old
 from support.vendor.kill_sweep import copy, differences
 
 STEPS = list(inventions())
@@ -32,6 +32,8 @@ CHAINS = [
     ("1.34.6", "default"),
 ]
 """Releases with several steps."""
+FIRST_OF_NEWER = [step for step in STEPS if step.release in LEAST and step.version in ("1.15", "1.20")]
+"""The first step of each release that an older PostgreSQL cannot run."""
 UNSEEN = {("1.34.2-default-1.20", 1)}
 """A step that begins with such a statement: after it all is as before, and the vendor's tool repeats it too."""
 TABLE = '"executions_visibility" cannot be rewritten online: '
@@ -81,6 +83,17 @@ def test_a_step_is_applied(coming: Future, monkeypatch: pytest.MonkeyPatch, step
     assert verdict.difference.extra == ()
 
 
+@pytest.mark.parametrize("step", FIRST_OF_NEWER, ids=name)
+def test_an_older_server_is_left_alone(coming: Future, step: Invention) -> None:
+    """Where it cannot run a release's statements in one transaction, the statement is named and nothing changes."""
+    if not too_old(coming.databases, step):
+        pytest.skip("the server is new enough")
+    origin = start_by_vendor(coming.databases, step.store, (BASE, latest(BASE, step.store)), own=False)
+    error = coming.site(step, origin).refused()
+    assert isinstance(error, StatementFailed)
+    assert f"{step.store}/v1." in str(error.detail)
+
+
 @pytest.mark.parametrize(("release", "store"), CHAINS)
 def test_all_steps_at_once(coming: Future, release: str, store: str) -> None:
     """In one run, from the last version of today: the same as by psql, step by step."""
@@ -125,6 +138,9 @@ def test_another_tool_has_begun_a_step(coming: Future, step: Invention, count: i
     store = coming.site(step, copy(coming.databases, way.origin))
     store.run(*(statement.text for statement in step.statements[:count]))
     if (step.name, count) in UNSEEN:
+        state = store.status().state
+        assert isinstance(state, At)
+        assert str(state.version) == way.start
         return
     refusal = next((text for release, text in REFUSED.items() if step.name == release), "")
     if refusal:
@@ -175,8 +191,9 @@ def test_ours_is_stopped_between_its_commits(
 
 @pytest.mark.matrix
 @pytest.mark.timeout(7200)  # some hundred runs
-@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
-@pytest.mark.parametrize("step", STEPS, ids=name)
+@pytest.mark.parametrize(
+    ("step", "large"), [(step, large) for step in STEPS for large in sorted({False, step.in_parts})], ids=name
+)
 def test_ours_is_stopped_anywhere(
     coming: Future,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,9 +1,8 @@
 """The rules of a rehearsal, each with what happens without it, and that it leaves nothing behind."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any
 
 import psycopg
 import pytest
@@ -18,6 +17,7 @@ from schema_migrator.errors import MigratorError, NotAsRehearsed, PreflightFaile
 from schema_migrator.postgres import server_errors, session_settings, transactions
 from schema_migrator.postgres.transactions import Batch
 from schema_migrator.releases.source import Source, SqlFile
+from schema_migrator.releases.statements import Statement
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
 from support.program.command import finish, start_cli
@@ -36,17 +36,17 @@ REHEARSING = (
 
 
 @contextmanager
-def without_own_search_path(conn: Connection, *args: Any) -> Iterator[Batch]:  # noqa: ANN401 - the statements
+def without_own_search_path(conn: Connection, statements: Collection[Statement]) -> Iterator[Batch]:
     """Rehearse with the live schema behind the scratch schema."""
-    with SCRATCH(conn, *args) as sent:
+    with SCRATCH(conn, statements) as sent:
         sent.path = f"{sent.schema}, public, pg_catalog"
         yield sent
 
 
 @contextmanager
-def without_the_view(conn: Connection, *args: Any) -> Iterator[Batch]:  # noqa: ANN401 - the statements
+def without_the_view(conn: Connection, statements: Collection[Statement]) -> Iterator[Batch]:
     """Rehearse without the view that hides other schemas' tables."""
-    with SCRATCH(conn, *args) as sent:
+    with SCRATCH(conn, statements) as sent:
         sent.send(sql.SQL("DROP VIEW {}").format(sql.Identifier(sent.schema, "pg_class")))
         yield sent
 
@@ -109,6 +109,36 @@ def test_look_ups_by_name_alone(databases: Databases, monkeypatch: pytest.Monkey
         monkeypatch.setattr(rehearsal, "scratch_schema", without_the_view)
         with pytest.raises(StatementFailed, match="more than one row returned by a subquery"):
             rehearsal.rehearse(connection, files("visibility"))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP INDEX mine",
+        "DROP TABLE IF EXISTS mine_too; SELECT 1/0",
+        "ALTER TABLE mine_too ADD b int",
+        "ALTER TABLE IF EXISTS mine_too ADD b int; SELECT 1/0",
+        "CREATE INDEX again ON mine_too (a)",
+        "ALTER TABLE shards ADD b int REFERENCES mine_too",
+        "CREATE TABLE next (LIKE mine_too)",
+        "ALTER TABLE shards RENAME TO mine_too; DROP INDEX mine",
+    ],
+)
+def test_an_extension_beside_the_tables_opens_no_way_to_them(databases: Databases, statement: str) -> None:
+    """Only a statement on a table of the scratch schema sees the live schema, where the extension is."""
+    with databases.connect("default") as connection:
+        connection.execute("CREATE TABLE mine_too (a int PRIMARY KEY); CREATE INDEX mine ON mine_too (a)")
+        with pytest.raises(StatementFailed, match=r"does not exist|division by zero"):
+            rehearsal.rehearse(connection, with_statement("default", statement), beside="public")
+
+
+def test_look_ups_in_the_information_schema(databases: Databases) -> None:
+    """They find what the rehearsal itself has made, and nothing that is live."""
+    look = "DO $$ BEGIN ASSERT (SELECT count(*) FROM information_schema.columns WHERE table_name = '{}') = {}; END $$"
+    with databases.connect("default") as connection:
+        connection.execute("CREATE TABLE shards (a int); CREATE TABLE mine (a int)")
+        for table, count in (("shards", 4), ("mine", 0)):
+            rehearsal.rehearse(connection, with_statement("default", look.format(table, count)))
 
 
 def test_a_live_row_may_not_be_written(databases: Databases) -> None:
@@ -203,9 +233,9 @@ def test_no_more_often_than_needed(databases: Databases, monkeypatch: pytest.Mon
     """Once to look, once under the lock; other releases only where their files make something else."""
     count: list[str] = []
 
-    def counted(conn: Connection, *args: Any) -> AbstractContextManager[Batch]:  # noqa: ANN401 - the statements
+    def counted(conn: Connection, statements: Collection[Statement]) -> AbstractContextManager[Batch]:
         count.append("rehearsal")
-        return SCRATCH(conn, *args)
+        return SCRATCH(conn, statements)
 
     monkeypatch.setattr(rehearsal, "scratch_schema", counted)
     store = site(databases, "default").install("1.18")
