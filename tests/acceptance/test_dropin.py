@@ -1,5 +1,6 @@
 """The vendor's tool and our drop-in, called with the same command lines on equal databases."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -97,8 +98,10 @@ def test_command_lines(databases: Databases, name: str) -> None:
     assert (left["vendor"] == left["ours"]) != bool(case.differs)
 
 
-def call(databases: Databases, tool: Path, database: str, line: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command line after the flags that the operator's scripts give."""
+def call(
+    databases: Databases, tool: Path, database: str, line: Sequence[str], release: str = NEWEST
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line after the flags that the operator's scripts give, for servers of a release."""
     flags = (
         f"--endpoint={databases.host}",
         f"--port={databases.port}",
@@ -107,7 +110,7 @@ def call(databases: Databases, tool: Path, database: str, line: Sequence[str]) -
         f"--database={database}",
         "--plugin=postgres12",
     )
-    env = {"SCHEMA_MIGRATOR_SOURCES": str(RELEASES), "TEMPORAL_VERSION": NEWEST, "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "1"}
+    env = {"SCHEMA_MIGRATOR_SOURCES": str(RELEASES), "TEMPORAL_VERSION": release, "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "1"}
     return subprocess.run([str(tool), *flags, *line], env=env, capture_output=True, text=True, check=False)
 
 
@@ -158,6 +161,22 @@ def test_a_link_names_release_and_store(databases: Databases, tmp_path: Path) ->
     database = databases.create()
     assert call(databases, OURS, database, ("update-schema", "-d", str(folder))).returncode == 0
     assert versions(databases.connect(database)) == ["1.9"]
+
+
+def test_a_folder_as_in_the_vendors_images_needs_a_version(databases: Databases, tmp_path: Path) -> None:
+    """TEMPORAL_VERSION says which release its files are of; files of another release are not taken for it."""
+    shutil.copytree(RELEASES / "1.31.0" / "postgresql", tmp_path / "postgresql")
+    args = "update-schema", "-d", str(tmp_path / "postgresql" / "v12" / "visibility" / "versioned")
+    database = databases.create()
+    done = call(databases, OURS, database, args, "")
+    assert done.returncode == 2
+    assert "does not tell release and store" in done.stdout + done.stderr
+    done = call(databases, OURS, database, args)
+    assert done.returncode == 2
+    assert "differ from those of release 1.32.2" in done.stdout + done.stderr
+    done = call(databases, OURS, database, args, "1.99.0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert versions(databases.connect(database)) == ["1.14"]
 
 
 def versions(connection: Connection) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from schema_migrator.reports.layout import Report
 
+_MOST_LINKS = 40  # as the kernel allows
 _SCHEMA_NAMES = {f"postgresql/v12/{store.folder}": store for store in USUAL_STORES}
 
 
@@ -191,11 +192,38 @@ def _files(arguments: dict[str, Any]) -> tuple[Store, dict[str, str]]:
 
 
 def _place(folder: Path) -> tuple[Store, dict[str, str]]:
-    *root, release, kind, number, store, last = ("", "", "", "", "", *folder.resolve().parts)
+    """Return what a folder of steps names. A version in its path is the release's, otherwise TEMPORAL_VERSION is."""
+    places = [place for place in map(_parts, _links(folder.absolute())) if place is not None]
+    named = next(((store, root) for store, root in places if parse_version(root.name)), None)
+    if named is not None:
+        store, root = named
+        return store, {"SCHEMA_MIGRATOR_SOURCES": str(root.parent), "TEMPORAL_VERSION": root.name}
+    if places and os.environ.get("TEMPORAL_VERSION"):
+        store, root = places[0]
+        return store, {"SCHEMA_MIGRATOR_SOURCES": os.pathsep.join((str(root), *_sources()))}
+    raise SettingsError(
+        f'--schema-dir "{folder}" does not tell release and store',
+        hint="name a folder such as 1.32.2/postgresql/v12/temporal/versioned, or a link to it, or set TEMPORAL_VERSION",
+    )
+
+
+def _parts(folder: Path) -> tuple[Store, Path] | None:
+    """Return the store and the release's folder if the path of a folder of steps ends as the vendor's does."""
+    *root, kind, number, store, last = ("", "", "", "", *folder.parts)
     found = _SCHEMA_NAMES.get(f"{kind}/{number}/{store}")
-    if found is None or last != "versioned" or parse_version(release) is None:
-        raise SettingsError(
-            f'--schema-dir "{folder}" does not tell release and store',
-            hint="name a folder such as 1.32.2/postgresql/v12/temporal/versioned, or a link to it",
-        )
-    return found, {"SCHEMA_MIGRATOR_SOURCES": str(Path(*root)), "TEMPORAL_VERSION": release}
+    return (found, Path(*root)) if found is not None and last == "versioned" else None
+
+
+def _links(path: Path) -> Iterator[Path]:
+    """Yield a path, and what it leads to as one link after the other is followed."""
+    for _ in range(_MOST_LINKS):
+        yield path
+        link = next((parent for parent in (*reversed(path.parents), path) if parent.is_symlink()), None)
+        if link is None:
+            return
+        path = link.parent / link.readlink() / path.relative_to(link)
+
+
+def _sources() -> tuple[str, ...]:
+    """Return the folders of SCHEMA_MIGRATOR_SOURCES, if it is set: they tell whether the version is right."""
+    return tuple(filter(None, (os.environ.get("SCHEMA_MIGRATOR_SOURCES") or "").split(os.pathsep)))
