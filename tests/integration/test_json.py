@@ -72,7 +72,7 @@ def test_each_command(databases: Databases) -> None:
         assert first["event"] == "run.started"
         if args == ("plan",):
             assert (first["version"], first["command"], first["release"]) == (__version__, "plan", "1.32.2")
-            assert first["files"] == str(RELEASES)
+            assert first["files"] == str(RELEASES / "1.32.2")
             assert first["stores"][1] == {
                 "store": "visibility",
                 "target": "1.14",

@@ -34,7 +34,7 @@ from schema_migrator.online.replicas import IdleSlot, Replica, Replicas
 from schema_migrator.planning.plan import Online, Plan, PlanOptions, TableLock
 from schema_migrator.planning.rewrite_span import TargetShape
 from schema_migrator.releases.servers import Startable
-from schema_migrator.releases.source import Store
+from schema_migrator.releases.source import Release, Store
 from schema_migrator.reports import plan_report, report, status_report
 from schema_migrator.reports.layout import Report, Table, Verbatim, rendered
 from schema_migrator.terminal import Screen
@@ -97,6 +97,11 @@ def statuses() -> list[StoreStatus]:
         replace(whole, database="keyless", keyless=(TABLE,)),
     ]
     return [*(status(name, state) for name, state in STATES.items()), *broken]
+
+
+def placed(version: str) -> Release:
+    """Return a release in a folder that is the same on every machine."""
+    return release(version).named(version, Path("/releases", version))
 
 
 def seen(plan: Plan) -> PlanPreview:
@@ -238,14 +243,14 @@ REPORTS: dict[str, Callable[[], Report]] = {
     ),
     "migration": lambda: report.migration_text(migrations()),
     "verify": lambda: report.verify_text(verdict()),
-    "releases": lambda: report.releases_text((release("1.29.1"), release("1.32.2"))),
+    "releases": lambda: report.releases_text((placed("1.29.1"), placed("1.32.2"))),
 }
 JSON: dict[str, Callable[[], str]] = {
     "status_json": lambda: report.to_json(map(status_report.status_json, statuses())),
     "plan_json": lambda: report.to_json([plan_report.plan_json(upgrade())]),
     "migration_json": lambda: report.to_json(map(report.migration_json, migrations())),
     "verify_json": lambda: report.to_json([report.verify_json(verdict())]),
-    "releases_json": lambda: report.releases_json((release("1.29.1"), release("1.32.2"))),
+    "releases_json": lambda: report.releases_json((placed("1.29.1"), placed("1.32.2"))),
 }
 TEXTS = {name: partial(lambda make: rendered(make(), Screen()), make) for name, make in REPORTS.items()} | JSON
 
