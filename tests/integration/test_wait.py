@@ -213,6 +213,4 @@ def test_no_release_is_named(databases: Databases) -> None:
     """A schema's expected version comes from a release's files, before anything is contacted."""
     done = run_process(databases.env() | {"TEMPORAL_VERSION": "", "SQL_PORT": "1"}, "wait", "--for", "schema")
     assert done.code == 2
-    assert errors(done)[0].startswith(
-        "error: the server version is not set; set TEMPORAL_VERSION to the version of the servers; "
-    )
+    assert errors(done)[0].startswith("error: the server version is not set; set TEMPORAL_VERSION to ")

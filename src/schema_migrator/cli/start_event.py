@@ -21,8 +21,6 @@ def announce(settings: Settings, command: str) -> None:
     """Log what is to be done and where. Raises InputError where the files or the targets are wrong."""
     run = settings.run
     release = settings.release if command in _BY_RELEASE else None
-    if release is not None and command in _WARNED:
-        _warn_of_newer_patch(settings, release)
     events.edge(
         "run.started",
         version=__version__,
@@ -31,6 +29,8 @@ def announce(settings: Settings, command: str) -> None:
         files=str(release.folder.absolute()) if release else ":".join(str(folder.absolute()) for folder in run.sources),
         stores=[] if command in _NO_STORES else [_store(store, release) for store in settings.stores],
     )
+    if release is not None and command in _WARNED:
+        _warn_of_newer_patch(settings, release)
 
 
 def _warn_of_newer_patch(settings: Settings, release: Release) -> None:
