@@ -18,7 +18,6 @@ from schema_migrator.runs.context import RunContext
 from support.postgres.databases import READ_BY_US, Databases, fresh
 from support.postgres.engine import Connection, Engine
 from support.program.command import await_event, finish
-from support.program.library import library
 from support.program.references import picture
 from support.visibility import rewriting
 from support.visibility.executions import TABLE
@@ -91,7 +90,7 @@ def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, da
     with ExitStack() as stack:
         conns = tuple(stack.enter_context(closing(connection.connect(store, interrupt, patience=10))) for _ in range(3))
         held = stack.enter_context(advisory_lock.hold(store, interrupt, run="crew", patience=10, wait=10, heartbeat=10))
-        release = library(settings.run.sources).release(settings.run.temporal_version)
+        release = settings.release
         work = RunContext(
             conn=conns[0], release=release, settings=settings, store=store, lock=held, interrupt=interrupt
         )
