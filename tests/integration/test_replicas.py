@@ -211,7 +211,8 @@ def subscriber(first: Primary, admin: Connection) -> Iterator[None]:
     command += ["-o", "proto_version=1", "-o", "publication_names=none"]
     with subprocess.Popen(command, env={"PGPASSWORD": server.password}, stdout=subprocess.DEVNULL) as process:
         try:
-            await_true(lambda: admin.execute("SELECT FROM pg_stat_replication").fetchone() is not None)
+            begun = "SELECT FROM pg_replication_slots WHERE slot_name = 'of_cdc' AND active"
+            await_true(lambda: admin.execute(begun).fetchone() is not None)
             process.send_signal(signal.SIGSTOP)
             yield
         finally:
