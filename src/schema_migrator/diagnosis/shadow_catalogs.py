@@ -46,10 +46,12 @@ _NAMED = re.compile(rf"(?<![.\w])information_schema\s*\.\s*(?P<view>{'|'.join(_I
 
 
 def views(schema: str, statements: Iterable[Statement] = ()) -> Iterator[sql.Composed]:
-    """Yield the statements that create the views; those of information_schema only if a statement names them."""
+    """Yield the statements that create the views that the statements name; without statements, those of pg_catalog."""
+    text = "\n".join(statement.text for statement in statements)
     for catalog, condition in _CATALOGS.items():
-        yield _view(schema, catalog, f"pg_catalog.{catalog}", condition)
-    named = {found["view"].lower() for each in statements for found in _NAMED.finditer(each.text)}
+        if not text or re.search(rf"\b{catalog}\b", text, re.IGNORECASE):
+            yield _view(schema, catalog, f"pg_catalog.{catalog}", condition)
+    named = {found["view"].lower() for found in _NAMED.finditer(text)}
     for view in sorted(named):
         yield _view(schema, _shadow(view), f"information_schema.{view}", f"{_INFORMATION[view]} = {{schema}}")
 
