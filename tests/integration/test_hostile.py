@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import pytest
 from psycopg import sql
 
+from schema_migrator.catalog import leftovers
+from schema_migrator.catalog.leftovers import Leftover
 from support.postgres import hostile_objects
 from support.postgres.databases import Databases, fresh, unique
 from support.postgres.engine import Engine
@@ -163,4 +165,65 @@ def test_the_owners_code_does_not_run_as_a_superuser(server: Engine, kind: str) 
             done = run_cli(env, *command)
             assert done.code in (0, 23), (command, done.stderr)
         with databases.admin(database) as admin:
+            assert admin.execute("SELECT is_called FROM own.seen").fetchone() == (False,)
+
+
+CASTS = """
+CREATE TYPE own.word AS ENUM ('0');
+CREATE FUNCTION own.number(own.word) RETURNS {type} LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS $$
+BEGIN
+  PERFORM own.look();
+  RETURN NULL;
+END $$;
+CREATE CAST (own.word AS {type}) WITH FUNCTION own.number(own.word) AS IMPLICIT;
+ALTER TABLE {table} ALTER {column} DROP DEFAULT, ALTER {column} TYPE own.word USING '0';
+"""
+READ = {
+    ("schema_version", "version_partition", "int"): "1.19",
+    ("schema_version", "curr_version", "text"): "1.19",
+    ("schema_update_history", "version_partition", "int"): "1.18",
+    ("schema_update_history", "new_version", "text"): "1.18",
+    ("namespace_metadata", "partition_id", "int"): "1.18",
+    ("namespace_metadata", "notification_version", "bigint"): "1.18",
+    ("cluster_membership", "role", "int"): "1.19",
+    ("cluster_membership", "last_heartbeat", "timestamp"): "1.19",
+}
+"""Columns that commands read, the type as which they would be compared, and the version of the store."""
+
+
+@pytest.mark.parametrize("column", list(READ), ids=lambda column: "-".join(column[:2]))
+def test_reading_a_table_runs_no_cast_of_its_owners(server: Engine, column: tuple[str, str, str]) -> None:
+    """A store's owner gives a column a type of his own, with an implicit cast; a superuser looks at the store."""
+    table, name, kind = column
+    with fresh(server) as databases:
+        database = site(databases, "default").install(READ[column]).name
+        with databases.connect(database) as owner:
+            owner.execute(
+                "INSERT INTO cluster_membership (membership_partition, host_id, rpc_address, rpc_port, role,"
+                " last_heartbeat) VALUES (0, 'a', 'a', 1, 1, now())"
+            )
+            owner.execute(OWNERS_CODE.encode())
+            owner.execute(CASTS.format(table=table, column=name, type=kind).encode())
+        own = {"SQL_USER": server.user, "SQL_PASSWORD": server.password, "SCHEMA_MIGRATOR_STORES": "default"}
+        env = databases.env() | own | {"DEFAULT_SQL_DATABASE": database, "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "1"}
+        for command in (("status",), ("plan",), ("verify",), ("wait", "--for", "schema")):
+            done = run_cli(env, *command)
+            assert done.code != 70, (command, done.stderr)
+        with databases.admin(database) as admin:
+            assert admin.execute("SELECT is_called FROM own.seen").fetchone() == (False,)
+
+
+def test_counting_the_copied_rows_runs_no_cast_of_their_owners(server: Engine) -> None:
+    """What an unfinished online rewrite has copied is in a table that the store's owner may alter."""
+    with fresh(server) as databases:
+        database = databases.create()
+        with databases.connect(database) as owner:
+            owner.execute(OWNERS_CODE.encode())
+            owner.execute("CREATE TABLE own.batches (rows bigint); INSERT INTO own.batches VALUES (7)")
+            owner.execute(CASTS.format(table="own.batches", column="rows", type="bigint").encode())
+        with databases.admin(database) as admin:
+            begun = Leftover(
+                name="own", oid=0, schema="", table="", target="", fingerprint="", kept=False, finished=False
+            )
+            assert leftovers.copied(admin, begun) == 0
             assert admin.execute("SELECT is_called FROM own.seen").fetchone() == (False,)

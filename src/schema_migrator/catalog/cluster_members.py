@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg import sql
 
+from schema_migrator.catalog import plain_rows
 from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
@@ -17,11 +19,9 @@ if TYPE_CHECKING:
 TABLE = "cluster_membership"
 _ROLES = {1: "frontend", 2: "history", 3: "matching", 4: "worker", 5: "internal-frontend"}
 """The roles by number (source: ServiceType in the server's common/persistence/data_interfaces.go)."""
-# A server writes a heartbeat about every 10 seconds, in UTC, and counts as alive for 20 (source: ringpop/monitor.go).
-_ALIVE = sql.SQL(
-    "SELECT role, count(DISTINCT host_id) FROM {}"
-    " WHERE last_heartbeat > (pg_catalog.now() AT TIME ZONE 'UTC') - interval '20 seconds' GROUP BY role ORDER BY role"
-)
+_ALIVE = timedelta(seconds=20)
+"""How long a server counts as alive after a heartbeat, which it writes in UTC (source: ringpop/monitor.go)."""
+_NOW = "SELECT pg_catalog.now() AT TIME ZONE 'UTC'"
 
 
 def alive(conn: Connection, schema: str) -> Mapping[str, int] | None:
@@ -31,9 +31,13 @@ def alive(conn: Connection, schema: str) -> Mapping[str, int] | None:
     """
     try:
         with transactions.look(conn):
-            rows = conn.execute(_ALIVE.format(sql.Identifier(schema, TABLE))).fetchall()
+            ((now,),) = conn.execute(_NOW).fetchall()
+            rows = plain_rows.read(conn, schema, TABLE, ("role", "last_heartbeat"))
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable, psycopg.OperationalError):
         if conn.closed:
             raise
         return None
-    return {_ROLES.get(role, f"role {role}"): count for role, count in rows}
+    living = Counter(
+        role for role, seen in rows if isinstance(role, int) and isinstance(seen, datetime) and seen > now - _ALIVE
+    )
+    return {_ROLES.get(role, f"role {role}"): living[role] for role in sorted(living)}

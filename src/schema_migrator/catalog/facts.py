@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg import sql
 from psycopg.rows import class_row
 
+from schema_migrator.catalog import plain_rows
 from schema_migrator.errors import UnknownState
 from schema_migrator.postgres import queries
 
@@ -110,17 +110,19 @@ def read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRow
 
     Raises UnknownState if the table is not Temporal's.
     """
-    query = sql.SQL(
-        "SELECT db_name, curr_version, min_compatible_version FROM {} WHERE version_partition = 0 {}"
-    ).format(sql.Identifier(facts.schema or "", "schema_version"), sql.SQL("FOR UPDATE" if lock else ""))
-    with conn.cursor(row_factory=class_row(VersionRow)) as cursor:
-        try:
-            return tuple(cursor.execute(query).fetchall())
-        except psycopg.errors.UndefinedColumn as error:  # Flyway's table was called schema_version too
-            raise UnknownState(
-                f"the table schema_version is not Temporal's: {error.diag.message_primary}",
-                hint="give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES",
-            ) from error
+    columns = ("version_partition", "db_name", "curr_version", "min_compatible_version")
+    try:
+        rows = plain_rows.read(conn, facts.schema or "", "schema_version", columns, lock=lock)
+    except psycopg.errors.UndefinedColumn as error:  # Flyway's table was called schema_version too
+        raise UnknownState(
+            f"the table schema_version is not Temporal's: {error.diag.message_primary}",
+            hint="give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES",
+        ) from error
+    return tuple(
+        VersionRow(db_name=name, curr_version=version, min_compatible_version=lowest)
+        for partition, name, version, lowest in rows
+        if partition == 0
+    )
 
 
 def leftover_indexes(invalid: Iterable[str]) -> tuple[str, ...]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, LiteralString
 
-from psycopg import Cursor, sql
+from psycopg import Cursor
 from psycopg.rows import class_row
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schema_migrator.catalog import plain_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -250,6 +252,4 @@ def _stranger(look: Look, why: str) -> ForeignSchema:
 
 def copied(conn: Connection, found: Leftover) -> int:
     """Return the number of rows that an unfinished rewrite has copied."""
-    query = sql.SQL("SELECT coalesce(sum(rows), 0) FROM {}.batches").format(sql.Identifier(found.name))
-    row = conn.execute(query).fetchone()
-    return int(row[0]) if row else 0
+    return sum(count for (count,) in plain_rows.read(conn, found.name, "batches", ("rows",)) if isinstance(count, int))

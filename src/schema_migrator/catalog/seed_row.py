@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from schema_migrator.catalog import plain_rows
 from schema_migrator.catalog.snapshot import Key
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ KEY = Key("row", "namespace_metadata", f"partition_id {PARTITION}")
 
 _CLUSTERS = ("namespaces", "executions_visibility")
 """Tables that only a running cluster writes to."""
-_ROW = "SELECT notification_version FROM {} WHERE partition_id = {}"
 
 
 def inserted_by(statement: str) -> bool:
@@ -57,10 +57,11 @@ class Seed:
 def read(conn: Connection, schema: str, live: Snapshot, *, installing: bool) -> Seed:
     """Read the seed row. If `installing`, also look for a cluster's rows in the tables that already exist."""
     filled = (table for table in _CLUSTERS if installing and table in live.tables and _has_rows(conn, schema, table))
-    place = sql.Identifier(schema, "namespace_metadata")
-    query = sql.SQL(_ROW).format(place, PARTITION)
-    row = conn.execute(query).fetchone() if "namespace_metadata" in live.tables else None
-    return Seed(version=row[0] if row else None, filled=next(filled, None))
+    columns = ("partition_id", "notification_version")
+    there = "namespace_metadata" in live.tables
+    rows = plain_rows.read(conn, schema, "namespace_metadata", columns) if there else []
+    version = next((version for partition, version in rows if partition == PARTITION), None)
+    return Seed(version=version, filled=next(filled, None))
 
 
 def _has_rows(conn: Connection, schema: str, table: str) -> bool:

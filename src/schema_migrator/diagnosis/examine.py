@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from psycopg import sql
-
-from schema_migrator.catalog import owners, seed_row, snapshot
+from schema_migrator.catalog import owners, plain_rows, seed_row, snapshot
 from schema_migrator.diagnosis import recognition, rehearsal, state
 from schema_migrator.diagnosis.state import Absent, At, Unknown, Unrecorded
 from schema_migrator.errors import RefusedError, WrongStore
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 _Found = TypeVar("_Found")
 _LOOKS = 5
-_HISTORY = sql.SQL("SELECT new_version FROM {} WHERE version_partition = 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +214,10 @@ def read_history(conn: Connection, overview: Overview) -> frozenset[Version]:
     """Return the versions that schema_update_history lists; empty if the table does not exist."""
     if "schema_update_history" not in overview.facts.tables:
         return frozenset()
-    rows = transactions.ask(conn, _HISTORY.format(sql.Identifier(overview.facts.schema or "", "schema_update_history")))
-    versions = (parse_version(new or "") for (new,) in rows)
+    with transactions.look(conn):
+        columns = ("version_partition", "new_version")
+        rows = plain_rows.read(conn, overview.facts.schema or "", "schema_update_history", columns)
+    versions = (parse_version(new) for partition, new in rows if partition == 0 and isinstance(new, str))
     return frozenset(version for version in versions if version)
 
 
