@@ -1,9 +1,13 @@
 """What another release's tool left half done under the same versions, and that a newer target resumes it."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
 from schema_migrator.diagnosis.state import At, Between, Unrecorded
-from support.postgres.databases import Databases
+from support.postgres.databases import RELEASES, Databases
 from support.program.store_driver import NEWEST, files, site
 
 SPREAD = {
@@ -50,3 +54,41 @@ def test_a_newer_target_resumes_what_another_release_began(
     assert verdict.equal
     assert verdict.version == files("visibility").latest
     assert store.verify().equal
+
+
+ADDS = "ALTER TABLE executions_visibility ADD COLUMN own int;"
+COMBINED = "ALTER TABLE executions_visibility ADD COLUMN IF NOT EXISTS own int, ADD COLUMN IF NOT EXISTS another int;"
+FILLS = "UPDATE executions_visibility SET own = 1;"
+
+
+def written(root: Path, release: str, version: str, text: str) -> None:
+    """Write the newest release's files under another version, with one more step of the visibility store."""
+    for store in ("temporal", "visibility"):
+        place = Path("postgresql", "v12", store, "versioned")
+        if not (root / release / place).exists():
+            shutil.copytree(RELEASES / NEWEST / place, root / release / place)
+    step = root / release / "postgresql" / "v12" / "visibility" / "versioned" / f"v{version}"
+    step.mkdir()
+    manifest = {"CurrVersion": version, "MinCompatibleVersion": "0.1", "Description": "own", "AllowNoCqlFiles": True}
+    (step / "manifest.json").write_text(json.dumps({**manifest, "SchemaUpdateCqlFiles": ["own.sql"] if text else []}))
+    if text:
+        (step / "own.sql").write_text(text)
+
+
+@pytest.mark.parametrize("text", [ADDS, ADDS + FILLS], ids=["tables only", "rows too"])
+def test_only_the_record_is_missing_where_no_row_is_changed(databases: Databases, tmp_path: Path, text: str) -> None:
+    """After the statement that changes the table, an UPDATE of the same step may not have run: that is refused."""
+    written(tmp_path, "1.98.0", "1.15", text)
+    written(tmp_path, "1.99.0", "1.15", "")
+    written(tmp_path, "1.99.0", "1.16", COMBINED)
+    store = site(databases, "visibility", TEMPORAL_VERSION="1.99.0", SCHEMA_MIGRATOR_SOURCES=str(tmp_path)).install()
+    store.run(ADDS)
+    state = store.status().state
+    assert isinstance(state, Unrecorded)
+    assert (str(state.version), state.confirmed) == ("1.15", text == ADDS)
+    if text == ADDS:
+        verdict = store.migrate().verdict
+        assert verdict is not None
+        assert (verdict.equal, str(verdict.version)) == (True, "1.16")
+    else:
+        assert store.refused().exit_code == 21

@@ -6,7 +6,7 @@ from packaging.version import Version
 
 from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot, changed
-from schema_migrator.diagnosis import recognition
+from schema_migrator.diagnosis import out_of_order, recognition
 from schema_migrator.diagnosis.state import Between, Unknown
 from schema_migrator.releases.source import Step
 from support.postgres.databases import STORES
@@ -27,7 +27,7 @@ def test_out_of_order(pasts: dict[str, Past], store: str, data: st.DataObject) -
         apply(objects, taken[index], taken[index + 1])
     effects = [effect(taken[index], taken[index + 1]) for index in range(len(step.statements))]
     expected = [index for index, keys in enumerate(effects) if index not in done or not keys]
-    assert recognition.remaining_out_of_order(taken, Snapshot(objects)) == expected
+    assert out_of_order.remaining(taken, Snapshot(objects)) == expected
 
 
 def effect(before: Snapshot, after: Snapshot) -> frozenset[Key]:
@@ -57,7 +57,7 @@ def test_out_of_order_and_ambiguous(pasts: dict[str, Past]) -> None:
     key = Key("column", "executions_visibility", "text01")
     assert key in taken[-1].objects
     live = Snapshot({**taken[-1].objects, key: "integer"})
-    assert recognition.remaining_out_of_order(taken, live) is None
+    assert out_of_order.remaining(taken, live) is None
     state = recognition.recognise(past.evidence(Version("1.1"), live, seed=Seed(version=None)))
     assert isinstance(state, Unknown)
     assert "the closest is 1.2, apart from: column executions_visibility.text01" in state.reason

@@ -9,18 +9,17 @@ columns; a step whose statements were applied out of order.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import seed_row, snapshot
 from schema_migrator.catalog.snapshot import Key
-from schema_migrator.diagnosis import prediction
+from schema_migrator.diagnosis import out_of_order, prediction
 from schema_migrator.diagnosis.rehearsal import unknown_objects
 from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.releases.source import UNVERSIONED, parse_version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from packaging.version import Version
 
@@ -188,36 +187,10 @@ def _out_of_order(evidence: Evidence, step: Step) -> State | None:
     if later_keys(rehearsal, evidence.recorded, rehearsal.touched(step.version)).intersection(evidence.live.objects):
         return None
     taken = rehearsal.within[step.version]
-    remaining = remaining_out_of_order(taken, prediction.undrifted(taken, evidence.live))
+    remaining = out_of_order.remaining(taken, prediction.undrifted(taken, evidence.live))
     if remaining is None or prediction.predict(rehearsal, [step], evidence.live, {step.version: remaining})[0].problems:
         return None
     return _between(evidence, step, _with_seed(evidence, step, remaining))
-
-
-def remaining_out_of_order(taken: tuple[Snapshot, ...], live: Snapshot) -> list[int] | None:
-    """Return the indexes of the statements to run, or None if the live schema does not determine them."""
-    final = taken[-1].objects
-    current: Mapping[Key, str] = live.objects
-    remaining: list[int] = []
-    for index, (before, after) in enumerate(pairwise(taken)):
-        effect = [key for key in snapshot.changed(before, after) if key.kind != "order"]
-        if effect and all(current.get(key) == final.get(key) for key in effect):
-            continue
-        if all(current.get(key) in (before.objects.get(key), final.get(key)) for key in effect):
-            remaining.append(index)
-            current = _applied(current, effect, after)
-        elif any(current.get(key) != after.objects.get(key) for key in effect):
-            return None
-    return remaining
-
-
-def _applied(current: Mapping[Key, str], effect: Collection[Key], after: Snapshot) -> dict[Key, str]:
-    """Return the objects after a statement. Indexes and constraints on a dropped column are dropped with it."""
-    gone = [key for key in effect if key not in after.objects]
-    kept = {
-        key: text for key, text in current.items() if key not in gone and not prediction.depends_on(key, text, gone)
-    }
-    return kept | {key: after.objects[key] for key in effect if key in after.objects}
 
 
 def _with_seed(evidence: Evidence, step: Step, remaining: Iterable[int]) -> tuple[int, ...]:
@@ -258,7 +231,12 @@ def _unrecorded(evidence: Evidence, version: Version, rehearsal: Rehearsal) -> U
 
 
 def _only_unrecorded(evidence: Evidence, version: Version, rehearsal: Rehearsal) -> bool:
-    """Whether another release's tool was killed after the last statement of the next step, before it recorded it."""
+    """Whether another release's tool was killed after the last statement of the next step, before it recorded it.
+
+    The tables cannot tell if that step changes rows: the tool may not have come that far.
+    """
+    if version in rehearsal.changing:
+        return False
     before = max((known for known in rehearsal.after if known < version), default=UNVERSIONED)
     recorded = rehearsal.after.get(evidence.recorded)
     return UNVERSIONED < evidence.recorded < version and recorded == rehearsal.after[before]

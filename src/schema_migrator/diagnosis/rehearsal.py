@@ -75,13 +75,14 @@ class Rehearsal:
 
     `after` has one snapshot per version (0.0 is empty). `within` has, for each step, the snapshot before it and the one
     after it; if the step was rehearsed closely, one after each of its statements. `bodies` has the tables' storage, by
-    name, at the same moments.
+    name, at the same moments. `changing` are the versions whose step may change rows, which no snapshot shows.
     """
 
     release: str
     after: Mapping[Version, Snapshot]
     within: Mapping[Version, tuple[Snapshot, ...]]
     bodies: Mapping[Version, tuple[Mapping[str, Storage], ...]]
+    changing: frozenset[Version]
 
     @property
     def known(self) -> frozenset[Key]:
@@ -164,7 +165,8 @@ def rehearse(
         bodies[step.version] = tuple(storage for _, storage in taken)
         before, body = taken[-1]
         after[step.version] = before
-    return Rehearsal(release=source.release, after=after, within=within, bodies=bodies)
+    changing = (step.version for step in steps if any(statement.changes_rows for statement in step.statements))
+    return Rehearsal(release=source.release, after=after, within=within, bodies=bodies, changing=frozenset(changing))
 
 
 @dataclass(slots=True, kw_only=True)
