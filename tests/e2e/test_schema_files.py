@@ -51,6 +51,7 @@ def test_an_image_without_files_is_named(installation: Installation, measured: M
 def test_an_image_volume_brings_the_files(installation: Installation, measured: Measured) -> None:
     """Where the cluster has image volumes, the image itself is mounted."""
     if not has_image_volumes(installation):
+        # Neither the chart nor the program can do anything about it; tests/chart shows the manifest.
         pytest.skip("the cluster has no image volumes: they need Kubernetes 1.35, or the feature gate ImageVolume")
     path = f"/usr/share/temporal-schema-migrator/releases/trees/{trees.read_table()[NEWER]}"
     files = {"image": IMAGE, "path": path, "imageVolume": True}

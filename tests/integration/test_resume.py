@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
+from schema_migrator.catalog import seed_row
 from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.diagnosis import recognition
@@ -41,7 +42,7 @@ def test_what_is_left_is_planned(pasts: dict[str, Past], store: str, data: st.Da
     live = data.draw(extras(taken[made]))
     state = recognition.recognise(past.evidence(before, live, seed=seed_after(step, made)))
     done = next(k for k, one in enumerate(taken) if one == taken[made])
-    inserts = {k for k, statement in enumerate(step.statements) if statement.data_only}
+    inserts = {k for k, statement in enumerate(step.statements) if seed_row.inserted_by(statement.text)}
     remaining = tuple(k for k in range(done, total) if k not in inserts or k >= made)
     if done == 0:
         assert state == At(version=before, min_compatible=Version("0.1"))

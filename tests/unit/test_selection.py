@@ -31,7 +31,7 @@ def test_has_a_connection_and_a_target_of_its_own() -> None:
     """Its variables override the common ones; those of visibility are not for it, nor its own for visibility."""
     own = {"SECONDARY_VISIBILITY_SQL_HOST": "second", "SECONDARY_VISIBILITY_TARGET_VERSION": "1.9"}
     found = given({**ALL, **own, "SQL_HOST": "b", "VISIBILITY_SQL_USER": "v", "VISIBILITY_TARGET_VERSION": "1.14"})
-    assert [(one.sql.host, one.sql.user, one.target_version, one.database) for one in found.stores] == [
+    assert [(store.sql.host, store.sql.user, store.target_version, store.database) for store in found.stores] == [
         ("b", None, None, "temporal"),
         ("b", "v", "1.14", "temporal_visibility"),
         ("second", None, "1.9", "temporal_secondary_visibility"),
@@ -80,7 +80,8 @@ def test_a_list_of_stores_is_a_decision() -> None:
     for stores in ("default,visibility", "default", "visibility"):
         by_variable = given(shared | {"SCHEMA_MIGRATOR_STORES": stores}).stores
         by_flag = given(shared, SCHEMA_MIGRATOR_STORES=[stores]).stores
-        assert [str(one.store) for one in by_variable] == [str(one.store) for one in by_flag] == stores.split(",")
+        names = [[str(store.store) for store in selected] for selected in (by_variable, by_flag)]
+        assert names == [stores.split(",")] * 2
 
 
 def test_only_commands_on_stores_care() -> None:

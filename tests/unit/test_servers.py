@@ -46,7 +46,7 @@ def test_the_newest_that_start(
 )
 def test_a_newer_patch(wanted: str, newest: str | None) -> None:
     """Only a higher release of the same minor is named."""
-    assert newer_patch(SERVERS, wanted) == newest
+    assert newer_patch(LIBRARY.versions(), wanted) == newest
 
 
 def test_a_broken_release_is_left_out(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -65,6 +66,8 @@ def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
 
 def _running(arguments: dict[str, Any], interrupt: Interrupt) -> str | None:
     """Return the version that the frontend reports, if its address is given."""
+    if not (arguments.get("TEMPORAL_ADDRESS") or os.environ.get("TEMPORAL_ADDRESS")):
+        return None
     from schema_migrator.temporal import server_version  # noqa: PLC0415
 
     return server_version.ask(read_client(arguments), interrupt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from schema_migrator import __version__, events
@@ -21,12 +22,13 @@ def announce(settings: Settings, command: str) -> None:
     """Log what is to be done and where. Raises InputError where the files or the targets are wrong."""
     run = settings.run
     release = settings.release if command in _BY_RELEASE else None
+    folders = (release.folder,) if release else run.sources
     events.edge(
         "run.started",
         version=__version__,
         command=command,
         release=release.version if release else run.temporal_version,
-        files=str(release.folder.absolute()) if release else ":".join(str(folder.absolute()) for folder in run.sources),
+        files=os.pathsep.join(str(folder.absolute()) for folder in folders),
         stores=[] if command in _NO_STORES else [_store(store, release) for store in settings.stores],
     )
     if release is not None and command in _WARNED:
@@ -34,7 +36,7 @@ def announce(settings: Settings, command: str) -> None:
 
 
 def _warn_of_newer_patch(settings: Settings, release: Release) -> None:
-    newest = servers.newer_patch(settings.library.servers(), release.version)
+    newest = servers.newer_patch(settings.library.versions(), release.version)
     if newest is not None:
         events.logger().warning("release.newer_patch", release=release.version, newest=newest)
 

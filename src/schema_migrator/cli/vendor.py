@@ -16,6 +16,7 @@ from schema_migrator import events
 from schema_migrator.cli import process, start_event
 from schema_migrator.cli.vendor_flags import CONNECTION, parse, parser, plain
 from schema_migrator.concurrency import Interrupt
+from schema_migrator.config.fields import folders
 from schema_migrator.config.options import flag_of, scope_of
 from schema_migrator.config.settings import Settings, read
 from schema_migrator.errors import NoVersion, SettingsError, UnknownState, WrongStore
@@ -153,8 +154,7 @@ def _some_release() -> dict[str, str]:
     """Name the newest available release where none is named: it knows the names of all tables."""
     if os.environ.get("TEMPORAL_VERSION"):
         return {}
-    folders = (os.environ.get("SCHEMA_MIGRATOR_SOURCES") or "releases").split(os.pathsep)
-    versions = Library(folders=tuple(map(Path, folders))).versions()
+    versions = Library(folders=_sources() or (Path("releases"),)).versions()
     return {"TEMPORAL_VERSION": versions[-1]} if versions else {}
 
 
@@ -200,7 +200,8 @@ def _place(folder: Path) -> tuple[Store, dict[str, str]]:
         return store, {"SCHEMA_MIGRATOR_SOURCES": str(root.parent), "TEMPORAL_VERSION": root.name}
     if places and os.environ.get("TEMPORAL_VERSION"):
         store, root = places[0]
-        return store, {"SCHEMA_MIGRATOR_SOURCES": os.pathsep.join((str(root), *_sources()))}
+        # The other folders tell whether the version is right.
+        return store, {"SCHEMA_MIGRATOR_SOURCES": os.pathsep.join(map(str, (root, *_sources())))}
     raise SettingsError(
         f'--schema-dir "{folder}" does not tell release and store',
         hint="name a folder such as 1.32.2/postgresql/v12/temporal/versioned, or a link to it, or set TEMPORAL_VERSION",
@@ -224,6 +225,5 @@ def _links(path: Path) -> Iterator[Path]:
         path = link.parent / link.readlink() / path.relative_to(link)
 
 
-def _sources() -> tuple[str, ...]:
-    """Return the folders of SCHEMA_MIGRATOR_SOURCES, if it is set: they tell whether the version is right."""
-    return tuple(filter(None, (os.environ.get("SCHEMA_MIGRATOR_SOURCES") or "").split(os.pathsep)))
+def _sources() -> tuple[Path, ...]:
+    return folders(os.environ.get("SCHEMA_MIGRATOR_SOURCES") or "")

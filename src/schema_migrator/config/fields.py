@@ -31,11 +31,13 @@ def _split_names(value: object) -> object:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
+def folders(text: str) -> tuple[Path, ...]:
+    """Return the folders that a text names, separated by colons."""
+    return tuple(Path(name) for name in text.split(os.pathsep) if name)
+
+
 def _split_folders(value: object) -> object:
-    """Split a text at its colons and return the folders."""
-    if isinstance(value, Path):
-        return (value,)
-    return tuple(Path(name) for name in value.split(os.pathsep) if name) if isinstance(value, str) else value
+    return folders(value) if isinstance(value, str) else (value,) if isinstance(value, Path) else value
 
 
 def _size(value: object, word: str = "") -> object:

@@ -136,7 +136,7 @@ class Settings:
         """The release whose files the run uses, read once. Raises SourceError."""
         return self.library.configured_release()
 
-    @property
+    @cached_property
     def library(self) -> Library:
         """Every release that is available."""
         return Library(folders=self.run.sources, configured=self.run.temporal_version)
@@ -165,7 +165,7 @@ def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None, *
     if broad.database is not None:
         name = "SQL_DATABASE" if "SQL_DATABASE" in {**environ, **given} else "the database of SQL_URI"
         selection.refuse_one_name(run.stores, name, broad.database)
-    selection.refuse_shared({one.store: (one.sql.host, one.sql.port, one.database) for one in stores})
+    selection.refuse_shared({store.store: (store.sql.host, store.sql.port, store.database) for store in stores})
     return Settings(run=run, stores=stores)
 
 

@@ -141,10 +141,7 @@ def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examinat
     Raises WrongStore if all tables with the store's names belong to another program.
     """
     live = read_live(place.conn, overview)
-    steps = recognition.pending(place.source, overview.recorded or UNVERSIONED, target)
-    rehearsed = rehearsal.rehearse(
-        place.conn, place.source, closely={step.version for step in steps}, beside=overview.facts.beside
-    )
+    rehearsed = _rehearsed(place, overview, overview.recorded or UNVERSIONED, target)
     if not _refinable(overview):
         return Examination(overview=overview, live=live, rehearsal=rehearsed)
     if overview.recorded in (None, UNVERSIONED):
@@ -159,11 +156,15 @@ def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examinat
     )
     recognised = recognition.recognise(evidence, _other_rehearsals(place, overview.facts.beside))
     if isinstance(recognised, Unrecorded) and recognised.version < (overview.recorded or UNVERSIONED):
-        steps = recognition.pending(place.source, recognised.version, target)
-        rehearsed = rehearsal.rehearse(
-            place.conn, place.source, closely={step.version for step in steps}, beside=overview.facts.beside
-        )
+        rehearsed = _rehearsed(place, overview, recognised.version, target)
     return Examination(overview=replace(overview, state=recognised), live=live, rehearsal=rehearsed)
+
+
+def _rehearsed(place: StoreHandle, overview: Overview, start: Version, target: Version) -> Rehearsal:
+    """Rehearse the store's files, closely where a plan from `start` to the target needs it."""
+    steps = recognition.pending(place.source, start, target)
+    closely = {step.version for step in steps}
+    return rehearsal.rehearse(place.conn, place.source, closely=closely, beside=overview.facts.beside)
 
 
 def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) -> None:

@@ -146,13 +146,15 @@ def _cut_over(
 ) -> float:
     locked: list[float] = []
 
-    def attempt(work: RunContext) -> None:
+    def drain() -> None:
         with server_errors.translated(pool.work.store, pool.work.interrupt):
             _drain(pool, live, online, columns)
+
+    def attempt(work: RunContext) -> None:
+        drain()
         with cutover_turns.taken(work, live.table) as waited:
             if waited:  # changes were logged in the meantime
-                with server_errors.translated(pool.work.store, pool.work.interrupt):
-                    _drain(pool, live, online, columns)
+                drain()
             locked.append(cutover.cut_over(work, plan, online, steps, live, columns))
 
     guarded.retried(pool.work, str(online.versions[-1]), [online.table], attempt)

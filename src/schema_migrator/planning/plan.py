@@ -47,9 +47,8 @@ class PlannedStep:
     """One step: which of its statements will run, and how.
 
     `concurrently`: its CONCURRENTLY statements run on their own, outside a transaction, and so does what adds a value
-    to an enum. `resumed`: an earlier
-    run, or somebody by hand, has already applied part of it. `online`: it is part of the plan's online rewrite.
-    Without a rehearsal `locks` is empty, so no lock is taken first, and `proof` is None.
+    to an enum. `resumed`: an earlier run, or somebody by hand, has already applied part of it. `online`: it is part of
+    the plan's online rewrite. Without a rehearsal `locks` is empty, so no lock is taken first, and `proof` is None.
     """
 
     step: Step

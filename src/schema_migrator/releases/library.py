@@ -7,7 +7,6 @@ A folder of the path either has one folder per server version, or is laid out as
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +16,12 @@ from packaging.version import Version
 from schema_migrator.errors import SourceError
 from schema_migrator.releases import servers
 from schema_migrator.releases.manifests import parse_version, shortened
+from schema_migrator.releases.servers import ServerRelease
 from schema_migrator.releases.source import SCHEMA, USUAL_STORES, Release, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from schema_migrator.releases.servers import ServerRelease
     from schema_migrator.releases.source import Store
 
 _IMAGE_TAG = re.compile(r"(\d+\.\d+\.\d+)\.\d+")
@@ -78,28 +77,27 @@ class Library:
         """Return the newest release that has this version of a store, or None."""
         return next((each for each in self.sets() if version in each.source(store).versions), None)
 
-    def sets(self) -> Iterator[Release]:
+    def sets(self) -> tuple[Release, ...]:
         """Read each distinct set of files once, as the newest release that has it; newest first."""
-        seen = set[Path]()
-        for version, folders in reversed(self._places().items()):
-            if (folder := folders[0].resolve()) not in seen:
-                seen.add(folder)
-                yield _read(version, folders[0])
+        newest = {folder.resolve(): (version, folder) for version, folder in self._firsts()}
+        places = sorted(newest.values(), key=lambda place: Version(place[0]), reverse=True)
+        return tuple(_read(version, folder) for version, folder in places)
 
     def releases(self) -> tuple[Release, ...]:
         """Read every release, lowest version first."""
-        read: dict[Path, Release] = {}
-        found = list[Release]()
-        for version, (folder, *_) in self._places().items():
-            place = folder.resolve()
-            found.append(read[place].named(version, folder) if place in read else _read(version, folder))
-            read[place] = found[-1]
-        return tuple(found)
+        read = {release.folder.resolve(): release for release in self.sets()}
+        return tuple(read[folder.resolve()].named(version, folder) for version, folder in self._firsts())
 
     def servers(self) -> tuple[ServerRelease, ...]:
         """Return the schema versions that every release's servers need, lowest release first; no file is opened."""
-        found = (servers.read(version, folders[0]) for version, folders in self._places().items())
-        return tuple(server for server in found if server is not None)
+        places = [(version, folder.resolve()) for version, folder in self._firsts()]
+        needs = {place: servers.needs(place) for place in {place for _, place in places}}
+        found = ((version, needs[place]) for version, place in places)
+        return tuple(ServerRelease(version=version, needs=needed) for version, needed in found if needed is not None)
+
+    def _firsts(self) -> list[tuple[str, Path]]:
+        """Return every version, lowest first, with the folder whose files count."""
+        return [(version, folders[0]) for version, folders in self._places().items()]
 
     def _places(self) -> dict[str, list[Path]]:
         """Return the folders of each version, lowest version first."""

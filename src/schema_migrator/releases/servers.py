@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from schema_migrator.releases.manifests import parse_version
-from schema_migrator.releases.source import SCHEMA, Store
+from schema_migrator.releases.source import SCHEMA, USUAL_STORES, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,13 +37,12 @@ class Startable:
     newest_after: str | None
 
 
-def read(version: str, folder: Path) -> ServerRelease | None:
-    """Return what a release's servers need, from the names of its folders alone; None if they cannot be read."""
+def needs(release: Path) -> dict[str, Version] | None:
+    """Return the versions that a release's servers need, from its folders' names alone; None if they are unreadable."""
     try:
-        needs = {name: _latest(folder / SCHEMA / name / "versioned") for name in {store.folder for store in Store}}
+        return {store.folder: _latest(release / SCHEMA / store.folder / "versioned") for store in USUAL_STORES}
     except (OSError, ValueError):
         return None
-    return ServerRelease(version=version, needs=needs)
 
 
 def _latest(folder: Path) -> Version:
@@ -58,9 +57,9 @@ def startable(
     return Startable(now=_named(servers, now), after=_named(servers, then), newest_now=now, newest_after=then)
 
 
-def newer_patch(servers: Iterable[ServerRelease], wanted: str) -> str | None:
-    """Return the highest release of a version's minor if it is higher than the version, otherwise None."""
-    highest = _highest_patch(servers, wanted)
+def newer_patch(versions: Sequence[str], wanted: str) -> str | None:
+    """Return the highest release of a version's minor if it is higher than the version. `versions`: lowest first."""
+    highest = _highest_patch(versions, wanted)
     return highest if highest is not None and Version(highest) > Version(wanted) else None
 
 
@@ -70,13 +69,13 @@ def _newest(servers: Iterable[ServerRelease], store: Store, version: Version | N
 
 
 def _named(servers: Iterable[ServerRelease], version: str | None) -> str | None:
-    if version is None or _highest_patch(servers, version) != version:
+    if version is None or _highest_patch([server.version for server in servers], version) != version:
         return version
     return _minor(version)
 
 
-def _highest_patch(servers: Iterable[ServerRelease], version: str) -> str | None:
-    same = [server.version for server in servers if _minor(server.version) == _minor(version)]
+def _highest_patch(versions: Iterable[str], version: str) -> str | None:
+    same = [known for known in versions if _minor(known) == _minor(version)]
     return same[-1] if same else None
 
 

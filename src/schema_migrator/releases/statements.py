@@ -71,11 +71,6 @@ class Statement:
         return bool(_CONCURRENTLY.match(_code(self.text)))
 
     @property
-    def data_only(self) -> bool:
-        """Whether the statement changes only rows, not the structure: an INSERT."""
-        return self.text[:6].upper() == "INSERT"
-
-    @property
     def code(self) -> str:
         """The text with comments and string literals blanked out."""
         return _code(self.text)

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
+from schema_migrator.catalog import seed_row
 from schema_migrator.catalog.facts import VersionRow
 from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Key, Snapshot
@@ -70,5 +71,7 @@ def extras(draw: st.DrawFn, live: Snapshot) -> Snapshot:
 
 def seed_after(step: Step, done: int) -> Seed:
     """Return the seed row as a step leaves it after some statements."""
-    inserted = step.version > Version("1.0") or any(one.data_only for one in step.statements[:done])
+    inserted = step.version > Version("1.0") or any(
+        seed_row.inserted_by(statement.text) for statement in step.statements[:done]
+    )
     return Seed(version=1 if inserted else None)

@@ -116,6 +116,7 @@ class Future:
         Skips the test where the server lacks what the step's files use.
         """
         if too_old(self.databases, step):
+            # PostgreSQL itself refuses the files there; test_an_older_server_is_left_alone shows what ours does then.
             pytest.skip(f"{step.name} needs PostgreSQL {LEAST[step.release]}")
         key = step.release, step.store, step.version
         if key not in self.ways:
