@@ -1,5 +1,6 @@
 """Every statement of ours runs under our own settings, whatever the role, the database or the server has set."""
 
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 
@@ -11,7 +12,7 @@ from schema_migrator.catalog import facts
 from schema_migrator.commands import abandon, migrate, preview, status, verify
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import Settings, StoreSettings
-from schema_migrator.postgres import connection
+from schema_migrator.postgres import connection, transactions
 from support.postgres.databases import Databases
 from support.program.store_driver import files, site
 from support.visibility.executions import TABLE, fill
@@ -172,3 +173,19 @@ def test_a_vacuum_of_ours_shares_no_memory(databases: Databases) -> None:
     store.migrate()
     with store.connect() as owner:
         assert owner.execute("SELECT last_value, is_called FROM own.workers").fetchone() == (1, True)
+
+
+@pytest.mark.parametrize("style", ["SQL, DMY", "SQL, MDY", "German", "Postgres, DMY"])
+def test_dates_are_read_in_the_format_that_we_set(databases: Databases, style: str) -> None:
+    """The server reports a new DateStyle too late for the first answers of a pipeline."""
+    store = site(databases, "default")
+    with databases.admin() as admin:
+        change = sql.SQL("ALTER DATABASE {} SET DateStyle = {}")
+        admin.execute(change.format(sql.Identifier(store.name), sql.Literal(style)))
+    (of_store,) = store.settings().stores
+    with connection.connect(of_store, Interrupt(), patience=0) as conn, transactions.look(conn):
+        given = "date '2026-11-27', timestamp '2026-11-27 01:02:03', timestamptz '2026-11-27 01:02:03+02'"
+        ((day, local, instant),) = conn.execute(f"SELECT {given}".encode()).fetchall()
+    assert day == dt.date(2026, 11, 27)
+    assert local == dt.datetime(2026, 11, 27, 1, 2, 3)  # noqa: DTZ001 - it has no time zone
+    assert instant == dt.datetime(2026, 11, 26, 23, 2, 3, tzinfo=dt.UTC)

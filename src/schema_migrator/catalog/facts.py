@@ -110,7 +110,7 @@ def read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRow
 
     Raises UnknownState if the table is not Temporal's.
     """
-    columns = ("version_partition", "db_name", "curr_version", "min_compatible_version")
+    columns = ("db_name", "curr_version", "min_compatible_version", "version_partition")
     try:
         rows = plain_rows.read(conn, facts.schema or "", "schema_version", columns, lock=lock)
     except psycopg.errors.UndefinedColumn as error:  # Flyway's table was called schema_version too
@@ -120,7 +120,7 @@ def read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRow
         ) from error
     return tuple(
         VersionRow(db_name=name, curr_version=version, min_compatible_version=lowest)
-        for partition, name, version, lowest in rows
+        for name, version, lowest, partition in rows
         if partition == 0
     )
 

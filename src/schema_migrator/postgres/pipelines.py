@@ -6,9 +6,44 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from psycopg.abc import AdaptContext
+
+
+class _IsoDate(DateLoader):
+    """Reads a date in ISO format.
+
+    psycopg takes the format from the last DateStyle that the server reported. PostgreSQL 14 and newer report it only
+    at a Sync (source: postgres.c, PostgresMain). In a pipeline, our own `SET LOCAL DateStyle` is not reported in time.
+    """
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:  # noqa: ARG002 - left out on purpose
+        super().__init__(oid)
+
+
+class _IsoTimestamp(TimestampLoader):
+    """Reads a timestamp in ISO format, as _IsoDate does."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:  # noqa: ARG002 - left out on purpose
+        super().__init__(oid)
+
+
+class _IsoTimestamptz(TimestamptzLoader):
+    """Reads a timestamp with its offset in ISO format, as _IsoDate does, and returns it in UTC."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:  # noqa: ARG002 - left out on purpose
+        super().__init__(oid)
+
+
+_LOADERS: dict[str, type[_IsoDate | _IsoTimestamp | _IsoTimestamptz]] = {
+    "date": _IsoDate,
+    "timestamp": _IsoTimestamp,
+    "timestamptz": _IsoTimestamptz,
+}
 
 
 class PipelineCursor(psycopg.Cursor[Any]):
@@ -35,12 +70,17 @@ class PipelineCursor(psycopg.Cursor[Any]):
 
 
 class PipelineConnection(psycopg.Connection[Any]):
-    """A connection that keeps track of its open pipeline and whose cursors are PipelineCursors."""
+    """A connection that keeps track of its open pipeline and whose cursors are PipelineCursors.
+
+    It reads dates and timestamps in ISO format, which each of our transactions sets.
+    """
 
     def __init__(self, *args: Any, **named: Any) -> None:  # noqa: ANN401 - psycopg's own
         super().__init__(*args, **named)
         self.cursor_factory = PipelineCursor
         self._opened: psycopg.Pipeline | None = None
+        for name, loader in _LOADERS.items():
+            self.adapters.register_loader(name, loader)
 
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
