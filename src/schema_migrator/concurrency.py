@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 _GRACE_SECONDS = 2.0  # after that the process ends, and the server rolls back whatever is not committed
 _CANCEL_SECONDS = 1.5
+_SLOWER = 1.5  # each pause between two looks, compared with the one before it
+_LEAST_PAUSE = 0.05
 
 
 class Interrupt:
@@ -109,6 +112,28 @@ class Interrupt:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One look of a wait: the seconds since the first look, and whether the wait's limit has passed."""
+
+    seconds: float
+    late: bool
+
+
+def polls(interrupt: Interrupt, *, limit: float, pause: float, longest: float | None = None) -> Iterator[Poll]:
+    """Yield a Poll for each look until the caller stops looking. One look falls on the limit.
+
+    Between looks it sleeps for `pause` seconds, or for longer and longer, up to `longest`. Raises Stopped as soon as a
+    signal arrives.
+    """
+    started = time.monotonic()
+    while True:
+        seconds = time.monotonic() - started
+        yield Poll(seconds, seconds >= limit)
+        interrupt.sleep(min(pause, max(limit - seconds, _LEAST_PAUSE)))
+        pause = min(pause * _SLOWER, longest) if longest is not None else pause
 
 
 def _cancel(conn: Connection[Any]) -> None:

@@ -20,7 +20,7 @@ from schema_migrator.execution import concurrent_indexes
 from schema_migrator.online import rewrite
 from schema_migrator.postgres import server_errors
 from schema_migrator.releases.source import UNVERSIONED
-from schema_migrator.runs import version_table
+from schema_migrator.runs import expected, version_table
 from schema_migrator.runs.guarded import deviations, retried, transaction
 from schema_migrator.runs.handover import handed_over
 
@@ -68,7 +68,7 @@ def run(work: RunContext, plan: Plan) -> tuple[Outcome, ...]:
 
 def _run_online(work: RunContext, plan: Plan, online: Online, steps: tuple[PlannedStep, ...]) -> list[Outcome]:
     started = time.monotonic()
-    rewrite.run(work, plan, online, steps)
+    rewrite.run(work, expected.of_step(plan, steps[0], steps[-1].step.version), online, steps)
     seconds = time.monotonic() - started
     events.logger().info(
         "steps.applied", version=str(steps[-1].step.version), steps=len(steps), seconds=round(seconds, 2)
@@ -89,7 +89,7 @@ def _install(work: RunContext, plan: Plan) -> tuple[Outcome, ...]:
 def _run_together(work: RunContext, plan: Plan) -> None:
     with (
         server_errors.translated(work.store, work.interrupt),
-        transaction(work, plan, plan.target) as sent,
+        transaction(work, expected.of_plan(plan, plan.target)) as sent,
         handed_over(work.conn, plan.schema, plan.heir),
     ):
         if plan.setup:
@@ -102,12 +102,13 @@ def _run_together(work: RunContext, plan: Plan) -> None:
 
 def adopt(work: RunContext, plan: Plan, step: Step) -> None:
     """Record the version that the tables match; no other version row changes."""
+    start = expected.of_plan(plan, step.version)
     with (
         server_errors.translated(work.store, work.interrupt),
-        transaction(work, plan, step.version) as sent,
+        transaction(work, start) as sent,
         handed_over(work.conn, plan.schema, plan.heir),
     ):
-        version_table.adopt(sent, plan, step)
+        version_table.adopt(sent, start, step)
     events.logger().warning("version.adopted", recorded=str(plan.recorded), version=str(step.version))
 
 
@@ -144,9 +145,10 @@ def _run_transaction(
 ) -> None:
     first = step is plan.steps[0] or step.previous == UNVERSIONED
     setup = plan.setup and first
+    reached = step.step.version if record else step.previous
     with (
         server_errors.translated(work.store, work.interrupt),
-        transaction(work, plan, step.step.version if record else step.previous, step) as sent,
+        transaction(work, expected.of_step(plan, step, reached)) as sent,
         handed_over(work.conn, plan.schema, plan.heir),
     ):
         if setup and record:

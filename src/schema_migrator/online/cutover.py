@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg import sql
 
 from schema_migrator import events
+from schema_migrator.concurrency import polls
 from schema_migrator.errors import NotAsRehearsed, RewriteBlocked, TableChanged, TableLockTimeout
 from schema_migrator.online import catalog_comparison, change_log, replay, shadow_table, source_table
 from schema_migrator.planning import tables
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schema_migrator.online.source_table import SourceTable
-    from schema_migrator.planning.plan import Online, Plan, PlannedStep
+    from schema_migrator.planning.plan import Online, PlannedStep
     from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
+    from schema_migrator.runs.expected import Expected
 
 # A client that is suspended while it holds the lock keeps it for at most this long. A running client sends its next
 # statement within milliseconds.
@@ -62,9 +64,9 @@ def await_old_snapshots(work: RunContext, live: SourceTable, old: OldSnapshots) 
 
     Raises TableLockTimeout at the deadline, naming them.
     """
-    started, beat = time.monotonic(), events.Interval(seconds=work.settings.run.heartbeat)
-    watched, may_import = set(old.found), True
-    while True:
+    run = work.settings.run
+    beat, watched, may_import = events.Interval(seconds=run.heartbeat), set(old.found), True
+    for poll in polls(work.interrupt, limit=run.wait_timeout, pause=0.2):
         alive = _alive(work.conn, old.next)
         if may_import:
             watched |= {reader.transaction for reader in alive if reader.older}
@@ -72,14 +74,13 @@ def await_old_snapshots(work: RunContext, live: SourceTable, old: OldSnapshots) 
         named = ", ".join(reader.name for reader in alive if reader.transaction in watched)
         if not named:
             return
-        if time.monotonic() - started > work.settings.run.wait_timeout:
+        if poll.late:
             raise TableLockTimeout(
                 f'transactions are older than the copied rows of "{live.table}" and would not see them: {named}',
                 hint="end them or wait for them, then run it again: it resumes; or migrate --abandon",
             )
         if beat.due():
             events.logger().info("online.waiting_for_snapshots", table=live.table, sessions=named)
-        work.interrupt.sleep(0.2)
 
 
 def _alive(conn: Connection, number: str) -> list[_Reader]:
@@ -91,7 +92,7 @@ def _alive(conn: Connection, number: str) -> list[_Reader]:
 
 def cut_over(
     work: RunContext,
-    plan: Plan,
+    expected: Expected,
     online: Online,
     steps: Sequence[PlannedStep],
     live: SourceTable,
@@ -105,7 +106,7 @@ def cut_over(
     assert online.shape is not None  # noqa: S101 - a plan with online steps has one
     with (
         server_errors.translated(work.store, work.interrupt),
-        guarded.transaction(work, plan, steps[-1].step.version, steps[0]) as sent,
+        guarded.transaction(work, expected) as sent,
     ):
         conn = work.conn
         conn.execute(_LEFT_ALONE)
@@ -124,7 +125,7 @@ def cut_over(
                 hint="use --rewrite in-place, and see schema-migrator verify for how this database differs",
             )
         for step in steps:
-            version_table.move(sent, plan.database, step.step, step.previous)
+            version_table.move(sent, expected.database, step.step, step.previous)
     return time.monotonic() - started
 
 

@@ -16,11 +16,11 @@ from schema_migrator.postgres import transactions
 if TYPE_CHECKING:
     from schema_migrator.catalog.function_calls import Call
     from schema_migrator.online.source_table import SourceTable
-    from schema_migrator.planning.plan import Online, Plan
+    from schema_migrator.planning.plan import Online
     from schema_migrator.runs.context import RunContext
 
 
-def check(work: RunContext, plan: Plan, online: Online, live: SourceTable) -> None:
+def check(work: RunContext, online: Online, live: SourceTable) -> None:
     """Raise RewriteBlocked if the copy could not call a function as the live table does; nothing was changed."""
     assert online.shape is not None  # noqa: S101 - a plan with online steps has one
     parts = function_calls.TableCalls(
@@ -31,7 +31,7 @@ def check(work: RunContext, plan: Plan, online: Online, live: SourceTable) -> No
         gone=tuple(online.shape.gone),
     )
     with transactions.look(work.conn):
-        called = function_calls.look(work.conn, parts, function_calls.created(work.release.source(plan.store)))
+        called = function_calls.look(work.conn, parts, function_calls.created(work.release.source(work.store.store)))
     found = problems(called)
     if found:
         raise RewriteBlocked(

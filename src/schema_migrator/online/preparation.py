@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,10 +29,11 @@ from schema_migrator.runs import guarded
 
 if TYPE_CHECKING:
     from schema_migrator.online.source_table import SourceTable
-    from schema_migrator.planning.plan import Online, Plan, PlannedStep
+    from schema_migrator.planning.plan import Online, PlannedStep
     from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
+    from schema_migrator.runs.expected import Expected
 
 _COLUMNS = "SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
 
@@ -42,16 +44,16 @@ def pool_of(work: RunContext, conns: tuple[Connection, ...], online: Online, liv
 
 
 def begin(
-    work: RunContext, conns: tuple[Connection, ...], plan: Plan, online: Online, steps: Sequence[PlannedStep]
+    work: RunContext, conns: tuple[Connection, ...], expected: Expected, online: Online, steps: Sequence[PlannedStep]
 ) -> SourceTable:
     """Resume the rewrite that an earlier run started, or start a new one; return the live table.
 
     A rewrite that cannot be resumed is removed first.
     """
-    with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker):
+    with transactions.transaction(work.conn, expected.schema, work.limits, name=work.lock.worker):
         damage.assert_nothing_hidden(work.conn)
-        live = source_table.look(work.conn, plan.schema, target_shape(online))
-        unfinished = [leftover for leftover in cleanup.find(work, plan.schema) if not leftover.finished]
+        live = source_table.look(work.conn, expected.schema, target_shape(online))
+        unfinished = [leftover for leftover in cleanup.find(work, expected.schema) if not leftover.finished]
         resumes = live is not None and any(change_log.continues(work.conn, live, leftover) for leftover in unfinished)
     if live and resumes:
         prechecks.assert_seen(work, online)
@@ -61,10 +63,10 @@ def begin(
         _refuse_names(work, live)
     prechecks.check(work, online)
     if live:
-        function_checks.check(work, plan, online, live)
+        function_checks.check(work, online, live)
         value_checks.check(pool_of(work, conns, online, live), live, online)
     begun: list[SourceTable] = []
-    attempt = partial(_make, plan=plan, online=online, steps=steps, begun=begun)
+    attempt = partial(_make, expected=replace(expected, reached=steps[0].previous), online=online, begun=begun)
     guarded.retried(work, str(online.versions[-1]), [online.table], attempt)
     events.logger().info("online.started", table=online.table, bytes=online.size, target=str(online.versions[-1]))
     return begun[-1]
@@ -87,14 +89,14 @@ def _refuse_names(work: RunContext, live: SourceTable) -> None:
         )
 
 
-def _make(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedStep], begun: list[SourceTable]) -> None:
+def _make(work: RunContext, expected: Expected, online: Online, begun: list[SourceTable]) -> None:
     """Create the shadow table and, last, the trigger, which blocks writers until the commit, a moment later."""
     shape, conn = target_shape(online), work.conn
     with (
         server_errors.translated(work.store, work.interrupt),
-        guarded.transaction(work, plan, steps[0].previous, steps[0]),
+        guarded.transaction(work, expected),
     ):
-        live = source_table.look(conn, plan.schema, shape)
+        live = source_table.look(conn, expected.schema, shape)
         if live is None:
             raise TableChanged(f'the table "{online.table}" is gone', hint="see schema-migrator status")
         shadow_table.build(conn, live, online, shape)
@@ -102,7 +104,7 @@ def _make(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedS
         change_log.try_log(conn, live)
         change_log.watch(conn, live)
         cutover.assert_alike(conn, cutover.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
-        wrong = guarded.deviations(conn, plan.schema, shape.touched, shape.start)
+        wrong = guarded.deviations(conn, expected.schema, shape.touched, shape.start)
         if wrong:
             raise NotAsRehearsed(
                 f'the table "{online.table}" differs from the plan and was not touched: {wrong}',

@@ -47,12 +47,13 @@ if TYPE_CHECKING:
     from schema_migrator.online.cutover import OldSnapshots
     from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
-    from schema_migrator.planning.plan import Online, Plan, PlannedStep
+    from schema_migrator.planning.plan import Online, PlannedStep
     from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.runs.context import RunContext
+    from schema_migrator.runs.expected import Expected
 
 
-def run(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedStep]) -> float:
+def run(work: RunContext, expected: Expected, online: Online, steps: Sequence[PlannedStep]) -> float:
     """Rewrite the table and record the steps; return the seconds that its lock was held.
 
     Raises MigratorError. What the next run can resume is kept, and the error says so. After TableChanged,
@@ -60,19 +61,19 @@ def run(work: RunContext, plan: Plan, online: Online, steps: Sequence[PlannedSte
     """
     try:
         with server_errors.translated(work.store, work.interrupt), worker_pool.open_pool(work) as conns:
-            live = preparation.begin(work, conns, plan, online, steps)
+            live = preparation.begin(work, conns, expected, online, steps)
             pool = preparation.pool_of(work, conns, online, live)
             columns = source_table.columns(work.conn, live, target_shape(online), computed=False)
             with _explained(pool, live, online):
                 old = _fill(pool, live, online, columns)
                 _settle(work, pool, live, online, columns, old)
-                locked = _cut_over(pool, plan, online, steps, live, columns)
+                locked = _cut_over(pool, expected, online, steps, live, columns)
     except MigratorError as error:
-        gone = isinstance(error, TableChanged | NotAsRehearsed | NoSpace) and cleanup.removed(work, plan.schema)
+        gone = isinstance(error, TableChanged | NotAsRehearsed | NoSpace) and cleanup.removed(work, expected.schema)
         if not gone and "--abandon" not in error.hint:
-            error.hint = "; ".join(filter(None, [error.hint, cleanup.remaining(work, plan.schema)]))
+            error.hint = "; ".join(filter(None, [error.hint, cleanup.remaining(work, expected.schema)]))
         raise
-    cleanup.tidy(work, plan.schema)
+    cleanup.tidy(work, expected.schema)
     return locked
 
 
@@ -138,7 +139,7 @@ def _vacuum(pool: WorkerPool, live: SourceTable) -> None:
 
 def _cut_over(
     pool: WorkerPool,
-    plan: Plan,
+    expected: Expected,
     online: Online,
     steps: Sequence[PlannedStep],
     live: SourceTable,
@@ -155,7 +156,7 @@ def _cut_over(
         with cutover_turns.taken(work, live.table) as waited:
             if waited:  # changes were logged in the meantime
                 drain()
-            locked.append(cutover.cut_over(work, plan, online, steps, live, columns))
+            locked.append(cutover.cut_over(work, expected, online, steps, live, columns))
 
     guarded.retried(pool.work, str(online.versions[-1]), [online.table], attempt)
     events.logger().info("online.cut_over", table=online.table, locked_seconds=round(locked[-1], 3))

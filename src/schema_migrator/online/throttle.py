@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator import events
 from schema_migrator.catalog.leftovers import ROWS
+from schema_migrator.concurrency import polls
 from schema_migrator.errors import MigratorError, NoSpace, PreflightFailed, ServerBusy
 from schema_migrator.online import disk, replicas
 from schema_migrator.postgres import activity, session_settings, transactions
@@ -69,18 +70,18 @@ class Throttle:
 
     def _await(self, conn: Connection) -> None:
         run = self.work.settings.run
-        started, beat = time.monotonic(), events.Interval(seconds=run.heartbeat)
-        logged = False
-        while (reason := self._look(conn)) is not None:
-            spent = time.monotonic() - started
-            if spent >= run.wait_timeout:
+        beat, logged = events.Interval(seconds=run.heartbeat), False
+        for poll in polls(self.work.interrupt, limit=run.wait_timeout, pause=_PAUSE_SECONDS):
+            reason = self._look(conn)
+            if reason is None:
+                return
+            if poll.late:
                 raise reason
             if not logged or beat.due():
                 events.logger().info(
-                    "online.paused", reason=reason.message, seconds=round(spent), limit=run.wait_timeout
+                    "online.paused", reason=reason.message, seconds=round(poll.seconds), limit=run.wait_timeout
                 )
                 logged = True
-            self.work.interrupt.sleep(_PAUSE_SECONDS)
 
     def _look(self, conn: Connection) -> MigratorError | None:
         """Return the reason to pause, as the error to raise at the deadline; None if there is none."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,12 +20,13 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from schema_migrator import events
+from schema_migrator.concurrency import polls
 from schema_migrator.errors import LockHeld, LockLost
 from schema_migrator.postgres import activity, connection, session_settings
 from schema_migrator.postgres.conninfo import session_name
 
 if TYPE_CHECKING:
-    from schema_migrator.concurrency import Interrupt
+    from schema_migrator.concurrency import Interrupt, Poll
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.postgres.connection import Connection
 
@@ -104,37 +104,36 @@ def hold(
 
 
 def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, patience: float) -> int:
-    started, pause = time.monotonic(), 0.1
     attempt = sql.SQL(_TRY).format(
         first=sql.SQL("; ").join(map(sql.SQL, session_settings.FIRST)),
         settings=session_settings.settings(conn, _NO_LIMITS, session_name("lock")),
         timeout=sql.Literal(f"{_HOLDER_TIMEOUT_SECONDS}s"),
         key=sql.Literal(KEY),
     )
-    while True:
+    for poll in polls(interrupt, limit=patience, pause=0.1, longest=2.0):
         cursor = conn.execute(attempt)
         while cursor.nextset():
             pass
         held, pid = cursor.fetchone() or (False, 0)
         if held:
-            return int(pid)
-        spent = time.monotonic() - started
-        _report_holder(conn, settings, spent, patience)
+            break
+        _report_holder(conn, settings, poll, patience)
         conn.execute("ROLLBACK")
-        interrupt.sleep(min(pause, max(patience - spent, 0.05)))
-        pause = min(pause * 1.5, 2.0)
+    return int(pid)
 
 
-def _report_holder(conn: Connection, settings: StoreSettings, spent: float, patience: float) -> None:
+def _report_holder(conn: Connection, settings: StoreSettings, poll: Poll, patience: float) -> None:
     with conn.cursor(row_factory=dict_row) as cursor:
         holder = cursor.execute(_HOLDER).fetchone()
     who = _describe(holder)
-    if spent >= patience:
+    if poll.late:
         raise LockHeld(
             f'another run holds the lock on database "{settings.database}" after {patience:g} s: {who}',
             hint=f"wait for it, or if it is yours and hangs, end it: {_ending(holder)}",
         )
-    events.logger().info("lock.waiting", database=settings.database, holder=who, seconds=round(spent), limit=patience)
+    events.logger().info(
+        "lock.waiting", database=settings.database, holder=who, seconds=round(poll.seconds), limit=patience
+    )
 
 
 def _describe(holder: dict[str, Any] | None) -> str:
@@ -156,22 +155,23 @@ def _end_orphans(conn: Connection, settings: StoreSettings, interrupt: Interrupt
 
     Raises LockHeld if one that must not or cannot be ended is still active at the deadline.
     """
-    started, beat, known = time.monotonic(), events.Interval(seconds=_ORPHAN_SECONDS), set[int]()
-    while orphans := _orphans(conn, worker):
-        spent, due = time.monotonic() - started, beat.due()
+    beat, known = events.Interval(seconds=_ORPHAN_SECONDS), set[int]()
+    for poll in polls(interrupt, limit=patience, pause=0.5):
+        orphans, due = _orphans(conn, worker), beat.due()
+        if not orphans:
+            return
         for orphan in orphans:
             if due or orphan["pid"] not in known:
                 events.logger().warning("orphan.found", **orphan)
         known |= {orphan["pid"] for orphan in orphans}
-        if spent > patience:
+        if poll.late:
             raise LockHeld(
                 f'sessions left by an earlier run are still active in "{settings.database}" after'
-                f" {spent:.0f} s: {', '.join(map(_named, orphans))}",
+                f" {poll.seconds:.0f} s: {', '.join(map(_named, orphans))}",
                 hint="wait for them, or end them as their role or as a superuser: " + " ".join(map(_ending, orphans)),
             )
-        if spent > _ORPHAN_SECONDS:
+        if poll.seconds > _ORPHAN_SECONDS:
             _end(conn, [orphan for orphan in orphans if orphan["kin"]], tell=due)
-        interrupt.sleep(0.5)
         conn.execute(_LOOK_ANEW)
 
 

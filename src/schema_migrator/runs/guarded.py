@@ -11,18 +11,14 @@ from schema_migrator.catalog import snapshot
 from schema_migrator.diagnosis import state
 from schema_migrator.errors import VersionMoved
 from schema_migrator.postgres import lock_retries, transactions
-from schema_migrator.releases.source import UNVERSIONED
 from schema_migrator.runs import version_table
 
 if TYPE_CHECKING:
-    from packaging.version import Version
-
     from schema_migrator.catalog.snapshot import Change, Key, Snapshot
-    from schema_migrator.diagnosis.state import Overview
-    from schema_migrator.planning.plan import Plan, PlannedStep
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.postgres.transactions import Batch
     from schema_migrator.runs.context import RunContext
+    from schema_migrator.runs.expected import Expected
 
 
 def retried(work: RunContext, what: str, tables: Sequence[str], attempt: Callable[[RunContext], None]) -> None:
@@ -41,33 +37,24 @@ def retried(work: RunContext, what: str, tables: Sequence[str], attempt: Callabl
 
 
 @contextmanager
-def transaction(work: RunContext, plan: Plan, reached: Version, step: PlannedStep | None = None) -> Iterator[Batch]:
-    """Open a transaction that commits only if it moves the version from the plan's start to `reached`, under the lock.
+def transaction(work: RunContext, expected: Expected) -> Iterator[Batch]:
+    """Open a transaction that commits only if it begins and ends at the versions expected, and holds the lock.
 
-    With `step`, the start is that step's. Raises VersionMoved or LockLost.
+    Raises VersionMoved or LockLost.
     """
-    with transactions.transaction(work.conn, plan.schema, work.limits, name=work.lock.worker) as sent:
-        overview = state.look(work.conn, work.release, work.store, [plan.schema], lock=True)
-        _assert_unmoved(overview, plan, step)
+    with transactions.transaction(work.conn, expected.schema, work.limits, name=work.lock.worker) as sent:
+        overview = state.look(work.conn, work.release, work.store, [expected.schema], lock=True)
+        if not expected.met_by(overview):
+            raise VersionMoved(
+                f'database "{expected.database}" was at {expected.recorded or "no version"}, but is now at'
+                f" {overview.recorded}",
+                hint="another tool is migrating it: wait for that to finish, then run this again",
+                store=work.store.store,
+            )
         yield sent
-        recorded, held = version_table.ask(sent, plan), work.lock.ask(work.conn)
-        version_table.assert_reached(recorded, reached, plan)
+        recorded, held = version_table.ask(sent, expected.database), work.lock.ask(work.conn)
+        version_table.assert_reached(recorded, expected, work.store.store)
         work.lock.assert_held(held)
-
-
-def _assert_unmoved(overview: Overview, plan: Plan, step: PlannedStep | None) -> None:
-    if step is None:
-        unmoved, expected = overview.recorded == plan.recorded, plan.recorded
-        unmoved = unmoved and (not plan.together or overview.state == plan.state)
-    else:
-        expected = None if plan.recorded is None and step.previous == UNVERSIONED else step.previous
-        unmoved = overview.recorded == expected
-    if not unmoved:
-        raise VersionMoved(
-            f'database "{plan.database}" was at {expected or "no version"}, but is now at {overview.recorded}',
-            hint="another tool is migrating it: wait for that to finish, then run this again",
-            store=plan.store,
-        )
 
 
 def deviations(conn: Connection, schema: str, touched: Collection[Key], expected: Snapshot) -> str:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from packaging.version import Version
     from psycopg import Cursor
 
-    from schema_migrator.planning.plan import Plan
     from schema_migrator.postgres.transactions import Batch
-    from schema_migrator.releases.source import Step
+    from schema_migrator.releases.source import Step, Store
+    from schema_migrator.runs.expected import Expected
 
 _SETUP = (
     """CREATE TABLE IF NOT EXISTS {versions} (
@@ -80,27 +80,27 @@ def move(sent: Batch, database: str, step: Step, previous: Version) -> None:
     sent.send(_of(sent, _MOVE), [new, str(step.min_compatible), database, old, old, new, step.md5, step.description])
 
 
-def adopt(sent: Batch, plan: Plan, step: Step) -> None:
+def adopt(sent: Batch, expected: Expected, step: Step) -> None:
     """Record the version that the tables match under the configured database name; no other version row changes."""
     _make_tables(sent)
-    old, new = str(plan.recorded or UNVERSIONED), str(step.version)
-    row = [plan.database, new, str(step.min_compatible), old]
+    old, new = str(expected.recorded or UNVERSIONED), str(step.version)
+    row = [expected.database, new, str(step.min_compatible), old]
     sent.send(_of(sent, _ADOPT), [*row, old, new, "", "adopted: the tables match this version"])
 
 
-def ask(sent: Batch, plan: Plan) -> Cursor[Any]:
+def ask(sent: Batch, database: str) -> Cursor[Any]:
     """Query the version that is recorded now; the cursor has one row, or none."""
-    return sent.send(_of(sent, _RECORDED), [plan.database])
+    return sent.send(_of(sent, _RECORDED), [database])
 
 
-def assert_reached(answer: Cursor[Any], reached: Version, plan: Plan) -> None:
+def assert_reached(answer: Cursor[Any], expected: Expected, store: Store) -> None:
     """Raise VersionMoved unless the answer is the version that the transaction should reach."""
     row = answer.fetchone()
-    if row is None or row[0] != str(reached):
+    if row is None or row[0] != str(expected.reached):
         raise VersionMoved(
-            f'the version of "{plan.database}" ends as {row and row[0]}, expected {reached}',
+            f'the version of "{expected.database}" ends as {row and row[0]}, expected {expected.reached}',
             hint="something else writes schema_version: find out what, then run this again",
-            store=plan.store,
+            store=store,
         )
 
 
