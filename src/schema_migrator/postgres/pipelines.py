@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -11,7 +12,7 @@ from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoade
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from psycopg.abc import AdaptContext
+    from psycopg.abc import AdaptContext, PipelineCommand, PQGen
 
 
 class _IsoDate(DateLoader):
@@ -39,6 +40,8 @@ class _IsoTimestamptz(TimestamptzLoader):
         super().__init__(oid)
 
 
+_MOST_UNSENT_BYTES = 7_000  # libpq sends full blocks of 8,192 bytes at once (source: fe-misc.c, pqPutMsgEnd)
+_MESSAGES_BYTES = 60  # what a query's messages have in addition
 _LOADERS: dict[str, type[_IsoDate | _IsoTimestamp | _IsoTimestamptz]] = {
     "date": _IsoDate,
     "timestamp": _IsoTimestamp,
@@ -46,53 +49,104 @@ _LOADERS: dict[str, type[_IsoDate | _IsoTimestamp | _IsoTimestamptz]] = {
 }
 
 
-class PipelineCursor(psycopg.Cursor[Any]):
-    """A cursor that sends a Sync in a pipeline before it waits for rows.
+class _SyncedPipeline(psycopg.Pipeline):
+    """A pipeline that sends statements together with a Sync, in one write, and never a Flush.
 
-    psycopg only sends a Flush. The server answers a Flush too, but it does not report a transaction as idle before a
-    Sync (source: postgres.c, PostgresMain). If the client were stopped, `idle_in_transaction_session_timeout` would
-    never end its transaction, and its locks would stay.
+    psycopg sends each statement at once, a Flush before it waits for rows, and a Sync only at the end. The server
+    counts a transaction as active until a Sync, and a Flush ends the timer that a Sync has started (source: postgres.c,
+    PostgresMain). If the client were stopped then, `idle_in_transaction_session_timeout` would never end its
+    transaction, and its locks would stay. psycopg has no public way to change that.
     """
 
-    def fetchone(self) -> Any:  # noqa: ANN401 - the type of a row is the row factory's
-        """Return the next row, or None."""
-        self._settle()
-        return super().fetchone()
+    def __init__(self, conn: psycopg.Connection[Any]) -> None:
+        super().__init__(conn)
+        self._synced = False
 
-    def fetchall(self) -> list[Any]:
-        """Return the remaining rows."""
-        self._settle()
-        return super().fetchall()
+    def discard(self) -> None:
+        """Forget the statements that were not sent."""
+        for _ in range(len(self.command_queue)):
+            self.result_queue.pop()
+        self.command_queue.clear()
 
-    def _settle(self) -> None:
-        if self.pgresult is None and isinstance(self.connection, PipelineConnection):
-            self.connection.sync()
+    def _enqueue_sync(self) -> None:
+        super()._enqueue_sync()
+        self._synced = True
+
+    def _communicate_gen(self) -> PQGen[None]:
+        if len(self.command_queue) > 1 and sum(map(_size, self.command_queue)) > _MOST_UNSENT_BYTES:
+            last, result = self.command_queue.pop(), self.result_queue.pop()
+            self._enqueue_sync()
+            yield from self._send_gen()
+            self.command_queue.append(last)
+            self.result_queue.append(result)
+        if self._synced:
+            yield from self._send_gen()
+
+    def _send_gen(self) -> PQGen[None]:
+        commands, self._synced = tuple(self.command_queue), False
+        self.command_queue.clear()
+        self.command_queue.append(partial(_call, commands))
+        yield from super()._communicate_gen()
+
+    def _fetch_gen(self, *, flush: bool) -> PQGen[None]:
+        if flush and self.command_queue:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        yield from super()._fetch_gen(flush=False)
+
+
+def _call(commands: tuple[PipelineCommand, ...]) -> None:
+    for command in commands:
+        command()
+
+
+def _size(command: PipelineCommand) -> int:
+    """Return about how many bytes libpq sends for a command: a query with its parameters, or a Sync."""
+    query, params = getattr(command, "args", (b"", ()))
+    return len(query) + sum(len(value) for value in params or () if value is not None) + _MESSAGES_BYTES
 
 
 class PipelineConnection(psycopg.Connection[Any]):
-    """A connection that keeps track of its open pipeline and whose cursors are PipelineCursors.
+    """A connection whose pipelines send statements together with a Sync.
 
     It reads dates and timestamps in ISO format, which each of our transactions sets.
     """
 
     def __init__(self, *args: Any, **named: Any) -> None:  # noqa: ANN401 - psycopg's own
         super().__init__(*args, **named)
-        self.cursor_factory = PipelineCursor
-        self._opened: psycopg.Pipeline | None = None
         for name, loader in _LOADERS.items():
             self.adapters.register_loader(name, loader)
 
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
-        """Open a pipeline for the block. Within a pipeline, the block uses the one that is already open."""
+        """Open a pipeline for the block. Within a pipeline, the block uses the one that is already open.
+
+        After an exception, what was not sent is not sent any more.
+        """
+        if self._pipeline is None:
+            self._pipeline = _SyncedPipeline(self)
         with super().pipeline() as opened:
-            outer, self._opened = self._opened, opened
             try:
                 yield opened
-            finally:
-                self._opened = outer
+            except BaseException:
+                self.discard()
+                raise
 
     def sync(self) -> None:
-        """Wait for the answers to everything sent in an open pipeline; from then on the server counts idle time."""
-        if self._opened is not None:
-            self._opened.sync()
+        """Send what waits in an open pipeline, and wait for the answers; from then on the server counts idle time."""
+        if self._pipeline is not None:
+            self._pipeline.sync()
+
+    def discard(self) -> None:
+        """Forget what was not sent in an open pipeline."""
+        if isinstance(self._pipeline, _SyncedPipeline):
+            self._pipeline.discard()
+
+
+def abort(conn: psycopg.Connection[Any]) -> None:
+    """Roll back the transaction of an open pipeline, and forget what was not sent."""
+    if isinstance(conn, PipelineConnection):
+        conn.discard()
+        if conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            conn.execute("ROLLBACK")
+            conn.sync()

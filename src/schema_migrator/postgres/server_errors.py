@@ -101,13 +101,19 @@ def _raced(error: psycopg.Error) -> bool:
     return of_catalog or (error.diag.message_primary or "").startswith("tuple concurrently ")
 
 
+def _lost(error: psycopg.Error) -> bool:
+    """Whether the connection broke. A plain DatabaseError has no SQLSTATE: libpq itself made it."""
+    broken = isinstance(error, psycopg.OperationalError) or type(error) is psycopg.DatabaseError
+    return (error.sqlstate or "").startswith(_LOST) or (broken and error.sqlstate is None)
+
+
 def explain(error: psycopg.Error, settings: StoreSettings) -> MigratorError:
     """Return our error for a psycopg error."""
     state, text = error.sqlstate or "", error.diag.message_primary or refusal(error)[1]
     running = _FUNCTION.search(error.diag.context or "")  # it is the user's: we have no function in this language
     if running:
         text += f" (in {running[1]})"
-    if (not state and isinstance(error, psycopg.OperationalError)) or state.startswith(_LOST):
+    if _lost(error):
         return ConnectionLost(f"the connection to {settings.address} broke: {text}", hint="run it again")
     if error.diag.source_file == _SHARED_MEMORY:  # PostgreSQL reports it as a full disk
         return StatementFailed(
