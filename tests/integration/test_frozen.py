@@ -11,7 +11,7 @@ import pytest
 from support.postgres.databases import fresh
 from support.postgres.engine import Connection, Engine
 from support.postgres.holds import ddl_held, rows_held
-from support.program.command import finish
+from support.program.command import finish, killed_on_failure
 from support.visibility import rewriting
 from support.visibility.executions import TABLE
 from support.visibility.rewriting import Origin
@@ -77,12 +77,13 @@ def test_in_a_step(origin: Origin) -> None:
     database = origin.copy()
     with origin.databases.admin(database) as admin, ddl_held(admin, "step") as hold:
         process = origin.migrate(database, "--rewrite", "in-place")
-        hold.await_sleeper()
-        process.send_signal(signal.SIGSTOP)
-        hold.open()
-        hold.await_rows(
-            "SELECT FROM pg_stat_activity WHERE application_name LIKE '% worker %' AND state LIKE 'idle in%'"
-        )
-        process.send_signal(signal.SIGCONT)
-        ended = finish(process)
+        with killed_on_failure(process):
+            hold.await_sleeper()
+            process.send_signal(signal.SIGSTOP)
+            hold.open()
+            hold.await_rows(
+                "SELECT FROM pg_stat_activity WHERE application_name LIKE '% worker %' AND state LIKE 'idle in%'"
+            )
+            process.send_signal(signal.SIGCONT)
+            ended = finish(process)
     assert ended.code == 0, ended.stderr

@@ -49,6 +49,10 @@ _LOADERS: dict[str, type[_IsoDate | _IsoTimestamp | _IsoTimestamptz]] = {
 }
 
 
+class _Together(partial[None]):
+    """Several commands of a pipeline that psycopg treats as one."""
+
+
 class _SyncedPipeline(psycopg.Pipeline):
     """A pipeline that sends statements together with a Sync, in one write, and never a Flush.
 
@@ -64,7 +68,8 @@ class _SyncedPipeline(psycopg.Pipeline):
 
     def discard(self) -> None:
         """Forget the statements that were not sent."""
-        for _ in range(len(self.command_queue)):
+        unsent = sum(len(each.args[0]) if isinstance(each, _Together) else 1 for each in self.command_queue)
+        for _ in range(unsent):
             self.result_queue.pop()
         self.command_queue.clear()
 
@@ -85,7 +90,7 @@ class _SyncedPipeline(psycopg.Pipeline):
     def _send_gen(self) -> PQGen[None]:
         commands, self._synced = tuple(self.command_queue), False
         self.command_queue.clear()
-        self.command_queue.append(partial(_call, commands))
+        self.command_queue.append(_Together(_call, commands))
         yield from super()._communicate_gen()
 
     def _fetch_gen(self, *, flush: bool) -> PQGen[None]:
@@ -101,9 +106,10 @@ def _call(commands: tuple[PipelineCommand, ...]) -> None:
 
 
 def _size(command: PipelineCommand) -> int:
-    """Return about how many bytes libpq sends for a command: a query with its parameters, or a Sync."""
-    query, params = getattr(command, "args", (b"", ()))
-    return len(query) + sum(len(value) for value in params or () if value is not None) + _MESSAGES_BYTES
+    """Return about how many bytes libpq sends for a command: a query with its parameters, a name, or a Sync."""
+    args: tuple[Any, ...] = getattr(command, "args", ())
+    values = [args[0], *(args[1] or ())] if len(args) > 1 else args
+    return sum(len(value) for value in values if value is not None) + _MESSAGES_BYTES
 
 
 class PipelineConnection(psycopg.Connection[Any]):

@@ -59,8 +59,15 @@ def start_cli(env: Mapping[str, str], *args: str) -> subprocess.Popen[str]:
 def started(env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
     """Start `migrate` for the block, which is to `finish` it; kill it when the block fails."""
     process = start_cli(env, "migrate")
-    try:
+    with killed_on_failure(process):
         yield process
+
+
+@contextmanager
+def killed_on_failure(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill the process when the block fails, and show what it said."""
+    try:
+        yield
     except BaseException:
         process.kill()
         sys.stderr.write(finish(process).stderr)
