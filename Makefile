@@ -95,10 +95,10 @@ format: setup ## Format the code
 	$(BIN)/ruff format
 
 sweep: setup sources vendor-tools ## Stop the vendor's tool and this one at every statement, then migrate (an hour)
-	PYTHONPATH=tests $(BIN)/python tools/kill_sweep.py $(SWEEP)
+	PYTHONPATH=tests:vendor $(BIN)/python tools/kill_sweep.py $(SWEEP)
 
 sweep-online: setup sources vendor-tools ## Kill an online rewrite under load at many moments, then migrate (half an hour)
-	PYTHONPATH=tests $(BIN)/python tools/online_sweep.py $(SWEEP)
+	PYTHONPATH=tests:vendor $(BIN)/python tools/online_sweep.py $(SWEEP)
 
 # The plotting library, for the benchmark's pictures alone.
 $(VENV)/.plots: $(VENV)/.stamp
@@ -106,7 +106,7 @@ $(VENV)/.plots: $(VENV)/.stamp
 	@touch $@
 
 bench: setup sources vendor-tools $(VENV)/.plots ## Compare installations, and upgrades under load, with the vendor's tool (BENCH="--help")
-	PYTHONPATH=tests $(BIN)/python tools/bench.py $(BENCH)
+	PYTHONPATH=tests:vendor $(BIN)/python tools/bench.py $(BENCH)
 
 picture: setup sources ## Draw the output of the demo: docs/demo.svg
 	$(BIN)/python tools/demo_picture.py

@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 import bench_install
 import bench_rewrite
 import install_page
-import plots
 import rewrite_page
 from install_page import Installations
 from rewrite_page import WAYS, Run
@@ -70,6 +69,8 @@ def measured(args: argparse.Namespace, results: Results) -> Iterator[Results]:
 
 def write(results: Results) -> None:
     """Write all that is made of the results."""
+    import plots  # noqa: PLC0415 - its matplotlib is not needed to measure
+
     RESULTS.write_bytes(FORM.dump_json(results, indent=1) + b"\n")
     sections = []
     if results.rewrite:
