@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.adapt import Loader
 from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from psycopg.abc import AdaptContext, PipelineCommand, PQGen
 
 
-class _IsoDate(DateLoader):
-    """Reads a date in ISO format.
+class _Iso(Loader):
+    """Reads dates and times in ISO format; timestamps with an offset become UTC.
 
     psycopg takes the format from the last DateStyle that the server reported. PostgreSQL 14 and newer report it only
     at a Sync (source: postgres.c, PostgresMain). In a pipeline, our own `SET LOCAL DateStyle` is not reported in time.
@@ -26,27 +27,20 @@ class _IsoDate(DateLoader):
         super().__init__(oid)
 
 
-class _IsoTimestamp(TimestampLoader):
-    """Reads a timestamp in ISO format, as _IsoDate does."""
-
-    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:  # noqa: ARG002 - left out on purpose
-        super().__init__(oid)
+class _IsoDate(_Iso, DateLoader):
+    pass
 
 
-class _IsoTimestamptz(TimestamptzLoader):
-    """Reads a timestamp with its offset in ISO format, as _IsoDate does, and returns it in UTC."""
+class _IsoTimestamp(_Iso, TimestampLoader):
+    pass
 
-    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:  # noqa: ARG002 - left out on purpose
-        super().__init__(oid)
+
+class _IsoTimestamptz(_Iso, TimestamptzLoader):
+    pass
 
 
 _MOST_UNSENT_BYTES = 7_000  # libpq sends full blocks of 8,192 bytes at once (source: fe-misc.c, pqPutMsgEnd)
 _MESSAGES_BYTES = 60  # what a query's messages have in addition
-_LOADERS: dict[str, type[_IsoDate | _IsoTimestamp | _IsoTimestamptz]] = {
-    "date": _IsoDate,
-    "timestamp": _IsoTimestamp,
-    "timestamptz": _IsoTimestamptz,
-}
 
 
 class _Together(partial[None]):
@@ -65,6 +59,7 @@ class _SyncedPipeline(psycopg.Pipeline):
     def __init__(self, conn: psycopg.Connection[Any]) -> None:
         super().__init__(conn)
         self._synced = False
+        self._unsent_bytes = 0
 
     def discard(self) -> None:
         """Forget the statements that were not sent."""
@@ -72,23 +67,31 @@ class _SyncedPipeline(psycopg.Pipeline):
         for _ in range(unsent):
             self.result_queue.pop()
         self.command_queue.clear()
+        self._unsent_bytes = 0
 
     def _enqueue_sync(self) -> None:
         super()._enqueue_sync()
         self._synced = True
 
     def _communicate_gen(self) -> PQGen[None]:
-        if len(self.command_queue) > 1 and sum(map(_size, self.command_queue)) > _MOST_UNSENT_BYTES:
-            last, result = self.command_queue.pop(), self.result_queue.pop()
-            self._enqueue_sync()
-            yield from self._send_gen()
-            self.command_queue.append(last)
-            self.result_queue.append(result)
-        if self._synced:
+        if not self._synced:  # a statement was added
+            added = _size(self.command_queue[-1])
+            if self._unsent_bytes > 0 and self._unsent_bytes + added > _MOST_UNSENT_BYTES:
+                yield from self._send_before_last_gen()
+            self._unsent_bytes += added
+        else:
             yield from self._send_gen()
 
+    def _send_before_last_gen(self) -> PQGen[None]:
+        last, result = self.command_queue.pop(), self.result_queue.pop()
+        self._enqueue_sync()
+        yield from self._send_gen()
+        self.command_queue.append(last)
+        self.result_queue.append(result)
+
     def _send_gen(self) -> PQGen[None]:
-        commands, self._synced = tuple(self.command_queue), False
+        commands = tuple(self.command_queue)
+        self._synced, self._unsent_bytes = False, 0
         self.command_queue.clear()
         self.command_queue.append(_Together(_call, commands))
         yield from super()._communicate_gen()
@@ -120,8 +123,9 @@ class PipelineConnection(psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **named: Any) -> None:  # noqa: ANN401 - psycopg's own
         super().__init__(*args, **named)
-        for name, loader in _LOADERS.items():
-            self.adapters.register_loader(name, loader)
+        self.adapters.register_loader("date", _IsoDate)
+        self.adapters.register_loader("timestamp", _IsoTimestamp)
+        self.adapters.register_loader("timestamptz", _IsoTimestamptz)
 
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
@@ -135,24 +139,6 @@ class PipelineConnection(psycopg.Connection[Any]):
             try:
                 yield opened
             except BaseException:
-                self.discard()
+                if isinstance(opened, _SyncedPipeline):
+                    opened.discard()
                 raise
-
-    def sync(self) -> None:
-        """Send what waits in an open pipeline, and wait for the answers; from then on the server counts idle time."""
-        if self._pipeline is not None:
-            self._pipeline.sync()
-
-    def discard(self) -> None:
-        """Forget what was not sent in an open pipeline."""
-        if isinstance(self._pipeline, _SyncedPipeline):
-            self._pipeline.discard()
-
-
-def abort(conn: psycopg.Connection[Any]) -> None:
-    """Roll back the transaction of an open pipeline, and forget what was not sent."""
-    if isinstance(conn, PipelineConnection):
-        conn.discard()
-        if conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-            conn.execute("ROLLBACK")
-            conn.sync()

@@ -13,7 +13,6 @@ from psycopg.rows import RowFactory, tuple_row
 
 from schema_migrator import events
 from schema_migrator.errors import CommitUnconfirmed
-from schema_migrator.postgres import pipelines
 from schema_migrator.postgres.conninfo import APPLICATION
 from schema_migrator.postgres.server_errors import OWN_LIMIT, blame
 from schema_migrator.postgres.session_settings import FIRST, LOOK, OUR_PATH, ROLES_OWN, SETTINGS, Limits, settings
@@ -60,7 +59,10 @@ class Batch:
 
 @contextmanager
 def batch(conn: Connection, schema: str = "", path: str | None = None) -> Iterator[Batch]:
-    """Send the block's statements in a pipeline: nothing waits for an answer until the block fetches a row."""
+    """Send the block's statements in a pipeline: nothing waits for an answer until the block fetches a row.
+
+    Only a BEGIN makes a transaction of them: without it, they may be committed in several parts.
+    """
     sent = Batch(conn, schema, path)
     try:
         with conn.pipeline():
@@ -78,21 +80,16 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
     try:
         confirmed = _confirmed(conn, limits.commit) if limits.commit else nullcontext()
         with confirmed as bound, batch(conn, schema or "") as sent:
-            try:
-                conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-                configure(conn, limits, name)
-                yield sent
-            except BaseException:
-                with suppress(psycopg.Error):  # if the connection is lost, the server rolls back
-                    pipelines.abort(conn)
-                raise
+            conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            configure(conn, limits, name)
+            yield sent
             if bound:
                 bound.start()
             conn.execute("COMMIT")
     except BaseException as error:
         if limits is LOOK:
             error.add_note(OWN_LIMIT)
-        with suppress(psycopg.Error):
+        with suppress(psycopg.Error):  # if the connection is lost, the server rolls back
             conn.rollback()
         raise
 
