@@ -173,6 +173,30 @@ def test_a_failed_read_is_no_absent_version(databases: Databases) -> None:
     assert refusal.message == f'database "{store.name}": no schema of the search_path exists for the role'
 
 
+@pytest.mark.parametrize(
+    ("column", "change", "value"),
+    [
+        ("version_partition", "text", "0"),
+        ("version_partition", "boolean USING true", "True"),
+        ("curr_version", "numeric USING curr_version::numeric", "1.9"),
+        ("min_compatible_version", "numeric USING 1", "1"),
+        ("db_name", "integer USING 1", "1"),
+    ],
+)
+def test_a_column_of_another_type_is_no_absent_version(
+    databases: Databases, column: str, change: str, value: str
+) -> None:
+    """A row whose values cannot be compared is refused by its column; nobody is told to record a version."""
+    store = live(databases, "visibility", "1.9")
+    store.run(f"ALTER TABLE schema_version ALTER {column} TYPE {change}")
+    refusal = store.refused()
+    assert isinstance(refusal, UnknownState)
+    assert refusal.message.startswith(f'the column schema_version.{column} has the value "{value}" of another type')
+    assert "adopt" not in refusal.hint
+    with pytest.raises(UnknownState, match=f"schema_version.{column}"):
+        store.status()
+
+
 def test_missing_history_is_shown(databases: Databases, capsys: pytest.CaptureFixture[str]) -> None:
     """A kill between the vendor's two records leaves a version out of the history, which is no reason to refuse."""
     store = live(databases, "default", "1.17")

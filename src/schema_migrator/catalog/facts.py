@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import class_row
@@ -28,6 +28,13 @@ _ROLES_SCHEMA = (
     "SET LOCAL search_path = pg_catalog, pg_temp",
 )
 _FACTS = queries.load(__file__, "facts")
+_COLUMNS = {
+    "db_name": (str, "a text"),
+    "curr_version": (str, "a text"),
+    "min_compatible_version": (str, "a text"),
+    "version_partition": (int, "an integer"),
+}
+"""What is read of the version table, with the type of its values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,19 +117,31 @@ def read_rows(conn: Connection, facts: Facts, *, lock: bool) -> tuple[VersionRow
 
     Raises UnknownState if the table is not Temporal's.
     """
-    columns = ("db_name", "curr_version", "min_compatible_version", "version_partition")
     try:
-        rows = plain_rows.read(conn, facts.schema or "", "schema_version", columns, lock=lock)
+        rows = plain_rows.read(conn, facts.schema or "", "schema_version", tuple(_COLUMNS), lock=lock)
     except psycopg.errors.UndefinedColumn as error:  # Flyway's table was called schema_version too
         raise UnknownState(
             f"the table schema_version is not Temporal's: {error.diag.message_primary}",
             hint="give Temporal a database of its own, or a schema by search_path in SQL_CONNECT_ATTRIBUTES",
         ) from error
+    for row in rows:
+        _assert_types(row)
     return tuple(
         VersionRow(db_name=name, curr_version=version, min_compatible_version=lowest)
         for name, version, lowest, partition in rows
         if partition == 0
     )
+
+
+def _assert_types(row: tuple[Any, ...]) -> None:
+    """Raise UnknownState if a column has another type: a row that cannot be read must not count as absent."""
+    for (column, (kind, word)), value in zip(_COLUMNS.items(), row, strict=True):
+        if value is not None and type(value) is not kind:
+            raise UnknownState(
+                f'the column schema_version.{column} has the value "{value}" of another type than Temporal\'s,'
+                f" expected {word}",
+                hint="find out who changed the column's type, and change it back",
+            )
 
 
 def leftover_indexes(invalid: Iterable[str]) -> tuple[str, ...]:
