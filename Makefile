@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/_
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online picture check clean
+.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -48,15 +48,18 @@ demo: setup sources ## Show it working on a private PostgreSQL
 
 APART := matrix or image or chart or e2e or fleet or temporal
 
-test: setup sources vendor-tools ## Run the tests (minutes), at the end the longest of them
+test: setup sources vendor-tools ## Run the tests (eight minutes), at the end the longest of them
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=25 -m 'not ($(APART))'
 
 test-quick: setup sources ## Run the tests that need no server (half a minute)
 	$(BIN)/pytest -n $(WORKERS) -m 'not ($(APART) or server or random)' tests/unit tests/harness
 
-test-matrix: setup sources ## Run the other cases, and the tests of every release and every PostgreSQL (an hour)
+test-matrix: setup sources ## Run the other tests, and every release and every PostgreSQL (hours)
 	$(BIN)/python vendor/build_tool.py --all
 	$(BIN)/pytest -n $(WORKERS) -m matrix
+
+durations: setup ## Rewrite how long each test takes, by which `make test` chooses (JUNIT, what pytest --junitxml wrote)
+	PYTHONPATH=tests:vendor $(BIN)/python tools/durations.py $(JUNIT)
 
 image: ## Build the image (IMAGE, TEMPORAL_VERSION, DOCKER_FLAGS)
 	docker build $(DOCKER_FLAGS) --build-arg TEMPORAL_VERSION=$(TEMPORAL_VERSION) --build-arg VERSION=$(VERSION) --tag $(IMAGE) .

@@ -11,7 +11,7 @@ from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Engine, NoEngineError, choose
 from support.postgres.watcher import Watcher, watch
 from support.program.references import References
-from support.selection import leave_to_the_matrix
+from support.selection import EXPECTED_SECONDS, leave_to_the_matrix
 from support.vendor.kill_points import Points
 from support.vendor.kill_sweep import Point, points
 from support.vendor.tool import VendorTool
@@ -29,9 +29,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[WATCHER].end()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that need a server, and those that `make test` leaves to the matrix."""
-    leave_to_the_matrix(items)
+    config.stash[EXPECTED_SECONDS] = leave_to_the_matrix(items)
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")

@@ -1,91 +1,105 @@
-"""Which tests of a family `make test` leaves to `make test-matrix`: all but a spread over it.
+"""Which cases `make test` runs and which it leaves to `make test-matrix`, so that it ends within eight minutes.
 
-A family is a test function whose cases go through the same mechanism. What stays is chosen so that every kind and every
-phase of a family is among it; nothing is left out of both.
+Each test function has a few seconds of `make test`. As many of its cases stay as fit into them, evenly spread; a
+function of which not one case fits is left to the matrix. The proofs in `CORE` stay, whatever they take. No case is
+left out of both.
 """
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+TESTS = Path(__file__).resolve().parents[1]
+DURATIONS = TESTS / "data" / "durations.json"
+"""Seconds of a case, by file and function; `make durations` writes it. A function that is not in it stays whole."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Of a family's cases in their order every so many-th stays, and besides those whose id has what is named."""
+SECONDS = 3.0
+"""For each function, of one core of the machine that measured."""
 
-    every: int
-    always: str = "(?!)"
+APART = ("matrix", "chart", "image", "e2e", "temporal")
+"""Markers of tests that `make test` never runs."""
+
+EXPECTED_SECONDS = pytest.StashKey[float]()
+"""What the collected tests of `make test` should take together, on one core."""
+
+Case = TypeVar("Case")
 
 
-FAMILIES = {
-    # The vendor's tool stopped: all places where it is known to stick, and each part of its run.
-    "test_sweep.py::test_what_the_vendor_leaves": Spread(every=7, always=r"^migrate-.+-(after|before)-"),
-    # Two parts of six for each start, each part for some start.
-    "test_cut.py::test_a_cut_run_is_made_good_by_the_next": Spread(every=3),
-    # Each release with each store, and five of the six offsets.
-    "test_two_vendors.py::test_two_at_the_same_time": Spread(every=5),
-    "test_own_sweep.py::test_ours_is_stopped": Spread(every=2),
-    "test_killed_with_rows.py::test_columns_that_are_added_again": Spread(every=2),
-    "test_killed_with_rows.py::test_an_index_build_is_killed": Spread(every=2, always="run_ours-1.13"),
-    # Each thing that is killed, early or late.
-    "test_online_killed.py::test_killed_and_run_again": Spread(every=6, always="connection-0.85|server-0.3"),
-    # Each way to name the schema, each kind of rewrite.
-    "test_places.py::test_other_schema": Spread(every=6, always="by_database-online|by_role-in-place"),
-    "test_equality.py::test_from_a_version_of_the_vendors_making": Spread(every=2),
-    "test_equality.py::test_to_a_version_between": Spread(every=2),
-    "test_equality.py::test_step_by_step": Spread(every=2),
-    "test_online.py::test_a_table_that_changes_meanwhile_is_left_as_it_is": Spread(every=2),
-    "test_online.py::test_what_forbids_it_and_comes_meanwhile": Spread(every=2),
-    "test_online.py::test_a_copy_that_is_not_the_table_never_takes_its_place": Spread(every=2),
-    "test_online_refusals.py::test_a_hindrance_is_named": Spread(every=2),
-    "test_drift.py::test_whatever_was_changed_by_hand": Spread(every=3),
-    "test_drift.py::test_what_would_stop_a_step_is_named_first": Spread(every=3),
-    "test_drift.py::test_a_harmless_change_keeps_nothing_from_its_target": Spread(every=3),
-    "test_traces.py::test_an_unfinished_rewrite_that_has_lost_its_comment": Spread(every=3),
-    "test_traces.py::test_a_strangers_schema_stays_and_ends_nothing": Spread(every=3),
-    "test_traces.py::test_a_comment_of_another_format": Spread(every=3),
-    "test_traces.py::test_a_table_of_somebody_else_in_ours": Spread(every=2),
-    "test_owners.py::test_an_event_trigger_that_gives_tables_away": Spread(every=5),
-    "test_owners.py::test_two_tenants_in_two_schemas": Spread(every=3),
-    "test_create_database.py::test_names_that_nobody_can_have_meant": Spread(every=5),
-    "test_found.py::test_what_is_found_and_done": Spread(every=2),
-    "test_moving.py::test_another_run_between_two_looks": Spread(every=3),
-    "test_repair.py::test_what_cannot_be_repaired_stays_whole": Spread(every=2),
-    "test_dropin.py::test_command_lines": Spread(every=2),
-    # Each invented step, after some of its statements and at some of its messages.
-    "test_invented.py::test_the_vendors_tool_makes_the_same": Spread(every=3),
-    "test_invented.py::test_another_tool_has_begun_a_step": Spread(every=3, always="1.34.1-default-1.20-2"),
-    "test_invented.py::test_ours_is_stopped": Spread(every=3),
-    "test_invented.py::test_ours_is_stopped_between_its_commits": Spread(every=3, always="1.34.3"),
+CORE: Mapping[str, int] = {
+    # Another tool stopped half-way, ours cut and killed: what the whole program is for.
+    "acceptance/test_sweep.py::test_what_the_vendor_leaves": 12,
+    "acceptance/test_cut.py::test_a_cut_run_is_made_good_by_the_next": 3,
+    "acceptance/test_own_sweep.py::test_ours_is_stopped": 2,
+    "acceptance/test_invented.py::test_ours_is_stopped": 3,
+    "acceptance/test_concurrent.py::test_a_killed_installation_leaves_nothing_in_the_way": 1,
+    "integration/test_found.py::test_what_is_found_and_done": 1,
+    # The same schema as the vendor's tool makes.
+    "acceptance/test_equality.py::test_from_a_version_of_the_vendors_making": 2,
+    "acceptance/test_equality.py::test_from_an_older_release": 1,
+    # No row is lost in an online rewrite.
+    "acceptance/test_online_killed.py::test_killed_and_run_again": 1,
+    "integration/test_online.py::test_a_killed_run_is_carried_on": 1,
+    "integration/test_online.py::test_a_copy_that_is_not_the_table_never_takes_its_place": 1,
+    "integration/test_online.py::test_a_table_that_changes_meanwhile_is_left_as_it_is": 1,
+    "integration/test_online.py::test_all_that_the_table_wears_goes_along": 1,
+    "integration/test_damage.py::test_two_rows_of_one_key": 1,
+    # No right is given away.
+    "integration/test_hostile.py::test_nothing_planted_is_run": 1,
+    "integration/test_hostile.py::test_the_owners_code_does_not_run_as_a_superuser": 1,
+    # No secret is printed.
+    "unit/test_no_secret.py::test_no_part_of_a_password_is_shown": 1,
+    # Nobody waits.
+    "acceptance/test_locks.py::test_writers_do_not_queue_behind_us": 1,
+    "acceptance/test_cost.py::test_round_trips": 1,
+    "integration/test_replicas.py::test_a_late_standby_is_named_before_anything_begins": 1,
+    # A run that is told to end ends.
+    "integration/test_signals.py::test_in_a_statement_of_a_step": 1,
+    "integration/test_signals.py::test_in_an_online_rewrite": 2,
 }
-"""By file and function; tests/README.md lists them with their numbers."""
+"""How many cases stay, by file and function."""
 
 
-def leave_to_the_matrix(items: Iterable[pytest.Item]) -> None:
-    """Mark what `make test` leaves out; a case that is for the matrix anyway counts in no family."""
-    for family, cases in families(items).items():
-        kept = chosen(FAMILIES[family], [case.name for case in cases])
-        for case in cases:
-            if case.name not in kept:
-                case.add_marker("matrix")
+def leave_to_the_matrix(items: Iterable[pytest.Item]) -> float:
+    """Mark what `make test` leaves out, beside what is marked already; return the seconds that the rest should take."""
+    durations = measured()
+    expected = 0.0
+    for function, cases in by_function(items).items():
+        kept = set(chosen(limit(function, durations), cases))
+        expected += len(kept) * durations.get(function, 0.0)
+        for case in set(cases) - kept:
+            case.add_marker("matrix")
+    return expected
 
 
-def families(items: Iterable[pytest.Item]) -> dict[str, list[pytest.Function]]:
-    """Return the cases of each family."""
+def measured() -> Mapping[str, float]:
+    """Return the seconds of a case of each function."""
+    durations: Mapping[str, float] = json.loads(DURATIONS.read_text(encoding="utf-8"))
+    return durations
+
+
+def by_function(items: Iterable[pytest.Item]) -> dict[str, list[pytest.Function]]:
+    """Return the cases of each function, without those that have a target of their own."""
     found: dict[str, list[pytest.Function]] = {}
     for item in items:
-        if isinstance(item, pytest.Function) and not item.get_closest_marker("matrix"):
-            family = f"{item.path.name}::{item.originalname}"
-            if family in FAMILIES:
-                found.setdefault(family, []).append(item)
+        if isinstance(item, pytest.Function) and not any(map(item.get_closest_marker, APART)):
+            found.setdefault(f"{item.path.relative_to(TESTS).as_posix()}::{item.originalname}", []).append(item)
     return found
 
 
-def chosen(spread: Spread, names: Sequence[str]) -> set[str]:
-    """Return the names that stay."""
-    ids = {name: name.partition("[")[2].rstrip("]") for name in names}
-    always = {name for name in names if re.search(spread.always, ids[name])}
-    others = [name for name in names if name not in always]
-    return always | set(others[:: spread.every])
+def limit(function: str, durations: Mapping[str, float]) -> int | None:
+    """Return how many cases of a function stay, or nothing where all of them do."""
+    if function in CORE:
+        return CORE[function]
+    if function in durations:
+        return int(SECONDS / durations[function])
+    return None
+
+
+def chosen(limit: int | None, cases: Sequence[Case]) -> Sequence[Case]:
+    """Return the cases that stay, evenly spread."""
+    if limit is None or limit >= len(cases):
+        return cases
+    return [cases[number * len(cases) // limit] for number in range(limit)]
