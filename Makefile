@@ -54,7 +54,7 @@ test: setup sources vendor-tools ## Run the tests (eight minutes), at the end th
 test-quick: setup sources ## Run the tests that need no server (half a minute)
 	$(BIN)/pytest -n $(WORKERS) -m 'not ($(APART) or server or random)' tests/unit tests/harness
 
-test-matrix: setup sources ## Run the other tests, and every release and every PostgreSQL (hours)
+test-matrix: setup sources ## Run the other tests, and every release and every PostgreSQL (about two hours)
 	$(BIN)/python vendor/build_tool.py --all
 	$(BIN)/pytest -n $(WORKERS) -m matrix
 
@@ -100,7 +100,7 @@ format: setup ## Format the code
 sweep: setup sources vendor-tools ## Stop the vendor's tool and this one at every statement, then migrate (an hour)
 	PYTHONPATH=tests:vendor $(BIN)/python tools/kill_sweep.py $(SWEEP)
 
-sweep-online: setup sources vendor-tools ## Kill an online rewrite under load at many moments, then migrate (half an hour)
+sweep-online: setup sources vendor-tools ## Disturb an online rewrite at every message, then run it again (many hours; it goes on where it was; SWEEP, for example '--every 8 --minutes 60')
 	PYTHONPATH=tests:vendor $(BIN)/python tools/online_sweep.py $(SWEEP)
 
 # The plotting library, for the benchmark's pictures alone.

@@ -9,6 +9,7 @@ from support.postgres.proxy import Options, Proxy
 from support.postgres.statement_gate import ADVISORY, OURS, gate, pids
 from support.program.command import finish, started
 from support.program.references import NEWEST, Hop, References, newest, picture, run_here, start_by_vendor
+from support.selection import EVERYTHING
 from support.visibility.traffic import fill_large
 from support.waiting import await_one
 
@@ -23,6 +24,8 @@ CASES = [
 ]
 PARTS = 6
 SLICES = 10
+CUTS = None if EVERYTHING else 80
+"""For each case, spread over a run; all messages otherwise."""
 A_TABLE = "CREATE TABLE cluster_membership"
 WORKING = f"{OURS} AND application_name LIKE '% worker %' AND state <> 'idle'"
 
@@ -108,9 +111,11 @@ def test_a_cut_run_is_made_good_by_the_next(trial: Trial, lengths: dict[object, 
 @pytest.mark.parametrize(("store", "start", "large"), CASES)
 @pytest.mark.parametrize("part", range(SLICES))
 def test_a_cut_at_any_message(trial: Trial, lengths: dict[object, int], part: int) -> None:
-    """Every message, before it and after it in turn."""
-    for at in range(1 + part, length(trial, lengths) + 1, SLICES):
-        trial.survive(at, after=bool(part % 2))
+    """Every message, or many of them, before it and after it in turn."""
+    messages = length(trial, lengths)
+    cuts = CUTS or messages
+    for number in range(part, cuts, SLICES):
+        trial.survive(1 + number * messages // cuts, after=bool(part % 2))
 
 
 @pytest.mark.parametrize(

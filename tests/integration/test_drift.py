@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import islice
 from typing import Literal
 
 import psycopg
@@ -14,6 +15,7 @@ from support.postgres.databases import Databases, fresh, unique
 from support.postgres.engine import Engine
 from support.program.drift import CHANGES, change
 from support.program.store_driver import LATEST, Site, site
+from support.selection import EVERYTHING
 
 VERSIONS = {
     "default": ("1.3", "1.4", "1.7", "1.12", "1.14", "1.15", "1.17", "1.18", "1.19"),
@@ -168,9 +170,13 @@ def test_whatever_was_changed_by_hand(made: Made, name: str) -> None:
 @pytest.mark.parametrize("kind", VERSIONS)
 @pytest.mark.parametrize("name", CHANGES)
 def test_whatever_was_changed_by_hand_in_any_version(made: Made, name: str, kind: str) -> None:
-    """Every change, in every version that has what it changes, warned of and refused."""
-    found = [tried(made, name, kind, version, strict=strict) for version in VERSIONS[kind] for strict in (False, True)]
-    assert any(one is not None for one in found)
+    """Every change, warned of and refused, in each version that has what it changes, or in three of them."""
+    found = (
+        [tried(made, name, kind, version, strict=strict) for strict in (False, True)]
+        for version in reversed(VERSIONS[kind])
+    )
+    changed = (outcomes for outcomes in found if None not in outcomes)
+    assert list(islice(changed, None if EVERYTHING else 3))
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -6,6 +6,7 @@ left out of both.
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,9 @@ SECONDS = 3.0
 
 APART = ("matrix", "chart", "image", "e2e", "temporal")
 """Markers of tests that `make test` never runs."""
+
+EVERYTHING = bool(os.environ.get("SCHEMA_MIGRATOR_TEST_EVERYTHING"))
+"""Whether the longest tests of the matrix try all that they can, which takes the better part of a day."""
 
 EXPECTED_SECONDS = pytest.StashKey[float]()
 """What the collected tests of `make test` should take together, on one core."""
