@@ -4,8 +4,8 @@
 case counts, because other work on the machine only adds to it.
 """
 
+import argparse
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree as ET
 
@@ -14,9 +14,11 @@ from support.selection import DURATIONS
 WORTH_NOTING = 0.05
 
 
-def main(files: Iterable[str]) -> None:
+def main() -> None:
     """Rewrite the file."""
-    averages = averaged(shortest(files))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("junit", nargs="+", help="what pytest wrote with --junitxml")
+    averages = averaged(shortest(parser.parse_args().junit))
     DURATIONS.write_text(json.dumps(averages, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     print(f"{DURATIONS}: {len(averages)} tests")
 
@@ -45,4 +47,4 @@ def averaged(seconds: Mapping[tuple[str, str], float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,148 +1,112 @@
-"""Kills an online rewrite under load at many moments, and runs it again; `make sweep-online`.
+"""Disturbs an online rewrite at every message to the server, and runs it again; `make sweep-online`.
 
-The results are kept as lines of JSON in build/sweep-online, from which docs/sweep-online.md is written.
+Each outcome is a line of JSON in build/reliability/outcomes.jsonl, from which docs/reliability.md is written. A sweep
+that was stopped goes on where it was.
 """
 
 import argparse
 import json
-import os
-import subprocess
+import random
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
-from itertools import groupby
-from pathlib import Path
 from typing import Any
 
+from reliability_page import OUTCOMES, POINTS, ROWS, START, outcomes, write
 from schema_migrator.demo.embedded_postgres import private_server
-from support.postgres.databases import RELEASES, fresh
+from support.postgres.databases import fresh
 from support.postgres.engine import Engine
+from support.postgres.fault_proxy import Place
 from support.visibility import rewriting
-from support.visibility.online_sweep import SAFE, Outcome, sweep
-from sweep_page import table
+from support.visibility.fault_sweep import KINDS, SAFE, Scene, disturb, survey
 
-ROOT = RELEASES.parent
-FOUND = ROOT / "build" / "sweep-online"
-STARTS = ("1.2", "1.9")
-PAGE = """\
-# Kill sweep of the online rewrite
+Point = tuple[str, Place]
+"""A kind of fault, and where."""
 
-Written by `make sweep-online`, which repeats all trials. Do not edit it by hand.
-
-{about}
-
-A visibility store of {rows:,} rows is upgraded online from version 1.2 or 1.9 to 1.14 while the tests' model of
-Temporal's server writes 200 times a second: starts, upserts, deletes, changed keys, some in transactions of several. At
-a random moment of the run something is killed: our process (SIGKILL), one of our connections
-(`pg_terminate_backend`), or the server (stopped in immediate mode, and started again). The writers continue. Then
-`schema-migrator migrate` runs again, while they continue.
-
-*At target* means: no error in that run, in any writer or in any reader; the same `pg_dump`, version row and history as
-after a clean run of the vendor's tool, so nothing of the rewrite is left; every index valid and intact (amcheck);
-nothing left to do for another run; and every row as its writer last wrote it, with its generated columns: none lost,
-doubled, outdated or resurrected. A write that a stopped server did not acknowledge may or may not be there, but a
-transaction must be there completely or not at all.
-
-{summary}
-
-The next run reached the target after {good} of {total} kills. {writes:,} writes were made during the sweep. If the
-server was not stopped, the longest took {longest:.2f} s.
-
-## When it was killed
-
-The last event that the run had logged before.
-
-{events}
-
-## To repeat it
-
-```
-make sweep-online
-```
-"""
-KINDS = {"client": "our process", "connection": "one of our connections", "server": "the server"}
+_scene: list[Scene] = []
+"""Of this process."""
+_open = ExitStack()
 
 
 def main() -> None:
-    """Try all moments and write docs/sweep-online.md."""
+    """Try all points that were not tried yet, and write docs/reliability.md."""
     args = arguments()
-    began = time.monotonic()
-    FOUND.mkdir(parents=True, exist_ok=True)
-    for start in STARTS:
-        with Path(FOUND, f"{start}.jsonl").open("w", encoding="utf-8") as out:
-            for outcome in outcomes(args, start):
-                print(json.dumps(asdict(outcome)), file=out, flush=True)
-                came = outcome.problem[:500] or "good"
-                print(start, outcome.kind, f"{outcome.moment:.1f} s", outcome.event, came, flush=True)
-    text = page(about(args, time.monotonic() - began), args.rows, found())
-    (ROOT / "docs" / "sweep-online.md").write_text(text, encoding="utf-8")
+    OUTCOMES.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + args.minutes * 60
+    with ProcessPoolExecutor(args.jobs, initializer=begin) as pool, OUTCOMES.open("a", encoding="utf-8") as out:
+        points, total = pool.submit(all_points, args.every).result()
+        POINTS.write_text(json.dumps({"points": total}), encoding="utf-8")
+        waiting = [point for point in points if key(*point) not in tried()]
+        print(f"{len(waiting)} of {len(points)} points are to be tried", flush=True)
+        for outcome in pool.map(trial, ((point, deadline) for point in waiting)):
+            if outcome:
+                print(json.dumps(outcome), file=out, flush=True)
+                print(told(outcome), flush=True)
+    write()
+    sys.exit(any(outcome["problem"] for outcome in outcomes()))
 
 
 def arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", "--moments", type=int, default=8, help="of each kind of kill and each start (8)")
-    parser.add_argument("--rows", type=int, default=20_000, help="of the store (20000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
+    parser.add_argument("--jobs", type=int, default=2, help="servers side by side (2)")
+    parser.add_argument("--every", type=int, default=1, help="try every so many-th message of a phase (1)")
+    parser.add_argument("--minutes", type=float, default=10**6, help="begin no trial after so many minutes")
     return parser.parse_args()
 
 
-def outcomes(args: argparse.Namespace, start: str) -> Iterator[Outcome]:
-    """Yield what comes of each kill, on a server of its own."""
-    with private_server(settings=SAFE) as server:
-        engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
-        with fresh(engine) as databases:
-            origin = rewriting.origin(databases, start, args.rows)
-            yield from sweep(origin, server, start, args.moments, args.seed)
+def begin() -> None:
+    """Start a server with a store to copy, for this process."""
+    server = _open.enter_context(private_server(settings=SAFE))
+    engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+    databases = _open.enter_context(fresh(engine))
+    _scene.append(Scene(server=server, origin=rewriting.origin(databases, START, ROWS)))
 
 
-def found() -> list[Mapping[str, Any]]:
-    """Return all outcomes."""
-    files = [Path(FOUND, f"{start}.jsonl") for start in STARTS]
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+def all_points(every: int) -> tuple[list[Point], int]:
+    """Return each kind of fault at the places of a run without a fault, in an order of chance.
+
+    And how many there would be if every message were tried.
+    """
+    surveyed = survey(_scene[0])
+    phases = [(name, places) for name, kind in KINDS.items() for places in surveyed[kind.messages].values()]
+    points = [(name, place) for name, places in phases for place in spaced(name, places, every)]
+    random.Random(0).shuffle(points)  # noqa: S311 - nothing secret
+    return points, sum(len(list(spaced(name, places, 1))) for name, places in phases)
 
 
-def about(args: argparse.Namespace, seconds: float) -> dict[str, str]:
-    """Return what the figures depend on."""
-    ours = Path(sys.executable).with_name("schema-migrator")
-    version = subprocess.run([str(ours), "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
-    return {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "ours": version,
-        "Python": sys.version.split()[0],
-        "CPUs": str(os.cpu_count()),
-        "seed": str(args.seed),
-        "minutes": f"{seconds / 60:.0f}",
-    }
+def spaced(name: str, places: Sequence[Place], every: int) -> Iterator[Place]:
+    """Yield every so many-th place of a phase; of connections to refuse, each one."""
+    if name == "too many connections":
+        connections = sorted({place.connection for place in places if place.message == 1})
+        yield from (Place(connection=connection, message=0) for connection in connections)
+    else:
+        yield from places[::every]
 
 
-def page(facts: Mapping[str, str], rows: int, outcomes: Sequence[Mapping[str, Any]]) -> str:
-    """Return the whole page."""
-    return PAGE.format(
-        about=table(("what", "which"), facts.items()),
-        rows=rows,
-        summary=summary(outcomes),
-        good=sum(not one["problem"] for one in outcomes),
-        total=len(outcomes),
-        writes=sum(one["writes"] for one in outcomes),
-        longest=max((one["longest"] for one in outcomes if one["kind"] != "server"), default=0),
-        events=table(("last event", "kills"), Counter(one["event"] or "none yet" for one in outcomes).most_common()),
-    )
+def trial(given: tuple[Point, float]) -> dict[str, Any] | None:
+    """Try a point, unless it is too late."""
+    (name, place), deadline = given
+    return asdict(disturb(_scene[0], name, place)) if time.monotonic() < deadline else None
 
 
-def summary(outcomes: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table of kills by start and kind."""
-    head = ("from", "killed", "moments", "seconds after the start", "before its end", "at target after one more run")
-    rows = []
-    for (start, kind), group in groupby(outcomes, lambda one: (one["start"], one["kind"])):
-        ones = list(group)
-        moments = [one["moment"] for one in ones]
-        good = sum(not one["problem"] for one in ones)
-        spread = f"{min(moments):.1f} to {max(moments):.1f}"
-        rows.append((start, KINDS[kind], len(ones), spread, sum(not one["over"] for one in ones), good))
-    return table(head, rows)
+def tried() -> set[tuple[str, int, int]]:
+    """Return the points that have an outcome."""
+    return {(outcome["kind"], outcome["connection"], outcome["message"]) for outcome in outcomes()}
+
+
+def key(name: str, place: Place) -> tuple[str, int, int]:
+    """Return what identifies a point."""
+    return name, place.connection, place.message
+
+
+def told(outcome: Mapping[str, Any]) -> str:
+    """Return an outcome as a line for people."""
+    where = f"{outcome['kind']}, {outcome['phase'] or 'undisturbed'}"
+    return f"{where}: {outcome['problem'][:500] or 'good'}"
 
 
 if __name__ == "__main__":

@@ -1,22 +1,20 @@
-"""An online rewrite that is killed under load is made good by the next run, and no write is lost, doubled or old."""
+"""An online rewrite that was disturbed is made good by the next run, and no write is lost, doubled or old."""
 
-import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 
 import pytest
 from psycopg import sql
 
-from schema_migrator.demo.embedded_postgres import Server, private_server
+from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import fresh
 from support.postgres.engine import Engine
+from support.postgres.fault_proxy import Place
 from support.visibility import rewriting
-from support.visibility.online_sweep import KILLS, SAFE, kill, length
-from support.visibility.rewriting import SCHEMAS, Origin
-
-START = "1.2"
-ROWS = 6000
-SHARES = (0.3, 0.85)
-"""When to kill, as a share of a whole run; `make sweep-online` tries many more."""
+from support.visibility.fault_sweep import KINDS, PHASES, SAFE, Scene, disturb, survey
+from support.visibility.rewriting import SCHEMAS
 
 ENDS_AT_THE_COMMIT = """
 CREATE FUNCTION public.spoil() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -39,29 +37,62 @@ CREATE EVENT TRIGGER spoil_batches ON ddl_command_end EXECUTE FUNCTION public.sp
 NUMBERS = "SELECT array_agg(number ORDER BY number) FROM {}.batches"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scenes:
+    """Two stores to copy, on one server."""
+
+    small: Scene
+    large: Scene
+
+    @cached_property
+    def places(self) -> Mapping[str, Mapping[str, Sequence[Place]]]:
+        """The places of a run on the small one."""
+        return survey(self.small)
+
+
+REFUSED = "too many connections"
+AT_A_MESSAGE = [kind for kind in KINDS if kind != REFUSED]
+
+
 @pytest.fixture(scope="module")
-def scene() -> Iterator[tuple[Server, Origin, float]]:
-    """Start a server that may be stopped, with a store to copy; measure a run that nobody kills."""
+def scenes() -> Iterator[Scenes]:
+    """Start a server that may be stopped, with a store of few rows to copy, and one of many batches of rows."""
     with private_server(settings=SAFE) as server:
         engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
         with fresh(engine) as databases:
-            origin = rewriting.origin(databases, START, ROWS)
-            yield server, origin, length(origin)
+            yield Scenes(
+                small=Scene(server=server, origin=rewriting.origin(databases, "1.12", 300)),
+                large=Scene(server=server, origin=rewriting.origin(databases, "1.2", 6000)),
+            )
 
 
-@pytest.mark.parametrize("share", SHARES)
-@pytest.mark.parametrize("kind", KILLS)
-def test_killed_and_run_again(scene: tuple[Server, Origin, float], kind: str, share: float) -> None:
-    """Whatever is killed, and when: at target, as the vendor's tool leaves it, every row as it was written last."""
-    server, origin, whole = scene
-    outcome = kill(origin, server, START, kind, whole * share, random.Random(f"{kind} {share}"))  # noqa: S311
-    assert outcome.problem == ""
-    assert outcome.writes > 0
+@pytest.mark.parametrize(("phase", "kind"), product(PHASES, AT_A_MESSAGE))
+def test_disturbed_and_run_again(scenes: Scenes, phase: str, kind: str) -> None:
+    """In each phase, by each kind of fault, at another message: at target, every row as it was written last."""
+    places = scenes.places[KINDS[kind].messages][phase]
+    turn = AT_A_MESSAGE.index(kind) + len(phase)
+    outcome = disturb(scenes.small, kind, places[turn * len(places) // 30 % len(places)])
+    assert (outcome.problem, outcome.hit) == ("", True)
 
 
-def test_a_connection_that_ends_as_a_batch_is_noted(scene: tuple[Server, Origin, float]) -> None:
+@pytest.mark.parametrize("connection", [0, 2, 4])
+def test_a_connection_is_refused(scenes: Scenes, connection: int) -> None:
+    """The run's own, and those of the pool."""
+    outcome = disturb(scenes.small, REFUSED, Place(connection=connection, message=0))
+    assert (outcome.problem, outcome.hit) == ("", True)
+
+
+@pytest.mark.parametrize("kind", ["cut after", "SIGKILL", "server stopped"])
+def test_between_two_batches(scenes: Scenes, kind: str) -> None:
+    """Some batches of rows were copied: the next run copies the others."""
+    places = survey(scenes.large)[KINDS[kind].messages]["backfill"]
+    outcome = disturb(scenes.large, kind, places[len(places) // 2])
+    assert (outcome.problem, outcome.hit) == ("", True)
+
+
+def test_a_connection_that_ends_as_a_batch_is_noted(scenes: Scenes) -> None:
     """The others note no batch after one whose note was lost: the next run would find no gap, and rows were gone."""
-    _, origin, _ = scene
+    origin = scenes.large.origin
     database = origin.copy()
     with origin.databases.admin(database) as admin:
         admin.execute(ENDS_AT_THE_COMMIT)
@@ -77,4 +108,4 @@ def test_a_connection_that_ends_as_a_batch_is_noted(scene: tuple[Server, Origin,
         admin.execute("DROP FUNCTION public.spoil_batches(), public.spoil()")
         again = origin.run(database)
         assert again.code == 0, again.stderr
-        assert admin.execute("SELECT count(*) FROM executions_visibility").fetchone() == (ROWS,)
+        assert admin.execute("SELECT count(*) FROM executions_visibility").fetchone() == (6000,)
