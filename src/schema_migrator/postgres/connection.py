@@ -7,7 +7,6 @@ import os
 import threading
 import time
 import weakref
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -90,18 +89,14 @@ def _warn(settings: StoreSettings) -> None:
 
 
 class _SignsOfLife:
-    """Sends an empty query on every idle connection from time to time, because proxies close silent connections.
-
-    It does not disturb the threads that use the connections: psycopg holds a connection's lock whenever it uses it, and
-    the connection's status shows an open transaction or pipeline.
-    """
+    """Sends an empty query on every idle connection from time to time, because proxies close silent connections."""
 
     def __init__(self) -> None:
-        self._conns: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._conns: weakref.WeakSet[PipelineConnection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def watch(self, conn: Connection) -> None:
+    def watch(self, conn: PipelineConnection) -> None:
         """Keep a connection alive until it is closed."""
         with self._lock:
             self._conns.add(conn)
@@ -115,19 +110,7 @@ class _SignsOfLife:
             with self._lock:
                 conns = list(self._conns)
             for conn in conns:
-                if conn.lock.acquire(blocking=False):
-                    try:
-                        _ping(conn.pgconn)
-                    finally:
-                        conn.lock.release()
-
-
-def _ping(pgconn: psycopg.pq.abc.PGconn) -> None:
-    """Send an empty query unless the connection is in use."""
-    idle = pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
-    if idle and pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF:
-        with suppress(psycopg.Error):  # the next statement on the connection raises the error
-            pgconn.exec_(b"")
+                conn.ping()
 
 
 _ALIVE = _SignsOfLife()

@@ -1,8 +1,9 @@
-"""Pipelines in which the server counts our transaction as idle while we send nothing."""
+"""Our connections: pipelines in which the server counts a transaction as idle while we send nothing, and pings."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ class _IsoTimestamptz(_Iso, TimestamptzLoader):
 
 
 _MOST_UNSENT_BYTES = 7_000  # libpq sends full blocks of 8,192 bytes at once (source: fe-misc.c, pqPutMsgEnd)
+_PING_SECONDS = 2.0
 _MESSAGES_BYTES = 60  # what a query's messages have in addition
 
 
@@ -123,6 +125,7 @@ class PipelineConnection(psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **named: Any) -> None:  # noqa: ANN401 - psycopg's own
         super().__init__(*args, **named)
+        self._pinging = threading.Lock()
         self.adapters.register_loader("date", _IsoDate)
         self.adapters.register_loader("timestamp", _IsoTimestamp)
         self.adapters.register_loader("timestamptz", _IsoTimestamptz)
@@ -142,3 +145,33 @@ class PipelineConnection(psycopg.Connection[Any]):
                 if isinstance(opened, _SyncedPipeline):
                     opened.discard()
                 raise
+
+    def ping(self) -> None:
+        """Send an empty query unless the connection is in use; from any thread.
+
+        It does not disturb the thread that uses the connection: psycopg holds the connection's lock whenever it uses
+        it, and the connection's status shows an open transaction or pipeline.
+        """
+        if not self.lock.acquire(blocking=False):
+            return
+        try:
+            with self._pinging:
+                idle = self.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+                if idle and self.pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF:
+                    with suppress(psycopg.Error):  # the next statement on the connection raises the error
+                        self.pgconn.exec_(b"")
+        finally:
+            self.lock.release()
+
+    def close(self) -> None:
+        """Close the connection. A ping that is under way ends first: libpq would use memory that the close has freed.
+
+        If the ping does not end, because the network is gone, the connection stays open until the process ends.
+        """
+        if not self._pinging.acquire(timeout=_PING_SECONDS):
+            self._closed = True
+            return
+        try:
+            super().close()
+        finally:
+            self._pinging.release()

@@ -124,7 +124,16 @@ def _taken(other: Connection, interrupt: Interrupt) -> tuple[int, str, float, fl
     Return the session's pid, its client address, its start and the current time, both in seconds since the epoch. A
     full pooler lets the query wait for minutes and ignores cancel requests in the meantime, so nothing here blocks.
     """
-    pgconn, deadline = other.pgconn, time.monotonic() + _SECONDS
+    with other.lock:  # otherwise another thread could ping it during the query
+        last = _last_result(other.pgconn, interrupt)
+    if last is None or last.status != psycopg.pq.ExecStatus.TUPLES_OK:
+        raise psycopg.OperationalError("a session did not identify itself")
+    pid, place, opened, now = (last.get_value(0, column) or b"" for column in range(4))
+    return int(pid), place.decode(), float(opened), float(now)
+
+
+def _last_result(pgconn: psycopg.pq.abc.PGconn, interrupt: Interrupt) -> psycopg.pq.abc.PGresult | None:
+    deadline = time.monotonic() + _SECONDS
     pgconn.send_query(_TAKE + _WITNESS.encode())
     pgconn.flush()
     while pgconn.is_busy():
@@ -136,7 +145,4 @@ def _taken(other: Connection, interrupt: Interrupt) -> tuple[int, str, float, fl
     last = None
     while (result := pgconn.get_result()) is not None:
         last = result
-    if last is None or last.status != psycopg.pq.ExecStatus.TUPLES_OK:
-        raise psycopg.OperationalError("a session did not identify itself")
-    pid, place, opened, now = (last.get_value(0, column) or b"" for column in range(4))
-    return int(pid), place.decode(), float(opened), float(now)
+    return last
