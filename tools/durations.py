@@ -29,7 +29,7 @@ def shortest(files: Iterable[str]) -> dict[tuple[str, str], float]:
     for file in files:
         # What pytest wrote on this machine.
         for case in ET.parse(file).iter("testcase"):  # noqa: S314
-            if not len(case):
+            if not {"failure", "error", "skipped"} & {child.tag for child in case}:
                 name, _, case_id = case.attrib["name"].partition("[")
                 path = case.attrib["classname"].removeprefix("tests.").replace(".", "/")
                 key = (f"{path}.py::{name}", case_id)

@@ -33,7 +33,7 @@ def test_how_many_cases_stay() -> None:
     """By time, or as the list says; a function that nobody has measured stays whole."""
     core = next(iter(CORE))
     assert limit("a::b", {}) is None
-    assert limit("a::b", {"a::b": 0.9}) == 3
+    assert limit("a::b", {"a::b": 0.8}) == 3
     assert limit("a::b", {"a::b": 3.1}) == 0
     assert limit(core, {core: 100.0}) == CORE[core]
 
