@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.selection import CORE, EXPECTED_SECONDS, TESTS, chosen, limit, measured
+from support.selection import CORE, EXPECTED_SECONDS, SECONDS, TESTS, chosen, limit, measured
 
 EIGHT_MINUTES_ON_TWO_CORES = 2 * 8 * 60
 
@@ -33,8 +33,8 @@ def test_how_many_cases_stay() -> None:
     """By time, or as the list says; a function that nobody has measured stays whole."""
     core = next(iter(CORE))
     assert limit("a::b", {}) is None
-    assert limit("a::b", {"a::b": 0.8}) == 3
-    assert limit("a::b", {"a::b": 3.1}) == 0
+    assert limit("a::b", {"a::b": SECONDS / 3.5}) == 3
+    assert limit("a::b", {"a::b": SECONDS * 1.1}) == 0
     assert limit(core, {core: 100.0}) == CORE[core]
 
 
