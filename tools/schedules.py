@@ -5,12 +5,15 @@ What was found is kept in build/reliability/schedules.json, from which docs/reli
 
 import argparse
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
+
+import structlog
 
 from reliability_page import SCHEDULES, write
 from schema_migrator.demo.embedded_postgres import private_server
@@ -56,7 +59,8 @@ def arguments() -> argparse.Namespace:
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    """Start a server with a table to rewrite."""
+    """Start a server with a table to rewrite; the engine's events are not shown."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with private_server(settings={**CHEAP, **SERVER}) as server:
         engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
         with fresh(engine) as databases, staged(databases) as made:
