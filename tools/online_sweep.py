@@ -39,7 +39,8 @@ def main() -> None:
     with ProcessPoolExecutor(args.jobs, initializer=begin) as pool, OUTCOMES.open("a", encoding="utf-8") as out:
         points, total = pool.submit(all_points, args.every).result()
         POINTS.write_text(json.dumps({"points": total}), encoding="utf-8")
-        waiting = [point for point in points if key(*point) not in tried()]
+        done = tried()
+        waiting = [point for point in points if key(*point) not in done]
         print(f"{len(waiting)} of {len(points)} points are to be tried", flush=True)
         for outcome in pool.map(trial, ((point, deadline) for point in waiting)):
             if outcome:

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from psycopg.conninfo import make_conninfo
@@ -21,15 +23,22 @@ def dsn(databases: Databases, port: int) -> str:
     return make_conninfo(**where, user=databases.user, password=databases.password)
 
 
-def test_a_connection_is_closed_when_its_ping_has_ended(databases: Databases) -> None:
-    """Otherwise libpq uses memory that the close has freed, and the process ends by a signal now and then."""
-    fault = Fault(place=Place(connection=0, message=1), act=partial(time.sleep, DELAY))
+@contextmanager
+def pinged(databases: Databases, seconds: float) -> Iterator[tuple[PipelineConnection, threading.Thread]]:
+    """Give a connection, and the thread that pings it, while the answer takes so long."""
+    fault = Fault(place=Place(connection=0, message=1), act=partial(time.sleep, seconds))
     with FaultProxy(databases.host, databases.port, fault) as proxy:
         conn = PipelineConnection.connect(dsn(databases, proxy.port), autocommit=True)
         ping = threading.Thread(target=conn.ping)
         ping.start()
-        time.sleep(DELAY / 4)
+        time.sleep(0.1)
         assert ping.is_alive()
+        yield conn, ping
+
+
+def test_a_connection_is_closed_when_its_ping_has_ended(databases: Databases) -> None:
+    """Otherwise libpq uses memory that the close has freed, and the process ends by a signal now and then."""
+    with pinged(databases, DELAY) as (conn, ping):
         conn.close()
         ping.join(DELAY / 4)
         assert not ping.is_alive()
@@ -39,12 +48,7 @@ def test_a_connection_is_closed_when_its_ping_has_ended(databases: Databases) ->
 
 def test_a_ping_that_does_not_end_delays_the_end_for_two_seconds(databases: Databases) -> None:
     """When the network is gone, nobody waits for the ping's answer."""
-    fault = Fault(place=Place(connection=0, message=1), act=partial(time.sleep, SILENCE))
-    with FaultProxy(databases.host, databases.port, fault) as proxy:
-        conn = PipelineConnection.connect(dsn(databases, proxy.port), autocommit=True)
-        ping = threading.Thread(target=conn.ping)
-        ping.start()
-        time.sleep(0.1)
+    with pinged(databases, SILENCE) as (conn, ping):
         began = time.monotonic()
         conn.close()
         assert ping.is_alive()

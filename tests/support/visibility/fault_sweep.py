@@ -2,10 +2,9 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
 from subprocess import Popen
 
 from schema_migrator.demo.embedded_postgres import Server
@@ -122,15 +121,6 @@ def by_phase(ended: Completed, messages: Sequence[Message], kinds: str) -> Mappi
     return found
 
 
-def sweep(scene: Scene, kind: str, connection: int) -> Iterator[Outcome]:
-    """Yield what comes of a kind of fault at each message of a connection, until a run passes undisturbed."""
-    for message in count(1):
-        outcome = disturb(scene, kind, Place(connection=connection, message=message, kinds=KINDS[kind].messages))
-        yield outcome
-        if not outcome.hit:
-            return
-
-
 def disturb(scene: Scene, kind: str, place: Place) -> Outcome:
     """Disturb a run, let another follow, and compare what is there with what has to be."""
     origin, fault = scene.origin, KINDS[kind]
@@ -167,8 +157,12 @@ def disturb(scene: Scene, kind: str, place: Place) -> Outcome:
 def run_disturbed(scene: Scene, database: str, kind: Kind, place: Place) -> tuple[Completed, Message | None]:
     """Run ours through a proxy with the fault; return its end, and the fault if it happened."""
     running: list[Popen[str]] = []
-    act = None if kind.act is None else lambda: kind.act and kind.act(running[0], scene.server)
-    fault = Fault(place=place, after=kind.after, error=kind.error, act=act)
+
+    def act() -> None:
+        if kind.act:
+            kind.act(running[0], scene.server)
+
+    fault = Fault(place=place, after=kind.after, error=kind.error, act=act if kind.act else None)
     databases = scene.origin.databases
     with FaultProxy(databases.host, databases.port, fault) as proxy:
         running.append(scene.origin.migrate(database, *ONLINE, **through(proxy)))

@@ -1,7 +1,7 @@
 """Faults of an online rewrite's protocol, to see that the schedules find them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from unittest.mock import patch
@@ -108,9 +108,10 @@ def nothing_is_replayed_under_the_lock() -> AbstractContextManager[object]:
 @contextmanager
 def proof_and_replay_see_no_deletion() -> Iterator[None]:
     """Two faults that hide each other from the proof: rows stay in the copy, and nobody counts."""
-    with ExitStack() as stack:
-        stack.enter_context(in_replay("AND f.schema_migrator_place IS NULL", "AND false")())
-        stack.enter_context(patch.object(copy_proof, "_count", lambda *_: None))
+    with (
+        in_replay("AND f.schema_migrator_place IS NULL", "AND false")(),
+        patch.object(copy_proof, "_count", lambda *_: None),
+    ):
         yield
 
 

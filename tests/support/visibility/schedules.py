@@ -8,8 +8,7 @@ At the end the table is locked as for a cutover, and the copy has to be what the
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -32,8 +31,8 @@ from schema_migrator.runs.advisory_lock import KEY, Lock
 from schema_migrator.runs.context import RunContext
 from support.postgres.databases import Databases
 from support.postgres.engine import Connection
+from support.visibility.schedule_writers import TABLE, Writer
 
-TABLE = "small"
 SHAPE = TargetShape(
     table=TABLE,
     gone=("old",),
@@ -46,7 +45,6 @@ SHAPE = TargetShape(
 )
 ONLINE = Online(table=TABLE, size=0, rewrites=1, versions=(), shape=SHAPE)
 MAKE = f"CREATE TABLE {TABLE} (part int, name text, number int, old int DEFAULT 7, PRIMARY KEY (part, name))"
-PARTS, NAMES = range(3), "abcdef"
 FILL = f"INSERT INTO {TABLE} SELECT p, n, p + 10, 0 FROM generate_series(0, 2) p, regexp_split_to_table('abdf', '') n"
 DIFFERENT = """
 SELECT 'lost or old', l.* FROM (SELECT part, name, number, number * 2 FROM {live} EXCEPT ALL
@@ -54,7 +52,6 @@ SELECT 'lost or old', l.* FROM (SELECT part, name, number, number * 2 FROM {live
 UNION ALL SELECT 'come back, doubled or old', s.* FROM (SELECT part, name, number, twice FROM {shadow} EXCEPT ALL
   SELECT part, name, number, number * 2 FROM {live}) s
 """
-LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 ROWS_A_BATCH = 3
 MOST_KILLS = 3
 KILLS = 0.01
@@ -79,109 +76,6 @@ class Scheduled(PipelineConnection):
             self._pipeline.sync()
         self.before()
         return super().execute(*args, **named)
-
-
-@dataclass(slots=True, kw_only=True)
-class Writer:
-    """A client that writes rows, with transactions of all levels, savepoints, prepared transactions and COPY."""
-
-    connection: Connection
-    chance: random.Random
-    name: str
-    open: bool = False
-    savepoint: bool = False
-    prepared: list[str] = field(default_factory=list)
-    count: int = 0
-
-    def turn(self) -> None:
-        """Do the next thing; what fails is rolled back."""
-        try:
-            self.chance.choice(self.choices())()
-        except psycopg.Error:
-            self.end("ROLLBACK")
-
-    def choices(self) -> Sequence[Callable[[], None]]:
-        """Return what may come next."""
-        if not self.open:
-            settle = [self.settle] * 2 if self.prepared else []
-            return [self.write, self.write, self.begin, self.begin, *settle]
-        back = [partial(self.run, "ROLLBACK TO SAVEPOINT here")] if self.savepoint else []
-        ends = [partial(self.end, "COMMIT"), partial(self.end, "COMMIT"), partial(self.end, "ROLLBACK"), self.prepare]
-        return [self.write, self.write, self.write, self.save, *back, *ends]
-
-    def run(self, statement: str, values: Sequence[object] = ()) -> None:
-        """Execute a statement."""
-        self.connection.execute(statement.encode(), values)
-
-    def begin(self) -> None:
-        """Begin a transaction of any level."""
-        self.run(f"BEGIN ISOLATION LEVEL {self.chance.choice(LEVELS)}")
-        self.open = True
-
-    def save(self) -> None:
-        """Set a savepoint."""
-        self.run("SAVEPOINT here")
-        self.savepoint = True
-
-    def end(self, how: str) -> None:
-        """End the transaction."""
-        with suppress(psycopg.Error):
-            self.run(how)
-        if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-            self.run("ROLLBACK")
-        self.open = self.savepoint = False
-
-    def prepare(self) -> None:
-        """Prepare the transaction; it is committed or rolled back later."""
-        self.count += 1
-        name = f"{self.name} {self.count}"
-        self.run(f"PREPARE TRANSACTION '{name}'")
-        self.prepared.append(name)
-        self.open = self.savepoint = False
-
-    def settle(self) -> None:
-        """End a prepared transaction."""
-        name = self.prepared.pop(self.chance.randrange(len(self.prepared)))
-        self.run(f"{self.chance.choice(('COMMIT', 'COMMIT', 'ROLLBACK'))} PREPARED '{name}'")
-
-    def finish(self) -> None:
-        """End everything that is open."""
-        if self.open:
-            self.end(self.chance.choice(("COMMIT", "ROLLBACK")))
-        while self.prepared:
-            self.settle()
-
-    def key(self) -> tuple[int, str]:
-        """Return some key, of a row or of none."""
-        return self.chance.choice(PARTS), self.chance.choice(NAMES)
-
-    def write(self) -> None:
-        """Change a row, or several."""
-        number, key, other = self.chance.randrange(1000), self.key(), self.key()
-        where = "WHERE (part, name) = (%s, %s)"
-        upsert = "ON CONFLICT (part, name) DO UPDATE SET number = excluded.number"
-        statements: Sequence[tuple[str, Sequence[object]]] = [
-            (f"INSERT INTO {TABLE} (part, name, number) VALUES (%s, %s, %s) {upsert}", (*key, number)),
-            (f"INSERT INTO {TABLE} (part, name, number) VALUES (%s, %s, %s)", (*key, number)),
-            (f"UPDATE {TABLE} SET number = %s {where}", (number, *key)),
-            (f"UPDATE {TABLE} SET part = %s, name = %s {where}", (*other, *key)),
-            (f"DELETE FROM {TABLE} {where}", key),
-            (f"DELETE FROM {TABLE} WHERE part = %s AND number %% 2 = 0", (key[0],)),
-            (f"UPDATE {TABLE} SET number = number + 1 WHERE part = %s", (key[0],)),
-        ]
-        if self.chance.random() < 0.1:
-            self.copy([(*key, number), (*other, number)])
-        else:
-            self.run(*self.chance.choice(statements))
-
-    def copy(self, rows: Sequence[tuple[int, str, int]]) -> None:
-        """Write rows by COPY."""
-        with (
-            self.connection.cursor() as cursor,
-            cursor.copy(f"COPY {TABLE} (part, name, number) FROM STDIN".encode()) as stream,
-        ):
-            for row in rows:
-                stream.write_row(row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,7 +211,7 @@ def pool_of(stage: Stage, conn: Scheduled, before: Callable[[], None]) -> Worker
         lock=stage.lock,
         interrupt=Interrupt(),
     )
-    return WorkerPool(work=work, conns=(conn,), throttle=Turnstile(before=before))  # type: ignore[arg-type]  # in its place
+    return WorkerPool(work=work, conns=(conn,), throttle=Turnstile(before=before))  # type: ignore[arg-type]  # keep() is all that a pool asks of its throttle
 
 
 @contextmanager
