@@ -56,7 +56,7 @@ test-quick: setup sources ## Run the tests that need no server (half a minute)
 
 test-matrix: setup sources ## Run the other tests, and every release and every PostgreSQL (about two hours)
 	$(BIN)/python vendor/build_tool.py --all
-	$(BIN)/pytest -n $(WORKERS) -m matrix
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=25 -m matrix
 
 durations: setup ## Rewrite how long each test takes, by which `make test` chooses (JUNIT, what pytest --junitxml wrote)
 	PYTHONPATH=tests:vendor $(BIN)/python tools/durations.py $(JUNIT)

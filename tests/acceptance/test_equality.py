@@ -8,6 +8,7 @@ import pytest
 from support.postgres.databases import STORES, Databases
 from support.program.library import PINNED
 from support.program.references import Hop, References, latest, picture, run_here, start_by_vendor, versions
+from support.selection import EVERYTHING
 from support.vendor.tool import VendorTool
 
 IN_CI = ("1.29.1", "1.32.2")
@@ -31,11 +32,12 @@ def marked(release: str, *values: str | Pair, often: bool = True) -> object:
 
 
 def every_pair() -> list[object]:
-    """Return every release's pairs, a spread of them for every run."""
+    """Return every pair of two releases and a spread of the others' pairs, or all pairs; a spread for every run."""
     return [
         marked(release, pair, often=number in SPREAD)
         for release in PINNED
         for number, pair in enumerate(pairs(release))
+        if number in SPREAD or release in IN_CI or EVERYTHING
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 from schema_migrator.diagnosis.state import At, Between, Unrecorded
 from support.postgres.databases import RELEASES, Databases
 from support.program.store_driver import NEWEST, files, site
+from support.selection import EVERYTHING
 
 SPREAD = {
     ("1.20.5", "1.2"): (1, 30),
@@ -22,7 +23,7 @@ SPREAD = {
 
 
 def cases() -> list[object]:
-    """Return every number of statements of every such step; the spread is for every run."""
+    """Return every third number of statements of every such step, or every number; the spread is for every run."""
     return [
         pytest.param(
             release,
@@ -33,6 +34,7 @@ def cases() -> list[object]:
         )
         for (release, version), often in SPREAD.items()
         for count in range(_total(release, version) + 1)
+        if count in often or count % 3 == 0 or EVERYTHING
     ]
 
 
