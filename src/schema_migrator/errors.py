@@ -12,6 +12,7 @@ MigratorError             3   no code of its own
 │   ├── SchemaBehind
 │   ├── FrontendUnavailable
 │   ├── CommitUnconfirmed
+│   ├── FailedOver
 │   ├── TableLockTimeout
 │   ├── ServerBusy
 │   ├── TableChanged
@@ -120,6 +121,10 @@ class FrontendUnavailable(RetryableError):
 
 class CommitUnconfirmed(RetryableError):
     """PostgreSQL committed a transaction, but no synchronous standby had confirmed it by the deadline."""
+
+
+class FailedOver(RetryableError):
+    """The work was recorded, but a new connection does not find it: another server may have become the primary."""
 
 
 class TableLockTimeout(RetryableError):

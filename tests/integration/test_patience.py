@@ -157,6 +157,30 @@ def test_a_standby_that_does_not_confirm() -> None:
         assert run_cli(env, "migrate").code == 0
 
 
+def test_readers_do_not_wait_for_a_standby() -> None:
+    """The cutover releases its lock when this server has committed; only the run waits for the confirmation."""
+    with (
+        private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
+        fresh(Engine(host=started.host, port=started.port, user=started.user, password=started.password)) as databases,
+    ):
+        made = rewriting.origin(databases, "1.12", ROWS)
+        patience = {"SCHEMA_MIGRATOR_WAIT_TIMEOUT": "8", "SCHEMA_MIGRATOR_HEARTBEAT": "0.5"}
+        with (
+            made.held(made.database, **patience) as held,
+            databases.admin() as admin,
+            unconfirmed(admin),
+        ):
+            held.holder.execute("COMMIT")
+            while await_event(held.process, "statement.running").get("waits_for") is None:
+                pass
+            with databases.connect_server(made.database, options="-c statement_timeout=1s") as reader:
+                assert reader.execute(f"SELECT count(*) FROM {TABLE}".encode()).fetchone() == (ROWS,)
+            ended = finish(held.process)
+        assert ended.code == 1, ended.stderr
+        assert "no synchronous standby has confirmed that" in ended.stderr.splitlines()[-1]
+        assert site(databases, "visibility").at(made.database).migrate().plan.empty
+
+
 def test_a_long_log_is_drained_in_rounds(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was replayed is vacuumed away now and then; the rows end as they were written last."""
     database = origin.copy()

@@ -24,7 +24,8 @@ from schema_migrator.errors import (
     UnknownState,
     gravest,
 )
-from schema_migrator.postgres import connection, server_errors, transactions
+from schema_migrator.postgres import connection, server_errors, session_settings, transactions
+from schema_migrator.postgres.conninfo import APPLICATION
 
 if TYPE_CHECKING:
     from schema_migrator.config.settings import Settings, StoreSettings
@@ -37,6 +38,7 @@ _USUAL = ("postgres", "defaultdb", "template1")
 _LONGEST = 63  # bytes of a name; PostgreSQL truncates longer ones
 _PATTERN = re.compile(r"[*?$<>{}\x00-\x1f\x7f]")
 _PAUSE_SECONDS = 1.0
+_UNLIMITED = session_settings.Limits(table_lock=0, statement=0)
 
 
 def create(settings: Settings, interrupt: Interrupt, *, through: str | None) -> dict[Store, bool]:
@@ -102,7 +104,8 @@ def drop(settings: Settings, interrupt: Interrupt, *, through: str | None) -> No
         conn = _connected(settings, wanted, interrupt, through)
         with server_errors.translated(wanted, interrupt), conn:
             try:
-                conn.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(wanted.database)))
+                with transactions.session(conn, _UNLIMITED, name=APPLICATION):
+                    conn.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(wanted.database)))
             except psycopg.errors.InvalidCatalogName as error:
                 raise UnknownState(f'database "{wanted.database}" does not exist', store=wanted.store) from error
             except psycopg.errors.ObjectInUse as error:
@@ -111,6 +114,7 @@ def drop(settings: Settings, interrupt: Interrupt, *, through: str | None) -> No
                     hint="stop the servers that use it",
                     store=wanted.store,
                 ) from error
+            transactions.confirm(conn, settings.run.wait_timeout)
 
 
 def _create(settings: Settings, store: Store, interrupt: Interrupt, through: str | None) -> bool:
@@ -120,7 +124,8 @@ def _create(settings: Settings, store: Store, interrupt: Interrupt, through: str
         if transactions.ask(conn, "SELECT FROM pg_database WHERE datname = %s", [wanted.database]):
             return False
         try:
-            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(wanted.database)))
+            with transactions.session(conn, _UNLIMITED, name=APPLICATION):
+                conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(wanted.database)))
         except psycopg.errors.DuplicateDatabase:
             return False
         except psycopg.errors.UniqueViolation:  # another run created it at the same moment
@@ -137,4 +142,5 @@ def _create(settings: Settings, store: Store, interrupt: Interrupt, through: str
                 hint=f'as a superuser run: ALTER ROLE "{wanted.user}" CREATEDB; or create the database yourself',
                 store=store,
             ) from error
+        transactions.confirm(conn, settings.run.wait_timeout)
     return True

@@ -23,7 +23,7 @@ from schema_migrator.execution.executor import executor_of
 from schema_migrator.online import cleanup
 from schema_migrator.planning import notices
 from schema_migrator.releases.source import UNVERSIONED
-from schema_migrator.runs import readback
+from schema_migrator.runs import failover, readback
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.owners import Ownership
@@ -92,6 +92,8 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
         verdict = patiently(task, partial(_prove, task, found, made))
     if verdict is not None:
         drift.report(task, verdict, named)
+    patience = task.settings.run.wait_timeout
+    patiently(task, lambda: failover.assert_recorded(task.store, task.interrupt, made, patience=patience))
     seconds = time.monotonic() - started
     whose = found.overview.whose if made.together else patiently(task, lambda: examine.look(task.place)).whose
     _warn(whose)

@@ -110,9 +110,11 @@ class WorkerPool:
 
     @contextmanager
     def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:
-        """Open a worker's transaction, which commits only while the advisory lock is held."""
-        patience = self.work.settings.run.wait_timeout
-        limits = session_settings.Limits(table_lock=patience, statement=0, commit=patience)
+        """Open a worker's transaction, which commits only while the advisory lock is held.
+
+        No standby has to confirm it: the cutover waits for that, and so for all commits before it.
+        """
+        limits = session_settings.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
         with transactions.transaction(conn, schema, limits, name=self.work.lock.worker) as sent:
             yield sent
             self.work.lock.assert_held(self.work.lock.ask(conn))

@@ -67,7 +67,10 @@ WHERE v.name IS NOT NULL OR s.name LIKE 'enable\_%'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Timeouts of a transaction in seconds; 0 means none. `commit` limits the wait for a synchronous standby."""
+    """Timeouts of a transaction in seconds; 0 means none.
+
+    `commit` limits the wait for a synchronous standby after the commit; with 0, nothing waits for one.
+    """
 
     table_lock: float
     statement: float

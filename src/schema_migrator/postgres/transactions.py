@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 
 _CANCELLED_WAIT = "01000"
 _CANCEL_SECONDS = 5.0
+# A commit that waits for a standby keeps its locks for that long, so ours does not wait. WAL arrives in order: a standby
+# that confirms a later commit has this one too.
+_LOCAL: LiteralString = """
+SELECT set_config('synchronous_commit', 'local', true)
+WHERE current_setting('synchronous_commit') NOT IN ('off', 'local')
+"""
+# It runs after the transaction, with the search_path and the `synchronous_commit` of the role: its commit waits until the
+# standby has all WAL before it. The application name lets the heartbeat find the session.
+_CONFIRM: LiteralString = """
+SELECT pg_catalog.set_config('application_name'::pg_catalog.text, %s::pg_catalog.text, true),
+  pg_catalog.pg_logical_emit_message(true, 'schema_migrator'::pg_catalog.text, ''::pg_catalog.text)
+FROM pg_catalog.current_setting('synchronous_standby_names'::pg_catalog.text) AS names
+WHERE names OPERATOR(pg_catalog.<>) ''::pg_catalog.text
+"""
 
 
 class Batch:
@@ -75,23 +89,37 @@ def batch(conn: Connection, schema: str = "", path: str | None = None) -> Iterat
 def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: str) -> Iterator[Batch]:
     """Run the block in one READ COMMITTED transaction with our settings; the vendor's statements run in `schema`.
 
-    The settings last only as long as the transaction, so that the next client of a pooler does not see them.
+    The settings last only as long as the transaction, so that the next client of a pooler does not see them. The
+    commit releases its locks at once; if `limits` say so, what follows waits until a synchronous standby confirms it.
     """
     try:
         confirmed = _confirmed(conn, limits.commit) if limits.commit else nullcontext()
         with confirmed as bound, batch(conn, schema or "") as sent:
             conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             configure(conn, limits, name)
+            if limits is not LOOK:
+                conn.execute(_LOCAL)
             yield sent
+            conn.execute("COMMIT")
             if bound:
                 bound.start()
-            conn.execute("COMMIT")
+                conn.execute(_CONFIRM, [name])
     except BaseException as error:
         if limits is LOOK:
             error.add_note(OWN_LIMIT)
         with suppress(psycopg.Error):  # if the connection is lost, the server rolls back
             conn.rollback()
         raise
+
+
+def confirm(conn: Connection, seconds: float) -> None:
+    """Wait until a synchronous standby, if there is one, has all that this server has committed.
+
+    Raises CommitUnconfirmed after `seconds`.
+    """
+    with _confirmed(conn, seconds) as bound:
+        bound.start()
+        conn.execute(_CONFIRM, [APPLICATION])
 
 
 def look(conn: Connection, schema: str | None = None, *, name: str = APPLICATION) -> AbstractContextManager[Batch]:
@@ -101,10 +129,10 @@ def look(conn: Connection, schema: str | None = None, *, name: str = APPLICATION
 
 @contextmanager
 def _confirmed(conn: Connection, seconds: float) -> Iterator[threading.Timer]:
-    """Raise CommitUnconfirmed if the block's commit gave up waiting for a synchronous standby.
+    """Raise CommitUnconfirmed if the block gave up waiting for a synchronous standby.
 
-    This server has then committed, which PostgreSQL reports only in a warning (source: syncrep.c). No timeout of the
-    server ends that wait. The block receives a timer, and starts it, that cancels the wait after `seconds`.
+    PostgreSQL reports that only in a warning (source: syncrep.c). No timeout of the server ends that wait. The block
+    receives a timer, and starts it, that cancels the wait after `seconds`.
     """
     bound = threading.Timer(seconds, _give_up, [conn])
     bound.daemon = True
@@ -173,7 +201,7 @@ def session(conn: Connection, limits: Limits, *, name: str) -> Iterator[None]:
     """Run the block outside of any transaction, with our settings for the session, for CONCURRENTLY and VACUUM.
 
     The commits do not wait for a standby, because nothing would limit that wait. Nothing is lost by it: a standby that
-    later confirms the record of the step has these commits too.
+    confirms something later has these commits too.
     """
     configure(conn, limits, name, local=False)
     conn.execute("SET synchronous_commit = local")

@@ -1,0 +1,50 @@
+"""A standby takes over while a run is at work: the next run carries on there, and no acknowledged write is lost."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+
+import pytest
+
+from support.postgres.failover import ASYNCHRONOUS, MODES
+from support.postgres.fault_proxy import ROUND_TRIPS, Place
+from support.visibility.failovers import Trial, fail_over, prepared
+from support.visibility.fault_sweep import PHASES, Scene, survey
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    """Start the server of which each trial's pair is a copy."""
+    with prepared() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def places(scene: Scene) -> Mapping[str, Sequence[Place]]:
+    """Return the places of a run by phase."""
+    return survey(scene)[ROUND_TRIPS]
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "goes on"])
+@pytest.mark.parametrize(("phase", "mode"), list(product(PHASES, (ASYNCHRONOUS, "on"))))
+def test_another_server_takes_over(
+    scene: Scene, places: Mapping[str, Sequence[Place]], phase: str, mode: str, *, stopped: bool
+) -> None:
+    """In each phase: the run says what happened or has done all, and the next one ends on the new primary."""
+    there = places[phase]
+    for place in (there[len(there) // 2], there[0]):
+        outcome = fail_over(scene, Trial(mode=mode, stopped=stopped, place=place))
+        assert outcome.problem == ""
+        if outcome.hit:
+            return
+    pytest.fail("no message of the run was disturbed")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "as it is sent"])
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "goes on"])
+@pytest.mark.parametrize("mode", MODES)
+def test_another_server_takes_over_at_the_commit(
+    scene: Scene, places: Mapping[str, Sequence[Place]], mode: str, *, stopped: bool, after: bool
+) -> None:
+    """The message that commits the cutover, before it is sent, and as the server gets it."""
+    outcome = fail_over(scene, Trial(mode=mode, stopped=stopped, place=places["cutover"][-1], after=after))
+    assert (outcome.problem, outcome.hit) == ("", True)

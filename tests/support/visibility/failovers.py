@@ -1,0 +1,172 @@
+"""A standby takes over while a run is at work on its primary, and what the next run makes of the new primary."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from schema_migrator.demo.embedded_postgres import private_server
+from support.postgres.databases import Databases, fresh
+from support.postgres.engine import Connection
+from support.postgres.failover import ASYNCHRONOUS, SETTINGS, Pair, engine, pair
+from support.postgres.fault_proxy import Fault, FaultProxy, Message, Place
+from support.program.command import Completed, finish, start_cli
+from support.program.references import newest
+from support.visibility import ledger, rewriting
+from support.visibility.fault_sweep import BROKE, Scene, phase, said
+from support.visibility.load import Load, Traffic
+from support.visibility.rewriting import ONLINE, Origin
+
+START = "1.12"
+ROWS = 300
+PATIENCE = "6"
+"""Seconds of --wait-timeout: for so long a run waits for the confirmation of a standby that is gone."""
+UNCONFIRMED = "no synchronous standby has confirmed that"
+ELSEWHERE = "another server may have become the primary|lost the advisory lock|read-only transaction"
+ENDS = {0: "", 1: f"{BROKE}|{UNCONFIRMED}|{ELSEWHERE}"}
+"""How a run may end during which another server takes over: its exit codes, and what its error says."""
+VERSION = "SELECT curr_version FROM schema_version"
+FENCE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """When the standby takes over: at a message, before it is sent or after, and whether the old primary is stopped."""
+
+    mode: str
+    stopped: bool
+    place: Place
+    after: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of it: `problem` is empty where all is well. `hit` is False where the run had no such message."""
+
+    mode: str
+    stopped: bool
+    hit: bool
+    phase: str
+    code: int
+    said: str
+    problem: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Service:
+    """Two servers as their clients see them: `now` is the primary that the writers use."""
+
+    pair: Pair
+    origin: Origin
+    now: Databases = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.now = self.old
+
+    @property
+    def old(self) -> Databases:
+        """The databases on the first primary."""
+        return replace(self.origin.databases, engine=engine(self.pair.primary))
+
+    @property
+    def new(self) -> Databases:
+        """The databases on the standby."""
+        return replace(self.origin.databases, engine=engine(self.pair.standby))
+
+    def connect(self) -> Connection:
+        """Return a connection of Temporal's server to the primary."""
+        return self.now.connect_server(self.origin.database)
+
+    def fail_over(self, *, stopped: bool) -> None:
+        """Let the standby take over; the writers go with it, and none is left on the old primary."""
+        self.pair.take_over(stopped=stopped)
+        self.now = self.new
+        if not stopped:
+            with self.old.admin() as admin:
+                admin.execute("SET synchronous_commit = local")
+                admin.execute(FENCE, [self.origin.databases.server_user])
+
+    def env(self, port: int | None = None) -> dict[str, str]:
+        """Return the environment of a run that finds whichever server is the primary, the first one at a port."""
+        ports = f"{self.pair.standby.port},{port or self.pair.primary.port}"
+        return self.origin.env(self.origin.database) | {
+            "SQL_HOST": "127.0.0.1,127.0.0.1",
+            "SQL_PORT": ports,
+            "SQL_CONNECT_ATTRIBUTES": "target_session_attrs=read-write",
+            "SCHEMA_MIGRATOR_WAIT_TIMEOUT": PATIENCE,
+        }
+
+
+@contextmanager
+def prepared() -> Iterator[Scene]:
+    """Start a server with a store to copy; pairs are copies of it."""
+    with private_server(settings=SETTINGS) as server, fresh(engine(server)) as databases:
+        yield Scene(server=server, origin=rewriting.origin(databases, START, ROWS))
+
+
+def fail_over(scene: Scene, trial: Trial) -> Outcome:
+    """Let the standby take over during a run, let another run follow, and look at the new primary."""
+    with pair(scene.server, trial.mode) as made:
+        service = Service(pair=made, origin=scene.origin)
+        with Load(service.connect, Traffic(writes=50, reads=5, transactions=0.2, tolerant=True)) as load:
+            ended, hit, recorded = _disturbed(service, trial)
+        wrong = [*_ended_wrongly(ended, hit=hit is not None), *_claimed(ended, recorded)]
+        if trial.mode != ASYNCHRONOUS:
+            wrong += [*load.problems, *_lost(service, load)]
+        wrong += _carried_on(service) if hit else []
+        return Outcome(
+            mode=trial.mode,
+            stopped=trial.stopped,
+            hit=hit is not None,
+            phase=phase(ended, hit) if hit else "",
+            code=ended.code,
+            said=said(ended),
+            problem="; ".join(wrong),
+        )
+
+
+def _disturbed(service: Service, trial: Trial) -> tuple[Completed, Message | None, str]:
+    """Run ours, and let the standby take over at the trial's place.
+
+    Returns the run's end, the message if there was one, and the version that the new primary then has.
+    """
+    act = partial(service.fail_over, stopped=trial.stopped)
+    primary = service.pair.primary
+    with FaultProxy(primary.host, primary.port, Fault(place=trial.place, after=trial.after, act=act)) as proxy:
+        ended = finish(start_cli(service.env(proxy.port), "migrate", *ONLINE))
+        hit = proxy.hit
+    with service.new.connect(service.origin.database) as owner:
+        ((recorded,),) = owner.execute(VERSION).fetchall()
+    return ended, hit, str(recorded)
+
+
+def _ended_wrongly(ended: Completed, *, hit: bool) -> list[str]:
+    """Return what is wrong with the end of a run during which the other server took over, or of another run."""
+    ends = ENDS if hit else {0: ""}
+    if ended.code in ends and re.search(ends[ended.code], said(ended)):
+        return []
+    return [f"the run ended with {ended.code}: {ended.stderr[-500:]}"]
+
+
+def _claimed(ended: Completed, recorded: str) -> list[str]:
+    """Return what is wrong if the run claims what is not on the new primary."""
+    target = newest("visibility")[1]
+    return (
+        [f"the run succeeded, and the new primary is at {recorded}"] if ended.code == 0 and recorded != target else []
+    )
+
+
+def _lost(service: Service, load: Load) -> list[str]:
+    """Return the acknowledged writes that the new primary lacks."""
+    with service.new.connect(service.origin.database) as owner:
+        return ledger.differences(owner, load.statements, load.expected)
+
+
+def _carried_on(service: Service) -> list[str]:
+    """Run ours again, with writers on the new primary; return what is wrong there at the end."""
+    origin, database = replace(service.origin, databases=service.new), service.origin.database
+    with Load(service.connect, Traffic(writes=50, reads=5, transactions=0.2, seed=1)) as load:
+        again = finish(start_cli(service.env(), "migrate", *ONLINE))
+    failed = [f"the next run ended with {again.code}: {again.stderr[-500:]}"] if again.code else []
+    return [*failed, *origin.problems(database, load), *origin.broken_indexes(database)]
