@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 _CANCELLED_WAIT = "01000"
 _CANCEL_SECONDS = 5.0
-# A commit that waits for a standby keeps its locks for that long, so ours does not wait. WAL arrives in order: a standby
-# that confirms a later commit has this one too.
+# A commit that waits for a standby keeps its locks for that long, so ours does not wait. WAL arrives in order: a
+# standby that confirms a later commit has this one too.
 _LOCAL: LiteralString = """
 SELECT set_config('synchronous_commit', 'local', true)
 WHERE current_setting('synchronous_commit') NOT IN ('off', 'local')
 """
-# It runs after the transaction, with the search_path and the `synchronous_commit` of the role: its commit waits until the
-# standby has all WAL before it. The application name lets the heartbeat find the session.
+# It runs after the transaction, with the search_path and the `synchronous_commit` of the role: its commit waits until
+# the standby has all WAL before it. The application name lets the heartbeat find the session.
 _CONFIRM: LiteralString = """
 SELECT pg_catalog.set_config('application_name'::pg_catalog.text, %s::pg_catalog.text, true),
   pg_catalog.pg_logical_emit_message(true, 'schema_migrator'::pg_catalog.text, ''::pg_catalog.text)
