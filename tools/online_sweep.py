@@ -1,27 +1,28 @@
 """Disturbs an online rewrite at every message to the server, and runs it again; `make sweep-online`.
 
-Each outcome is a line of JSON in build/reliability/outcomes.jsonl, from which docs/reliability.md is written. A sweep
+Each outcome is a line of JSON in docs/reliability/faults.jsonl, from which docs/reliability.md is written. A sweep
 that was stopped goes on where it was.
 """
 
 import argparse
-import json
 import random
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 
-from reliability_page import OUTCOMES, POINTS, ROWS, START, outcomes, write
+import reliability_data
+import reliability_page
+from reliability_data import FAULTS, POINTS, outcomes
 from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import fresh
 from support.postgres.engine import Engine
 from support.postgres.fault_proxy import Place
 from support.visibility import rewriting
-from support.visibility.fault_sweep import KINDS, SAFE, Scene, disturb, survey
+from support.visibility.failovers import ROWS, START
+from support.visibility.fault_sweep import KINDS, SAFE, Outcome, Scene, disturb, survey
 
 Point = tuple[str, Place]
 """A kind of fault, and where."""
@@ -34,20 +35,18 @@ _open = ExitStack()
 def main() -> None:
     """Try all points that were not tried yet, and write docs/reliability.md."""
     args = arguments()
-    OUTCOMES.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + args.minutes * 60
-    with ProcessPoolExecutor(args.jobs, initializer=begin) as pool, OUTCOMES.open("a", encoding="utf-8") as out:
+    with ProcessPoolExecutor(args.jobs, initializer=begin) as pool:
         points, total = pool.submit(all_points, args.every).result()
-        POINTS.write_text(json.dumps({"points": total}), encoding="utf-8")
+        reliability_data.write(POINTS, {"points": total})
         done = tried()
         waiting = [point for point in points if key(*point) not in done]
         print(f"{len(waiting)} of {len(points)} points are to be tried", flush=True)
         for outcome in pool.map(trial, ((point, deadline) for point in waiting)):
             if outcome:
-                print(json.dumps(outcome), file=out, flush=True)
-                print(told(outcome), flush=True)
-    write()
-    sys.exit(any(outcome["problem"] for outcome in outcomes()))
+                print(told(reliability_data.add(FAULTS, outcome)), flush=True)
+    reliability_page.write()
+    sys.exit(any(outcome["problem"] for outcome in outcomes(FAULTS)))
 
 
 def arguments() -> argparse.Namespace:
@@ -88,15 +87,15 @@ def spaced(name: str, places: Sequence[Place], every: int) -> Iterator[Place]:
         yield from places[::every]
 
 
-def trial(given: tuple[Point, float]) -> dict[str, Any] | None:
+def trial(given: tuple[Point, float]) -> Outcome | None:
     """Try a point, unless it is too late."""
     (name, place), deadline = given
-    return asdict(disturb(_scene[0], name, place)) if time.monotonic() < deadline else None
+    return disturb(_scene[0], name, place) if time.monotonic() < deadline else None
 
 
 def tried() -> set[tuple[str, int, int]]:
     """Return the points that have an outcome."""
-    return {(outcome["kind"], outcome["connection"], outcome["message"]) for outcome in outcomes()}
+    return {(outcome["kind"], outcome["connection"], outcome["message"]) for outcome in outcomes(FAULTS)}
 
 
 def key(name: str, place: Place) -> tuple[str, int, int]:

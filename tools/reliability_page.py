@@ -1,33 +1,22 @@
-"""The page on faults during an online rewrite, from what `make sweep-online` and `make schedules` have kept."""
+"""The page on the online rewrite's reliability, from what the tools have found; each run of one writes it."""
 
-import json
 import os
-import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from support.postgres.databases import RELEASES
+from reliability_data import FAILOVERS, FAULTS, POINTS, ROOT, SCHEDULES, Outcome, anonymous, outcomes, read
+from support.postgres.failover import MODES
+from support.visibility.failovers import ROWS, START
 from support.visibility.fault_sweep import KINDS, PHASES
 from sweep_page import table
-
-Outcome = Mapping[str, Any]
-
-ROOT = RELEASES.parent
-OUTCOMES = ROOT / "build" / "reliability" / "outcomes.jsonl"
-POINTS = ROOT / "build" / "reliability" / "points.json"
-"""How many points a sweep has that leaves none out."""
-SCHEDULES = ROOT / "build" / "reliability" / "schedules.json"
-START = "1.12"
-ROWS = 300
 
 PAGE = """\
 # Reliability of the online rewrite
 
-Written by `make sweep-online` and `make schedules`, which repeat all of it. Do not edit it by hand.
+Written by `make sweep-online`, `make failovers` and `make schedules`, which repeat all of it. Do not edit it by hand.
+What they have found is in [reliability](reliability), each trial with its commit.
 
 {about}
 
@@ -68,6 +57,23 @@ Names and numbers are left out.
 
 {sentences}
 
+## Another server takes over
+
+A primary and its standby, made by `pg_basebackup`, with the same store and the same writers. At a message of a run the
+standby is promoted, and the old primary has just been stopped, or goes on. `SQL_HOST` names both servers, with
+`target_session_attrs=read-write`, so that new connections of the run lead to the new primary. Then
+`schema-migrator migrate` runs on the new primary, with writers there.
+
+*Replication* is asynchronous, or what `synchronous_commit` says. *At target* means: the disturbed run said what
+happened, or succeeded and the new primary was at the target; with synchronous replication the new primary had every
+write that had been acknowledged; the next run succeeded; and the new primary is as described above.
+
+{failovers}
+
+{failed_over} of {all_failovers} trials were at target.
+
+{failover_ends}
+
 ## Ordered by chance
 
 The engine's own statements (note a batch, copy it, replay the log, compare, count, take the lock, replay the rest) run
@@ -86,94 +92,102 @@ To see that schedules find faults, each of these was planted in turn.
 
 ```sh
 make sweep-online
+make failovers
 make schedules
 ```
 """
-NAMES = re.compile(r"\S+@\S+|\btemporal_\w+|\b\d+(\.\d+)?\b")
-LONGEST = 110
 
 
 def write() -> None:
-    """Write docs/reliability.md from what was kept."""
-    (ROOT / "docs" / "reliability.md").write_text(page(outcomes(), kept(POINTS), kept(SCHEDULES)), encoding="utf-8")
+    """Write docs/reliability.md."""
+    (ROOT / "docs" / "reliability.md").write_text(page(), encoding="utf-8")
 
 
-def outcomes() -> list[Outcome]:
-    """Return the outcomes of the sweep."""
-    lines = OUTCOMES.read_text(encoding="utf-8").splitlines() if OUTCOMES.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def kept(path: Path) -> Mapping[str, Any]:
-    """Return what a file has, or nothing."""
-    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found
-
-
-def page(outcomes: Sequence[Outcome], points: Mapping[str, Any], schedules: Mapping[str, Any]) -> str:
+def page() -> str:
     """Return the whole page."""
-    hits = [outcome for outcome in outcomes if outcome["hit"]]
+    tried, failovers = outcomes(FAULTS), outcomes(FAILOVERS)
+    hits = [outcome for outcome in tried if outcome["hit"]]
     return PAGE.format(
-        about=table(("what", "which"), about().items()),
+        about=table(("what", "which"), about([*tried, *failovers]).items()),
         rows=ROWS,
         start=START,
         phases=phases(hits),
-        good=sum(not outcome["problem"] for outcome in hits),
+        good=good(hits),
         total=len(hits),
-        points=f"{points.get('points', 0):,}",
+        points=f"{read(POINTS).get('points', 0):,}",
         writes=sum(outcome["writes"] for outcome in hits),
         longest=max((outcome["longest"] for outcome in hits if outcome["kind"] != "server stopped"), default=0),
-        sentences=sentences(hits),
-        schedules=ordered(schedules),
-        found=table(("planted fault", "found by schedule number"), schedules.get("found", {}).items()),
+        sentences=ends("kind", hits),
+        failovers=replicated(failovers),
+        failed_over=good(failovers),
+        all_failovers=len(failovers),
+        failover_ends=ends("mode", failovers),
+        schedules=ordered(),
+        found=table(("planted fault", "found by schedule number"), read(SCHEDULES).get("found", {}).items()),
     )
 
 
-def ordered(schedules: Mapping[str, Any]) -> str:
+def about(found: Sequence[Outcome]) -> dict[str, str]:
+    """Return what the figures depend on."""
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "Python": sys.version.split()[0],
+        "CPUs": str(os.cpu_count()),
+        "commits": ", ".join(f"{name} ({count})" for name, count in Counter(one["commit"] for one in found).items()),
+    }
+
+
+def phases(found: Sequence[Outcome]) -> str:
+    """Return the table of points by phase and kind."""
+    rows = [(phase, *(cell(having(found, phase=phase, kind=kind)) for kind in KINDS)) for phase in PHASES]
+    return table(("phase", *KINDS), rows)
+
+
+def replicated(found: Sequence[Outcome]) -> str:
+    """Return the table of failovers by phase, replication, and what became of the old primary."""
+    ways = [(mode, stopped) for mode in MODES for stopped in (True, False)]
+    head = [f"{mode}, {'stopped' if stopped else 'goes on'}" for mode, stopped in ways]
+    rows = [
+        (phase, *(cell(having(found, phase=phase, mode=mode, stopped=stopped)) for mode, stopped in ways))
+        for phase in PHASES
+    ]
+    return table(("phase", *head), rows)
+
+
+def having(found: Sequence[Outcome], **values: object) -> list[Outcome]:
+    """Return the outcomes that have some values."""
+    return [outcome for outcome in found if all(outcome[name] == value for name, value in values.items())]
+
+
+def good(found: Sequence[Outcome]) -> int:
+    """Return how many outcomes are without a problem."""
+    return sum(not outcome["problem"] for outcome in found)
+
+
+def cell(found: Sequence[Outcome]) -> str:
+    """Return a number, and beside it how many were at target if that is another."""
+    if not found:
+        return ""
+    return str(len(found)) if good(found) == len(found) else f"{len(found)}, at target {good(found)}"
+
+
+def ends(name: str, found: Sequence[Outcome]) -> str:
+    """Return the table of ends by kind of fault, or by mode of replication."""
+    counted = Counter((outcome[name], outcome["code"], anonymous(outcome["said"])) for outcome in found)
+    rows = [(kind, end, said or "nothing", count) for (kind, end, said), count in sorted(counted.items())]
+    return table(("fault" if name == "kind" else "replication", "exit code", "error", "trials"), rows)
+
+
+def ordered() -> str:
     """Return the table of schedules."""
+    found = read(SCHEDULES)
     names = {
         "schedules": "schedules",
         "turns": "statements of writers",
         "kills": "kills of the engine",
         "seconds": "seconds",
     }
-    counts = [(name, f"{schedules.get(key, 0):,}") for key, name in names.items()]
-    bad = len(schedules.get("bad", ()))
-    return table(("what", "how many"), [*counts, ("copies that were not what the table was", bad)])
-
-
-def about() -> dict[str, str]:
-    """Return what the figures depend on."""
-    return {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "Python": sys.version.split()[0],
-        "CPUs": str(os.cpu_count()),
-    }
-
-
-def phases(outcomes: Sequence[Outcome]) -> str:
-    """Return the table of points by phase and kind."""
-    tried = Counter((outcome["phase"], outcome["kind"]) for outcome in outcomes)
-    good = Counter((outcome["phase"], outcome["kind"]) for outcome in outcomes if not outcome["problem"])
-    rows = [(phase, *(cell(tried[phase, kind], good[phase, kind]) for kind in KINDS)) for phase in PHASES]
-    return table(("phase", *KINDS), rows)
-
-
-def cell(tried: int, good: int) -> str:
-    """Return a number, and beside it how many were at target if that is another."""
-    if not tried:
-        return ""
-    return str(tried) if tried == good else f"{tried}, at target {good}"
-
-
-def sentences(outcomes: Sequence[Outcome]) -> str:
-    """Return the table of ends by kind."""
-    ends = Counter((outcome["kind"], outcome["code"], anonymous(outcome["said"])) for outcome in outcomes)
-    rows = [(kind, end, said or "nothing", count) for (kind, end, said), count in sorted(ends.items())]
-    return table(("fault", "exit code", "error", "points"), rows)
-
-
-def anonymous(sentence: str) -> str:
-    """Return a sentence without names and numbers, cut where it gets long."""
-    plain = NAMES.sub("…", sentence).replace("|", "/")
-    return plain if len(plain) <= LONGEST else f"{plain[:LONGEST]}…"
+    counts = [(name, f"{found.get(key, 0):,}") for key, name in names.items()]
+    return table(
+        ("what", "how many"), [*counts, ("copies that were not what the table was", len(found.get("bad", ())))]
+    )

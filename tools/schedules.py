@@ -1,6 +1,6 @@
 """Orders the statements of an online rewrite against writers' by many seeds, and plants faults; `make schedules`.
 
-What was found is kept in build/reliability/schedules.json, from which docs/reliability.md is written.
+What was found is kept in docs/reliability/schedules.json, from which docs/reliability.md is written.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from typing import Any
 
 import structlog
 
-from reliability_page import SCHEDULES, write
+import reliability_data
+import reliability_page
 from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import fresh
 from support.postgres.engine import CHEAP, Engine
@@ -33,7 +34,6 @@ def main() -> None:
         seconds = time.monotonic() - began
         found = list(pool.map(plant, FAULTS))
     bad = [outcome for outcome in outcomes if outcome["problem"]]
-    SCHEDULES.parent.mkdir(parents=True, exist_ok=True)
     kept = {
         "schedules": len(outcomes),
         "seconds": round(seconds),
@@ -42,9 +42,9 @@ def main() -> None:
         "bad": bad,
         "found": dict(zip(FAULTS, found, strict=True)),
     }
-    SCHEDULES.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    reliability_data.write(reliability_data.SCHEDULES, kept)
     print(json.dumps(kept, indent=2))
-    write()
+    reliability_page.write()
     if bad or None in found:
         raise SystemExit(1)
 

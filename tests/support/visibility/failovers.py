@@ -34,6 +34,7 @@ FENCE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 
 class Trial:
     """When the standby takes over: at a message, before it is sent or after, and whether the old primary is stopped."""
 
+    name: str = ""
     mode: str
     stopped: bool
     place: Place
@@ -44,6 +45,7 @@ class Trial:
 class Outcome:
     """What came of it: `problem` is empty where all is well. `hit` is False where the run had no such message."""
 
+    name: str
     mode: str
     stopped: bool
     hit: bool
@@ -116,6 +118,7 @@ def fail_over(scene: Scene, trial: Trial) -> Outcome:
             wrong += [*load.problems, *_lost(service, load)]
         wrong += _carried_on(service) if hit else []
         return Outcome(
+            name=trial.name,
             mode=trial.mode,
             stopped=trial.stopped,
             hit=hit is not None,
