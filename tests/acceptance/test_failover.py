@@ -7,7 +7,7 @@ import pytest
 
 from support.postgres.failover import ASYNCHRONOUS, MODES
 from support.postgres.fault_proxy import ROUND_TRIPS, Place
-from support.visibility.failovers import Trial, fail_over, prepared
+from support.visibility.failovers import Trial, fail_over, fail_over_installing, installation, prepared
 from support.visibility.fault_sweep import PHASES, Scene, survey
 
 
@@ -24,6 +24,13 @@ def places(scene: Scene) -> Mapping[str, Sequence[Place]]:
     return survey(scene)[ROUND_TRIPS]
 
 
+@pytest.fixture(scope="module")
+def commit(scene: Scene) -> int:
+    """Return the number of the message that commits an installation."""
+    (number,) = (at for at, statement in enumerate(installation(scene), 1) if "pg_logical_emit_message" in statement)
+    return number
+
+
 @pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "goes on"])
 @pytest.mark.parametrize(("phase", "mode"), list(product(PHASES, (ASYNCHRONOUS, "on"))))
 def test_another_server_takes_over(
@@ -37,6 +44,18 @@ def test_another_server_takes_over(
         if outcome.hit:
             return
     pytest.fail("no message of the run was disturbed")
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "goes on"])
+@pytest.mark.parametrize("mode", [ASYNCHRONOUS, "on"])
+@pytest.mark.parametrize(("distance", "after"), [(-9, False), (-4, False), (0, False), (0, True), (3, False)])
+def test_another_server_takes_over_while_a_store_is_installed(
+    scene: Scene, commit: int, mode: str, distance: int, *, after: bool, stopped: bool
+) -> None:
+    """Before the installation, in it, around its commit, and in the proof: there is all of it or nothing."""
+    place = Place(connection=0, message=commit + distance)
+    outcome = fail_over_installing(scene, Trial(mode=mode, stopped=stopped, place=place, after=after))
+    assert (outcome.problem, outcome.hit) == ("", True)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "as it is sent"])

@@ -1,7 +1,7 @@
 """A standby takes over while a run is at work on its primary, and what the next run makes of the new primary."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,11 +10,12 @@ from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection
 from support.postgres.failover import ASYNCHRONOUS, SETTINGS, Pair, engine, pair
-from support.postgres.fault_proxy import Fault, FaultProxy, Message, Place
+from support.postgres.fault_proxy import ROUND_TRIPS, Fault, FaultProxy, Message, Place
 from support.program.command import Completed, finish, start_cli
-from support.program.references import newest
+from support.program.references import newest, picture
+from support.vendor.kill_sweep import differences
 from support.visibility import ledger, rewriting
-from support.visibility.fault_sweep import BROKE, Scene, phase, said
+from support.visibility.fault_sweep import BROKE, Scene, phase, said, through
 from support.visibility.load import Load, Traffic
 from support.visibility.rewriting import ONLINE, Origin
 
@@ -26,7 +27,7 @@ UNCONFIRMED = "no synchronous standby has confirmed that"
 ELSEWHERE = "another server may have become the primary|lost the advisory lock|read-only transaction"
 ENDS = {0: "", 1: f"{BROKE}|{UNCONFIRMED}|{ELSEWHERE}"}
 """How a run may end during which another server takes over: its exit codes, and what its error says."""
-VERSION = "SELECT curr_version FROM schema_version"
+VERSION = "SELECT string_agg(curr_version, ' ') FROM schema_version"
 FENCE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s"
 
 
@@ -129,10 +130,45 @@ def fail_over(scene: Scene, trial: Trial) -> Outcome:
         )
 
 
+def fail_over_installing(scene: Scene, trial: Trial) -> Outcome:
+    """Let the standby take over while an empty store is installed, and look at the new primary after the next run."""
+    origin = replace(scene.origin, database=scene.origin.databases.create())
+    with pair(scene.server, trial.mode) as made:
+        service = Service(pair=made, origin=origin)
+        ended, hit, recorded = _disturbed(service, trial)
+        again = finish(start_cli(service.env(), "migrate"))
+        service.new.grant(origin.database)
+        wrong = [
+            *_ended_wrongly(ended, hit=hit is not None),
+            *_claimed(ended, recorded),
+            *([f"the next run ended with {again.code}: {again.stderr[-500:]}"] if again.code else []),
+            *differences(picture(service.new, origin.database), origin.expected),
+        ]
+    return Outcome(
+        name=trial.name,
+        mode=trial.mode,
+        stopped=trial.stopped,
+        hit=hit is not None,
+        phase="installation",
+        code=ended.code,
+        said=said(ended),
+        problem="; ".join(wrong),
+    )
+
+
+def installation(scene: Scene) -> Sequence[str]:
+    """Return the last statement before each message of an installation that nobody disturbs, in its own connection."""
+    databases, database = scene.origin.databases, scene.origin.databases.create()
+    with FaultProxy(databases.host, databases.port, kinds=ROUND_TRIPS) as proxy:
+        ended = finish(start_cli(scene.origin.env(database) | through(proxy), "migrate"))
+    assert ended.code == 0, ended.stderr
+    return [message.statement for message in proxy.messages if message.connection == 0]
+
+
 def _disturbed(service: Service, trial: Trial) -> tuple[Completed, Message | None, str]:
     """Run ours, and let the standby take over at the trial's place.
 
-    Returns the run's end, the message if there was one, and the version that the new primary then has.
+    Returns the run's end, the message if there was one, and the version that the new primary then has, or nothing.
     """
     act = partial(service.fail_over, stopped=trial.stopped)
     primary = service.pair.primary
@@ -140,8 +176,9 @@ def _disturbed(service: Service, trial: Trial) -> tuple[Completed, Message | Non
         ended = finish(start_cli(service.env(proxy.port), "migrate", *ONLINE))
         hit = proxy.hit
     with service.new.connect(service.origin.database) as owner:
-        ((recorded,),) = owner.execute(VERSION).fetchall()
-    return ended, hit, str(recorded)
+        versioned = owner.execute("SELECT to_regclass('schema_version')").fetchone() != (None,)
+        (recorded,) = (versioned and owner.execute(VERSION).fetchone()) or ("",)
+    return ended, hit, recorded
 
 
 def _ended_wrongly(ended: Completed, *, hit: bool) -> list[str]:
