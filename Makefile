@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/_
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers schedules picture check clean
+.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers schedules mutants picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -108,6 +108,9 @@ failovers: setup sources vendor-tools ## Let a standby take over during an onlin
 
 schedules: setup sources ## Order an online rewrite's statements against writers' by many seeds, and plant faults (half an hour; SCHEDULES, for example '-n 500')
 	PYTHONPATH=tests:vendor $(BIN)/python tools/schedules.py $(SCHEDULES)
+
+mutants: setup sources vendor-tools ## Plant faults in the program, one by one, and run the tests that have to find them (an hour; MUTANTS, for example '--only cutover')
+	PYTHONPATH=tests:vendor $(BIN)/python tools/mutants.py $(MUTANTS)
 
 # The plotting library, for the benchmark's pictures alone.
 $(VENV)/.plots: $(VENV)/.stamp

@@ -23,6 +23,7 @@ POINTS = KEPT / "points.json"
 """How many points a sweep has that leaves none out."""
 FAILOVERS = KEPT / "failovers.jsonl"
 SCHEDULES = KEPT / "schedules.json"
+SABOTAGES = KEPT / "sabotages.json"
 NAMES = re.compile(r"\S+@\S+|\btemporal_\w+|\b\d+(\.\d+)?\b")
 LONGEST = 110
 

@@ -6,8 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from reliability_data import FAILOVERS, FAULTS, POINTS, ROOT, SCHEDULES, Outcome, anonymous, outcomes, read
+from reliability_data import FAILOVERS, FAULTS, POINTS, ROOT, SABOTAGES, SCHEDULES, Outcome, anonymous, outcomes, read
 from support.postgres.failover import MODES
+from support.sabotages import Sabotage, sabotages
 from support.visibility.failovers import ROWS, START
 from support.visibility.fault_sweep import KINDS, PHASES
 from sweep_page import table
@@ -15,8 +16,8 @@ from sweep_page import table
 PAGE = """\
 # Reliability of the online rewrite
 
-Written by `make sweep-online`, `make failovers` and `make schedules`, which repeat all of it. Do not edit it by hand.
-What they have found is in [reliability](reliability), each trial with its commit.
+Written by `make sweep-online`, `make failovers`, `make schedules` and `make mutants`, which repeat all of it. Do not
+edit it by hand. What they have found is in [reliability](reliability), each trial with its commit.
 
 {about}
 
@@ -88,12 +89,23 @@ To see that schedules find faults, each of these was planted in turn.
 
 {found}
 
+## How good the tests are
+
+Faults were planted in a copy of the program, one at a time: a lock that is not taken, a log entry that is dropped, a
+comparison that is off by one, a check that always passes, a first error that is lost. Then the tests that have to find
+the fault ran. Of {sabotages} faults they found {found_sabotages}.
+
+{by_file}
+
+{missed}
+
 ## To repeat it
 
 ```sh
 make sweep-online
 make failovers
 make schedules
+make mutants
 ```
 """
 
@@ -124,6 +136,10 @@ def page() -> str:
         failover_ends=ends("mode", failovers),
         schedules=ordered(),
         found=table(("planted fault", "found by schedule number"), read(SCHEDULES).get("found", {}).items()),
+        sabotages=len(planted()),
+        found_sabotages=sum(bool(by) for _, by in planted()),
+        by_file=by_file(),
+        missed="\n".join(f"- Not found: {sabotage.what}" for sabotage, by in planted() if not by),
     )
 
 
@@ -152,6 +168,19 @@ def replicated(found: Sequence[Outcome]) -> str:
         for phase in PHASES
     ]
     return table(("phase", *head), rows)
+
+
+def planted() -> list[tuple[Sabotage, str]]:
+    """Return the faults by hand that were planted, each with the test that found it, or nothing."""
+    kept = read(SABOTAGES)
+    return [(sabotage, kept[sabotage.what]["found_by"]) for sabotage in sabotages() if sabotage.what in kept]
+
+
+def by_file() -> str:
+    """Return the table of faults by hand by the file that they change."""
+    tried = Counter(sabotage.file for sabotage, _ in planted())
+    found = Counter(sabotage.file for sabotage, by in planted() if by)
+    return table(("file", "faults", "found"), [(file, count, found[file]) for file, count in tried.items()])
 
 
 def having(found: Sequence[Outcome], **values: object) -> list[Outcome]:

@@ -41,6 +41,7 @@ def main() -> None:
         "kills": sum(outcome["kills"] for outcome in outcomes),
         "bad": bad,
         "found": dict(zip(FAULTS, found, strict=True)),
+        "commit": reliability_data.commit(),
     }
     reliability_data.write(reliability_data.SCHEDULES, kept)
     print(json.dumps(kept, indent=2))
