@@ -45,7 +45,7 @@ def main() -> None:
     """Run the demo and write the picture."""
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"FORCE_COLOR": "1"}
     done = subprocess.run(COMMAND, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    lines = [Text.from_ansi(line) for line in done.stdout.splitlines()]
+    lines = [Text.from_ansi(line) for line in done.stdout.replace(f"{ROOT}/", "").splitlines()]
     width = max(map(len, lines)) + 1
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for line in lines:

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -227,3 +228,15 @@ def test_a_subscriber_counts_as_a_standby_does(first: Primary, store: Site) -> N
         refusal = store.refused()
         assert isinstance(refusal, ServerBusy)
         assert refusal.message.startswith('the replica "cdc" (slot "of_cdc") is ')
+
+
+def test_a_query_on_a_standby_is_cancelled_for_the_cutover(first: Primary, origin: Origin, store: Site) -> None:
+    """The lock of the cutover is replayed there; `plan` names the standbys before."""
+    with first.standby("theta", slot="of_theta", settings={"max_standby_streaming_delay": "0"}) as standby:
+        told = run_cli(origin.env(store.name), "plan", *rewriting.ONLINE)
+        assert 'standbys: "theta" (slot "of_theta") will replay the cutover\'s lock; a query on ' in told.stdout
+        with standby.engine.connect(store.name) as reader:
+            reader.execute("BEGIN; SELECT count(*) FROM executions_visibility")
+            assert rewritten(store)
+            with pytest.raises(psycopg.Error, match="conflict with recovery"):
+                reader.execute("SELECT pg_sleep(60)")

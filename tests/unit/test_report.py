@@ -51,7 +51,7 @@ SERVER = ServerConditions(
     sees_all=False,
     replicas=Replicas(
         seen=(
-            Replica(name="standby1", slot="standby1", pid=20, behind=12 * 1024**2),
+            Replica(name="standby1", slot="standby1", pid=20, behind=12 * 1024**2, logical=True),
             Replica(name="standby2", slot="of_2", pid=21, behind=0),
             Replica(name="walreceiver", slot=None, pid=22, behind=None),
         ),

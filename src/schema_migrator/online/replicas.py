@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # A walsender that sends a base backup, or is only starting, has no consumer that could fall behind.
 _LOOK: LiteralString = """
 SELECT coalesce(nullif(r.application_name, ''), s.slot_name::text, 'unnamed'), s.slot_name::text,
-  coalesce(r.pid, s.active_pid),
+  coalesce(r.pid, s.active_pid), coalesce(s.slot_type = 'logical', false),
   pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(s.restart_lsn, r.flush_lsn))::bigint
 FROM pg_catalog.pg_stat_replication r FULL JOIN pg_catalog.pg_replication_slots s ON s.active_pid = r.pid
 WHERE s.slot_name IS NOT NULL OR r.state IS NULL OR r.state NOT IN ('backup', 'startup')
@@ -34,12 +34,14 @@ class Replica:
     """A connected consumer of WAL: a standby, a subscriber or another.
 
     `behind`: bytes of WAL that the server keeps for it, or that it has not flushed; None if our role cannot see that.
+    `logical`: it decodes the WAL, which needs a slot, and is no standby.
     """
 
     name: str
     slot: str | None
     pid: int
     behind: int | None
+    logical: bool = False
 
     @property
     def said(self) -> str:
@@ -66,6 +68,11 @@ class Replicas:
     unmatched: tuple[str, ...] = ()
 
     @property
+    def standbys(self) -> tuple[Replica, ...]:
+        """Return the replicas that replay the WAL, and with it the cutover's lock."""
+        return tuple(replica for replica in self.seen if not replica.logical)
+
+    @property
     def unseen(self) -> tuple[Replica, ...]:
         """Return the replicas whose lag our role cannot see."""
         return tuple(replica for replica in self.seen if replica.behind is None)
@@ -82,8 +89,12 @@ def look(conn: Connection, ignored: Sequence[str]) -> Replicas:
     kept = [row for row in rows if not {row[0], row[1]} & set(ignored)]
     names = {name for row in rows for name in row[:2]}
     return Replicas(
-        seen=tuple(Replica(name=name, slot=slot, pid=pid, behind=gap) for name, slot, pid, gap in kept if pid),
-        idle=tuple(IdleSlot(name=slot, kept=gap) for _, slot, pid, gap in kept if not pid and gap is not None),
+        seen=tuple(
+            Replica(name=name, slot=slot, pid=pid, behind=gap, logical=logical)
+            for name, slot, pid, logical, gap in kept
+            if pid
+        ),
+        idle=tuple(IdleSlot(name=slot, kept=gap) for _, slot, pid, _, gap in kept if not pid and gap is not None),
         left_out=tuple(name for name in ignored if name in names),
         unmatched=tuple(name for name in ignored if name not in names),
     )

@@ -23,7 +23,13 @@ def checks_json(online: Online, run: RunSettings, found: ServerConditions) -> di
         else {
             "limit_bytes": run.max_replica_lag,
             "connected": [
-                {"name": replica.name, "slot": replica.slot, "pid": replica.pid, "behind_bytes": replica.behind}
+                {
+                    "name": replica.name,
+                    "slot": replica.slot,
+                    "pid": replica.pid,
+                    "logical": replica.logical,
+                    "behind_bytes": replica.behind,
+                }
                 for replica in seen.seen
             ],
             "idle_slots": [{"name": slot.name, "kept_bytes": slot.kept} for slot in seen.idle],
@@ -44,7 +50,13 @@ def checks_json(online: Online, run: RunSettings, found: ServerConditions) -> di
 
 def checks_text(online: Online, run: RunSettings, found: ServerConditions) -> list[str]:
     """Return a line for each check."""
-    return [*_disk(online, found), *_replicas(run, found), *_load(run, found), *_hidden(found)]
+    return [
+        *_disk(online, found),
+        *_replicas(run, found),
+        *_standbys(online, found),
+        *_load(run, found),
+        *_hidden(found),
+    ]
 
 
 def _disk(online: Online, found: ServerConditions) -> list[str]:
@@ -71,6 +83,15 @@ def _replicas(run: RunSettings, found: ServerConditions) -> list[str]:
         " all its WAL"
         for slot in seen.idle
     ]
+
+
+def _standbys(online: Online, found: ServerConditions) -> list[str]:
+    standbys = found.replicas.standbys if found.replicas else ()
+    if not standbys:
+        return []
+    names = ", ".join(replica.said for replica in standbys)
+    said = f"standbys: {names} will replay the cutover's lock"
+    return [f'{said}; a query on "{online.table}" there is then cancelled after max_standby_streaming_delay']
 
 
 def _behind(replica: Replica) -> str:
