@@ -15,9 +15,10 @@ from schema_migrator.config.fields import RunSettings
 from schema_migrator.demo.embedded_postgres import give_tree, private_server
 from schema_migrator.errors import MigratorError, NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
 from schema_migrator.online import cutover, disk, prechecks, throttle
+from schema_migrator.online.archive import Archive
 from schema_migrator.online.disk import Free, Need
 from schema_migrator.online.prechecks import ServerConditions
-from schema_migrator.online.replicas import Replica, Replicas
+from schema_migrator.online.replicas import Replica, Replicas, Slot
 from schema_migrator.planning.plan import Online
 from schema_migrator.postgres import activity
 from support.postgres.databases import Databases, fresh
@@ -37,6 +38,8 @@ SET memo = (SELECT decode(string_agg(md5(n || run_id), ''), 'hex') FROM generate
 ONLINE = Online(table="orders", size=300 * MB, rewrites=2, versions=(Version("1.14"),), forecast=100 * MB)
 FOUND = ServerConditions(role='a"b', sees_all=False)
 LATE = Replica(name="standby2", slot=None, pid=7, behind=512 * MB)
+SLOT = Slot(name="of_2", kept=1, idle=True)
+ARCHIVE = "see archive_command and the server's log; --max-archive-lag sets the limit, off: not watched"
 LEAVE_OUT = "wait for it to catch up, or exclude it by name: --ignore-replica; --max-replica-lag sets the limit"
 CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorError], str]] = {
     "space": (
@@ -81,8 +84,46 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], ServerConditions, type[MigratorEr
         FOUND,
         PreflightFailed,
         (
-            '--max-load cannot be kept: the role "a"b" does not see what the sessions of other roles do; '
+            '--max-load cannot be kept: the role "a"b" does not see what the sessions of other roles do, so the '
+            'rewrite of "orders" does not begin; '
             'as a superuser run: GRANT pg_read_all_stats TO "a""b"; or drop --max-load'
+        ),
+    ),
+    "a slot that nothing reads": (
+        {},
+        replace(FOUND, replicas=Replicas(slots=(replace(SLOT, kept=17 << 30),))),
+        ServerBusy,
+        (
+            'the slot "of_2", which nothing reads, retains 17.0 GB of WAL, the limit is 16.0 GB, and the rewrite of '
+            '"orders" would add to it; find out what it is for: a slot that nothing needs can be dropped; or exclude '
+            "it by name: --ignore-replica of_2; --max-slot-wal sets the limit"
+        ),
+    ),
+    "a slot in danger": (
+        {},
+        replace(FOUND, replicas=Replicas(slots=(replace(SLOT, idle=False, left=200 * MB, limit=8 << 30),))),
+        ServerBusy,
+        (
+            'the slot "of_2" loses its WAL after another 200 MB (max_slot_wal_keep_size), and the rewrite of "orders" '
+            "would add to it; let its reader catch up, or exclude it by name: --ignore-replica of_2"
+        ),
+    ),
+    "an archive that fails": (
+        {},
+        replace(FOUND, archive=Archive(failed="000000010000000000000042", seconds=90)),
+        ServerBusy,
+        (
+            "the server has archived no WAL for 90 s: its last attempt, 000000010000000000000042, failed, and the "
+            f'rewrite of "orders" would add to it; {ARCHIVE}'
+        ),
+    ),
+    "an archive behind": (
+        {},
+        replace(FOUND, archive=Archive(behind=2 << 30)),
+        ServerBusy,
+        (
+            'the WAL archive is 2.0 GB behind, the limit is 1.0 GB, and the rewrite of "orders" would add to it; '
+            f"{ARCHIVE}"
         ),
     ),
     "a transaction": (
@@ -120,6 +161,10 @@ FINE = {
     "nothing known": FOUND,
     "room": replace(FOUND, free=Free(data=240 * MB)),
     "room on two disks": replace(FOUND, free=Free(data=120 * MB, wal=120 * MB)),
+    "a slot at its limit": replace(FOUND, replicas=Replicas(slots=(replace(SLOT, kept=16 << 30),))),
+    "a slot with a small limit": replace(FOUND, replicas=Replicas(slots=(replace(SLOT, left=20 * MB, limit=64 * MB),))),
+    "an archive near enough": replace(FOUND, archive=Archive(behind=1 << 30)),
+    "an archive of which nothing is known": replace(FOUND, archive=Archive()),
     "a replica near enough": replace(FOUND, replicas=Replicas(seen=(replace(LATE, behind=256 * MB),))),
 }
 

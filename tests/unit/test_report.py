@@ -28,9 +28,10 @@ from schema_migrator.estimation.model import (
     TableSize,
 )
 from schema_migrator.execution.native import Outcome
+from schema_migrator.online.archive import Archive
 from schema_migrator.online.disk import Free
 from schema_migrator.online.prechecks import ServerConditions
-from schema_migrator.online.replicas import IdleSlot, Replica, Replicas
+from schema_migrator.online.replicas import Replica, Replicas, Slot
 from schema_migrator.planning.plan import Online, Plan, PlanOptions, TableLock
 from schema_migrator.planning.rewrite_span import TargetShape
 from schema_migrator.releases.servers import Startable
@@ -55,10 +56,14 @@ SERVER = ServerConditions(
             Replica(name="standby2", slot="of_2", pid=21, behind=0),
             Replica(name="walreceiver", slot=None, pid=22, behind=None),
         ),
-        idle=(IdleSlot(name="old", kept=3 * 1024**3),),
+        slots=(
+            Slot(name="old", kept=3 * 1024**3, idle=True),
+            Slot(name="standby1", kept=12 * 1024**2, idle=False, left=5 * 1024**3, limit=8 * 1024**3),
+        ),
         left_out=("late",),
         unmatched=("standy3",),
     ),
+    archive=Archive(failed="000000010000000000000042", seconds=90, behind=32 * 1024**2),
     hidden=(("temporal_server", 12), ("bi", 1)),
     free=Free(data=90 * 1024**3, wal=1024**3),
 )

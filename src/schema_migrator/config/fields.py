@@ -205,10 +205,22 @@ class RunSettings(Given):
         description="how far a replica may lag, in bytes of WAL: while one lags more, or this role cannot see it, an"
         " online rewrite does not start, or pauses; off: do not watch replicas",
     )
+    max_slot_wal: Annotated[int | None, BeforeValidator(_limit)] = Field(
+        "16GB",  # type: ignore[assignment]  # validated like any other value
+        validation_alias=f"{PREFIX}MAX_SLOT_WAL",
+        description="WAL that the server may retain for a replication slot that nothing reads: above it an online"
+        " rewrite does not start, or pauses; off: no limit",
+    )
+    max_archive_lag: Annotated[int | None, BeforeValidator(_limit)] = Field(
+        "1GB",  # type: ignore[assignment]  # validated like any other value
+        validation_alias=f"{PREFIX}MAX_ARCHIVE_LAG",
+        description="how far the WAL archive may lag, in bytes of WAL: while it lags more, or the server fails to"
+        " archive, an online rewrite does not start, or pauses; off: do not watch the archive",
+    )
     ignore_replicas: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = Field(
         (),
         validation_alias=f"{PREFIX}IGNORE_REPLICAS",
-        description="replicas to ignore, by application_name or slot, separated by commas;"
+        description="replicas and slots to ignore, by application_name or slot, separated by commas;"
         " --ignore-replica can be repeated",
     )
     disk_free: Annotated[int | Literal["df"] | None, BeforeValidator(partial(_size, word="df"))] = Field(

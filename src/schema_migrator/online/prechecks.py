@@ -1,6 +1,6 @@
-"""The checks before an online rewrite starts: enough disk space, replicas that keep up, no old transaction.
+"""The checks before an online rewrite starts: its budgets, enough disk space, no old transaction.
 
-During the rewrite, `throttle` checks load, replicas and disk.
+During the rewrite, `throttle` checks the budgets and the disk.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schema_migrator import events
-from schema_migrator.catalog import owners
 from schema_migrator.config import sizes
 from schema_migrator.errors import NoSpace, PreflightFailed, ServerBusy, TableLockTimeout
-from schema_migrator.online import disk, replicas
+from schema_migrator.online import budgets, disk
+from schema_migrator.online.budgets import Reading
 from schema_migrator.online.throttle import KEPT
 from schema_migrator.postgres import activity, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.config.fields import RunSettings
     from schema_migrator.online.disk import Free
-    from schema_migrator.online.replicas import Replicas
     from schema_migrator.planning.plan import Online
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
@@ -29,19 +28,13 @@ OLD_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConditions:
-    """What our role can see on the server.
+class ServerConditions(Reading):
+    """What our role can see on the server, beyond what the budgets read.
 
-    `sees_all`: it may look into all sessions. `hidden`: roles with sessions in this database that it may not look into,
-    and how many each has. `replicas` and `active`, the number of other sessions that are active, are None if they are
-    not watched. `old`: the oldest transaction as (pid, name, seconds), if older than OLD_SECONDS. `free`: None if it is
-    unknown.
+    `hidden`: roles with sessions in this database that it may not look into, and how many each has. `old`: the oldest
+    transaction as (pid, name, seconds), if older than OLD_SECONDS. `free`: None if it is unknown.
     """
 
-    role: str
-    sees_all: bool
-    replicas: Replicas | None = None
-    active: int | None = None
     hidden: tuple[tuple[str, int], ...] = ()
     old: tuple[int, str, int] | None = None
     free: Free | None = None
@@ -50,12 +43,13 @@ class ServerConditions:
 def look(conn: Connection, run: RunSettings) -> ServerConditions:
     """Return the server's conditions. Raises PreflightFailed if the server should run `df` and cannot."""
     with transactions.look(conn):
-        role, sees_all = activity.sees_all(conn)
+        found = budgets.read(conn, run)
         return ServerConditions(
-            role=role,
-            sees_all=sees_all,
-            replicas=None if run.max_replica_lag is None else replicas.look(conn, run.ignore_replicas),
-            active=activity.active(conn) if run.max_load is not None and sees_all else None,
+            role=found.role,
+            sees_all=found.sees_all,
+            replicas=found.replicas,
+            archive=found.archive,
+            active=found.active,
             hidden=activity.hidden(conn),
             old=conn.execute(activity.OLDEST_TRANSACTION, [OLD_SECONDS, OLD_SECONDS]).fetchone(),
             free=disk.look(conn, run.disk_free),
@@ -84,12 +78,8 @@ def judge(online: Online, run: RunSettings, found: ServerConditions) -> None:
             f'{lacking} of "{online.table}"',
             hint="free disk space there, or use --rewrite in-place, which locks the table and needs as much space",
         )
-    late = found.replicas.late(run.max_replica_lag) if found.replicas and run.max_replica_lag else None
-    if late is not None and run.max_replica_lag:
-        raise ServerBusy(
-            f'{replicas.lateness(late, run.max_replica_lag)}, and the rewrite of "{online.table}" would add to it',
-            hint=replicas.LEAVE_OUT,
-        )
+    if (reason := budgets.exceeded(run, found)) is not None:
+        raise ServerBusy(f'{reason.said}, and the rewrite of "{online.table}" would add to it', hint=reason.remedy)
     if found.old is not None:
         pid, name, seconds = found.old
         who = f"pid {pid} ({name or 'unnamed'})" if pid else name
@@ -102,21 +92,10 @@ def judge(online: Online, run: RunSettings, found: ServerConditions) -> None:
 def judge_sight(online: Online, run: RunSettings, found: ServerConditions, *, begun: bool = False) -> None:
     """Raise PreflightFailed if our role cannot see what a limit applies to; `begun`: the rewrite has started before."""
     kept, goes_on = (f"; {KEPT}", "go on") if begun else ("", "begin")
-    if run.max_load is not None and not found.sees_all:
+    if (reason := budgets.unseen(run, found)) is not None:
         raise PreflightFailed(
-            f'--max-load cannot be kept: the role "{found.role}" does not see what the sessions of other roles do',
-            hint=f"as a superuser run: {grant(found.role)} or drop --max-load{kept}",
+            f'{reason.said}, so the rewrite of "{online.table}" does not {goes_on}', hint=reason.remedy + kept
         )
-    if found.replicas is not None and found.replicas.unseen:
-        raise PreflightFailed(
-            f'{replicas.blindness(found.replicas, found.role)}, so the rewrite of "{online.table}" does not {goes_on}',
-            hint=replicas.remedy(found.role) + kept,
-        )
-
-
-def grant(role: str) -> str:
-    """Return the SQL that lets a role look into all sessions."""
-    return f"GRANT pg_read_all_stats TO {owners.quoted(role)};"
 
 
 def _tell(online: Online, found: ServerConditions) -> None:
@@ -126,7 +105,7 @@ def _tell(online: Online, found: ServerConditions) -> None:
             "online.sessions_hidden",
             sessions=dict(found.hidden),
             reason="their transactions may be old: if so, the cutover waits for them",
-            remedy=grant(found.role),
+            remedy=budgets.grant(found.role),
         )
     for slot in found.replicas.idle if found.replicas else ():
         log.warning("online.slot_idle", slot=slot.name, bytes_kept=slot.kept)

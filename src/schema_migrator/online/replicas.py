@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from schema_migrator.postgres.connection import Connection
 
+_NEAR_BYTES = 256 * 1024 * 1024
 # A walsender that sends a base backup, or is only starting, has no consumer that could fall behind.
 _LOOK: LiteralString = """
 SELECT coalesce(nullif(r.application_name, ''), s.slot_name::text, 'unnamed'), s.slot_name::text,
   coalesce(r.pid, s.active_pid), coalesce(s.slot_type = 'logical', false),
-  pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(s.restart_lsn, r.flush_lsn))::bigint
+  pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(s.restart_lsn, r.flush_lsn))::bigint, s.safe_wal_size,
+  (SELECT k.setting::bigint * 1024 * 1024 FROM pg_catalog.pg_settings k WHERE k.name = 'max_slot_wal_keep_size')
 FROM pg_catalog.pg_stat_replication r FULL JOIN pg_catalog.pg_replication_slots s ON s.active_pid = r.pid
 WHERE s.slot_name IS NOT NULL OR r.state IS NULL OR r.state NOT IN ('backup', 'startup')
 ORDER BY 1, 2, 3
@@ -51,21 +53,41 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IdleSlot:
-    """A slot without a consumer. The server keeps `kept` bytes of WAL for it, and more with every write."""
+class Slot:
+    """A replication slot. The server keeps `kept` bytes of WAL for it; `idle`: it has no consumer.
+
+    `left`: bytes that the server may still write before the slot loses its WAL, None if there is no such limit.
+    `limit`: that limit in bytes (max_slot_wal_keep_size).
+    """
 
     name: str
     kept: int
+    idle: bool
+    left: int | None = None
+    limit: int | None = None
+
+    @property
+    def endangered(self) -> bool:
+        """Whether the slot will soon lose its WAL: its consumer must then be recreated."""
+        return self.left is not None and self.left < min(_NEAR_BYTES, (self.limit or 0) // 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicas:
-    """The consumers of WAL, without the excluded ones (`left_out`); `unmatched`: excluded names that none has."""
+    """The consumers of WAL and the slots, without the excluded ones (`left_out`).
+
+    `unmatched`: excluded names that none has.
+    """
 
     seen: tuple[Replica, ...] = ()
-    idle: tuple[IdleSlot, ...] = ()
+    slots: tuple[Slot, ...] = ()
     left_out: tuple[str, ...] = ()
     unmatched: tuple[str, ...] = ()
+
+    @property
+    def idle(self) -> tuple[Slot, ...]:
+        """Return the slots without a consumer."""
+        return tuple(slot for slot in self.slots if slot.idle)
 
     @property
     def standbys(self) -> tuple[Replica, ...]:
@@ -91,10 +113,14 @@ def look(conn: Connection, ignored: Sequence[str]) -> Replicas:
     return Replicas(
         seen=tuple(
             Replica(name=name, slot=slot, pid=pid, behind=gap, logical=logical)
-            for name, slot, pid, logical, gap in kept
+            for name, slot, pid, logical, gap, _, _ in kept
             if pid
         ),
-        idle=tuple(IdleSlot(name=slot, kept=gap) for _, slot, pid, _, gap in kept if not pid and gap is not None),
+        slots=tuple(
+            Slot(name=slot, kept=gap, idle=not pid, left=left, limit=limit)
+            for _, slot, pid, _, gap, left, limit in kept
+            if slot is not None and gap is not None
+        ),
         left_out=tuple(name for name in ignored if name in names),
         unmatched=tuple(name for name in ignored if name not in names),
     )

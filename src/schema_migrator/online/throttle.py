@@ -1,4 +1,4 @@
-"""The throttle of an online rewrite: pauses it while other sessions are too active or a replica is too far behind.
+"""The throttle of an online rewrite: pauses it while one of its budgets is exceeded.
 
 It also stops the rewrite if the disk has too little space. The checks before the start are in `prechecks`.
 """
@@ -14,10 +14,11 @@ from schema_migrator import events
 from schema_migrator.catalog.leftovers import ROWS
 from schema_migrator.concurrency import polls
 from schema_migrator.errors import MigratorError, NoSpace, PreflightFailed, ServerBusy
-from schema_migrator.online import disk, replicas
-from schema_migrator.postgres import activity, session_settings, transactions
+from schema_migrator.online import budgets, disk
+from schema_migrator.postgres import session_settings, transactions
 
 if TYPE_CHECKING:
+    from schema_migrator.online.budgets import Reading
     from schema_migrator.online.source_table import SourceTable
     from schema_migrator.planning.plan import Online
     from schema_migrator.postgres.connection import Connection
@@ -88,25 +89,16 @@ class Throttle:
         limits = session_settings.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
         with transactions.transaction(conn, None, limits, name=self.work.lock.worker):
             self._weigh(conn)
-            return self._load(conn) or self._replicas(conn)
+            found = budgets.read(conn, self.work.settings.run)
+        return self._judge(found)
 
-    def _load(self, conn: Connection) -> MigratorError | None:
-        most = self.work.settings.run.max_load
-        if most is None or (active := activity.active(conn)) <= most:
-            return None
-        return ServerBusy(f"{active} sessions of others are active, the limit is {most}", hint=KEPT)
-
-    def _replicas(self, conn: Connection) -> MigratorError | None:
+    def _judge(self, found: Reading) -> MigratorError | None:
         run = self.work.settings.run
-        if run.max_replica_lag is None:
-            return None
-        found = replicas.look(conn, run.ignore_replicas)
-        if (late := found.late(run.max_replica_lag)) is not None:
-            return ServerBusy(replicas.lateness(late, run.max_replica_lag), hint=f"{KEPT}; {replicas.LEAVE_OUT}")
-        if not found.unseen:
-            return None
-        role, _ = activity.sees_all(conn)
-        return PreflightFailed(replicas.blindness(found, role), hint=f"{replicas.remedy(role)}; {KEPT}")
+        if (reason := budgets.busy(run, found) or budgets.exceeded(run, found)) is not None:
+            return ServerBusy(reason.said, hint=f"{KEPT}; {reason.remedy}")
+        if (reason := budgets.unseen(run, found)) is not None:
+            return PreflightFailed(reason.said, hint=f"{reason.remedy}; {KEPT}")
+        return None
 
     def _weigh(self, conn: Connection) -> None:
         """Raise NoSpace if the disk has too little space for what remains to be written."""

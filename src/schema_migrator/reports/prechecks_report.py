@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from schema_migrator.config import sizes
-from schema_migrator.online import disk, prechecks, replicas
+from schema_migrator.online import budgets, disk, replicas
 
 if TYPE_CHECKING:
     from schema_migrator.config.fields import RunSettings
+    from schema_migrator.online.archive import Archive
     from schema_migrator.online.prechecks import ServerConditions
     from schema_migrator.online.replicas import Replica
     from schema_migrator.planning.plan import Online
@@ -32,10 +33,15 @@ def checks_json(online: Online, run: RunSettings, found: ServerConditions) -> di
                 }
                 for replica in seen.seen
             ],
-            "idle_slots": [{"name": slot.name, "kept_bytes": slot.kept} for slot in seen.idle],
+            "slot_limit_bytes": run.max_slot_wal,
+            "slots": [
+                {"name": slot.name, "idle": slot.idle, "kept_bytes": slot.kept, "left_bytes": slot.left}
+                for slot in seen.slots
+            ],
             "excluded": list(seen.left_out),
             "unmatched_exclusions": list(seen.unmatched),
         },
+        "archive": _archive_json(run, found.archive),
         "load": None if run.max_load is None else {"limit": run.max_load, "active": found.active},
         "hidden_sessions": dict(found.hidden),
         "disk": {
@@ -48,12 +54,24 @@ def checks_json(online: Online, run: RunSettings, found: ServerConditions) -> di
     }
 
 
+def _archive_json(run: RunSettings, found: Archive | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "limit_bytes": run.max_archive_lag,
+        "behind_bytes": found.behind,
+        "failed_segment": found.failed or None,
+        "seconds_since_success": found.seconds,
+    }
+
+
 def checks_text(online: Online, run: RunSettings, found: ServerConditions) -> list[str]:
     """Return a line for each check."""
     return [
         *_disk(online, found),
         *_replicas(run, found),
         *_standbys(online, found),
+        *_archive(run, found),
         *_load(run, found),
         *_hidden(found),
     ]
@@ -72,7 +90,7 @@ def _disk(online: Online, found: ServerConditions) -> list[str]:
 def _replicas(run: RunSettings, found: ServerConditions) -> list[str]:
     if found.replicas is None or run.max_replica_lag is None:
         return ["replicas: not watched (--max-replica-lag off)"]
-    seen = found.replicas
+    seen, limit = found.replicas, sizes.text(run.max_slot_wal) if run.max_slot_wal is not None else "off"
     said = "; ".join(_behind(replica) for replica in seen.seen) or "none is connected"
     lines = [f"replicas: {said}; the limit is {sizes.text(run.max_replica_lag)}"]
     lines += [f"ignored replicas: {', '.join(seen.left_out)}"] if seen.left_out else []
@@ -80,7 +98,7 @@ def _replicas(run: RunSettings, found: ServerConditions) -> list[str]:
     lines += [f'--ignore-replica "{name}" is the name of no replica and no slot' for name in seen.unmatched]
     return lines + [
         f'slot "{slot.name}": nothing reads it, and it retains {sizes.text(slot.kept)} of WAL; a rewrite adds'
-        " all its WAL"
+        f" all its WAL; the limit is {limit}"
         for slot in seen.idle
     ]
 
@@ -100,9 +118,19 @@ def _behind(replica: Replica) -> str:
     return f"{replica.said} is {sizes.text(replica.behind)} behind"
 
 
+def _archive(run: RunSettings, found: ServerConditions) -> list[str]:
+    if run.max_archive_lag is None:
+        return ["WAL archive: not watched (--max-archive-lag off)"]
+    if found.archive is None:
+        return ["WAL archive: the server has none"]
+    behind = "its lag cannot be seen" if found.archive.behind is None else f"{sizes.text(found.archive.behind)} behind"
+    failed = f"; its last attempt, {found.archive.failed}, failed" if found.archive.failed else ""
+    return [f"WAL archive: {behind}; the limit is {sizes.text(run.max_archive_lag)}{failed}"]
+
+
 def _load(run: RunSettings, found: ServerConditions) -> list[str]:
     if run.max_load is None:
-        return []
+        return ["load: not watched (no --max-load)"]
     seen = f"{found.active} sessions of others are active" if found.active is not None else "this role cannot see it"
     return [f"load: {seen}; the limit is {run.max_load}"]
 
@@ -112,4 +140,4 @@ def _hidden(found: ServerConditions) -> list[str]:
         return []
     who = ", ".join(f'{count} of "{role}"' for role, count in found.hidden)
     said = f"sessions that this role cannot inspect: {who}; if one has an old transaction, the cutover waits for it"
-    return [f"{said}; to see them: {prechecks.grant(found.role)}"]
+    return [f"{said}; to see them: {budgets.grant(found.role)}"]
