@@ -1,18 +1,21 @@
 """What a server with a WAL archive, or with slots that nothing reads, does to an online rewrite."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from schema_migrator.demo.embedded_postgres import private_server
 from schema_migrator.errors import ServerBusy
+from schema_migrator.online import throttle
 from support.postgres.databases import fresh
 from support.postgres.engine import Connection, Engine
 from support.program.command import await_event, finish, run_cli
 from support.program.store_driver import Site, site
 from support.visibility import rewriting
-from support.visibility.rewriting import Origin
+from support.visibility.rewriting import Origin, events
 from support.waiting import await_true
 
 ROWS = 300
@@ -94,6 +97,24 @@ def test_an_archive_that_is_behind(origin: Origin, store: Site) -> None:
     assert seen is not None
     assert seen[1].archive is not None
     assert (seen[1].archive.behind or 0) >= 2 * 16 * 1024 * 1024
+
+
+def test_slow_commits_halve_the_pool(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection works while a small commit takes long, all of them again when it does not; each change is told."""
+    slow: defaultdict[int, Iterator[float]] = defaultdict(lambda: iter([0.3, 0.3, 0.3, 0.2]))
+    monkeypatch.setattr(throttle, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(throttle.Throttle, "_commit", lambda one, _: next(slow[id(one)], 0.1))
+    with capture_logs() as logged:
+        assert store.migrate(SCHEMA_MIGRATOR_JOBS="4", SCHEMA_MIGRATOR_LOG_LEVEL="info").outcomes
+    told = [(event["allowed"], event["commit_seconds"]) for event in logged if event["event"] == "online.workers"]
+    assert told[-4:] == [(2, 0.3), (1, 0.3), (2, 0.1), (4, 0.1)]  # the check of all rows had a pool of its own
+
+
+def test_a_commit_is_measured(origin: Origin, store: Site) -> None:
+    """No commit is as quick as that: one connection is left, for the check of all rows and for the rewrite."""
+    ended = origin.run(store.name, "--max-commit-seconds", "0.0001", "--jobs", "2")
+    assert ended.code == 0, ended.stderr
+    assert [event["allowed"] for event in events(ended) if event["event"] == "online.workers"] == [1, 1]
 
 
 def test_a_slot_that_retains_too_much(origin: Origin, store: Site) -> None:

@@ -94,9 +94,8 @@ def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, da
         work = RunContext(
             conn=conns[0], release=release, settings=settings, store=store, lock=held, interrupt=interrupt
         )
-        throttle = SimpleNamespace(
-            keep=lambda _: None
-        )  # a real one needs a plan of a rewrite, which is beside the point
+        # A real one needs a plan of a rewrite, which is beside the point.
+        throttle = SimpleNamespace(keep=lambda _: None, allowed=len(conns))
         pool = WorkerPool(work=work, conns=conns, throttle=throttle)  # type: ignore[arg-type]  # a stand-in, which never waits
 
         def job(conn: Connection) -> None:

@@ -191,6 +191,22 @@ class RunSettings(Given):
         validation_alias=f"{PREFIX}KEEP_OLD",
         description="keep the table that an online rewrite replaced, in a schema of its own",
     )
+    jobs: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        validation_alias=f"{PREFIX}JOBS",
+        description="connections on which an online rewrite works, as far as the server accepts them; unset: up to"
+        " four, and no more than the server's max_parallel_workers",
+    )
+    max_commit_seconds: float = Field(
+        0.25,
+        ge=0,
+        le=MOST_SECONDS,
+        validation_alias=f"{PREFIX}MAX_COMMIT_SECONDS",
+        description="while a small commit takes longer, in seconds, an online rewrite works on half of its connections,"
+        " down to one; 0: no limit",
+    )
     max_load: int | None = Field(
         None,
         ge=1,

@@ -141,7 +141,7 @@ def fill(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
     cutter = _take_up(pool, live)
 
     def copy(conn: Connection) -> None:
-        while (batch := cutter.next(pool, conn)) is not None:
+        while pool.admit(conn) and (batch := cutter.next(pool, conn)) is not None:
             pool.work.interrupt.check()
             pool.throttle.keep(conn)
             started = time.monotonic()

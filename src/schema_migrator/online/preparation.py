@@ -40,7 +40,8 @@ _COLUMNS = "SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = %
 
 def pool_of(work: RunContext, conns: tuple[Connection, ...], online: Online, live: SourceTable) -> WorkerPool:
     """Return the pool of connections with its throttle."""
-    return WorkerPool(work=work, conns=conns, throttle=Throttle(work=work, online=online, live=live))
+    throttle = Throttle(work=work, online=online, live=live, most=len(conns))
+    return WorkerPool(work=work, conns=conns, throttle=throttle)
 
 
 def begin(

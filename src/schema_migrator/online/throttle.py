@@ -1,6 +1,7 @@
 """The throttle of an online rewrite: pauses it while one of its budgets is exceeded.
 
-It also stops the rewrite if the disk has too little space. The checks before the start are in `prechecks`.
+It lets fewer workers work while commits are slow, and stops the rewrite if the disk has too little space. The checks
+before the start are in `prechecks`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from schema_migrator import events
 from schema_migrator.catalog.leftovers import ROWS
@@ -32,12 +33,14 @@ KEPT = (
 )
 """The state after a failure that does not remove an unfinished rewrite."""
 
+# A commit waits for the disk only if it has written WAL.
+_EMIT: LiteralString = "SELECT pg_logical_emit_message(true, 'schema_migrator'::text, ''::text)"
 _WRITTEN = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
 
 
 @dataclass(slots=True, kw_only=True)
 class Throttle:
-    """Decides when to pause, for all workers of a pool.
+    """Decides when to pause, for all workers of a pool, and how many of them, at most `most`, may work (`allowed`).
 
     It asks the server at most once a second, and about its disk at most once a minute.
     """
@@ -45,11 +48,16 @@ class Throttle:
     work: RunContext
     online: Online
     live: SourceTable
+    most: int
+    allowed: int = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _asked: float = 0.0
     _weighed: float = 0.0
     _had: int | None = None
     _failure: MigratorError | None = None
+
+    def __post_init__(self) -> None:
+        self.allowed = self.most
 
     def keep(self, conn: Connection) -> None:
         """Return as soon as work may continue.
@@ -64,6 +72,7 @@ class Throttle:
                 return
             try:
                 self._await(conn)
+                self._adapt(conn)
             except MigratorError as error:  # ends all workers: otherwise each would wait again
                 self._failure = error
                 raise
@@ -99,6 +108,24 @@ class Throttle:
         if (reason := budgets.unseen(run, found)) is not None:
             return PreflightFailed(reason.said, hint=f"{reason.remedy}; {KEPT}")
         return None
+
+    def _adapt(self, conn: Connection) -> None:
+        """Let fewer workers work if a small commit takes long, and more if it does not."""
+        limit = self.work.settings.run.max_commit_seconds
+        if not limit:
+            return
+        seconds = self._commit(conn)
+        allowed = budgets.workers(self.allowed, self.most, seconds, limit)
+        if allowed != self.allowed:
+            events.logger().info("online.workers", allowed=allowed, commit_seconds=round(seconds, 3), limit=limit)
+        self.allowed = allowed
+
+    def _commit(self, conn: Connection) -> float:
+        """Return the seconds of a small commit."""
+        limits, started = session_settings.Limits(table_lock=0, statement=0), time.monotonic()
+        with transactions.transaction(conn, None, limits, name=self.work.lock.worker):
+            conn.execute(_EMIT)
+        return time.monotonic() - started
 
     def _weigh(self, conn: Connection) -> None:
         """Raise NoSpace if the disk has too little space for what remains to be written."""

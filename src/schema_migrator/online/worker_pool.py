@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _MOST = 4
 _CANCEL_SECONDS = 0.2
+_TURN_SECONDS = 0.2
 _AFFORDS = "SELECT least(current_setting('max_parallel_workers')::int, current_setting('max_worker_processes')::int)"
 
 
@@ -34,14 +35,15 @@ _AFFORDS = "SELECT least(current_setting('max_parallel_workers')::int, current_s
 class WorkerPool:
     """The workers of a run: connections in autocommit, each for one thread.
 
-    `failed`: a worker has failed, so the others stop. `busy`: connections at work. `cancelled`: connections whose
-    statement was cancelled because another worker failed.
+    `failed`: a worker has failed, so the others stop. `over`: a worker found nothing left to do in this stage. `busy`:
+    connections at work. `cancelled`: connections whose statement was cancelled because another worker failed.
     """
 
     work: RunContext
     conns: tuple[Connection, ...]
     throttle: Throttle
     failed: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
     busy: set[Connection] = field(default_factory=set)
     cancelled: set[Connection] = field(default_factory=set)
 
@@ -50,12 +52,23 @@ class WorkerPool:
         return events.Interval(seconds=self.work.settings.run.heartbeat)
 
     def each(self, job: Callable[[Connection], None]) -> None:
-        """Run the job on every connection, each in its own thread, and wait for all. Raises the gravest error."""
+        """Run the job on every connection, each in its own thread, and wait for all. Raises the gravest error.
+
+        The job takes its next item only while `admit` allows it, and returns if there is none.
+        """
         numbers = tuple(range(len(self.conns)))
+        self.over.clear()
         try:
             run_parallel(numbers, self.work.interrupt, lambda number: self._guarded(self.conns[number], job))
         except SeveralErrors as error:  # one cause mostly stops all workers
             raise gravest(error.parts) from error
+
+    def admit(self, conn: Connection) -> bool:
+        """Wait while the throttle allows fewer workers; return whether there may be something left to do."""
+        number = self.conns.index(conn)
+        while number >= self.throttle.allowed and not (self.failed.is_set() or self.over.is_set()):
+            self.work.interrupt.sleep(_TURN_SECONDS)
+        return not (self.failed.is_set() or self.over.is_set())
 
     def share(self, items: Iterable[T], job: Callable[[Connection, T], None], tell: Callable[[int], None]) -> None:
         """Run the job for each item, in order, on the next free connection. Raises the gravest error.
@@ -65,7 +78,7 @@ class WorkerPool:
         waiting, done, turn, beat = iter(tuple(items)), itertools.count(1), threading.Lock(), self.beat()
 
         def work(conn: Connection) -> None:
-            while not self.failed.is_set():
+            while self.admit(conn):
                 self.work.interrupt.check()
                 self.throttle.keep(conn)
                 with turn:
@@ -85,6 +98,7 @@ class WorkerPool:
         try:
             with server_errors.translated(self.work.store, self.work.interrupt), self._busy(conn):
                 job(conn)
+            self.over.set()
         except StatementTimeout:
             if conn not in self.cancelled:  # otherwise another worker's failure is the one to raise
                 raise
@@ -122,18 +136,24 @@ class WorkerPool:
 
 @contextmanager
 def open_pool(work: RunContext) -> Iterator[tuple[Connection, ...]]:
-    """Connect as many workers as the server affords and accepts, past a transaction pooler if that is configured.
+    """Connect as many workers as --jobs says, or as the server affords, and as it accepts.
+
+    They go past a transaction pooler if that is configured.
 
     If it accepts none, the run's own connection is the only one. Raises what a connection raises.
     """
-    ((most,),) = transactions.ask(work.conn, _AFFORDS)
-    wanted = max(1, min(_MOST, most))
+    wanted = work.settings.run.jobs or _affordable(work)
     with ExitStack() as stack:
         conns = list(_opened(work, stack, wanted))
         if not conns and work.store.has_direct:
             conns.append(_connect(work, stack, patience=work.settings.run.wait_timeout))
         events.logger().info("online.connections", opened=len(conns), wanted=wanted)
         yield tuple(conns) or (work.conn,)
+
+
+def _affordable(work: RunContext) -> int:
+    ((most,),) = transactions.ask(work.conn, _AFFORDS)
+    return max(1, min(_MOST, int(most)))
 
 
 def _opened(work: RunContext, stack: ExitStack, wanted: int) -> Iterator[Connection]:

@@ -195,6 +195,7 @@ class Turnstile:
     """In place of the throttle: others go first."""
 
     before: Callable[[], None]
+    allowed: int = 1
 
     def keep(self, _: Connection) -> None:
         """Let them."""
@@ -211,7 +212,7 @@ def pool_of(stage: Stage, conn: Scheduled, before: Callable[[], None]) -> Worker
         lock=stage.lock,
         interrupt=Interrupt(),
     )
-    return WorkerPool(work=work, conns=(conn,), throttle=Turnstile(before=before))  # type: ignore[arg-type]  # keep() is all that a pool asks of its throttle
+    return WorkerPool(work=work, conns=(conn,), throttle=Turnstile(before=before))  # type: ignore[arg-type]  # that is all that a pool asks of its throttle
 
 
 @contextmanager
