@@ -19,13 +19,15 @@ from reliability_data import FAULTS, POINTS, outcomes
 from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import fresh
 from support.postgres.engine import Engine
-from support.postgres.fault_proxy import Place
+from support.postgres.fault_proxy import ROUND_TRIPS, Place
 from support.visibility import rewriting
 from support.visibility.failovers import ROWS, START
 from support.visibility.fault_sweep import KINDS, SAFE, Outcome, Scene, disturb, survey
 
 Point = tuple[str, Place]
 """A kind of fault, and where."""
+
+REFUSED = "too many connections"
 
 _scene: list[Scene] = []
 """Of this process."""
@@ -37,7 +39,7 @@ def main() -> None:
     args = arguments()
     deadline = time.monotonic() + args.minutes * 60
     with ProcessPoolExecutor(args.jobs, initializer=begin) as pool:
-        points, total = pool.submit(all_points, args.every).result()
+        points, total = pool.submit(all_points, args.every, args.spread).result()
         reliability_data.write(POINTS, {"points": total})
         done = tried()
         waiting = [point for point in points if key(*point) not in done]
@@ -54,6 +56,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=2, help="servers side by side (2)")
     parser.add_argument("--every", type=int, default=1, help="try every so many-th message of a phase (1)")
+    parser.add_argument(
+        "--spread", type=int, default=0, help="try only so many messages of each phase, and all of the cutover's"
+    )
     parser.add_argument("--minutes", type=float, default=10**6, help="begin no trial after so many minutes")
     return parser.parse_args()
 
@@ -66,8 +71,8 @@ def begin() -> None:
     _scene.append(Scene(server=server, origin=rewriting.origin(databases, START, ROWS)))
 
 
-def all_points(every: int) -> tuple[list[Point], int]:
-    """Return each kind of fault at the places of a run without a fault, in an order of chance.
+def all_points(every: int, spread: int) -> tuple[list[Point], int]:
+    """Return each kind of fault at the places of a run without a fault, in an order of chance, or some of them.
 
     And how many there would be if every message were tried.
     """
@@ -75,12 +80,24 @@ def all_points(every: int) -> tuple[list[Point], int]:
     phases = [(name, places) for name, kind in KINDS.items() for places in surveyed[kind.messages].values()]
     points = [(name, place) for name, places in phases for place in spaced(name, places, every)]
     random.Random(0).shuffle(points)  # noqa: S311 - nothing secret
-    return points, sum(len(list(spaced(name, places, 1))) for name, places in phases)
+    total = sum(len(list(spaced(name, places, 1))) for name, places in phases)
+    return (list(some(surveyed, spread)) if spread else points), total
+
+
+def some(surveyed: Mapping[str, Mapping[str, Sequence[Place]]], spread: int) -> Iterator[Point]:
+    """Yield so many places of each phase and all of the cutover's, evenly spread, with the kinds of fault in turn."""
+    for messages, phases in surveyed.items():
+        names = [name for name, kind in KINDS.items() if kind.messages == messages and name != REFUSED]
+        for phase, places in phases.items():
+            count = len(places) if phase == "cutover" else min(spread, len(places))
+            for number in range(count):
+                yield names[number % len(names)], places[number * len(places) // count]
+    yield from ((REFUSED, place) for place in spaced(REFUSED, surveyed[ROUND_TRIPS]["start"], 1))
 
 
 def spaced(name: str, places: Sequence[Place], every: int) -> Iterator[Place]:
     """Yield every so many-th place of a phase; of connections to refuse, each one."""
-    if name == "too many connections":
+    if name == REFUSED:
         connections = sorted({place.connection for place in places if place.message == 1})
         yield from (Place(connection=connection, message=0) for connection in connections)
     else:
