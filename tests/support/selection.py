@@ -47,6 +47,8 @@ CORE: Mapping[str, int] = {
     "acceptance/test_online_killed.py::test_disturbed_and_run_again": 19,
     "acceptance/test_online_killed.py::test_a_connection_is_refused": 1,
     "acceptance/test_online_killed.py::test_between_two_batches": 1,
+    "acceptance/test_failover.py::test_another_server_takes_over": 2,
+    "acceptance/test_failover.py::test_another_server_takes_over_at_the_commit": 1,
     "acceptance/test_schedules.py::test_the_copy_is_what_the_table_is": 2,
     "acceptance/test_schedules.py::test_a_planted_fault_is_found": 4,
     "integration/test_online.py::test_a_killed_run_is_carried_on": 1,
@@ -62,6 +64,8 @@ CORE: Mapping[str, int] = {
     # Nobody waits.
     "acceptance/test_locks.py::test_writers_do_not_queue_behind_us": 1,
     "acceptance/test_cost.py::test_round_trips": 1,
+    "integration/test_patience.py::test_readers_do_not_wait_for_a_standby": 1,
+    "integration/test_budgets.py::test_an_archive_that_fails_is_named_before_anything_begins": 1,
     "integration/test_replicas.py::test_a_late_standby_is_named_before_anything_begins": 1,
     # A run that is told to end ends.
     "integration/test_frozen.py::test_under_the_cutovers_lock": 1,
