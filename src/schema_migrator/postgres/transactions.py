@@ -29,13 +29,10 @@ _LOCAL: LiteralString = """
 SELECT set_config('synchronous_commit', 'local', true)
 WHERE current_setting('synchronous_commit') NOT IN ('off', 'local')
 """
-# It runs after the transaction, with the search_path and the `synchronous_commit` of the role: its commit waits until
-# the standby has all WAL before it. The application name lets the heartbeat find the session.
+# A commit waits for a standby only if it has written WAL, and until the standby has all WAL before it.
 _CONFIRM: LiteralString = """
-SELECT pg_catalog.set_config('application_name'::pg_catalog.text, %s::pg_catalog.text, true),
-  pg_catalog.pg_logical_emit_message(true, 'schema_migrator'::pg_catalog.text, ''::pg_catalog.text)
-FROM pg_catalog.current_setting('synchronous_standby_names'::pg_catalog.text) AS names
-WHERE names OPERATOR(pg_catalog.<>) ''::pg_catalog.text
+SELECT pg_logical_emit_message(true, 'schema_migrator'::text, ''::text)
+WHERE current_setting('synchronous_standby_names') <> ''
 """
 
 
@@ -103,7 +100,7 @@ def transaction(conn: Connection, schema: str | None, limits: Limits, *, name: s
             conn.execute("COMMIT")
             if bound:
                 bound.start()
-                conn.execute(_CONFIRM, [name])
+                _ask_confirmation(conn, name)
     except BaseException as error:
         if limits is LOOK:
             error.add_note(OWN_LIMIT)
@@ -117,9 +114,17 @@ def confirm(conn: Connection, seconds: float) -> None:
 
     Raises CommitUnconfirmed after `seconds`.
     """
-    with _confirmed(conn, seconds) as bound:
+    with _confirmed(conn, seconds) as bound, batch(conn):
         bound.start()
-        conn.execute(_CONFIRM, [APPLICATION])
+        _ask_confirmation(conn, APPLICATION)
+
+
+def _ask_confirmation(conn: Connection, name: str) -> None:
+    """Send a small transaction whose commit waits as the role's own `synchronous_commit` says."""
+    conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+    configure(conn, LOOK, name)
+    conn.execute(_CONFIRM)
+    conn.execute("COMMIT")
 
 
 def look(conn: Connection, schema: str | None = None, *, name: str = APPLICATION) -> AbstractContextManager[Batch]:
