@@ -16,7 +16,7 @@ from support.visibility.rewriting import ONLINE, Origin, events
 
 SAFE = {"synchronous_commit": "on", "full_page_writes": "on"}
 """Settings with which what was acknowledged outlives the end of the server's processes."""
-BROKE = r"connection to the database broke|cannot connect|server closed the connection|is starting up|shutting down"
+BROKE = r"connection to \S+ broke|cannot connect|server closed the connection|is starting up|shutting down"
 PHASES = ("start", "checks", "backfill", "index builds", "drain", "proof", "last drain", "cutover", "removal")
 """Of a run, in their order. The start is all until the pool of workers, the cutover what runs under its lock."""
 BEGINS = {
