@@ -57,7 +57,7 @@ HARMFUL = (
     ("key of other columns", "default", "1.18", "expected PRIMARY KEY (shard_id, namespace_id, workflow_id)"),
     ("column dropped", "default", "1.14", "the column executions.next_event_id is missing and Temporal cannot"),
     ("table dropped", "default", "1.18", "the table signals_requested_sets is missing and Temporal cannot"),
-    ("partitioned", "default", "1.14", "step 1.15 changes the table current_executions, which was made a part"),
+    ("partitioned", "default", "1.14", "step 1.15 changes the table current_executions, which was changed to a part"),
     ("view", "visibility", "1.5", 'step 1.6 changes or drops the column "root_run_id" of'),
     ("view", "default", "1.7", 'step 1.8 changes or drops the column "create_request_id" of'),
     ("generated column", "default", "1.7", 'step 1.8 changes or drops the column "create_request_id" of'),
@@ -69,7 +69,7 @@ HARMFUL = (
     ("type of a coming name", "default", "1.14", 'creates "current_chasm_executions", but your type'),
     ("index of a coming name", "default", "1.14", 'creates "chasm_node_maps", but your index'),
     ("index on a column that goes", "visibility", "1.5", "drops a column that the index executions_visibility."),
-    ("extension dropped", "visibility", "1.9", "needs the extension btree_gin: that does not exist"),
+    ("extension dropped", "visibility", "1.9", "needs the extension btree_gin: that is not there"),
 )
 Outcome = Literal["reached", "refused"]
 Made = Callable[[str, str], Site]

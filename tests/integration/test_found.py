@@ -112,7 +112,7 @@ def strange(databases: Databases) -> None:
     """See that the nearest version is named."""
     store = site(databases, "visibility").install("1.9")
     store.run("UPDATE schema_version SET curr_version = '1.4'", f"ALTER TABLE {TABLE} DROP encoding")
-    refused(store, UnknownState, f"the tables match no version; the closest is 1.12, but for: column {TABLE}.enc")
+    refused(store, UnknownState, f"the tables match no version; the closest is 1.12, apart from: column {TABLE}.enc")
 
 
 def foreign(databases: Databases) -> None:
