@@ -10,6 +10,9 @@ from support.postgres.fault_proxy import ROUND_TRIPS, Place
 from support.visibility.failovers import Trial, fail_over, fail_over_installing, installation, prepared
 from support.visibility.fault_sweep import PHASES, Scene, survey
 
+CONFIRMS = "pg_logical_emit_message"
+"""What a commit of the program's is sent with."""
+
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
@@ -27,7 +30,8 @@ def places(scene: Scene) -> Mapping[str, Sequence[Place]]:
 @pytest.fixture(scope="module")
 def commit(scene: Scene) -> int:
     """Return the number of the message that commits an installation."""
-    (number,) = (at for at, statement in enumerate(installation(scene), 1) if "pg_logical_emit_message" in statement)
+    confirmed = (number for number, message in enumerate(installation(scene), 1) if CONFIRMS in "".join(message.sent))
+    (number,) = confirmed
     return number
 
 

@@ -91,6 +91,22 @@ def test_what_passes_is_told(databases: Databases) -> None:
     assert told == [("Q", "BEGIN", False), ("S", "SELECT", False), ("Q", "LOCK", True), ("Q", "COMMIT", True)]
 
 
+@pytest.mark.usefixtures("disturbed")
+def test_a_commit_under_the_lock_is_told_whatever_is_sent_with_it(databases: Databases) -> None:
+    """The message that commits is under the lock, though another transaction follows in it; the next one is not."""
+    with (
+        FaultProxy(databases.host, databases.port, kinds=ROUND_TRIPS) as proxy,
+        databases.via(proxy.port).connect("default") as connection,
+    ):
+        with connection.pipeline():
+            for statement in ("BEGIN", "LOCK TABLE t IN ACCESS EXCLUSIVE MODE", "COMMIT", "BEGIN", "COMMIT"):
+                connection.execute(statement)
+        connection.execute("SELECT 1")
+    told = [(message.kind, message.locked, message.sent) for message in proxy.messages]
+    together = ("BEGIN", "LOCK TABLE t IN ACCESS EXCLUSIVE MODE", "COMMIT", "BEGIN", "COMMIT")
+    assert told == [("S", True, together), ("Q", False, ("SELECT 1",))]
+
+
 def test_a_connection_is_refused(databases: Databases, disturbed: Callable[[Fault], FaultProxy]) -> None:
     """Message 0 of a connection is the one that asks for it."""
     error = ("53300", "sorry, too many clients already")

@@ -49,13 +49,15 @@ class Fault:
 class Message:
     """A message of a client's: when it came (seconds since 1970), and the last statement that was sent until then.
 
-    `locked`: its transaction has asked for a table's ACCESS EXCLUSIVE lock.
+    `sent`: the statements since the last round trip. `locked`: a transaction of theirs has asked for a table's ACCESS
+    EXCLUSIVE lock.
     """
 
     connection: int
     kind: str
     at: float
     statement: str
+    sent: tuple[str, ...]
     locked: bool
 
 
@@ -102,7 +104,9 @@ class FaultLink(Link):
     connection: int
     count: int = 0
     statement: str = ""
+    sent: list[str] = field(default_factory=list)
     locked: bool = False
+    ended_locked: bool = False
     error: tuple[str, str] | None = None
     answers: Framer = field(default_factory=Framer)
 
@@ -126,12 +130,26 @@ class FaultLink(Link):
         """Return what there is to know of a message, which may bring the next statement."""
         kind = message[:1].decode("latin-1")
         if self.ready and kind in "QP":
-            self.statement = message[5:].split(b"\0")[kind == "P"].decode("utf-8", "replace")
-            begins = self.statement.lstrip().startswith("BEGIN")
-            self.locked = not begins and (self.locked or "IN ACCESS EXCLUSIVE MODE" in self.statement)
-        return Message(
-            connection=self.connection, kind=kind, at=time.time(), statement=self.statement, locked=self.locked
+            self.note_statement(message[5:].split(b"\0")[kind == "P"].decode("utf-8", "replace"))
+        seen = Message(
+            connection=self.connection,
+            kind=kind,
+            at=time.time(),
+            statement=self.statement,
+            sent=tuple(self.sent),
+            locked=self.locked or (kind == "S" and self.ended_locked),
         )
+        if kind in ROUND_TRIPS:
+            self.sent, self.ended_locked = [], False
+        return seen
+
+    def note_statement(self, statement: str) -> None:
+        """Take note of a statement, which may take a lock, or begin the next transaction without one."""
+        begins = statement.lstrip().startswith("BEGIN")
+        self.statement = statement
+        self.sent.append(statement)
+        self.ended_locked = self.ended_locked or (begins and self.locked)
+        self.locked = not begins and (self.locked or "IN ACCESS EXCLUSIVE MODE" in statement)
 
     def reached(self, place: Place, kind: str) -> bool:
         """Count a message, and tell whether it is the one."""

@@ -156,13 +156,13 @@ def fail_over_installing(scene: Scene, trial: Trial) -> Outcome:
     )
 
 
-def installation(scene: Scene) -> Sequence[str]:
-    """Return the last statement before each message of an installation that nobody disturbs, in its own connection."""
+def installation(scene: Scene) -> Sequence[Message]:
+    """Return the messages of an installation that nobody disturbs, in its own connection."""
     databases, database = scene.origin.databases, scene.origin.databases.create()
     with FaultProxy(databases.host, databases.port, kinds=ROUND_TRIPS) as proxy:
         ended = finish(start_cli(scene.origin.env(database) | through(proxy), "migrate"))
     assert ended.code == 0, ended.stderr
-    return [message.statement for message in proxy.messages if message.connection == 0]
+    return [message for message in proxy.messages if message.connection == 0]
 
 
 def _disturbed(service: Service, trial: Trial) -> tuple[Completed, Message | None, str]:
