@@ -63,7 +63,7 @@ def compile_ours() -> None:
 def server(*, durable: bool) -> Iterator[Engine]:
     """Start the embedded PostgreSQL."""
     with private_server(settings={"max_connections": "200", **(DURABLE if durable else {})}) as started:
-        yield Engine(host=started.host, port=started.port, user=started.user, password=started.password)
+        yield Engine.of(started)
 
 
 def installations(repetitions: int, *, durable: bool) -> install_page.Installations:

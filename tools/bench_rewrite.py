@@ -92,7 +92,7 @@ def measure(starts: Sequence[str], rows: Sequence[int], ways: Sequence[str]) -> 
 def server() -> Iterator[Engine]:
     """Start the embedded PostgreSQL."""
     with private_server(settings=SETTINGS) as started:
-        yield Engine(host=started.host, port=started.port, user=started.user, password=started.password)
+        yield Engine.of(started)
 
 
 def measure_store(

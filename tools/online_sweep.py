@@ -66,7 +66,7 @@ def arguments() -> argparse.Namespace:
 def begin() -> None:
     """Start a server with a store to copy, for this process."""
     server = _open.enter_context(private_server(settings=SAFE))
-    engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+    engine = Engine.of(server)
     databases = _open.enter_context(fresh(engine))
     _scene.append(Scene(server=server, origin=rewriting.origin(databases, START, ROWS)))
 

@@ -63,7 +63,7 @@ def stage() -> Iterator[Stage]:
     """Start a server with a table to rewrite; the engine's events are not shown."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with private_server(settings={**CHEAP, **SERVER}) as server:
-        engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        engine = Engine.of(server)
         with fresh(engine) as databases, staged(databases) as made:
             yield made
 

@@ -58,7 +58,7 @@ AT_A_MESSAGE = [kind for kind in KINDS if kind != REFUSED]
 def scenes() -> Iterator[Scenes]:
     """Start a server that may be stopped, with a store of few rows to copy, and one of many batches of rows."""
     with private_server(settings=SAFE) as server:
-        engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        engine = Engine.of(server)
         with fresh(engine) as databases:
             yield Scenes(
                 small=Scene(server=server, origin=rewriting.origin(databases, "1.12", 300)),

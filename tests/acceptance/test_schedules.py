@@ -20,7 +20,7 @@ UNTIL_FOUND = 200
 def engine() -> Iterator[Engine]:
     """Start a server that has prepared transactions."""
     with private_server(settings={**CHEAP, **SERVER}) as server:
-        yield Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        yield Engine.of(server)
 
 
 @pytest.fixture

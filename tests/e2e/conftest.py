@@ -130,7 +130,7 @@ def reachable(host: str) -> Iterator[Engine]:
         with (started.datadir / "pg_hba.conf").open("a") as rules:
             rules.write("host all all all scram-sha-256\n")
         started.run("pg_ctl", "reload", "-D", str(started.datadir))
-        yield Engine(host=started.host, port=started.port, user=started.user, password=started.password)
+        yield Engine.of(started)
 
 
 @pytest.fixture

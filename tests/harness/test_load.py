@@ -45,7 +45,7 @@ def loaded(databases: Databases, database: str, traffic: Traffic) -> Iterator[Lo
 def server_of_its_own() -> Iterator[tuple[Server, Databases]]:
     """Start a server that the test may stop."""
     with private_server(settings=SAFE) as server:
-        engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        engine = Engine.of(server)
         with fresh(engine) as databases:
             yield server, databases
 

@@ -109,7 +109,7 @@ def test_no_such_role(databases: Databases) -> None:
     """A role that does not exist, to log in as or to act as, is no matter of passwords."""
     with private_server() as server:
         (server.datadir / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
-        engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        engine = Engine.of(server)
         with engine.connect() as admin:
             admin.execute("SELECT pg_reload_conf()")
         place = {"SQL_HOST": server.host, "SQL_PORT": str(server.port), "SQL_USER": "nobody_here"}

@@ -31,7 +31,7 @@ SWITCH = "SELECT pg_logical_emit_message(true, 'test', 'x'), pg_switch_wal()"
 def origin() -> Iterator[Origin]:
     """Start a server that archives, with a store at 1.12 with rows, to be copied."""
     with private_server(settings=ARCHIVING) as server:
-        engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        engine = Engine.of(server)
         with fresh(engine) as databases:
             yield rewriting.origin(databases, "1.12", ROWS)
 

@@ -276,7 +276,7 @@ def test_a_disk_of_its_own_for_wal_is_seen() -> None:
         give_tree(Path(apart), server.account)
         wal.symlink_to(moved)
         server.start()
-        engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        engine = Engine.of(server)
         with engine.connect() as admin, admin.transaction():
             free = disk.look(admin, "df")
         assert free is not None

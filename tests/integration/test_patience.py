@@ -86,7 +86,7 @@ def test_an_autovacuum_gives_way() -> None:
     settings = {"max_connections": "50", "autovacuum_naptime": "1s", "autovacuum_max_workers": "3"}
     with (
         private_server(settings=settings) as started,
-        fresh(Engine(host=started.host, port=started.port, user=started.user, password=started.password)) as databases,
+        fresh(Engine.of(started)) as databases,
     ):
         site(databases, "visibility").install("1.9")
         with databases.connect("visibility") as owner, databases.admin(databases.visibility) as admin:
@@ -124,7 +124,7 @@ def test_what_runs_outside_a_transaction_waits_for_no_standby() -> None:
     """No limit of the server's or of ours would end that wait; an index that is rebuilt is no record."""
     with (
         private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
-        fresh(Engine(host=started.host, port=started.port, user=started.user, password=started.password)) as databases,
+        fresh(Engine.of(started)) as databases,
     ):
         site(databases, "visibility").install()
         env = databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
@@ -141,7 +141,7 @@ def test_a_standby_that_does_not_confirm() -> None:
     """The commit is waited for as long as is set; then it is said that it is done here alone, and nothing goes on."""
     with (
         private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
-        fresh(Engine(host=started.host, port=started.port, user=started.user, password=started.password)) as databases,
+        fresh(Engine.of(started)) as databases,
     ):
         store = site(databases, "visibility").install("1.12")
         env = databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
@@ -161,7 +161,7 @@ def test_readers_do_not_wait_for_a_standby() -> None:
     """The cutover releases its lock when this server has committed; only the run waits for the confirmation."""
     with (
         private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
-        fresh(Engine(host=started.host, port=started.port, user=started.user, password=started.password)) as databases,
+        fresh(Engine.of(started)) as databases,
     ):
         made = rewriting.origin(databases, "1.12", ROWS)
         patience = {"SCHEMA_MIGRATOR_WAIT_TIMEOUT": "8", "SCHEMA_MIGRATOR_HEARTBEAT": "0.5"}

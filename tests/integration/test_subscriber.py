@@ -30,7 +30,7 @@ def logical(server: Engine) -> Iterator[Engine]:
         yield server
         return
     with private_server(settings={"max_connections": "50", "wal_level": "logical"}) as started:
-        yield Engine(host=started.host, port=started.port, user=started.user, password=started.password)
+        yield Engine.of(started)
 
 
 @pytest.fixture(scope="module")

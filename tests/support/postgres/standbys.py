@@ -57,22 +57,17 @@ class Primary:
         self, name: str, *, slot: str | None = None, settings: Mapping[str, str] | None = None, stays: bool = False
     ) -> Iterator[Standby]:
         """Run a standby that streams, with a slot of that name where there is one, which may stay."""
-        server = self.server
-        address = _ADDRESS.format(server.host, server.port, server.user, server.password, name)
-        data = server.datadir.parent / f"standby_{name}"
         of_slot = ("--create-slot", "--slot", slot) if slot else ()
-        server.run("pg_basebackup", "-D", str(data), "-d", address, "-R", "-c", "fast", "--no-sync", *of_slot)
-        own = {"primary_conninfo": address, "fsync": "off"} | ({"primary_slot_name": slot} if slot else {})
-        made = start(replace(server, datadir=data), own | dict(settings or {}))
-        try:
-            self.await_all(name)
-            yield Standby(engine=replace(self.engine, port=made.port), server=made)
-        finally:
-            stop_if_running(made)
-            shutil.rmtree(data)
-            await_true(lambda: not self._streaming(name))
-            if slot and not stays:
-                self.drop_slot(slot)
+        own = {"primary_conninfo": address(self.server, name)} | ({"primary_slot_name": slot} if slot else {})
+        with copied(self.server, name, own | dict(settings or {}), "-R", *of_slot) as made:
+            try:
+                self.await_all(name)
+                yield Standby(engine=replace(self.engine, port=made.port), server=made)
+            finally:
+                stop_if_running(made)
+                await_true(lambda: not self._streaming(name))
+                if slot and not stays:
+                    self.drop_slot(slot)
 
     def await_all(self, name: str) -> None:
         """Wait until the standby streams."""
@@ -102,10 +97,29 @@ def _idle(admin: Connection, slot: str) -> bool:
 
 
 @contextmanager
+def copied(server: Server, name: str, settings: Mapping[str, str], *options: str) -> Iterator[Server]:
+    """Run a copy of a server, made by pg_basebackup, which is known to that server by a name."""
+    data = server.datadir.parent / f"{server.datadir.name}_{name}"
+    taken = ("-D", str(data), "-d", address(server, name), "-c", "fast", "--no-sync")
+    server.run("pg_basebackup", *taken, *options)
+    made = start(replace(server, datadir=data), {"fsync": "off", **settings})
+    try:
+        yield made
+    finally:
+        stop_if_running(made)
+        shutil.rmtree(data)
+
+
+def address(server: Server, name: str) -> str:
+    """Return how a standby of that name connects to a server."""
+    return _ADDRESS.format(server.host, server.port, server.user, server.password, name)
+
+
+@contextmanager
 def primary() -> Iterator[Primary]:
     """Start a server."""
     chosen = os.environ.get("SCHEMA_MIGRATOR_TEST_BINDIR")
     settings = {"max_connections": "100", "wal_level": "logical"}
     with private_server(settings=settings, bindir=Path(chosen) if chosen else None) as server:
-        engine = Engine(host=server.host, port=server.port, user=server.user, password=server.password)
+        engine = Engine.of(server)
         yield Primary(engine=engine, server=server)

@@ -8,8 +8,8 @@ from functools import partial
 
 from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import Databases, fresh
-from support.postgres.engine import Connection
-from support.postgres.failover import ASYNCHRONOUS, SETTINGS, Pair, engine, pair
+from support.postgres.engine import Connection, Engine
+from support.postgres.failover import ASYNCHRONOUS, SETTINGS, Pair, pair
 from support.postgres.fault_proxy import ROUND_TRIPS, Fault, FaultProxy, Message, Place
 from support.program.command import Completed, finish, start_cli
 from support.program.references import newest, picture
@@ -70,12 +70,12 @@ class Service:
     @property
     def old(self) -> Databases:
         """The databases on the first primary."""
-        return replace(self.origin.databases, engine=engine(self.pair.primary))
+        return replace(self.origin.databases, engine=Engine.of(self.pair.primary))
 
     @property
     def new(self) -> Databases:
         """The databases on the standby."""
-        return replace(self.origin.databases, engine=engine(self.pair.standby))
+        return replace(self.origin.databases, engine=Engine.of(self.pair.standby))
 
     def connect(self) -> Connection:
         """Return a connection of Temporal's server to the primary."""
@@ -104,7 +104,7 @@ class Service:
 @contextmanager
 def prepared() -> Iterator[Scene]:
     """Start a server with a store to copy; pairs are copies of it."""
-    with private_server(settings=SETTINGS) as server, fresh(engine(server)) as databases:
+    with private_server(settings=SETTINGS) as server, fresh(Engine.of(server)) as databases:
         yield Scene(server=server, origin=rewriting.origin(databases, START, ROWS))
 
 
