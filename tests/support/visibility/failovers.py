@@ -1,6 +1,5 @@
 """A standby takes over while a run is at work on its primary, and what the next run makes of the new primary."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from support.program.command import Completed, finish, start_cli
 from support.program.references import newest, picture
 from support.vendor.kill_sweep import differences
 from support.visibility import ledger, rewriting
-from support.visibility.fault_sweep import BROKE, Scene, phase, said, through
+from support.visibility.fault_sweep import BROKE, Kind, Scene, ended_wrongly, next_failed, phase, said, through
 from support.visibility.load import Load, Traffic
 from support.visibility.rewriting import ONLINE, Origin
 
@@ -25,8 +24,8 @@ PATIENCE = "6"
 """Seconds of --wait-timeout: for so long a run waits for the confirmation of a standby that is gone."""
 UNCONFIRMED = "no synchronous standby has confirmed that"
 ELSEWHERE = "another server may have become the primary|lost the advisory lock|read-only transaction"
-ENDS = {0: "", 1: f"{BROKE}|{UNCONFIRMED}|{ELSEWHERE}"}
-"""How a run may end during which another server takes over: its exit codes, and what its error says."""
+FAILOVER = Kind(ends={0: "", 1: f"{BROKE}|{UNCONFIRMED}|{ELSEWHERE}"})
+"""How a run may end during which another server takes over."""
 VERSION = "SELECT string_agg(curr_version, ' ') FROM schema_version"
 FENCE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s"
 
@@ -114,20 +113,9 @@ def fail_over(scene: Scene, trial: Trial) -> Outcome:
         service = Service(pair=made, origin=scene.origin)
         with Load(service.connect, Traffic(writes=50, reads=5, transactions=0.2, tolerant=True)) as load:
             ended, hit, recorded = _disturbed(service, trial)
-        wrong = [*_ended_wrongly(ended, hit=hit is not None), *_claimed(ended, recorded)]
-        if trial.mode != ASYNCHRONOUS:
-            wrong += [*load.problems, *_lost(service, load)]
+        wrong = [] if trial.mode == ASYNCHRONOUS else [*load.problems, *_lost(service, load)]
         wrong += _carried_on(service) if hit else []
-        return Outcome(
-            name=trial.name,
-            mode=trial.mode,
-            stopped=trial.stopped,
-            hit=hit is not None,
-            phase=phase(ended, hit) if hit else "",
-            code=ended.code,
-            said=said(ended),
-            problem="; ".join(wrong),
-        )
+    return _outcome(trial, ended, phase(ended, hit) if hit else "", [*_ended_wrongly(ended, hit, recorded), *wrong])
 
 
 def fail_over_installing(scene: Scene, trial: Trial) -> Outcome:
@@ -138,18 +126,17 @@ def fail_over_installing(scene: Scene, trial: Trial) -> Outcome:
         ended, hit, recorded = _disturbed(service, trial)
         again = finish(start_cli(service.env(), "migrate"))
         service.new.grant(origin.database)
-        wrong = [
-            *_ended_wrongly(ended, hit=hit is not None),
-            *_claimed(ended, recorded),
-            *([f"the next run ended with {again.code}: {again.stderr[-500:]}"] if again.code else []),
-            *differences(picture(service.new, origin.database), origin.expected),
-        ]
+        wrong = [*next_failed(again), *differences(picture(service.new, origin.database), origin.expected)]
+    return _outcome(trial, ended, "installation" if hit else "", [*_ended_wrongly(ended, hit, recorded), *wrong])
+
+
+def _outcome(trial: Trial, ended: Completed, where: str, wrong: Sequence[str]) -> Outcome:
     return Outcome(
         name=trial.name,
         mode=trial.mode,
         stopped=trial.stopped,
-        hit=hit is not None,
-        phase="installation",
+        hit=where != "",
+        phase=where,
         code=ended.code,
         said=said(ended),
         problem="; ".join(wrong),
@@ -181,20 +168,13 @@ def _disturbed(service: Service, trial: Trial) -> tuple[Completed, Message | Non
     return ended, hit, recorded
 
 
-def _ended_wrongly(ended: Completed, *, hit: bool) -> list[str]:
-    """Return what is wrong with the end of a run during which the other server took over, or of another run."""
-    ends = ENDS if hit else {0: ""}
-    if ended.code in ends and re.search(ends[ended.code], said(ended)):
-        return []
-    return [f"the run ended with {ended.code}: {ended.stderr[-500:]}"]
-
-
-def _claimed(ended: Completed, recorded: str) -> list[str]:
-    """Return what is wrong if the run claims what is not on the new primary."""
-    target = newest("visibility")[1]
-    return (
-        [f"the run succeeded, and the new primary is at {recorded}"] if ended.code == 0 and recorded != target else []
-    )
+def _ended_wrongly(ended: Completed, hit: Message | None, recorded: str) -> list[str]:
+    """Return what is wrong with a run's end: the end itself, or that it claims what is not on the new primary."""
+    claims = ended.code == 0 and recorded != newest("visibility")[1]
+    return [
+        *ended_wrongly(ended, FAILOVER, disturbed=hit is not None),
+        *([f"the run succeeded, and the new primary is at {recorded}"] if claims else []),
+    ]
 
 
 def _lost(service: Service, load: Load) -> list[str]:
@@ -208,5 +188,4 @@ def _carried_on(service: Service) -> list[str]:
     origin, database = replace(service.origin, databases=service.new), service.origin.database
     with Load(service.connect, Traffic(writes=50, reads=5, transactions=0.2, seed=1)) as load:
         again = finish(start_cli(service.env(), "migrate", *ONLINE))
-    failed = [f"the next run ended with {again.code}: {again.stderr[-500:]}"] if again.code else []
-    return [*failed, *origin.problems(database, load), *origin.broken_indexes(database)]
+    return [*next_failed(again), *origin.problems(database, load), *origin.broken_indexes(database)]

@@ -133,7 +133,7 @@ def disturb(scene: Scene, kind: str, place: Place) -> Outcome:
         stalled = load.waits.done == before
     wrong = [
         *ended_wrongly(ended, fault, disturbed=hit is not None),
-        *([f"the next run ended with {again.code}: {again.stderr[-500:]}"] if again.code else []),
+        *next_failed(again),
         *(["the writers stood still"] if stalled else []),
         *origin.problems(database, load),
         *origin.broken_indexes(database),
@@ -178,9 +178,14 @@ def through(proxy: FaultProxy) -> dict[str, str]:
 def ended_wrongly(ended: Completed, kind: Kind, *, disturbed: bool) -> list[str]:
     """Return what is wrong with the end of a disturbed run; one that nobody disturbed has to succeed."""
     ends = kind.ends if disturbed else {0: ""}
-    if ended.code in ends and re.search(ends[ended.code], ended.stderr):
+    if ended.code in ends and re.search(ends[ended.code], said(ended)):
         return []
     return [f"the disturbed run ended with {ended.code}: {ended.stderr[-500:]}"]
+
+
+def next_failed(ended: Completed) -> list[str]:
+    """Return that the run after a disturbed one failed, if it did."""
+    return [f"the next run ended with {ended.code}: {ended.stderr[-500:]}"] if ended.code else []
 
 
 def phase(ended: Completed, message: Message) -> str:
