@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from schema_migrator.errors import PreflightFailed, ServerBusy
+from schema_migrator.online import archive, replicas
 from support.postgres.databases import fresh
 from support.postgres.engine import Connection
 from support.postgres.standbys import MEGABYTE, Primary, primary
@@ -240,3 +241,17 @@ def test_a_query_on_a_standby_is_cancelled_for_the_cutover(first: Primary, origi
             assert rewritten(store)
             with pytest.raises(psycopg.Error, match="conflict with recovery"):
                 reader.execute("SELECT pg_sleep(60)")
+
+
+def test_a_slot_of_a_standby_is_seen(first: Primary) -> None:
+    """What it retains counts from what the standby has received: PostgreSQL refuses there to say what is written."""
+    with first.standby("kappa") as standby, standby.engine.connect() as admin:
+        admin.execute("SELECT pg_create_physical_replication_slot('of_another', true)")
+        found = replicas.look(admin, ())
+    assert [(slot.name, slot.idle) for slot in found.slots] == [("of_another", True)]
+
+
+def test_a_standby_has_no_archive_to_judge(first: Primary) -> None:
+    """It writes no WAL, and PostgreSQL refuses there to say how far it has come."""
+    with first.standby("iota", settings={"archive_mode": "on"}) as standby, standby.engine.connect() as admin:
+        assert archive.look(admin) is None

@@ -21,7 +21,7 @@ SELECT coalesce(a.last_archived_wal, ''), pg_walfile_name(pg_current_wal_lsn()),
   pg_size_bytes(current_setting('wal_segment_size')),
   CASE WHEN a.last_failed_time > a.last_archived_time OR a.last_archived_time IS NULL THEN a.last_failed_wal END,
   round(extract(epoch FROM clock_timestamp() - coalesce(a.last_archived_time, a.stats_reset)))::int
-FROM pg_catalog.pg_stat_archiver a WHERE current_setting('archive_mode') <> 'off'
+FROM pg_catalog.pg_stat_archiver a WHERE current_setting('archive_mode') <> 'off' AND NOT pg_is_in_recovery()
 """
 
 
@@ -40,7 +40,7 @@ class Archive:
 
 
 def look(conn: Connection) -> Archive | None:
-    """Return the state of the archive, None if the server has none."""
+    """Return the state of the archive, None if the server has none or is a standby, which writes no WAL."""
     row = conn.execute(_LOOK).fetchone()
     if row is None:
         return None

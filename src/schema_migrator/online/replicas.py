@@ -23,7 +23,8 @@ _NEAR_BYTES = 256 * 1024 * 1024
 _LOOK: LiteralString = """
 SELECT coalesce(nullif(r.application_name, ''), s.slot_name::text, 'unnamed'), s.slot_name::text,
   coalesce(r.pid, s.active_pid), coalesce(s.slot_type = 'logical', false),
-  pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(s.restart_lsn, r.flush_lsn))::bigint, s.safe_wal_size,
+  pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END,
+    coalesce(s.restart_lsn, r.flush_lsn))::bigint, s.safe_wal_size,
   (SELECT k.setting::bigint * 1024 * 1024 FROM pg_catalog.pg_settings k WHERE k.name = 'max_slot_wal_keep_size')
 FROM pg_catalog.pg_stat_replication r FULL JOIN pg_catalog.pg_replication_slots s ON s.active_pid = r.pid
 WHERE s.slot_name IS NOT NULL OR r.state IS NULL OR r.state NOT IN ('backup', 'startup')
