@@ -5,7 +5,7 @@ During the rewrite, `throttle` checks the budgets and the disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from schema_migrator import events
@@ -45,11 +45,7 @@ def look(conn: Connection, run: RunSettings) -> ServerConditions:
     with transactions.look(conn):
         found = budgets.read(conn, run)
         return ServerConditions(
-            role=found.role,
-            sees_all=found.sees_all,
-            replicas=found.replicas,
-            archive=found.archive,
-            active=found.active,
+            **{each.name: getattr(found, each.name) for each in fields(found)},
             hidden=activity.hidden(conn),
             old=conn.execute(activity.OLDEST_TRANSACTION, [OLD_SECONDS, OLD_SECONDS]).fetchone(),
             free=disk.look(conn, run.disk_free),
