@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING
 
 from schema_migrator import events
 from schema_migrator.catalog.leftovers import ROWS
@@ -33,8 +33,6 @@ KEPT = (
 )
 """The state after a failure that does not remove an unfinished rewrite."""
 
-# A commit waits for the disk only if it has written WAL.
-_EMIT: LiteralString = "SELECT pg_logical_emit_message(true, 'schema_migrator'::text, ''::text)"
 _WRITTEN = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
 
 
@@ -124,7 +122,7 @@ class Throttle:
         """Return the seconds of a small commit."""
         limits, started = session_settings.Limits(table_lock=0, statement=0), time.monotonic()
         with transactions.transaction(conn, None, limits, name=self.work.lock.worker):
-            conn.execute(_EMIT)
+            conn.execute(transactions.WRITE_WAL)
         return time.monotonic() - started
 
     def _weigh(self, conn: Connection) -> None:
