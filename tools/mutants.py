@@ -33,7 +33,9 @@ def main() -> None:
     wanted = [sabotage for sabotage in sabotages() if args.only in f"{sabotage.file}: {sabotage.what}"]
     with ThreadPoolExecutor(args.jobs) as pool:
         found = dict(
-            zip((one.what for one in wanted), pool.map(partial(planted, shown=args.show), wanted), strict=True)
+            zip(
+                (sabotage.what for sabotage in wanted), pool.map(partial(planted, shown=args.show), wanted), strict=True
+            )
         )
     keep(found)
     reliability_page.write()
@@ -91,7 +93,7 @@ def found_by(source: Path, tests: Sequence[str], *, shown: bool) -> str:
 def keep(found: Mapping[str, str]) -> None:
     """Write which test has found what, beside what was found of other faults before."""
     known = {sabotage.what for sabotage in sabotages()}
-    before = {what: one for what, one in read(SABOTAGES).items() if what in known}
+    before = {what: kept for what, kept in read(SABOTAGES).items() if what in known}
     now = {what: {"found_by": by, "commit": commit()} for what, by in found.items()}
     reliability_data.write(SABOTAGES, before | now)
 

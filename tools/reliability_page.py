@@ -145,11 +145,12 @@ def page() -> str:
 
 def about(found: Sequence[Outcome]) -> dict[str, str]:
     """Return what the figures depend on."""
+    tried = Counter(outcome["commit"] for outcome in found)
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "Python": sys.version.split()[0],
         "CPUs": str(os.cpu_count()),
-        "commits": ", ".join(f"{name} ({count})" for name, count in Counter(one["commit"] for one in found).items()),
+        "commits": ", ".join(f"{name} ({count})" for name, count in tried.items()),
     }
 
 

@@ -74,7 +74,7 @@ def test_an_archive_that_fails_is_named_before_anything_begins(origin: Origin, s
         assert store.foresee().obstacle.startswith("the server has archived no WAL for ")
         told = run_cli(origin.env(store.name), "plan", *rewriting.ONLINE)
         assert "; the limit is 1.0 GB; its last attempt, 0000" in told.stdout
-        assert [str(one.version) for one in store.migrate(SCHEMA_MIGRATOR_MAX_ARCHIVE_LAG="off").outcomes]
+        assert store.migrate(SCHEMA_MIGRATOR_MAX_ARCHIVE_LAG="off").outcomes
 
 
 def test_an_archive_that_works_again_lets_the_run_go_on(origin: Origin, store: Site) -> None:
@@ -103,7 +103,7 @@ def test_slow_commits_halve_the_pool(store: Site, monkeypatch: pytest.MonkeyPatc
     """One connection works while a small commit takes long, all of them again when it does not; each change is told."""
     slow: defaultdict[int, Iterator[float]] = defaultdict(lambda: iter([0.3, 0.3, 0.3, 0.2]))
     monkeypatch.setattr(throttle, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(throttle.Throttle, "_commit", lambda one, _: next(slow[id(one)], 0.1))
+    monkeypatch.setattr(throttle.Throttle, "_commit", lambda used, _: next(slow[id(used)], 0.1))
     with capture_logs() as logged:
         assert store.migrate(SCHEMA_MIGRATOR_JOBS="4", SCHEMA_MIGRATOR_LOG_LEVEL="info").outcomes
     told = [(event["allowed"], event["commit_seconds"]) for event in logged if event["event"] == "online.workers"]

@@ -13,7 +13,7 @@ def pool(allowed: int, workers: int = 3) -> WorkerPool:
         interrupt=Interrupt(), store=None, settings=SimpleNamespace(run=SimpleNamespace(heartbeat=60))
     )
     throttle = SimpleNamespace(keep=lambda _: None, allowed=allowed)
-    return WorkerPool(work=work, conns=tuple(range(workers)), throttle=throttle)  # type: ignore[arg-type]  # stand-ins
+    return WorkerPool(work=work, conns=tuple(range(workers)), throttle=throttle)  # type: ignore[arg-type]  # share() only passes connections on
 
 
 def test_only_those_that_are_allowed_work() -> None:

@@ -56,6 +56,10 @@ def _limit(value: object) -> object:
     return None if limit == "off" else limit
 
 
+Limit = Annotated[int | None, BeforeValidator(_limit)]
+"""Bytes, or None for no limit."""
+
+
 class Given(BaseSettings):
     """Settings built only from the values passed in, which merge the flags and `options.read_environment`."""
 
@@ -215,20 +219,20 @@ class RunSettings(Given):
         description="active sessions of others above which an online rewrite pauses (requires pg_read_all_stats);"
         " unset: no limit",
     )
-    max_replica_lag: Annotated[int | None, BeforeValidator(_limit)] = Field(
-        "256MB",  # type: ignore[assignment]  # validated like any other value
+    max_replica_lag: Limit = Field(
+        "256MB",  # type: ignore[assignment]  # the text of --help; the validator turns it into bytes
         validation_alias=f"{PREFIX}MAX_REPLICA_LAG",
         description="how far a replica may lag, in bytes of WAL: while one lags more, or this role cannot see it, an"
         " online rewrite does not start, or pauses; off: do not watch replicas",
     )
-    max_slot_wal: Annotated[int | None, BeforeValidator(_limit)] = Field(
-        "16GB",  # type: ignore[assignment]  # validated like any other value
+    max_slot_wal: Limit = Field(
+        "16GB",  # type: ignore[assignment]  # the text of --help; the validator turns it into bytes
         validation_alias=f"{PREFIX}MAX_SLOT_WAL",
         description="WAL that the server may retain for a replication slot that nothing reads: above it an online"
         " rewrite does not start, or pauses; off: no limit",
     )
-    max_archive_lag: Annotated[int | None, BeforeValidator(_limit)] = Field(
-        "1GB",  # type: ignore[assignment]  # validated like any other value
+    max_archive_lag: Limit = Field(
+        "1GB",  # type: ignore[assignment]  # the text of --help; the validator turns it into bytes
         validation_alias=f"{PREFIX}MAX_ARCHIVE_LAG",
         description="how far the WAL archive may lag, in bytes of WAL: while it lags more, or the server fails to"
         " archive, an online rewrite does not start, or pauses; off: do not watch the archive",

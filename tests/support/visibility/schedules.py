@@ -212,7 +212,7 @@ def pool_of(stage: Stage, conn: Scheduled, before: Callable[[], None]) -> Worker
         lock=stage.lock,
         interrupt=Interrupt(),
     )
-    return WorkerPool(work=work, conns=(conn,), throttle=Turnstile(before=before))  # type: ignore[arg-type]  # that is all that a pool asks of its throttle
+    return WorkerPool(work=work, conns=(conn,), throttle=Turnstile(before=before))  # type: ignore[arg-type]  # a pool uses only keep() and allowed of its throttle
 
 
 @contextmanager
