@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from psycopg import sql
 
+from schema_migrator.commands import databases as commands
+from schema_migrator.concurrency import Interrupt
 from schema_migrator.demo.embedded_postgres import private_server
 from schema_migrator.diagnosis.state import At
+from schema_migrator.errors import CommitUnconfirmed
 from schema_migrator.online import replay
 from schema_migrator.online.source_table import SourceTable
 from schema_migrator.online.worker_pool import WorkerPool
@@ -105,6 +109,16 @@ def test_an_autovacuum_gives_way() -> None:
     assert any("(autovacuum" in str(event["held_by"]) for event in busy), busy
 
 
+@pytest.fixture
+def durable() -> Iterator[Databases]:
+    """Start a server of its own, whose commits are synchronous."""
+    with (
+        private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
+        fresh(Engine.of(started)) as databases,
+    ):
+        yield databases
+
+
 @contextmanager
 def unconfirmed(admin: Connection) -> Iterator[None]:
     """Let commits wait for a standby that is not there."""
@@ -120,65 +134,70 @@ def unconfirmed(admin: Connection) -> Iterator[None]:
         admin.execute("SELECT pg_reload_conf()")
 
 
-def test_what_runs_outside_a_transaction_waits_for_no_standby() -> None:
+def test_what_runs_outside_a_transaction_waits_for_no_standby(durable: Databases) -> None:
     """No limit of the server's or of ours would end that wait; an index that is rebuilt is no record."""
-    with (
-        private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
-        fresh(Engine.of(started)) as databases,
-    ):
-        site(databases, "visibility").install()
-        env = databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
-        invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
-        with databases.admin(databases.visibility) as admin:
-            admin.execute(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{AN_INDEX}'::regclass".encode())
-            with unconfirmed(admin):
-                ended = run_cli(env, "migrate")
-            assert admin.execute(invalid).fetchone() == (0,)
-        assert ended.code == 0, ended.stderr
+    site(durable, "visibility").install()
+    env = durable.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
+    invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+    with durable.admin(durable.visibility) as admin:
+        admin.execute(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{AN_INDEX}'::regclass".encode())
+        with unconfirmed(admin):
+            ended = run_cli(env, "migrate")
+        assert admin.execute(invalid).fetchone() == (0,)
+    assert ended.code == 0, ended.stderr
 
 
-def test_a_standby_that_does_not_confirm() -> None:
+def test_a_standby_that_does_not_confirm(durable: Databases) -> None:
     """The commit is waited for as long as is set; then it is said that it is done here alone, and nothing goes on."""
-    with (
-        private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
-        fresh(Engine.of(started)) as databases,
-    ):
-        store = site(databases, "visibility").install("1.12")
-        env = databases.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
-        with databases.admin() as admin, unconfirmed(admin):
-            ended = run_cli(env | {"SCHEMA_MIGRATOR_HEARTBEAT": "0.5"}, "migrate")
-        assert ended.code == 1, ended.stderr
-        assert "no synchronous standby has confirmed that" in ended.stderr.splitlines()[-1]
-        waits = [event.get("waits_for") for event in events(ended) if event["event"] == "statement.running"]
-        assert "a synchronous standby, to confirm the commit" in waits
-        state = store.status().state
-        assert isinstance(state, At)
-        assert str(state.version) == "1.13"
-        assert run_cli(env, "migrate").code == 0
+    store = site(durable, "visibility").install("1.12")
+    env = durable.env() | {"SCHEMA_MIGRATOR_STORES": "visibility", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
+    with durable.admin() as admin, unconfirmed(admin):
+        ended = run_cli(env | {"SCHEMA_MIGRATOR_HEARTBEAT": "0.5"}, "migrate")
+    assert ended.code == 1, ended.stderr
+    assert "no synchronous standby has confirmed that" in ended.stderr.splitlines()[-1]
+    waits = [event.get("waits_for") for event in events(ended) if event["event"] == "statement.running"]
+    assert "a synchronous standby, to confirm the commit" in waits
+    state = store.status().state
+    assert isinstance(state, At)
+    assert str(state.version) == "1.13"
+    assert run_cli(env, "migrate").code == 0
 
 
-def test_readers_do_not_wait_for_a_standby() -> None:
+def test_a_database_that_no_standby_confirms(durable: Databases) -> None:
+    """PostgreSQL would wait for ever to create it, or to drop it: the wait has a limit, and what was done is said."""
+    env = {**durable.env(), "SCHEMA_MIGRATOR_STORES": "default", "SCHEMA_MIGRATOR_WAIT_TIMEOUT": "2"}
+    env["DEFAULT_SQL_DATABASE"] = "coming"
+    with durable.admin() as admin:
+        admin.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(sql.Identifier(durable.user)))
+        with unconfirmed(admin):
+            created = run_cli(env, "create-database", "--through", "postgres")
+        assert created.code == 1, created.stderr
+        assert "no synchronous standby has confirmed that" in created.stderr.splitlines()[-1]
+        assert admin.execute("SELECT count(*) FROM pg_database WHERE datname = 'coming'").fetchone() == (1,)
+        settings = site(durable, "default", SCHEMA_MIGRATOR_WAIT_TIMEOUT="2").at("coming").settings()
+        with unconfirmed(admin), pytest.raises(CommitUnconfirmed):
+            commands.drop(settings, Interrupt(), through="postgres")
+        assert admin.execute("SELECT count(*) FROM pg_database WHERE datname = 'coming'").fetchone() == (0,)
+
+
+def test_readers_do_not_wait_for_a_standby(durable: Databases) -> None:
     """The cutover releases its lock when this server has committed; only the run waits for the confirmation."""
+    made = rewriting.origin(durable, "1.12", ROWS)
+    patience = {"SCHEMA_MIGRATOR_WAIT_TIMEOUT": "8", "SCHEMA_MIGRATOR_HEARTBEAT": "0.5"}
     with (
-        private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
-        fresh(Engine.of(started)) as databases,
+        made.held(made.database, **patience) as held,
+        durable.admin() as admin,
+        unconfirmed(admin),
     ):
-        made = rewriting.origin(databases, "1.12", ROWS)
-        patience = {"SCHEMA_MIGRATOR_WAIT_TIMEOUT": "8", "SCHEMA_MIGRATOR_HEARTBEAT": "0.5"}
-        with (
-            made.held(made.database, **patience) as held,
-            databases.admin() as admin,
-            unconfirmed(admin),
-        ):
-            held.holder.execute("COMMIT")
-            while await_event(held.process, "statement.running").get("waits_for") is None:
-                pass
-            with databases.connect_server(made.database, options="-c statement_timeout=1s") as reader:
-                assert reader.execute(f"SELECT count(*) FROM {TABLE}".encode()).fetchone() == (ROWS,)
-            ended = finish(held.process)
-        assert ended.code == 1, ended.stderr
-        assert "no synchronous standby has confirmed that" in ended.stderr.splitlines()[-1]
-        assert site(databases, "visibility").at(made.database).migrate().plan.empty
+        held.holder.execute("COMMIT")
+        while await_event(held.process, "statement.running").get("waits_for") is None:
+            pass
+        with durable.connect_server(made.database, options="-c statement_timeout=1s") as reader:
+            assert reader.execute(f"SELECT count(*) FROM {TABLE}".encode()).fetchone() == (ROWS,)
+        ended = finish(held.process)
+    assert ended.code == 1, ended.stderr
+    assert "no synchronous standby has confirmed that" in ended.stderr.splitlines()[-1]
+    assert site(durable, "visibility").at(made.database).migrate().plan.empty
 
 
 def test_a_long_log_is_drained_in_rounds(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
