@@ -12,6 +12,7 @@ from schema_migrator.errors import ServerBusy
 from schema_migrator.online import throttle
 from support.postgres.databases import fresh
 from support.postgres.engine import Connection, Engine
+from support.postgres.standbys import programs
 from support.program.command import await_event, finish, run_cli
 from support.program.store_driver import Site, site
 from support.visibility import rewriting
@@ -30,7 +31,7 @@ SWITCH = "SELECT pg_logical_emit_message(true, 'test', 'x'), pg_switch_wal()"
 @pytest.fixture(scope="module")
 def origin() -> Iterator[Origin]:
     """Start a server that archives, with a store at 1.12 with rows, to be copied."""
-    with private_server(settings=ARCHIVING) as server:
+    with private_server(settings=ARCHIVING, bindir=programs()) as server:
         engine = Engine.of(server)
         with fresh(engine) as databases:
             yield rewriting.origin(databases, "1.12", ROWS)

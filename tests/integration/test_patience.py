@@ -16,6 +16,7 @@ from schema_migrator.online.source_table import SourceTable
 from schema_migrator.online.worker_pool import WorkerPool
 from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
+from support.postgres.standbys import programs
 from support.program.command import await_event, finish, run_cli, start_cli
 from support.program.store_driver import site
 from support.visibility import rewriting
@@ -113,7 +114,7 @@ def test_an_autovacuum_gives_way() -> None:
 def durable() -> Iterator[Databases]:
     """Start a server of its own, whose commits are synchronous."""
     with (
-        private_server(settings={"max_connections": "50", "synchronous_commit": "on"}) as started,
+        private_server(settings={"max_connections": "50", "synchronous_commit": "on"}, bindir=programs()) as started,
         fresh(Engine.of(started)) as databases,
     ):
         yield databases

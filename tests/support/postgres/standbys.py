@@ -115,11 +115,16 @@ def address(server: Server, name: str) -> str:
     return _ADDRESS.format(server.host, server.port, server.user, server.password, name)
 
 
+def programs() -> Path | None:
+    """Return the folder of PostgreSQL's programs, or nothing for the wheel's."""
+    chosen = os.environ.get("SCHEMA_MIGRATOR_TEST_BINDIR")
+    return Path(chosen) if chosen else None
+
+
 @contextmanager
 def primary() -> Iterator[Primary]:
     """Start a server."""
-    chosen = os.environ.get("SCHEMA_MIGRATOR_TEST_BINDIR")
     settings = {"max_connections": "100", "wal_level": "logical"}
-    with private_server(settings=settings, bindir=Path(chosen) if chosen else None) as server:
+    with private_server(settings=settings, bindir=programs()) as server:
         engine = Engine.of(server)
         yield Primary(engine=engine, server=server)

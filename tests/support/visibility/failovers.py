@@ -10,6 +10,7 @@ from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
 from support.postgres.failover import ASYNCHRONOUS, SETTINGS, Pair, pair
 from support.postgres.fault_proxy import ROUND_TRIPS, Fault, FaultProxy, Message, Place
+from support.postgres.standbys import programs
 from support.program.command import Completed, finish, start_cli
 from support.program.references import newest, picture
 from support.vendor.kill_sweep import differences
@@ -103,7 +104,7 @@ class Service:
 @contextmanager
 def prepared() -> Iterator[Scene]:
     """Start a server with a store to copy; pairs are copies of it."""
-    with private_server(settings=SETTINGS) as server, fresh(Engine.of(server)) as databases:
+    with private_server(settings=SETTINGS, bindir=programs()) as server, fresh(Engine.of(server)) as databases:
         yield Scene(server=server, origin=rewriting.origin(databases, START, ROWS))
 
 
