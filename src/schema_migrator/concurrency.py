@@ -44,6 +44,7 @@ class Interrupt:
         self._signal = 0
         self._cancels: set[Callable[[], None]] = set()
         self._conns: weakref.WeakSet[Connection[Any]] = weakref.WeakSet()
+        self._cancelling = threading.Lock()
         self._awaits = False
 
     def set(self, number: int) -> None:
@@ -74,15 +75,26 @@ class Interrupt:
         """Cancel a connection's running statement if a signal arrives before the connection is closed."""
         self._conns.add(conn)
 
+    @contextmanager
+    def sparing(self, conn: Connection[Any]) -> Iterator[None]:
+        """Let a connection's statements in the block run to their end, although a signal has arrived."""
+        with self._cancelling:
+            self._conns.discard(conn)
+        try:
+            yield
+        finally:
+            self._conns.add(conn)
+
     def cancel_all(self) -> None:
         """Cancel everything that is running, in parallel: a server that does not answer must not delay the rest."""
         passwords.end_commands()
-        cancels = [*self._cancels, *(partial(_cancel, conn) for conn in tuple(self._conns))]
-        threads = [threading.Thread(target=_quietly, args=(cancel,), daemon=True) for cancel in cancels]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(_CANCEL_SECONDS)
+        with self._cancelling:
+            cancels = [*self._cancels, *(partial(_cancel, conn) for conn in tuple(self._conns))]
+            threads = [threading.Thread(target=_quietly, args=(cancel,), daemon=True) for cancel in cancels]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(_CANCEL_SECONDS)
 
     @contextmanager
     def awaiting(self) -> Iterator[None]:

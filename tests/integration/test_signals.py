@@ -7,14 +7,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import psycopg
 import pytest
 
-from support.postgres.databases import fresh
+from schema_migrator.concurrency import Interrupt
+from schema_migrator.config.settings import read
+from schema_migrator.postgres import connection
+from support.postgres.databases import Databases, fresh
 from support.postgres.engine import Connection, Engine
 from support.postgres.holds import Hold, ddl_held, rows_held
 from support.program.command import Completed, await_event, finish, start_cli
@@ -213,6 +217,29 @@ def ended_in(
         return stopped(process, record)
     finally:
         process.kill()
+
+
+def test_a_last_look_is_not_cancelled(databases: Databases) -> None:
+    """A signal cancels a connection's statements again and again, but not those that say what the run leaves."""
+    interrupt, over = Interrupt(), threading.Event()
+
+    def cancel() -> None:
+        while not over.is_set():
+            interrupt.cancel_all()
+
+    with patch.dict(os.environ, databases.env()):
+        settings = read({}).stores[0]
+    with closing(connection.connect(settings, interrupt, patience=5)) as conn:
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        try:
+            with interrupt.sparing(conn):
+                conn.execute("SELECT pg_sleep(1)")
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                conn.execute("SELECT pg_sleep(10)")
+        finally:
+            over.set()
+            thread.join()
 
 
 def test_at_the_cutover(origin: Origin, record_property: Callable[..., None]) -> None:

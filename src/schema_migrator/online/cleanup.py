@@ -79,7 +79,8 @@ def removed(work: RunContext, schema: str) -> bool:
 def remaining(work: RunContext, schema: str) -> str:
     """Return in words what an unfinished rewrite has left on the table; empty if nothing."""
     try:
-        left = [leftover for leftover in _left(work, schema) if leftover.unfinished]
+        with work.interrupt.sparing(work.conn):
+            left = [leftover for leftover in _left(work, schema) if leftover.unfinished]
     except (MigratorError, psycopg.Error):  # a broken connection cannot be asked
         return f"a trigger that logs every change may remain on the table: {_ABANDON}"
     return "; ".join(
