@@ -38,6 +38,7 @@ MigratorError             3   no code of its own
 │   ├── NoSpace          32
 │   ├── DoesNotFit       33
 │   ├── StatementFailed  34
+│   ├── CutoverNotRequested 35
 │   ├── FrontendRefused  40
 │   ├── NamespaceMissing 41
 │   └── NamespaceRefused 42
@@ -221,6 +222,10 @@ class DoesNotFit(RefusedError, code=33):
 
 class NotAtTarget(RefusedError, code=25):
     """With --check: a store is not at its target."""
+
+
+class CutoverNotRequested(RefusedError, code=35):
+    """With --hold-cutover: nobody asked for the cutover before the deadline; the copy is kept."""
 
 
 class FrontendRefused(RefusedError, code=40):

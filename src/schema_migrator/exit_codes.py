@@ -45,13 +45,22 @@ CODES = (
     Code(number=26, name="not ours", meaning="an object of another owner is where an online rewrite keeps its own"),
     Code(number=30, name="lock too long", meaning="a step would lock a table for longer than `--max-lock-seconds`"),
     Code(number=31, name="rewrite blocked", meaning="a blocker prevents the online rewrite of a table"),
-    Code(number=32, name="no space", meaning="the server's disk has too little free space"),
+    Code(
+        number=32,
+        name="no space",
+        meaning="the server's disk has too little free space, or a change log has reached `--max-change-log`",
+    ),
     Code(
         number=33,
         name="row does not fit",
         meaning="a row's value does not fit a column or check constraint of the new version",
     ),
     Code(number=34, name="SQL error", meaning="PostgreSQL rejected a statement; its transaction was rolled back"),
+    Code(
+        number=35,
+        name="cutover held",
+        meaning="nobody asked for the cutover within `--hold-timeout`; the copy is kept",
+    ),
     Code(
         number=40,
         name="frontend",

@@ -113,6 +113,23 @@ def test_an_ordinary_job() -> None:
     assert "helm.sh/hook" not in job["metadata"]["annotations"]
 
 
+def test_preparing() -> None:
+    """An ordinary Job that holds the cutover for days, and nothing of what comes after a release."""
+    manifests = render("prepare")
+    (job,) = [item for item in manifests if item["kind"] == "Job"]
+    assert job["metadata"]["name"] == f"release-temporal-migrations-prepare-{trigger(manifests)[:10]}"
+    assert "helm.sh/hook" not in job["metadata"]["annotations"]
+    assert job["spec"]["activeDeadlineSeconds"] == 691_200
+    (container,) = pod(manifests)["containers"]
+    told = {item["name"]: item.get("value") for item in container["env"]}
+    assert (container["args"], told["SCHEMA_MIGRATOR_HOLD_CUTOVER"]) == (["migrate"], "true")
+    assert told["SCHEMA_MIGRATOR_HOLD_TIMEOUT"] == "604800"
+    assert told["SCHEMA_MIGRATOR_CUTOVER_WINDOW"] == "02:00-04:00 Europe/Berlin"
+    large = render("prepare", *set_json(prepare={"holdTimeout": 1_000_000, "activeDeadlineSeconds": 2_000_000}))
+    (container,) = pod(large)["containers"]
+    assert {"name": "SCHEMA_MIGRATOR_HOLD_TIMEOUT", "value": "1000000"} in container["env"]
+
+
 CHANGES = {
     "the image": ("--set-string", "image.tag=2"),
     "the server's version": ("--set-string", "serverVersion=1.29.1"),
@@ -450,7 +467,8 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
         "no store is enabled: set databases.default.enabled or databases.visibility.enabled"
     ),
     ("--set", "mode=job,ttlSecondsAfterFinished=600"): (
-        "ttlSecondsAfterFinished is set in mode job: Argo CD would recreate the Job as soon as it is deleted; unset it"
+        "ttlSecondsAfterFinished is set, but mode is not hook: Argo CD would recreate the Job as soon as it is deleted;"
+        " unset it"
     ),
     ("--set-string", "extraEnv[0].name=SCHEMA_MIGRATOR_ADOPT,extraEnv[0].value=true"): (
         "extraEnv has SCHEMA_MIGRATOR_ADOPT, which the chart sets itself: use its value instead of extraEnv"
@@ -477,7 +495,11 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
     ("--set", "fullnameOverride=Bad_Name"): "at '/fullnameOverride': 'Bad_Name' does not match pattern",
     ("--set", "tolerationz=x"): "additional properties 'tolerationz' not allowed",
     ("--set", "connection.hots=x"): "additional properties 'hots' not allowed",
-    ("--set", "mode=cron"): "value must be one of 'hook', 'job'",
+    ("--set", "mode=cron"): "value must be one of 'hook', 'job', 'prepare'",
+    ("--set", "mode=prepare,prepare.activeDeadlineSeconds=604800"): (
+        "prepare.activeDeadlineSeconds ends the Job before prepare.holdTimeout: set it higher"
+    ),
+    ("--set", "settings.cutoverWindow=at night"): "at '/settings/cutoverWindow': 'at night' does not match pattern",
     ("--set", "activeDeadlineSeconds=null"): "missing property 'activeDeadlineSeconds'",
     ("--set", "activeDeadlineSeconds=5"): "minimum: got 5, want 60",
 }

@@ -96,6 +96,20 @@ def test_an_online_rewrite(origin: Origin) -> None:
     assert {"online.started", "online.verified"} <= names
 
 
+def test_a_held_cutover(origin: Origin) -> None:
+    """What waits, what it says, and what `rewrite` and `status` show of it."""
+    database = origin.copy()
+    env = origin.env(database) | {"SCHEMA_MIGRATOR_OUTPUT": "json"}
+    held = run_cli(env, "migrate", *rewriting.ONLINE, "--hold-cutover", "--hold-timeout", "1")
+    assert (held.code, "online.holding" in [event["event"] for event in checked(held)]) == (35, True), held.stderr
+    for args in (("rewrite", "status"), ("status",)):
+        shown = run_cli(env, *args)
+        checked(shown)
+        assert (shown.code, '"phase": "waiting for the cutover"' in shown.stdout) == (0, True), shown.stderr
+    done = run_cli(env, "migrate", *rewriting.ONLINE, "--cutover-window", "00:00-23:59")
+    assert (done.code, "online.released" in [event["event"] for event in checked(done)]) == (0, True), done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "changes", "code", "kind"),
     [

@@ -94,8 +94,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and (not .Values.serverVersion) (lt $pinned (len $stores)) }}
   {{- fail "serverVersion is empty, so any new image would upgrade the schemas: set it to the version of the servers, such as \"1.29.1\", or to image if you want that" }}
 {{- end }}
-{{- if and (eq .Values.mode "job") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
-  {{- fail "ttlSecondsAfterFinished is set in mode job: Argo CD would recreate the Job as soon as it is deleted; unset it" }}
+{{- if and (ne .Values.mode "hook") (not (kindIs "invalid" .Values.ttlSecondsAfterFinished)) }}
+  {{- fail "ttlSecondsAfterFinished is set, but mode is not hook: Argo CD would recreate the Job as soon as it is deleted; unset it" }}
+{{- end }}
+{{- if and (eq .Values.mode "prepare") (le (int64 .Values.prepare.activeDeadlineSeconds) (int64 .Values.prepare.holdTimeout)) }}
+  {{- fail "prepare.activeDeadlineSeconds ends the Job before prepare.holdTimeout: set it higher" }}
 {{- end }}
 {{- range $place, $given := dict "annotations" .Values.annotations "serviceAccount.annotations" .Values.serviceAccount.annotations }}
   {{- range $name, $_ := $given }}
@@ -159,7 +162,13 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
 - name: SCHEMA_MIGRATOR_SOURCES
   value: {{ printf "%s:/usr/share/temporal-schema-migrator/releases" . | quote }}
 {{- end }}
-{{- range $setting, $variable := dict "rewrite" "REWRITE" "maxLockSeconds" "MAX_LOCK_SECONDS" }}
+{{- if eq .Values.mode "prepare" }}
+- name: SCHEMA_MIGRATOR_HOLD_CUTOVER
+  value: "true"
+- name: SCHEMA_MIGRATOR_HOLD_TIMEOUT
+  value: {{ .Values.prepare.holdTimeout | int64 | toString | quote }}
+{{- end }}
+{{- range $setting, $variable := dict "rewrite" "REWRITE" "maxLockSeconds" "MAX_LOCK_SECONDS" "cutoverWindow" "CUTOVER_WINDOW" }}
 {{- with index $.Values.settings $setting }}
 - name: SCHEMA_MIGRATOR_{{ $variable }}
   value: {{ . | toString | quote }}
@@ -416,7 +425,7 @@ volumeMounts:
 {{- define "temporal-migrations.jobSpec" -}}
 {{- $root := .root -}}
 backoffLimit: {{ $root.Values.backoffLimit }}
-activeDeadlineSeconds: {{ $root.Values.activeDeadlineSeconds }}
+activeDeadlineSeconds: {{ ternary $root.Values.prepare.activeDeadlineSeconds $root.Values.activeDeadlineSeconds (eq $root.Values.mode "prepare") | int64 }}
 {{- if not (kindIs "invalid" $root.Values.ttlSecondsAfterFinished) }}
 ttlSecondsAfterFinished: {{ $root.Values.ttlSecondsAfterFinished }}
 {{- end }}
@@ -429,7 +438,7 @@ podFailurePolicy:
       onExitCodes:
         containerName: {{ $name }}
         operator: In
-        values: [2, 3, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32, 33, 34, 40, 41, 42, 70]
+        values: [2, 3, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32, 33, 34, 35, 40, 41, 42, 70]
     {{- end }}
 template:
   metadata:

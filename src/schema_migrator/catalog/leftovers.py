@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TRIGGER = "schema_migrator_log"
 ROWS = "schema_migrator_shadow"
 """The name of the shadow table until the cutover."""
+CONTROL, REPLAYED = "control", "replayed"
+"""The names of the control row's table, and of the table of keys that were replayed while the cutover was held."""
 ONLINE, RETIRED = "schema_migrator_online_", "schema_migrator_retired_"
 REHEARSAL = "schema_migrator_rehearsal_"
 """The prefixes of the names of our schemas."""

@@ -44,6 +44,7 @@ COMMANDS = {
     "plan": "show what migrate would do, without changing anything",
     "status": "show which version each store is at",
     "verify": "compare every schema with what its version should look like",
+    "rewrite": "show what an online rewrite is doing, or ask something of it",
     "wait": "wait until the databases, their schemas or Temporal's frontend are ready",
     "namespaces": "create Temporal's namespaces if they are missing",
     "releases": "list the Temporal releases that can be installed",
@@ -61,6 +62,15 @@ _OWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "plan": {"--check": _AT_TARGET},
     "status": {"--check": _AT_TARGET},
+    "rewrite": {
+        "action": {
+            "metavar": "ACTION",
+            "choices": ("status", "swap", "pause", "resume", "jobs"),
+            "help": "status; swap: cut over as soon as the copy is ready; pause and resume it; jobs N: let no more than"
+            " N connections work",
+        },
+        "number": {"metavar": "N", "nargs": "?", "type": int, "help": "with jobs: the number of connections"},
+    },
     "namespaces": {
         "--update": {"action": "store_true", "help": "also change what differs"},
         "--check": {

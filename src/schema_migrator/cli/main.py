@@ -13,7 +13,7 @@ from schema_migrator.cli.process import say
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config import option_commands, selection
 from schema_migrator.config.settings import Settings, demo_environment, read, read_client
-from schema_migrator.errors import NotAsRehearsed, NotAtTarget, PreflightFailed
+from schema_migrator.errors import NotAsRehearsed, NotAtTarget, PreflightFailed, SettingsError
 from schema_migrator.reports.layout import Report, joined
 
 
@@ -89,6 +89,20 @@ def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any])
             hint="unset the target version, or raise it, and run schema-migrator migrate",
         )
     return _checked(text, [store.store for store in found if not store.up_to_date], arguments)
+
+
+def _rewrite(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str | Report:
+    from schema_migrator.commands import rewrite  # noqa: PLC0415
+    from schema_migrator.reports import report, rewrite_report  # noqa: PLC0415
+
+    action, number = arguments["action"], arguments["number"]
+    if (action == "jobs") != (number is not None) or (number is not None and number < 1):
+        raise SettingsError("jobs takes a number of at least 1, the other actions take none", hint="rewrite jobs 2")
+    request = {"jobs": number} if action == "jobs" else rewrite.REQUESTS.get(action)
+    found = rewrite.rewrites(settings, interrupt, request)
+    if settings.run.output == "json":
+        return report.to_json(map(rewrite_report.rewrites_json, found))
+    return rewrite_report.rewrites_text(found)
 
 
 def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str | Report:
@@ -187,6 +201,7 @@ _HANDLERS: dict[str, Callable[[Settings, Interrupt, dict[str, Any]], str | Repor
     "plan": _plan,
     "status": _status,
     "verify": _verify,
+    "rewrite": _rewrite,
     "wait": _wait,
     "namespaces": _namespaces,
     "releases": _releases,

@@ -16,9 +16,9 @@ from schema_migrator import events
 from schema_migrator.cli import process, start_event
 from schema_migrator.cli.vendor_flags import CONNECTION, parse, parser, plain
 from schema_migrator.concurrency import Interrupt
-from schema_migrator.config.fields import folders
 from schema_migrator.config.options import flag_of, scope_of
 from schema_migrator.config.settings import Settings, read
+from schema_migrator.config.values import folders
 from schema_migrator.errors import NoVersion, SettingsError, UnknownState, WrongStore
 from schema_migrator.releases.library import Library
 from schema_migrator.releases.source import UNVERSIONED, USUAL_STORES, Store, parse_version

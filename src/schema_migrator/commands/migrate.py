@@ -14,6 +14,7 @@ from schema_migrator import events
 from schema_migrator.catalog.owners import UNSEEN
 from schema_migrator.commands import drift
 from schema_migrator.commands.planning import checked_plan, enforce_lock_limit, planned, refuse_blind, with_forecast
+from schema_migrator.commands.rewrite import ask_for_cutover
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, patiently, tasks, working
 from schema_migrator.commands.verify import judge_store
 from schema_migrator.diagnosis import examine
@@ -81,6 +82,7 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     started = time.monotonic()
     if first.empty and all(leftover.kept for leftover in first.leftovers):
         return _nothing_to_do(first, seen.overview.whose)
+    ask_for_cutover(task, first)
     with working(task) as work:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.check(task, found)

@@ -16,6 +16,7 @@ from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.diagnosis.verdict import unlisted
 from schema_migrator.errors import PreflightFailed, StatementFailed
+from schema_migrator.online import control
 from schema_migrator.planning import notices
 from schema_migrator.postgres import transactions
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.state import Overview, State
+    from schema_migrator.online.control import Control
     from schema_migrator.releases.source import Store
 
 
@@ -35,6 +37,8 @@ class StoreStatus:
     """A store's state and target. Servers of `release` need at least `needed`, which may be above the target.
 
     `files` is the folder with the release's files.
+
+    `control`: the control row of an unfinished rewrite.
 
     `unlisted`: see diagnosis.verdict.Verdict. `copied`: the rows that unfinished online rewrites have copied. `invalid`
     and `keyless`: see catalog.facts.Facts. `elsewhere`: other schemas that contain tables of the store, if search_path
@@ -50,6 +54,7 @@ class StoreStatus:
     unlisted: tuple[Version, ...] = ()
     whose: Ownership = UNSEEN
     copied: int = 0
+    control: Control | None = None
     invalid: tuple[str, ...] = ()
     keyless: tuple[str, ...] = ()
     elsewhere: str = ""
@@ -108,6 +113,7 @@ def look(task: StoreTask, overview: Overview) -> StoreStatus:
     """Return a store's status, given its overview."""
     found = _examined(task, overview)
     listed = examine.read_history(task.place.conn, overview)
+    copied, controlled = _unfinished(task, overview)
     reached = found.state.version if isinstance(found.state, At) else None
     return StoreStatus(
         store=task.store.store,
@@ -118,7 +124,8 @@ def look(task: StoreTask, overview: Overview) -> StoreStatus:
         state=found.state,
         unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
         whose=overview.whose,
-        copied=_copied(task, overview),
+        copied=copied,
+        control=controlled,
         invalid=() if reached is None or reached > task.target else tuple(overview.facts.invalid),
         keyless=() if reached is None else tuple(overview.facts.keyless),
         elsewhere=notices.elsewhere(overview),
@@ -136,9 +143,11 @@ def _examined(task: StoreTask, overview: Overview) -> examine.Examination:
         return examine.Examination(overview=overview)
 
 
-def _copied(task: StoreTask, overview: Overview) -> int:
-    """Return the number of rows that unfinished rewrites have copied."""
-    with transactions.look(task.place.conn):
-        return sum(
-            leftovers.copied(task.place.conn, leftover) for leftover in overview.whose.leftovers if leftover.unfinished
-        )
+def _unfinished(task: StoreTask, overview: Overview) -> tuple[int, Control | None]:
+    """Return the number of rows that unfinished rewrites have copied, and the control row of the last one."""
+    copied, controlled, conn = 0, None, task.place.conn
+    with transactions.look(conn):
+        for leftover in (leftover for leftover in overview.whose.leftovers if leftover.unfinished):
+            copied += leftovers.copied(conn, leftover)
+            controlled = control.read(conn, leftover.name)
+    return copied, controlled

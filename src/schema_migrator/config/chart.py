@@ -26,6 +26,7 @@ _SETTINGS = {
     "LOCK_TIMEOUT": "lockTimeout",
     "MAX_LOCK_SECONDS": "maxLockSeconds",
     "REWRITE": "rewrite",
+    "CUTOVER_WINDOW": "cutoverWindow",
     "ON_DRIFT": "onDrift",
     "ADOPT": "adopt",
     "NO_VERIFY": "noVerify",
@@ -85,7 +86,8 @@ _NAMED = re.compile(
 
 _CREATES = "schema-migrator create-database"
 _COMMAND = re.compile(
-    rf"schema-migrator ((?:verify|status|plan|migrate --abandon)(?: --(?:{'|'.join(Store)})-target-version [\d.]*\d)?)"
+    r"schema-migrator ((?:verify|status|plan|migrate --abandon|rewrite \w+)"
+    rf"(?: --(?:{'|'.join(Store)})-target-version [\d.]*\d)?)"
 )
 
 
@@ -95,6 +97,7 @@ def values(job: str = "") -> dict[str, str]:
     names |= {name: f"namespaceBootstrap.{value}" for name, value in _NAMESPACES.items()}
     names |= {"TEMPORAL_VERSION": "serverVersion", f"{PREFIX}STORES": _of_every_store("enabled")}
     names[f"{PREFIX}SOURCES"] = "schemaFiles.image"
+    names |= {f"{PREFIX}HOLD_CUTOVER": "mode", f"{PREFIX}HOLD_TIMEOUT": "prepare.holdTimeout"}
     names |= {f"SQL_{name}": f"connection.{value}" for name, value in _CONNECTION.items()}
     names["SQL_DATABASE"] = _of_every_store("database")
     for store, section in _SECTIONS.items():

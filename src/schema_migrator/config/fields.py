@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from schema_migrator.config import hosts, sizes
+from schema_migrator.config import hosts, values, windows
 from schema_migrator.releases.source import USUAL_STORES, Store
 
 PREFIX = "SCHEMA_MIGRATOR_"
@@ -20,44 +17,6 @@ PASSWORDS = frozenset({"password", "password_file", "password_command"})
 """The fields of SqlSettings that give the password."""
 MOST_SECONDS = 2_147_483
 """The longest timeout in seconds: PostgreSQL stores the milliseconds in a signed 32-bit integer."""
-
-
-def _split_names(value: object) -> object:
-    """Split one or several texts at their commas and return the names without duplicates."""
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple):
-        return value
-    names = [name.strip() for text in texts for name in str(text).split(",")]
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
-def folders(text: str) -> tuple[Path, ...]:
-    """Return the folders that a text names, separated by colons."""
-    return tuple(Path(name) for name in text.split(os.pathsep) if name)
-
-
-def _split_folders(value: object) -> object:
-    return folders(value) if isinstance(value, str) else (value,) if isinstance(value, Path) else value
-
-
-def _size(value: object, word: str = "") -> object:
-    """Return a size in bytes. `word` is returned as it is: it may be given in place of a size."""
-    if not isinstance(value, str) or (word and value == word):
-        return value
-    with suppress(ValueError):
-        if (count := sizes.parse(value)) > 0:
-            return count
-    raise PydanticCustomError("size", "a size such as 256MB" + (f", or {word}" if word else ""))
-
-
-def _limit(value: object) -> object:
-    """Return a limit in bytes, or None for `off`, which means no limit."""
-    limit = _size(value, "off")
-    return None if limit == "off" else limit
-
-
-Limit = Annotated[int | None, BeforeValidator(_limit)]
-"""Bytes, or None for no limit."""
 
 
 class Given(BaseSettings):
@@ -105,14 +64,14 @@ class RunSettings(Given):
         description="accept targets below what servers of TEMPORAL_VERSION need; otherwise migrate refuses them,"
         " and wait and status --check require what the servers need",
     )
-    stores: Annotated[tuple[Store, ...], NoDecode, BeforeValidator(_split_names)] = Field(
+    stores: Annotated[tuple[Store, ...], NoDecode, BeforeValidator(values.split_names)] = Field(
         USUAL_STORES,
         min_length=1,
         validation_alias=f"{PREFIX}STORES",
         description="stores to work on (default, visibility, secondary-visibility), separated by commas;"
         " --store repeats",
     )
-    sources: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_folders)] = Field(
+    sources: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(values.split_folders)] = Field(
         (Path("releases"),),
         min_length=1,
         validation_alias=f"{PREFIX}SOURCES",
@@ -195,6 +154,31 @@ class RunSettings(Given):
         validation_alias=f"{PREFIX}KEEP_OLD",
         description="keep the table that an online rewrite replaced, in a schema of its own",
     )
+    hold_cutover: bool = Field(
+        default=False,
+        validation_alias=f"{PREFIX}HOLD_CUTOVER",
+        description="do all of an online rewrite but the cutover, and keep the copy up to date until somebody runs"
+        " schema-migrator rewrite swap, or migrate without this option",
+    )
+    cutover_window: Annotated[windows.Window | None, BeforeValidator(values.window)] = Field(
+        None,
+        validation_alias=f"{PREFIX}CUTOVER_WINDOW",
+        description="hours in which the cutover of an online rewrite may begin, such as 02:00-04:00, in UTC, or"
+        " 02:00-04:00 Europe/Berlin; until then as with --hold-cutover; unset: at any time",
+    )
+    hold_timeout: float = Field(
+        604_800,
+        ge=0,
+        le=MOST_SECONDS,
+        validation_alias=f"{PREFIX}HOLD_TIMEOUT",
+        description="seconds to wait for the moment of the cutover; then the run ends, and the next one continues",
+    )
+    max_change_log: values.Limit = Field(
+        "16GB",  # type: ignore[assignment]  # the text of --help; the validator turns it into bytes
+        validation_alias=f"{PREFIX}MAX_CHANGE_LOG",
+        description="size of an online rewrite's change log above which the run removes the copy and ends; off: no"
+        " limit",
+    )
     jobs: int | None = Field(
         None,
         ge=1,
@@ -219,31 +203,31 @@ class RunSettings(Given):
         description="active sessions of others above which an online rewrite pauses (requires pg_read_all_stats);"
         " unset: no limit",
     )
-    max_replica_lag: Limit = Field(
+    max_replica_lag: values.Limit = Field(
         "256MB",  # type: ignore[assignment]  # the text of --help; the validator turns it into bytes
         validation_alias=f"{PREFIX}MAX_REPLICA_LAG",
         description="how far a replica may lag, in bytes of WAL: while one lags more, or this role cannot see it, an"
         " online rewrite does not start, or pauses; off: do not watch replicas",
     )
-    max_slot_wal: Limit = Field(
+    max_slot_wal: values.Limit = Field(
         "16GB",  # type: ignore[assignment]  # the text of --help; the validator turns it into bytes
         validation_alias=f"{PREFIX}MAX_SLOT_WAL",
         description="WAL that the server may retain for a replication slot that nothing reads: above it an online"
         " rewrite does not start, or pauses; off: no limit",
     )
-    max_archive_lag: Limit = Field(
+    max_archive_lag: values.Limit = Field(
         "1GB",  # type: ignore[assignment]  # the text of --help; the validator turns it into bytes
         validation_alias=f"{PREFIX}MAX_ARCHIVE_LAG",
         description="how far the WAL archive may lag, in bytes of WAL: while it lags more, or the server fails to"
         " archive, an online rewrite does not start, or pauses; off: do not watch the archive",
     )
-    ignore_replicas: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = Field(
+    ignore_replicas: Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.split_names)] = Field(
         (),
         validation_alias=f"{PREFIX}IGNORE_REPLICAS",
         description="replicas and slots to ignore, by application_name or slot, separated by commas;"
         " --ignore-replica can be repeated",
     )
-    disk_free: Annotated[int | Literal["df"] | None, BeforeValidator(partial(_size, word="df"))] = Field(
+    disk_free: Annotated[int | Literal["df"] | None, BeforeValidator(partial(values.size, word="df"))] = Field(
         None,
         validation_alias=f"{PREFIX}DISK_FREE",
         description="free space on the server's disk, such as 500GB: an online rewrite that needs more is refused;"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from schema_migrator.config.fields import PREFIX
 
 _PLANNING = frozenset({"migrate", "plan"})
-_SCHEMAS = _PLANNING | {"status", "verify", "wait"}
+_SCHEMAS = _PLANNING | {"status", "verify", "wait", "rewrite"}
 ON_STORES = _SCHEMAS | {"create-database"}
 """The commands that work on stores."""
 _FRONTEND = frozenset({"wait", "namespaces"})
@@ -41,6 +41,10 @@ _READ_BY = {
     f"{PREFIX}ON_DRIFT": _PLANNING | _BOOTSTRAPPING,
     f"{PREFIX}REWRITE": _PLANNING,
     f"{PREFIX}KEEP_OLD": _MIGRATING,
+    f"{PREFIX}HOLD_CUTOVER": _MIGRATING,
+    f"{PREFIX}CUTOVER_WINDOW": _MIGRATING,
+    f"{PREFIX}HOLD_TIMEOUT": _MIGRATING,
+    f"{PREFIX}MAX_CHANGE_LOG": _MIGRATING,
     f"{PREFIX}JOBS": _MIGRATING,
     f"{PREFIX}MAX_COMMIT_SECONDS": _MIGRATING,
     f"{PREFIX}MAX_LOAD": _PLANNING,

@@ -116,11 +116,11 @@ def busy(run: RunSettings, found: Reading) -> Reason | None:
 def workers(allowed: int, most: int, seconds: float, limit: float) -> int:
     """Return how many workers may work, after a small commit took `seconds`: half of them above the limit.
 
-    Below half of the limit it is twice as many again, up to `most`.
+    Below half of the limit it is twice as many again. It is never more than `most`.
     """
     if seconds > limit:
-        return max(1, allowed // 2)
-    return min(most, allowed * 2) if seconds < limit / 2 else allowed
+        return max(1, min(most, allowed // 2))
+    return min(most, allowed * 2 if seconds < limit / 2 else allowed)
 
 
 def unseen(run: RunSettings, found: Reading) -> Reason | None:

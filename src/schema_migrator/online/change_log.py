@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator.catalog.leftovers import TRIGGER
+from schema_migrator.catalog.leftovers import CONTROL, REPLAYED, TRIGGER
+from schema_migrator.online import control
 from schema_migrator.online.source_table import column_list, identifiers
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def continues(conn: Connection, live: SourceTable, found: Leftover) -> bool:
 
 
 def build(conn: Connection, live: SourceTable) -> None:
-    """Create the change log, the list of batches and the trigger's function, in our schema, which exists."""
+    """Create the change log, the list of batches, the control row and the trigger's function, in our schema."""
     ours = sql.Identifier(live.ours)
     # VACUUM locks a table to truncate its empty end, which would block every writer of the live table.
     make_log = sql.SQL(
@@ -72,9 +73,17 @@ def build(conn: Connection, live: SourceTable) -> None:
     conn.execute(sql.SQL(turn).format(ours))
     batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
     conn.execute(sql.SQL(batches).format(ours))
-    for table in ("log", "batches"):
+    renew(conn, live)
+    for table in ("log", "batches", CONTROL, REPLAYED):
         conn.execute(sql.SQL(_OURS).format(sql.Identifier(live.ours, table)))
     conn.execute(_log_function(conn, live))
+
+
+def renew(conn: Connection, live: SourceTable) -> None:
+    """Forget what was asked of an earlier run, and create what a rewrite of an earlier version lacks."""
+    replayed = "CREATE TABLE IF NOT EXISTS {} AS SELECT {key} FROM {live} WITH NO DATA"
+    conn.execute(sql.SQL(replayed).format(sql.Identifier(live.ours, REPLAYED), **identifiers(live)))
+    control.build(conn, live.ours)
 
 
 def watch(conn: Connection, live: SourceTable) -> None:

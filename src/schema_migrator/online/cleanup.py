@@ -14,7 +14,7 @@ from psycopg import sql
 
 from schema_migrator import events
 from schema_migrator.catalog import leftovers
-from schema_migrator.catalog.leftovers import ONLINE, ROWS, TRIGGER
+from schema_migrator.catalog.leftovers import CONTROL, ONLINE, REPLAYED, ROWS, TRIGGER
 from schema_migrator.config import sizes
 from schema_migrator.errors import MigratorError, NotOurs, TableLockTimeout
 from schema_migrator.postgres import server_errors, transactions
@@ -153,7 +153,7 @@ def remove(conn: Connection, found: Leftover) -> None:
 
     Raises NotOurs if the schema has an object of another role, or if a trigger that is not ours calls our function.
     """
-    known = [found.name] if found.retired else [ROWS, "log", "batches"]
+    known = [found.name] if found.retired else [ROWS, "log", "batches", CONTROL, REPLAYED]
     number = found.name.removeprefix(ONLINE)  # the oid of the table, which may be in another schema by now
     live = int(number) if number.isdecimal() else 0
     place = {"oid": found.oid, "schema": found.schema, "table": found.table, "live": live, "ours": known}

@@ -16,6 +16,7 @@ from schema_migrator.online import (
     cutover,
     damage,
     function_checks,
+    holding,
     index_builds,
     prechecks,
     shadow_table,
@@ -51,6 +52,7 @@ def begin(
 
     A rewrite that cannot be resumed is removed first.
     """
+    holding.assert_zone(work)
     with transactions.transaction(work.conn, expected.schema, work.limits, name=work.lock.worker):
         damage.assert_nothing_hidden(work.conn)
         live = source_table.look(work.conn, expected.schema, target_shape(online))
@@ -58,6 +60,7 @@ def begin(
         resumes = live is not None and any(change_log.continues(work.conn, live, leftover) for leftover in unfinished)
     if live and resumes:
         prechecks.assert_seen(work, online)
+        _resume(work, live)
         return live
     cleanup.remove_all(work, unfinished)
     if live:
@@ -71,6 +74,12 @@ def begin(
     guarded.retried(work, str(online.versions[-1]), [online.table], attempt)
     events.logger().info("online.started", table=online.table, bytes=online.size, target=str(online.versions[-1]))
     return begun[-1]
+
+
+def _resume(work: RunContext, live: SourceTable) -> None:
+    with transactions.transaction(work.conn, live.schema, work.limits, name=work.lock.worker):
+        change_log.renew(work.conn, live)
+        work.lock.assert_held(work.lock.ask(work.conn))
 
 
 def _refuse_names(work: RunContext, live: SourceTable) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg import sql
 
 from schema_migrator import events
+from schema_migrator.catalog.leftovers import REPLAYED
 from schema_migrator.errors import TableLockTimeout
 from schema_migrator.online import damage
 from schema_migrator.online.damage import Fault
@@ -45,7 +46,7 @@ WITH taken AS (
 ), keys AS MATERIALIZED (
   SELECT DISTINCT ON ({key}) {renamed}, schema_migrator_turn, schema_migrator_stays FROM taken
   ORDER BY {key}, schema_migrator_turn DESC
-), found AS MATERIALIZED (
+){noted}, found AS MATERIALIZED (
   SELECT k.*, l.* FROM keys k LEFT JOIN LATERAL (
     SELECT r.*, count(*) OVER () AS schema_migrator_rows
     FROM (
@@ -69,9 +70,13 @@ SELECT {texts}, f.schema_migrator_stays, array_agg(f.schema_migrator_place::text
 FROM wrong f GROUP BY {of_f}, f.schema_migrator_stays LIMIT 1
 """
 
+_NOTED: LiteralString = ", noted AS (INSERT INTO {} SELECT {} FROM keys)"
 
-def statement(live: SourceTable, columns: Sequence[str]) -> sql.Composed:
+
+def statement(live: SourceTable, columns: Sequence[str], *, noting: bool = False) -> sql.Composed:
     """Return the query that replays log entries; its parameter is the maximum number of them.
+
+    With `noting` it also notes their keys, for `replay_proof`.
 
     It returns no row, or a key for which change log and index contradict each other: the key as texts, whether its row
     should exist, and the ctids of the rows that were found.
@@ -89,6 +94,7 @@ def statement(live: SourceTable, columns: Sequence[str]) -> sql.Composed:
         of_k=listed(renamed, "k"),
         of_f=listed(renamed, "f"),
         renamed=sql.SQL(", ").join(named),
+        noted=sql.SQL(_NOTED).format(sql.Identifier(live.ours, REPLAYED), listed(renamed)) if noting else sql.SQL(""),
         texts=sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(texts)),
         columns=listed(columns),
         columns_led=listed(columns, "led"),
@@ -96,13 +102,13 @@ def statement(live: SourceTable, columns: Sequence[str]) -> sql.Composed:
     )
 
 
-def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> None:
-    """Replay until few log entries are left.
+def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str], *, noting: bool = False) -> None:
+    """Replay until few log entries are left; `noting`: see `statement`.
 
     Raises TableLockTimeout if the backlog does not shrink for `wait_timeout` seconds because writers are faster, and
     NotAsRehearsed if change log and table contradict each other: the table is damaged, or was emptied.
     """
-    conn, query = pool.conns[0], statement(live, columns)
+    conn, query = pool.conns[0], statement(live, columns, noting=noting)
     patience = pool.work.settings.run.wait_timeout
     batch, rounds = _MANY, 0
     fewest, since, beat = None, time.monotonic(), pool.beat()
@@ -117,7 +123,7 @@ def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> None:
             return
         rounds += 1
         if rounds % _ROUNDS == 0:
-            _vacuum(pool, conn, live)
+            vacuum(pool, live)
         batch = min(_MOST, max(_MANY, left // 10))
         if fewest is None or left < fewest:
             fewest, since = left, time.monotonic()
@@ -159,8 +165,9 @@ def _few(conn: Connection, live: SourceTable, most: int) -> bool:
     return int(entries) <= most
 
 
-def _vacuum(pool: WorkerPool, conn: Connection, live: SourceTable) -> None:
+def vacuum(pool: WorkerPool, live: SourceTable) -> None:
     """Remove replayed entries, which every search for the oldest entry would otherwise scan. No writer is blocked."""
+    conn = pool.conns[0]
     limits = session_settings.Limits(table_lock=0, statement=0)
     with transactions.session(conn, limits, name=pool.work.lock.worker):
         conn.execute(sql.SQL("VACUUM (TRUNCATE false) {}.log").format(sql.Identifier(live.ours)))

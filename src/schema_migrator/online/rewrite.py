@@ -32,6 +32,7 @@ from schema_migrator.online import (
     copy_proof,
     cutover,
     cutover_turns,
+    holding,
     index_builds,
     preparation,
     replay,
@@ -67,6 +68,7 @@ def run(work: RunContext, expected: Expected, online: Online, steps: Sequence[Pl
             with _explained(pool, live, online):
                 old = _fill(pool, live, online, columns)
                 _settle(work, pool, live, online, columns, old)
+                holding.hold(pool, live, target_shape(online), lambda: _drain(pool, live, online, columns, noting=True))
                 locked = _cut_over(pool, expected, online, steps, live, columns)
     except MigratorError as error:
         gone = isinstance(error, TableChanged | NotAsRehearsed | NoSpace) and cleanup.removed(work, expected.schema)
@@ -93,9 +95,11 @@ def _explained(pool: WorkerPool, live: SourceTable, online: Online) -> Iterator[
 def _fill(pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> OldSnapshots:
     """Copy all rows, then build the indexes; return the transactions whose snapshots may be older than the rows."""
     started = time.monotonic()
+    pool.enter(live, "backfill")
     rows = backfill.fill(pool, live, columns)
     old = cutover.old_snapshots(pool.work.conn)
     events.logger().info("online.copied", table=live.table, rows=rows, seconds=round(time.monotonic() - started, 1))
+    pool.enter(live, "index builds")
     index_builds.build(pool, live, target_shape(online))
     return old
 
@@ -104,8 +108,10 @@ def _settle(
     work: RunContext, pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str], old: OldSnapshots
 ) -> None:
     """Replay changes, vacuum and analyse the copy as if it had long been in use, prove it, await old snapshots."""
+    pool.enter(live, "replay")
     _drain(pool, live, online, columns)
     _vacuum(pool, live)
+    pool.enter(live, "proof")
     copy_proof.prove(pool, live, target_shape(online))
     _compare(pool, live, target_shape(online))
     cutover.await_old_snapshots(work, live, old)
@@ -118,10 +124,12 @@ def _compare(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
         cutover.assert_alike(conn, cutover.assert_untouched(conn, live, shape), shape, live.ours, ROWS)
 
 
-def _drain(pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> None:
+def _drain(
+    pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str], *, noting: bool = False
+) -> None:
     """Replay until few log entries are left. Raises TableChanged if the table was emptied, and logged rows with it."""
     try:
-        replay.drain(pool, live, columns)
+        replay.drain(pool, live, columns, noting=noting)
     except NotAsRehearsed:
         with pool.transaction(pool.conns[0], live.schema):
             cutover.assert_same(pool.conns[0], live, target_shape(online))
@@ -146,6 +154,7 @@ def _cut_over(
     columns: Sequence[str],
 ) -> float:
     locked: list[float] = []
+    pool.enter(live, "cutover")
 
     def drain() -> None:
         with server_errors.translated(pool.work.store, pool.work.interrupt):

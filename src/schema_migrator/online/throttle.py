@@ -1,25 +1,29 @@
 """The throttle of an online rewrite: pauses it while one of its budgets is exceeded.
 
-It lets fewer workers work while commits are slow, and stops the rewrite if the disk has too little space. The checks
-before the start are in `prechecks`.
+It lets fewer workers work while commits are slow, waits while somebody has paused the rewrite, and stops it if the disk
+has too little space or the change log is too large. The checks before the start are in `prechecks`.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schema_migrator import events
 from schema_migrator.catalog.leftovers import ROWS
 from schema_migrator.concurrency import polls
+from schema_migrator.config import sizes
 from schema_migrator.errors import MigratorError, NoSpace, PreflightFailed, ServerBusy
-from schema_migrator.online import budgets, disk
+from schema_migrator.online import budgets, control, disk
 from schema_migrator.postgres import session_settings, transactions
 
 if TYPE_CHECKING:
     from schema_migrator.online.budgets import Reading
+    from schema_migrator.online.control import Control
     from schema_migrator.online.source_table import SourceTable
     from schema_migrator.planning.plan import Online
     from schema_migrator.postgres.connection import Connection
@@ -33,6 +37,8 @@ KEPT = (
 )
 """The state after a failure that does not remove an unfinished rewrite."""
 
+PAUSED = "somebody has paused it; schema-migrator rewrite resume continues it"
+_LOG = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
 _WRITTEN = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
 
 
@@ -69,12 +75,38 @@ class Throttle:
             if time.monotonic() - self._asked < _PAUSE_SECONDS:
                 return
             try:
+                asked = self._await_resume(conn)
                 self._await(conn)
-                self._adapt(conn)
+                self._adapt(conn, asked)
             except MigratorError as error:  # ends all workers: otherwise each would wait again
                 self._failure = error
                 raise
             self._asked = time.monotonic()
+
+    def _await_resume(self, conn: Connection) -> Control | None:
+        """Wait while somebody has paused the rewrite, however long that is; return what people ask of it."""
+        beat, logged = events.Interval(seconds=self.work.settings.run.heartbeat), False
+        for poll in polls(self.work.interrupt, limit=math.inf, pause=_PAUSE_SECONDS):
+            with self._transaction(conn):
+                asked = control.read(conn, self.live.ours)
+                self._limit_log(conn)
+            if asked is None or not asked.paused:
+                return asked
+            if not logged or beat.due():
+                events.logger().info("online.paused", reason=PAUSED, seconds=round(poll.seconds), limit=None)
+                logged = True
+        return None
+
+    def _limit_log(self, conn: Connection) -> None:
+        """Raise NoSpace if the change log is larger than its limit."""
+        limit = self.work.settings.run.max_change_log
+        row = conn.execute(_LOG, [f"{self.live.ours}.log"]).fetchone()
+        if limit is not None and row and row[0] > limit:
+            raise NoSpace(
+                f'the change log of "{self.live.table}" has {sizes.text(row[0])}, the limit is {sizes.text(limit)}',
+                hint="the copy was removed, and the table is unchanged; run this again at a quieter time, or raise"
+                " --max-change-log",
+            )
 
     def _await(self, conn: Connection) -> None:
         run = self.work.settings.run
@@ -93,11 +125,14 @@ class Throttle:
 
     def _look(self, conn: Connection) -> MigratorError | None:
         """Return the reason to pause, as the error to raise at the deadline; None if there is none."""
-        limits = session_settings.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
-        with transactions.transaction(conn, None, limits, name=self.work.lock.worker):
+        with self._transaction(conn):
             self._weigh(conn)
             found = budgets.read(conn, self.work.settings.run)
         return self._judge(found)
+
+    def _transaction(self, conn: Connection) -> AbstractContextManager[object]:
+        limits = session_settings.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
+        return transactions.transaction(conn, None, limits, name=self.work.lock.worker)
 
     def _judge(self, found: Reading) -> MigratorError | None:
         run = self.work.settings.run
@@ -107,13 +142,12 @@ class Throttle:
             return PreflightFailed(reason.said, hint=f"{reason.remedy}; {KEPT}")
         return None
 
-    def _adapt(self, conn: Connection) -> None:
-        """Let fewer workers work if a small commit takes long, and more if it does not."""
+    def _adapt(self, conn: Connection, asked: Control | None) -> None:
+        """Let fewer workers work if somebody asks for that or a small commit takes long, and more if not."""
         limit = self.work.settings.run.max_commit_seconds
-        if not limit:
-            return
-        seconds = self._commit(conn)
-        allowed = budgets.workers(self.allowed, self.most, seconds, limit)
+        most = min(self.most, asked.jobs) if asked and asked.jobs else self.most
+        seconds = self._commit(conn) if limit else 0.0
+        allowed = budgets.workers(self.allowed, most, seconds, limit) if limit else most
         if allowed != self.allowed:
             events.logger().info("online.workers", allowed=allowed, commit_seconds=round(seconds, 3), limit=limit)
         self.allowed = allowed

@@ -15,9 +15,11 @@ import psycopg
 from schema_migrator import events
 from schema_migrator.concurrency import run_parallel
 from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, StatementTimeout, gravest
+from schema_migrator.online import control
 from schema_migrator.postgres import connection, pooler, server_errors, session_settings, transactions
 
 if TYPE_CHECKING:
+    from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.throttle import Throttle
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.postgres.transactions import Batch
@@ -121,6 +123,11 @@ class WorkerPool:
             raise
         finally:
             self.busy.discard(conn)
+
+    def enter(self, live: SourceTable, phase: str) -> None:
+        """Record the phase that the run has entered, for other sessions to read."""
+        with self.transaction(self.conns[0], live.schema):
+            control.enter(self.conns[0], live.ours, phase)
 
     @contextmanager
     def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:

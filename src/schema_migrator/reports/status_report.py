@@ -10,6 +10,7 @@ from schema_migrator.planning import notices
 from schema_migrator.planning.notices import notices_json, place_json, place_text
 from schema_migrator.reports.layout import Table, Toned
 from schema_migrator.reports.report import recorded_version, size_text, state_name
+from schema_migrator.reports.rewrite_report import control_json, phase_text
 from schema_migrator.reports.servers_report import servers_json, servers_text
 from schema_migrator.terminal import Tone
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from schema_migrator.commands.status import StoreStatus
     from schema_migrator.diagnosis.state import State
     from schema_migrator.reports.layout import Cell, Line, Report
+
+_LARGE_LOG = 2**30  # bytes
 
 
 def status_json(found: StoreStatus) -> dict[str, Any]:
@@ -38,27 +41,28 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "missing_history": [str(version) for version in found.unlisted],
         "invalid_indexes": list(found.invalid),
         "tables_without_primary_key": list(found.keyless),
-        "online": [_leftover(leftover, found.copied) for leftover in found.whose.leftovers],
+        "online": [_leftover(leftover, found) for leftover in found.whose.leftovers],
         "other_schemas": found.elsewhere or None,
         "servers": servers_json(found.servers) if found.servers else None,
         "notices": notices_json(notices.standing(found.whose)),
     }
 
 
-def _leftover(leftover: Leftover, copied: int) -> dict[str, Any]:
+def _leftover(leftover: Leftover, found: StoreStatus) -> dict[str, Any]:
     state = "unfinished" if leftover.unfinished else "kept" if leftover.kept else "done"
-    rows = (
-        {"rows_copied": copied, "log_bytes": leftover.log_bytes, "trigger_active": leftover.watching}
-        if leftover.unfinished
-        else {}
-    )
+    rows = {
+        "rows_copied": found.copied,
+        "log_bytes": leftover.log_bytes,
+        "trigger_active": leftover.watching,
+        "control": control_json(found.control) if found.control else None,
+    }
     return {
         "schema": leftover.name,
         "table": leftover.table,
         "target": leftover.target or None,
         "state": state,
         "comment_missing": leftover.lost,
-        **rows,
+        **(rows if leftover.unfinished else {}),
     }
 
 
@@ -87,7 +91,7 @@ def _verdict(found: StoreStatus) -> Cell:
     where = [f"in the schema {place_text(found.whose)}"] if found.whose.schema_owner else []
     support = servers_text(found.servers) if found.servers else ()
     text, tone = _state(found)
-    return (Toned(text, tone), *where, *support, *(_left(leftover, found.copied) for leftover in found.whose.leftovers))
+    return (Toned(text, tone), *where, *support, *(_left(leftover, found) for leftover in found.whose.leftovers))
 
 
 def _state(found: StoreStatus) -> tuple[str, Tone]:
@@ -128,7 +132,7 @@ def _where(found: StoreStatus, version: Version) -> tuple[str, Tone]:
     return "ahead of the target: nothing" if version > found.target else "at target: nothing", Tone.GOOD
 
 
-def _left(leftover: Leftover, copied: int) -> Line:
+def _left(leftover: Leftover, found: StoreStatus) -> Line:
     logs = (
         f"; its trigger logs every write to the table, {size_text(leftover.log_bytes)} so far"
         if leftover.watching
@@ -142,11 +146,12 @@ def _left(leftover: Leftover, copied: int) -> Line:
         )
         return Toned(text, Tone.PENDING)
     if leftover.unfinished:
+        phase = f" ({phase_text(found.control)})" if found.control else ""
         text = (
-            f"online rewrite of {leftover.table} to {leftover.target} unfinished, {copied} rows copied{logs}:"
-            " migrate resumes it, migrate --abandon removes it"
+            f"online rewrite of {leftover.table} to {leftover.target} unfinished{phase}, {found.copied} rows"
+            f" copied{logs}: migrate resumes it, migrate --abandon removes it"
         )
-        return Toned(text, Tone.PENDING)
+        return Toned(text, Tone.REFUSED if leftover.log_bytes > _LARGE_LOG else Tone.PENDING)
     if leftover.kept:
         return f'the old {leftover.table} is kept in the schema "{leftover.name}": migrate --abandon removes it'
     return f'the schema "{leftover.name}" was left by an online rewrite: the next migrate removes it'

@@ -122,27 +122,34 @@ def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, pa
     return int(pid)
 
 
+def holder(conn: Connection) -> str | None:
+    """Return in words who holds the lock, None if nobody does; in an open transaction."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(_HOLDER).fetchone()
+    return None if found is None else _describe(found)
+
+
 def _report_holder(conn: Connection, settings: StoreSettings, poll: Poll, patience: float) -> None:
     with conn.cursor(row_factory=dict_row) as cursor:
-        holder = cursor.execute(_HOLDER).fetchone()
-    who = _describe(holder)
+        found = cursor.execute(_HOLDER).fetchone()
+    who = _describe(found)
     if poll.late:
         raise LockHeld(
             f'another run holds the lock on database "{settings.database}" after {patience:g} s: {who}',
-            hint=f"wait for it, or if it is yours and hangs, end it: {_ending(holder)}",
+            hint=f"wait for it, or if it is yours and hangs, end it: {_ending(found)}",
         )
     events.logger().info(
         "lock.waiting", database=settings.database, holder=who, seconds=round(poll.seconds), limit=patience
     )
 
 
-def _describe(holder: dict[str, Any] | None) -> str:
-    if holder is None:
+def _describe(found: dict[str, Any] | None) -> str:
+    if found is None:
         return "it has just been released"
-    name = holder["application_name"] or "unnamed"
-    if holder["since"] is None:
-        return f"pid {holder['pid']} ({name}), about which this role can see no more"
-    return f"pid {holder['pid']} ({name}) from {holder['client']} since {holder['since']}"
+    name = found["application_name"] or "unnamed"
+    if found["since"] is None:
+        return f"pid {found['pid']} ({name}), about which this role can see no more"
+    return f"pid {found['pid']} ({name}) from {found['client']} since {found['since']}"
 
 
 def _ending(session: dict[str, Any] | None) -> str:

@@ -1,0 +1,61 @@
+"""Texts of settings, turned into their values. Pure functions."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from schema_migrator.config import sizes, windows
+
+
+def split_names(value: object) -> object:
+    """Split one or several texts at their commas and return the names without duplicates."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        return value
+    names = [name.strip() for text in texts for name in str(text).split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def folders(text: str) -> tuple[Path, ...]:
+    """Return the folders that a text names, separated by colons."""
+    return tuple(Path(name) for name in text.split(os.pathsep) if name)
+
+
+def split_folders(value: object) -> object:
+    """Return the folders that a text names, or one folder."""
+    return folders(value) if isinstance(value, str) else (value,) if isinstance(value, Path) else value
+
+
+def size(value: object, word: str = "") -> object:
+    """Return a size in bytes. `word` is returned as it is: it may be given in place of a size."""
+    if not isinstance(value, str) or (word and value == word):
+        return value
+    with suppress(ValueError):
+        if (count := sizes.parse(value)) > 0:
+            return count
+    raise PydanticCustomError("size", "a size such as 256MB" + (f", or {word}" if word else ""))
+
+
+def _limit(value: object) -> object:
+    """Return a limit in bytes, or None for `off`, which means no limit."""
+    limit = size(value, "off")
+    return None if limit == "off" else limit
+
+
+def window(value: object) -> object:
+    """Return the window that a text describes."""
+    if not isinstance(value, str):
+        return value
+    with suppress(ValueError):
+        return windows.parse(value)
+    raise PydanticCustomError("window", "hours such as 02:00-04:00 or 22:00-04:00 Europe/Berlin")
+
+
+Limit = Annotated[int | None, BeforeValidator(_limit)]
+"""Bytes, or None for no limit."""

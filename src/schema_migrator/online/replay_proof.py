@@ -1,0 +1,68 @@
+"""The proof of rows that were replayed after the proof of all rows, while the cutover is held.
+
+The replay notes the keys that it replays. For each, table and copy must have the same row, or none, under one snapshot,
+unless the change log has the key again: then the row has changed since, and will be replayed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, LiteralString
+
+from psycopg import sql
+
+from schema_migrator.catalog.leftovers import REPLAYED
+from schema_migrator.online import cutover, damage, source_table
+from schema_migrator.online.damage import Fault
+from schema_migrator.online.source_table import column_list as listed
+from schema_migrator.online.source_table import identifiers as places
+from schema_migrator.postgres import transactions
+
+if TYPE_CHECKING:
+    from schema_migrator.online.source_table import SourceTable
+    from schema_migrator.online.worker_pool import WorkerPool
+    from schema_migrator.planning.rewrite_span import TargetShape
+
+# Bytes are compared, not values: see copy_proof.
+_CHECK: LiteralString = """
+SELECT {texts}, l.schema_migrator_place::text, s.schema_migrator_copied::text
+FROM (SELECT DISTINCT {key} FROM {replayed}) k
+LEFT JOIN LATERAL (
+  SELECT lying.ctid AS schema_migrator_place, {columns} FROM {live} lying WHERE ({of_lying}) = ({of_k}) OFFSET 0
+) l ON true
+LEFT JOIN LATERAL (
+  SELECT copied.ctid AS schema_migrator_copied, {columns} FROM {shadow} copied WHERE ({of_copied}) = ({of_k}) OFFSET 0
+) s ON true
+WHERE ((l.schema_migrator_place IS NULL) <> (s.schema_migrator_copied IS NULL)
+    OR ROW({columns_l})::record *<> ROW({columns_s})::record)
+  AND NOT EXISTS (SELECT FROM {ours}.log g WHERE ({of_g}) = ({of_k}))
+LIMIT 1
+"""
+
+
+def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
+    """Compare the rows that were replayed since the last proof. Raises Damaged for a difference, or TableChanged."""
+    conn = pool.conns[0]
+    columns = source_table.columns(conn, live, shape, computed=True)
+    aliases: tuple[LiteralString, ...] = ("g", "k", "lying", "copied")
+    replayed = sql.Identifier(live.ours, REPLAYED)
+    query = sql.SQL(_CHECK).format(
+        **places(live),
+        **{f"of_{alias}": listed(live.key_names, alias) for alias in aliases},
+        columns=listed(columns),
+        columns_l=listed(columns, "l"),
+        columns_s=listed(columns, "s"),
+        texts=damage.texts(live, "k"),
+        replayed=replayed,
+    )
+    with pool.transaction(conn, live.schema):
+        damage.assert_nothing_hidden(conn)
+        with transactions.planner(conn, seqscan="off", indexonlyscan="off"):
+            row = conn.execute(query).fetchone()
+        if row is None:
+            conn.execute(sql.SQL("DELETE FROM {}").format(replayed))
+            return
+    with pool.transaction(conn, live.schema):  # a table that was emptied or altered explains the difference
+        cutover.assert_same(conn, live, shape)
+    key, place, copied = row
+    what = damage.SURPLUS if place is None else damage.DIFFERS if copied else damage.MISSING
+    raise damage.refusal(live, Fault(what=what, key=tuple(key), places=(place,) if place else ()))

@@ -1,0 +1,81 @@
+"""What online rewrites are doing, as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from schema_migrator.reports.layout import Table
+from schema_migrator.reports.report import size_text
+
+if TYPE_CHECKING:
+    from schema_migrator.commands.rewrite import RunningRewrite, StoreRewrites
+    from schema_migrator.online.control import Control
+    from schema_migrator.reports.layout import Cell, Report
+
+_HEADS = ("store", "table", "target", "phase", "rows copied", "change log", "run")
+
+
+def rewrites_json(found: StoreRewrites) -> dict[str, Any]:
+    """Return a store's unfinished rewrites as JSON; times are in UTC."""
+    return {
+        "store": str(found.store),
+        "database": found.database,
+        "rewrites": [_rewrite_json(rewrite) for rewrite in found.rewrites],
+    }
+
+
+def _rewrite_json(found: RunningRewrite) -> dict[str, Any]:
+    return {
+        "schema": found.leftover.name,
+        "table": found.leftover.table,
+        "target": found.leftover.target or None,
+        "rows_copied": found.copied,
+        "log_bytes": found.leftover.log_bytes,
+        "run": found.runner,
+        "control": None if found.control is None else control_json(found.control),
+    }
+
+
+def control_json(found: Control) -> dict[str, Any]:
+    """Return a control row as JSON."""
+    return {
+        "phase": found.phase,
+        "phase_since": _moment(found.phase_since),
+        "begun_at": _moment(found.begun_at),
+        "swap_requested": found.swap,
+        "paused": found.paused,
+        "jobs": found.jobs,
+    }
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def rewrites_text(found: tuple[StoreRewrites, ...]) -> Report:
+    """Return a table of the unfinished rewrites, or that there are none."""
+    rows = tuple(_row(str(store.store), rewrite) for store in found for rewrite in store.rewrites)
+    return (Table(_HEADS, rows),) if rows else ("no store has an unfinished online rewrite",)
+
+
+def _row(store: str, found: RunningRewrite) -> tuple[Cell, ...]:
+    return (
+        store,
+        found.leftover.table,
+        found.leftover.target,
+        "unknown" if found.control is None else phase_text(found.control),
+        str(found.copied),
+        size_text(found.leftover.log_bytes),
+        found.runner or "none: schema-migrator migrate resumes it",
+    )
+
+
+def phase_text(found: Control) -> str:
+    """Return the phase, since when, and what was asked."""
+    asked = [
+        *(["paused"] if found.paused else []),
+        *(["the cutover is requested"] if found.swap else []),
+        *([f"{found.jobs} connection{'s' * (found.jobs != 1)} at most"] if found.jobs else []),
+    ]
+    return "; ".join([f"{found.phase} since {_moment(found.phase_since)}", *asked])
