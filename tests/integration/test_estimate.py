@@ -76,6 +76,7 @@ def test_foretells_from_a_sample_and_leaves_no_trace(used: Site) -> None:
     (size,) = seen.forecast.sizes
     assert size.rows == ROWS
     assert 0 < seen.forecast.sampled["executions_visibility"] <= ROWS
+    assert seen.forecast.written > size.heap / 2
     assert reasons(seen) == set()
     assert seen.forecast.spent < BOUND_SECONDS
     by_version = {str(version): one for version, one in seen.forecast.steps.items()}
@@ -84,6 +85,15 @@ def test_foretells_from_a_sample_and_leaves_no_trace(used: Site) -> None:
         assert 0 < found.locked.low < found.locked.likely <= found.seconds.likely
         assert size.total / 10 < found.disk < size.total * 2
     assert by_version["1.10"].locked.likely == 0
+
+
+def test_no_measure(used: Site) -> None:
+    """Steps on large tables have no estimate; with a limit on their locks they are refused."""
+    seen = used.foresee(SCHEMA_MIGRATOR_NO_MEASURE="true")
+    assert (reasons(seen), seen.forecast.written) == ({"--no-measure"}, 0)
+    assert {str(version) for version in seen.forecast.unmeasured} >= {"1.13", "1.14"}
+    refusal = used.refused(SCHEMA_MIGRATOR_NO_MEASURE="true", SCHEMA_MIGRATOR_MAX_LOCK_SECONDS="600")
+    assert (type(refusal), "--no-measure" in refusal.message) == (LockTooLong, True)
 
 
 def test_foretells_about_what_comes(used: Site) -> None:

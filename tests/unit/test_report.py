@@ -151,6 +151,7 @@ def upgrade() -> PlanPreview:
         online=StepEstimate(seconds=costs[2], locked=BRIEF, disk=3 * 1024**3),
         unmeasured={fourth.step.version: "permission denied for table executions_visibility"},
         sampled={TABLE: 2000},
+        written=3 * 1024 * 1024,
         spent=2.34,
         left_out=("by_words",),
     )

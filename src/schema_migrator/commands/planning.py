@@ -125,8 +125,9 @@ def forecasted(made: Plan, forecast: Forecast) -> Plan:
 
 
 def measured(task: StoreTask, found: Examination, made: Plan) -> Forecast:
-    """Return the plan's forecast, measured on copies of some rows."""
-    return trials.forecast(task.place.conn, task.place.source, made, _plan_inputs(task, found), task.interrupt)
+    """Return the plan's forecast, measured on copies of some rows unless --no-measure was given."""
+    inputs, measure = _plan_inputs(task, found), not task.settings.run.no_measure
+    return trials.forecast(task.place.conn, task.place.source, made, inputs, task.interrupt, measure=measure)
 
 
 def _execution_modes(made: Plan) -> list[object]:

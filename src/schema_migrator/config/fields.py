@@ -137,6 +137,11 @@ class RunSettings(Given):
     no_verify: bool = Field(
         default=False, validation_alias=f"{PREFIX}NO_VERIFY", description="do not verify the result by a rehearsal"
     )
+    no_measure: bool = Field(
+        default=False,
+        validation_alias=f"{PREFIX}NO_MEASURE",
+        description="do not measure on copies of some rows how long the steps would take",
+    )
     on_drift: Literal["warn", "fail"] = Field(
         "warn",
         validation_alias=f"{PREFIX}ON_DRIFT",

@@ -99,7 +99,14 @@ def with_trials(
     steps = {step.step.version: estimated(plan, step, trials, rows) for step in worked if not step.online}
     online = online_estimate([step for step in worked if step.online], trials, rows)
     done = replace(
-        found, sizes=sizes, steps=steps, online=online, sampled=trials[-1].rows, spent=spent, left_out=left_out
+        found,
+        sizes=sizes,
+        steps=steps,
+        online=online,
+        sampled=trials[-1].rows,
+        spent=spent,
+        written=sum(trial.written for trial in trials),
+        left_out=left_out,
     )
     return _completed(plan, done)
 

@@ -47,10 +47,14 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A run of all pending statements on copies of some rows: the rows per table, the costs per version."""
+    """A run of all pending statements on copies of some rows: the rows per table, the costs per version.
+
+    `written`: the bytes of the files that it wrote, the copies included.
+    """
 
     rows: Mapping[str, int]
     costs: Mapping[Version, tuple[Cost, ...]]
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +116,8 @@ class Forecast:
 
     Each step outside the plan's online rewrite has an estimate in `steps`, or in `unmeasured` the reason why it has
     none; `online` is the estimate of the online rewrite. `sampled`: the rows of the largest trial, by table. `spent`:
-    the seconds that measuring took. `left_out`: the user's own indexes that could not be built in the trials.
+    the seconds that measuring took, and `written` the bytes of the files that it wrote. `left_out`: the user's own
+    indexes that could not be built in the trials.
     """
 
     sizes: tuple[TableSize, ...] = ()
@@ -123,4 +128,5 @@ class Forecast:
     unmeasured: Mapping[Version, str] = field(default_factory=dict)
     sampled: Mapping[str, int] = field(default_factory=dict)
     spent: float = 0.0
+    written: int = 0
     left_out: tuple[str, ...] = ()

@@ -56,11 +56,19 @@ WHERE f.relnamespace = (SELECT oid FROM ns) AND f.relkind IN ('r', 'i')
 _NOW = "SELECT clock_timestamp()"
 
 
-def forecast(conn: Connection, source: Source, plan: Plan, inputs: PlanInputs | None, interrupt: Interrupt) -> Forecast:
+def forecast(
+    conn: Connection,
+    source: Source,
+    plan: Plan,
+    inputs: PlanInputs | None,
+    interrupt: Interrupt,
+    *,
+    measure: bool = True,
+) -> Forecast:
     """Return what the plan's steps will cost and which transactions block them.
 
-    Measuring takes some seconds, and is done only if a step works on a large table. `conn` must be in autocommit.
-    If measuring fails, the forecast has the reason, and nothing is raised but Stopped.
+    Without `measure` nothing is tried. Measuring takes some seconds, and is done only if a step works on a large table.
+    `conn` must be in autocommit. If measuring fails, the forecast has the reason, and nothing is raised but Stopped.
     """
     if plan.together or not plan.steps:
         return Forecast()
@@ -81,6 +89,8 @@ def forecast(conn: Connection, source: Source, plan: Plan, inputs: PlanInputs | 
     wanted = extrapolation.tables_to_copy(plan, sizes)
     if not wanted:
         return extrapolation.without_trials(plan, bare, "")
+    if not measure:
+        return extrapolation.without_trials(plan, bare, "--no-measure")
     started = time.monotonic()
     try:
         large = [size for size in sizes if size.table in wanted]
@@ -161,9 +171,11 @@ def _try(bench: TrialTables, rows: Mapping[str, int]) -> Trial:
     """Return a trial: copy rows, run all pending statements on them, each timed by the server, then roll back."""
     bench.sent.send("SAVEPOINT trial")
     copied = {table: copy_rows(bench, table, count) for table, count in rows.items()}
+    size = sum(size for _, size in bench.conn.execute(_FILES, [bench.sent.schema]).fetchall())
     costs = {step.step.version: tuple(_run(bench, step)) for step in bench.plan.steps}
     bench.sent.send("ROLLBACK TO SAVEPOINT trial")
-    return Trial(rows=copied, costs=costs)
+    made = sum(cost.made for each in costs.values() for cost in each)
+    return Trial(rows=copied, costs=costs, written=size + made)
 
 
 def _run(bench: TrialTables, step: PlannedStep) -> Iterator[Cost]:

@@ -123,6 +123,7 @@ def _measured(forecast: Forecast) -> dict[str, Any]:
     return {
         "rows": dict(forecast.sampled),
         "seconds": round(forecast.spent, 2),
+        "bytes_written": forecast.written,
         "indexes_left_out": list(forecast.left_out),
     }
 
@@ -238,7 +239,8 @@ def _kept(leftover: Leftover) -> str:
 
 def _caveats(forecast: Forecast) -> list[str]:
     copied = " and ".join(f"{count} rows of {name}" for name, count in forecast.sampled.items())
-    measured = f"measured in {forecast.spent:.1f} s on copies of {copied}, since dropped, and extrapolated to all rows;"
+    wrote = f"{size_text(forecast.written)} of files, since removed"
+    measured = f"measured in {forecast.spent:.1f} s on copies of {copied} ({wrote}), and extrapolated to all rows;"
     unmeasured = "it does not include a busier server, waiting for others, or WAL"
     counted = f"an index built CONCURRENTLY counts as {CONCURRENT_FACTOR:g}, an online rewrite as one in place"
     notes = [f"{measured} in brackets: the likely range", f"{unmeasured}; {counted}"]
