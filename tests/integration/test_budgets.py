@@ -1,6 +1,5 @@
 """What a server with a WAL archive, or with slots that nothing reads, does to an online rewrite."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -82,8 +81,8 @@ def test_an_archive_that_works_again_lets_the_run_go_on(origin: Origin, store: S
     """It pauses while the archiver fails, and says why."""
     with origin.held(store.name, "--heartbeat", "1") as held:
         with failing(origin):
-            held.holder.execute("COMMIT")
             paused = await_event(held.process, "online.paused")
+        held.holder.execute("COMMIT")
         assert str(paused["reason"]).startswith("the server has archived no WAL for ")
         ended = finish(held.process)
     assert ended.code == 0, ended.stderr
@@ -102,9 +101,15 @@ def test_an_archive_that_is_behind(origin: Origin, store: Site) -> None:
 
 def test_slow_commits_halve_the_pool(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """One connection works while a small commit takes long, all of them again when it does not; each change is told."""
-    slow: defaultdict[int, Iterator[float]] = defaultdict(lambda: iter([0.3, 0.3, 0.3, 0.2]))
+    slow: list[tuple[throttle.Throttle, Iterator[float]]] = []
+
+    def commit(used: throttle.Throttle, _: Connection) -> float:
+        if not any(one is used for one, _ in slow):
+            slow.append((used, iter([0.3, 0.3, 0.3, 0.2])))
+        return next(next(seconds for one, seconds in slow if one is used), 0.1)
+
     monkeypatch.setattr(throttle, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(throttle.Throttle, "_commit", lambda used, _: next(slow[id(used)], 0.1))
+    monkeypatch.setattr(throttle.Throttle, "_commit", commit)
     with capture_logs() as logged:
         assert store.migrate(SCHEMA_MIGRATOR_JOBS="4", SCHEMA_MIGRATOR_LOG_LEVEL="info").outcomes
     told = [(event["allowed"], event["commit_seconds"]) for event in logged if event["event"] == "online.workers"]
