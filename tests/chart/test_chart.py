@@ -499,7 +499,7 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
     ("--set", "mode=prepare,prepare.activeDeadlineSeconds=604800"): (
         "prepare.activeDeadlineSeconds ends the Job before prepare.holdTimeout: set it higher"
     ),
-    ("--set", "settings.cutoverWindow=at night"): "at '/settings/cutoverWindow': 'at night' does not match pattern",
+    ("--set", "prepare.cutoverWindow=at night"): "at '/prepare/cutoverWindow': 'at night' does not match pattern",
     ("--set", "activeDeadlineSeconds=null"): "missing property 'activeDeadlineSeconds'",
     ("--set", "activeDeadlineSeconds=5"): "minimum: got 5, want 60",
 }

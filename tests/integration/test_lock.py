@@ -34,7 +34,8 @@ def store(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Site:
 def hold(store: Site, heartbeat: float = 10) -> AbstractContextManager[advisory_lock.Lock]:
     """Hold the store's lock."""
     settings = store.settings().store(Store.DEFAULT)
-    return advisory_lock.hold(settings, Interrupt(), run=NAME, patience=0.1, wait=10, heartbeat=heartbeat)
+    waits = advisory_lock.Waits(lock=0.1, database=10, heartbeat=heartbeat)
+    return advisory_lock.hold(settings, Interrupt(), run=NAME, waits=waits)
 
 
 def test_signs_of_life_keep_it(store: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from schema_migrator.online.worker_pool import WorkerPool
 from schema_migrator.postgres import connection
 from schema_migrator.releases.source import Store
 from schema_migrator.runs import advisory_lock
+from schema_migrator.runs.advisory_lock import Waits
 from schema_migrator.runs.context import RunContext
 from support.postgres.databases import READ_BY_US, Databases, fresh
 from support.postgres.engine import Connection, Engine
@@ -89,7 +90,9 @@ def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, da
     store = settings.store(Store.VISIBILITY)
     with ExitStack() as stack:
         conns = tuple(stack.enter_context(closing(connection.connect(store, interrupt, patience=10))) for _ in range(3))
-        held = stack.enter_context(advisory_lock.hold(store, interrupt, run="crew", patience=10, wait=10, heartbeat=10))
+        held = stack.enter_context(
+            advisory_lock.hold(store, interrupt, run="crew", waits=Waits(lock=10, database=10, heartbeat=10))
+        )
         release = settings.release
         work = RunContext(
             conn=conns[0], release=release, settings=settings, store=store, lock=held, interrupt=interrupt

@@ -13,7 +13,7 @@ from schema_migrator.online import holding
 from schema_migrator.online.control import HOLDING, Control
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
-CONTROL = Control(phase=HOLDING, phase_since=MOMENT, begun_at=MOMENT, swap=False, paused=False, jobs=None)
+CONTROL = Control(phase=HOLDING, phase_since=MOMENT, begun_at=MOMENT, runner=1, swap=False, paused=False, jobs=None)
 NIGHT = Window(first=time(22), last=time(4, 30), zone="Europe/Berlin")
 
 
@@ -66,5 +66,6 @@ def test_what_releases_it() -> None:
     assert holding.reason_of(asked, NIGHT, time(12)) == "somebody asked for it"
     assert holding.reason_of(CONTROL, NIGHT, time(23)) == f"the window {NIGHT} is open"
     assert holding.reason_of(CONTROL, NIGHT, time(12)) == ""
+    assert holding.reason_of(replace(CONTROL, paused=True), NIGHT, time(23)) == ""
     assert holding.reason_of(CONTROL, None, None) == ""
     assert holding.reason_of(None, None, None) == ""

@@ -167,8 +167,12 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
   value: "true"
 - name: SCHEMA_MIGRATOR_HOLD_TIMEOUT
   value: {{ .Values.prepare.holdTimeout | int64 | toString | quote }}
+{{- with .Values.prepare.cutoverWindow }}
+- name: SCHEMA_MIGRATOR_CUTOVER_WINDOW
+  value: {{ . | quote }}
 {{- end }}
-{{- range $setting, $variable := dict "rewrite" "REWRITE" "maxLockSeconds" "MAX_LOCK_SECONDS" "cutoverWindow" "CUTOVER_WINDOW" }}
+{{- end }}
+{{- range $setting, $variable := dict "rewrite" "REWRITE" "maxLockSeconds" "MAX_LOCK_SECONDS" }}
 {{- with index $.Values.settings $setting }}
 - name: SCHEMA_MIGRATOR_{{ $variable }}
   value: {{ . | toString | quote }}

@@ -32,7 +32,7 @@ def alive(conn: Connection, schema: str) -> Mapping[str, int] | None:
     try:
         with transactions.look(conn):
             ((now,),) = conn.execute(_NOW).fetchall()
-            rows = plain_rows.read(conn, schema, TABLE, ("role", "last_heartbeat"))
+            rows = plain_rows.read_if_table(conn, schema, TABLE, ("role", "last_heartbeat")) or []
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable, psycopg.OperationalError):
         if conn.closed:
             raise

@@ -254,4 +254,5 @@ def _stranger(look: Look, why: str) -> ForeignSchema:
 
 def copied(conn: Connection, found: Leftover) -> int:
     """Return the number of rows that an unfinished rewrite has copied."""
-    return sum(count for (count,) in plain_rows.read(conn, found.name, "batches", ("rows",)) if isinstance(count, int))
+    batches = plain_rows.read_if_table(conn, found.name, "batches", ("rows",)) or []
+    return sum(count for (count,) in batches if isinstance(count, int))

@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+_IS_TABLE = """
+SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
+"""
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,3 +34,16 @@ def read(
         sql.SQL("FOR UPDATE" if lock else ""),
     )
     return conn.execute(query).fetchall()
+
+
+def read_if_table(conn: Connection, schema: str, table: str, columns: Sequence[str]) -> list[tuple[Any, ...]] | None:
+    """Return what `read` returns, None if there is no such table; a view would run its owner's functions.
+
+    The lock keeps a table from being replaced by a view before it is read.
+    """
+    if conn.execute(_IS_TABLE, [schema, table]).fetchone() is None:
+        return None
+    conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, table)))
+    if conn.execute(_IS_TABLE, [schema, table]).fetchone() is None:
+        return None
+    return read(conn, schema, table, columns)

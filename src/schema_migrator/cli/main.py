@@ -12,6 +12,7 @@ from schema_migrator.cli import arguments, process, start_event
 from schema_migrator.cli.process import say
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config import option_commands, selection
+from schema_migrator.config.fields import MOST_JOBS
 from schema_migrator.config.settings import Settings, demo_environment, read, read_client
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget, PreflightFailed, SettingsError
 from schema_migrator.reports.layout import Report, joined
@@ -96,8 +97,11 @@ def _rewrite(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]
     from schema_migrator.reports import report, rewrite_report  # noqa: PLC0415
 
     action, number = arguments["action"], arguments["number"]
-    if (action == "jobs") != (number is not None) or (number is not None and number < 1):
-        raise SettingsError("jobs takes a number of at least 1, the other actions take none", hint="rewrite jobs 2")
+    if (action == "jobs") != (number is not None) or (number is not None and not 1 <= number <= MOST_JOBS):
+        raise SettingsError(
+            f"jobs takes a number from 1 to {MOST_JOBS}, the other actions take none",
+            hint="an example: schema-migrator rewrite jobs 2",
+        )
     request = {"jobs": number} if action == "jobs" else rewrite.REQUESTS.get(action)
     found = rewrite.rewrites(settings, interrupt, request)
     if settings.run.output == "json":

@@ -14,14 +14,15 @@ from schema_migrator import events
 from schema_migrator.catalog.owners import UNSEEN
 from schema_migrator.commands import drift
 from schema_migrator.commands.planning import checked_plan, enforce_lock_limit, planned, refuse_blind, with_forecast
-from schema_migrator.commands.rewrite import ask_for_cutover
+from schema_migrator.commands.rewrite import CutoverRequest
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, patiently, tasks, working
 from schema_migrator.commands.verify import judge_store
 from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.state import Absent
+from schema_migrator.errors import MigratorError
 from schema_migrator.execution import concurrent_indexes, vendor_tool
 from schema_migrator.execution.executor import executor_of
-from schema_migrator.online import cleanup
+from schema_migrator.online import cleanup, holding
 from schema_migrator.planning import notices
 from schema_migrator.releases.source import UNVERSIONED
 from schema_migrator.runs import failover, readback
@@ -60,7 +61,8 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
             each(by_store, lambda task: drift.check(task, checked[task.store.store][0]))
         each(by_store, lambda task: enforce_lock_limit(task, *checked[task.store.store]))
         each(by_store, lambda task: refuse_blind(task, checked[task.store.store][1]))
-        return tuple(each(by_store, lambda task: _migrate(task, *checked[task.store.store])).values())
+        each(by_store, lambda task: holding.assert_zone(task.place.conn, task.settings.run))
+        return tuple(each(by_store, lambda task: _reported(task, *checked[task.store.store])).values())
 
 
 def set_up(settings: Settings, interrupt: Interrupt) -> bool:
@@ -77,13 +79,22 @@ def _set_up(task: StoreTask, overview: Overview) -> bool:
     return bool(_migrate(empty, *checked_plan(empty, overview)).plan.setup)
 
 
+def _reported(task: StoreTask, seen: Examination, first: Plan) -> Migration:
+    """Migrate a store. If it fails, say so now: another store may wait for days for its cutover."""
+    try:
+        return _migrate(task, seen, first)
+    except MigratorError as error:
+        if holding.holds(task.settings.run):
+            events.logger().error("store.failed", reason=str(error))
+        raise
+
+
 def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     """Do the work under the lock, from a new overview: another run may have done it while we waited."""
     started = time.monotonic()
     if first.empty and all(leftover.kept for leftover in first.leftovers):
         return _nothing_to_do(first, seen.overview.whose)
-    ask_for_cutover(task, first)
-    with working(task) as work:
+    with working(task, CutoverRequest.of(task, first).ask) as work:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.check(task, found)
         cleanup.clear(work, made)

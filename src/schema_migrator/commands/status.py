@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, assert_never
 import psycopg
 
 from schema_migrator import events
-from schema_migrator.catalog import leftovers
 from schema_migrator.catalog.owners import UNSEEN
 from schema_migrator.commands import server_support
+from schema_migrator.commands.rewrite import RunningRewrite, running
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, steadily, tasks
 from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.diagnosis.verdict import unlisted
 from schema_migrator.errors import PreflightFailed, StatementFailed
-from schema_migrator.online import control
 from schema_migrator.planning import notices
-from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.state import Overview, State
-    from schema_migrator.online.control import Control
     from schema_migrator.releases.source import Store
 
 
@@ -38,9 +35,7 @@ class StoreStatus:
 
     `files` is the folder with the release's files.
 
-    `control`: the control row of an unfinished rewrite.
-
-    `unlisted`: see diagnosis.verdict.Verdict. `copied`: the rows that unfinished online rewrites have copied. `invalid`
+    `unlisted`: see diagnosis.verdict.Verdict. `invalid`
     and `keyless`: see catalog.facts.Facts. `elsewhere`: other schemas that contain tables of the store, if search_path
     does not name the right one.
     """
@@ -53,8 +48,7 @@ class StoreStatus:
     state: State
     unlisted: tuple[Version, ...] = ()
     whose: Ownership = UNSEEN
-    copied: int = 0
-    control: Control | None = None
+    rewrites: tuple[RunningRewrite, ...] = ()
     invalid: tuple[str, ...] = ()
     keyless: tuple[str, ...] = ()
     elsewhere: str = ""
@@ -113,7 +107,7 @@ def look(task: StoreTask, overview: Overview) -> StoreStatus:
     """Return a store's status, given its overview."""
     found = _examined(task, overview)
     listed = examine.read_history(task.place.conn, overview)
-    copied, controlled = _unfinished(task, overview)
+    rewrites = running(task, overview)
     reached = found.state.version if isinstance(found.state, At) else None
     return StoreStatus(
         store=task.store.store,
@@ -124,8 +118,7 @@ def look(task: StoreTask, overview: Overview) -> StoreStatus:
         state=found.state,
         unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
         whose=overview.whose,
-        copied=copied,
-        control=controlled,
+        rewrites=rewrites,
         invalid=() if reached is None or reached > task.target else tuple(overview.facts.invalid),
         keyless=() if reached is None else tuple(overview.facts.keyless),
         elsewhere=notices.elsewhere(overview),
@@ -141,13 +134,3 @@ def _examined(task: StoreTask, overview: Overview) -> examine.Examination:
         reason = error.diag.message_primary if isinstance(error, psycopg.Error) else error.message
         events.logger().warning("rehearsal.refused", reason=reason, shown="the recorded version, without a comparison")
         return examine.Examination(overview=overview)
-
-
-def _unfinished(task: StoreTask, overview: Overview) -> tuple[int, Control | None]:
-    """Return the number of rows that unfinished rewrites have copied, and the control row of the last one."""
-    copied, controlled, conn = 0, None, task.place.conn
-    with transactions.look(conn):
-        for leftover in (leftover for leftover in overview.whose.leftovers if leftover.unfinished):
-            copied += leftovers.copied(conn, leftover)
-            controlled = control.read(conn, leftover.name)
-    return copied, controlled

@@ -172,11 +172,13 @@ def steadily(
 
 
 @contextmanager
-def working(task: StoreTask) -> Iterator[RunContext]:
-    """Hold the advisory lock, and yield the context of the run."""
+def working(task: StoreTask, between: Callable[[], None] = lambda: None) -> Iterator[RunContext]:
+    """Hold the advisory lock, and yield the context of the run; `between` is called while another run holds it."""
     run, name = task.settings.run, secrets.token_hex(4)
-    times = {"patience": run.lock_timeout, "wait": run.wait_timeout, "heartbeat": run.heartbeat}
-    with advisory_lock.hold(task.store, task.interrupt, run=name, **times) as lock:
+    waits = advisory_lock.Waits(
+        lock=run.lock_timeout, database=run.wait_timeout, heartbeat=run.heartbeat, between=between
+    )
+    with advisory_lock.hold(task.store, task.interrupt, run=name, waits=waits) as lock:
         yield _context(task, lock)
 
 

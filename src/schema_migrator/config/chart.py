@@ -26,7 +26,6 @@ _SETTINGS = {
     "LOCK_TIMEOUT": "lockTimeout",
     "MAX_LOCK_SECONDS": "maxLockSeconds",
     "REWRITE": "rewrite",
-    "CUTOVER_WINDOW": "cutoverWindow",
     "ON_DRIFT": "onDrift",
     "ADOPT": "adopt",
     "NO_VERIFY": "noVerify",
@@ -98,6 +97,7 @@ def values(job: str = "") -> dict[str, str]:
     names |= {"TEMPORAL_VERSION": "serverVersion", f"{PREFIX}STORES": _of_every_store("enabled")}
     names[f"{PREFIX}SOURCES"] = "schemaFiles.image"
     names |= {f"{PREFIX}HOLD_CUTOVER": "mode", f"{PREFIX}HOLD_TIMEOUT": "prepare.holdTimeout"}
+    names[f"{PREFIX}CUTOVER_WINDOW"] = "prepare.cutoverWindow"
     names |= {f"SQL_{name}": f"connection.{value}" for name, value in _CONNECTION.items()}
     names["SQL_DATABASE"] = _of_every_store("database")
     for store, section in _SECTIONS.items():

@@ -15,6 +15,8 @@ from schema_migrator.releases.source import USUAL_STORES, Store
 PREFIX = "SCHEMA_MIGRATOR_"
 PASSWORDS = frozenset({"password", "password_file", "password_command"})
 """The fields of SqlSettings that give the password."""
+MOST_JOBS = 64
+"""The most connections of one online rewrite."""
 MOST_SECONDS = 2_147_483
 """The longest timeout in seconds: PostgreSQL stores the milliseconds in a signed 32-bit integer."""
 
@@ -187,7 +189,7 @@ class RunSettings(Given):
     jobs: int | None = Field(
         None,
         ge=1,
-        le=64,
+        le=MOST_JOBS,
         validation_alias=f"{PREFIX}JOBS",
         description="connections on which an online rewrite works, as far as the server accepts them; unset: up to"
         " four, and no more than the server's max_parallel_workers",

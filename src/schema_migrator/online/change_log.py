@@ -73,14 +73,14 @@ def build(conn: Connection, live: SourceTable) -> None:
     conn.execute(sql.SQL(turn).format(ours))
     batches = "CREATE TABLE {}.batches (number int PRIMARY KEY, after text[], upto text[], rows bigint)"
     conn.execute(sql.SQL(batches).format(ours))
-    renew(conn, live)
+    prepare_hold(conn, live)
     for table in ("log", "batches", CONTROL, REPLAYED):
         conn.execute(sql.SQL(_OURS).format(sql.Identifier(live.ours, table)))
     conn.execute(_log_function(conn, live))
 
 
-def renew(conn: Connection, live: SourceTable) -> None:
-    """Forget what was asked of an earlier run, and create what a rewrite of an earlier version lacks."""
+def prepare_hold(conn: Connection, live: SourceTable) -> None:
+    """Create what holding the cutover needs, unless it is there; in our schema, which exists."""
     replayed = "CREATE TABLE IF NOT EXISTS {} AS SELECT {key} FROM {live} WITH NO DATA"
     conn.execute(sql.SQL(replayed).format(sql.Identifier(live.ours, REPLAYED), **identifiers(live)))
     control.build(conn, live.ours)

@@ -20,7 +20,7 @@ from schema_migrator.postgres import activity, server_errors, transactions
 from schema_migrator.runs import guarded, version_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from schema_migrator.online.source_table import SourceTable
     from schema_migrator.planning.plan import Online, PlannedStep
@@ -38,7 +38,7 @@ _NEXT: LiteralString = "SELECT mod(txid_snapshot_xmax(txid_current_snapshot()), 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldSnapshots:
-    """The transactions that were open after the last row was copied, as (pid, virtual id), and the next xid then."""
+    """The transactions that were open at one moment, as (pid, virtual id), and the next xid then."""
 
     found: frozenset[tuple[int, str]]
     next: str
@@ -54,17 +54,18 @@ class _Reader:
 
 
 def old_snapshots(conn: Connection) -> OldSnapshots:
-    """Return the transactions whose snapshots may be older than the copied rows; to them the table would look empty."""
+    """Return the transactions whose snapshots are older than now; to them the copied table would look empty."""
     ((number,),) = transactions.ask(conn, _NEXT)
     return OldSnapshots(found=frozenset(reader.transaction for reader in _alive(conn, number)), next=number)
 
 
-def await_old_snapshots(work: RunContext, live: SourceTable, old: OldSnapshots) -> None:
-    """Wait until the old transactions, and any that may have imported their snapshots, have ended.
+def await_old_snapshots(work: RunContext, live: SourceTable, drain: Callable[[], None]) -> None:
+    """Wait until the transactions that are open now, and any that may have imported their snapshots, have ended.
 
-    Raises TableLockTimeout at the deadline, naming them.
+    They would not see the rows that were copied or replayed after they began. `drain` is called between the looks, so
+    that few rows are replayed late. Raises TableLockTimeout at the deadline, naming them.
     """
-    run = work.settings.run
+    run, old = work.settings.run, old_snapshots(work.conn)
     beat, watched, may_import = events.Interval(seconds=run.heartbeat), set(old.found), True
     for poll in polls(work.interrupt, limit=run.wait_timeout, pause=0.2):
         alive = _alive(work.conn, old.next)
@@ -81,6 +82,7 @@ def await_old_snapshots(work: RunContext, live: SourceTable, old: OldSnapshots) 
             )
         if beat.due():
             events.logger().info("online.waiting_for_snapshots", table=live.table, sessions=named)
+        drain()
 
 
 def _alive(conn: Connection, number: str) -> list[_Reader]:

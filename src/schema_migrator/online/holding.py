@@ -5,20 +5,18 @@ In the meantime changes are replayed and the replayed rows proven, so that the c
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
-
-import psycopg
 
 from schema_migrator import events
 from schema_migrator.concurrency import polls
-from schema_migrator.errors import CutoverNotRequested, PreflightFailed
-from schema_migrator.online import control, replay_proof
-from schema_migrator.online.throttle import KEPT
+from schema_migrator.errors import CutoverNotRequested, ServerBusy, SettingsError, TableLockTimeout
+from schema_migrator.online import control, cutover, replay, replay_proof, throttle
 from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
-    from datetime import time
 
     from schema_migrator.config.fields import RunSettings
     from schema_migrator.config.windows import Window
@@ -27,59 +25,103 @@ if TYPE_CHECKING:
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.connection import Connection
-    from schema_migrator.runs.context import RunContext
 
 SWAP = "schema-migrator rewrite swap"
 """The command that asks for the cutover."""
 _PAUSE_SECONDS = 0.5
+_VACUUM_SECONDS = 60
 _NOW = "SELECT (clock_timestamp() AT TIME ZONE %s::text)::time"
+# AT TIME ZONE takes any word as a zone in POSIX notation: Europe/Berlin2 would be two hours west of Greenwich.
+_KNOWN = "SELECT FROM pg_catalog.pg_timezone_names WHERE lower(name) = lower(%s)"
 
 
-def assert_zone(work: RunContext) -> None:
-    """Raise PreflightFailed if PostgreSQL does not know the time zone of the cutover window."""
-    window = work.settings.run.cutover_window
-    if window is None:
-        return
-    try:
-        _now(work.conn, window)
-    except psycopg.DataError as error:
-        raise PreflightFailed(
-            f'PostgreSQL does not know the time zone "{window.zone}" of --cutover-window',
-            hint="see pg_timezone_names; nothing was changed",
-        ) from error
+def assert_zone(conn: Connection, run: RunSettings) -> None:
+    """Raise SettingsError if PostgreSQL does not know the time zone of the cutover window."""
+    window = run.cutover_window
+    if window is not None and not transactions.ask(conn, _KNOWN, [window.zone]):
+        raise SettingsError(
+            f'--cutover-window: PostgreSQL does not know the time zone "{window.zone}"',
+            hint="pg_timezone_names lists those that it knows",
+        )
 
 
-def hold(pool: WorkerPool, live: SourceTable, shape: TargetShape, drain: Callable[[], None]) -> None:
-    """Return as soon as the cutover may begin. Until then call `drain` again and again, and prove what it replayed.
+def hold(
+    pool: WorkerPool, live: SourceTable, shape: TargetShape, drain: Callable[[], None], compare: Callable[[], None]
+) -> None:
+    """Return as soon as the cutover may begin. Until then replay changes with `drain`, and prove what was replayed.
 
-    Raises CutoverNotRequested at the deadline.
+    `compare` raises if the table is no longer what was copied. Raises CutoverNotRequested at the deadline.
     """
     run = pool.work.settings.run
-    if not run.hold_cutover and run.cutover_window is None:
+    if not holds(run):
         return
-    beat, told = pool.beat(), False
+    beat, vacuumed, told = pool.beat(), time.monotonic(), False
     pool.enter(live, control.HOLDING)
     for poll in polls(pool.work.interrupt, limit=run.hold_timeout, pause=_PAUSE_SECONDS):
-        reason = _released(pool.conns[0], live, run)
+        asked = _look(pool, live)
+        reason = reason_of(asked, run.cutover_window, _now(pool, run.cutover_window))
         if reason:
+            _catch_up(pool, live, shape, drain)
             events.logger().info("online.released", table=live.table, reason=reason, seconds=round(poll.seconds, 1))
             return
         if poll.late:
-            raise CutoverNotRequested(
-                f'nobody asked for the cutover of "{live.table}" within {run.hold_timeout:g} s (--hold-timeout)',
-                hint=f"run it again: it resumes; {KEPT}",
-            )
-        if not told or beat.due():
+            raise _nobody(live, run)
+        if due := (beat.due() or not told):
             told = True
-            events.logger().info(
-                "online.holding",
-                table=live.table,
-                until=until(run),
-                seconds=round(poll.seconds),
-                limit=run.hold_timeout,
-            )
+            _tell(live, run, poll.seconds, paused=asked is not None and asked.paused)
+        if asked is None or not asked.paused:
+            _keep_up(pool, live, shape, drain)
+            if due:
+                compare()
+        if time.monotonic() - vacuumed > _VACUUM_SECONDS:
+            replay.vacuum(pool, live)
+            vacuumed = time.monotonic()
+
+
+def assert_wanted(pool: WorkerPool, live: SourceTable) -> None:
+    """Raise CutoverNotRequested if the moment of the cutover has passed, or was withdrawn, since `hold` returned."""
+    run = pool.work.settings.run
+    if holds(run) and not reason_of(_look(pool, live), run.cutover_window, _now(pool, run.cutover_window)):
+        raise _nobody(live, run)
+
+
+def holds(run: RunSettings) -> bool:
+    """Return whether a run with these settings waits for the moment of the cutover."""
+    return run.hold_cutover or run.cutover_window is not None
+
+
+def _nobody(live: SourceTable, run: RunSettings) -> CutoverNotRequested:
+    window = f", and the window {run.cutover_window} did not open" if run.cutover_window else ""
+    return CutoverNotRequested(
+        f'nobody asked for the cutover of "{live.table}" within {run.hold_timeout:g} s (--hold-timeout){window}',
+        hint=f"run it again: it resumes; {throttle.KEPT}",
+    )
+
+
+def _tell(live: SourceTable, run: RunSettings, seconds: float, *, paused: bool) -> None:
+    if paused:
+        events.logger().info("online.paused", reason=throttle.PAUSED, seconds=round(seconds), limit=run.hold_timeout)
+        return
+    events.logger().info(
+        "online.holding", table=live.table, until=until(run), seconds=round(seconds), limit=run.hold_timeout
+    )
+
+
+def _keep_up(pool: WorkerPool, live: SourceTable, shape: TargetShape, drain: Callable[[], None]) -> None:
+    """Replay changes and prove the replayed rows. A server that is too busy for that does not end the wait."""
+    try:
         drain()
-        replay_proof.prove(pool, live, shape)
+    except (ServerBusy, TableLockTimeout) as error:
+        pool.throttle.forgive()
+        events.logger().warning("online.behind", table=live.table, reason=error.message)
+    replay_proof.prove(pool, live, shape)
+
+
+def _catch_up(pool: WorkerPool, live: SourceTable, shape: TargetShape, drain: Callable[[], None]) -> None:
+    """Replay what is left, prove it, and wait for transactions that began before it was replayed."""
+    drain()
+    cutover.await_old_snapshots(pool.work, live, drain)
+    replay_proof.prove(pool, live, shape)
 
 
 def until(run: RunSettings) -> str:
@@ -88,24 +130,28 @@ def until(run: RunSettings) -> str:
     return f"{run.cutover_window}, or {asked}" if run.cutover_window else asked
 
 
-def _released(conn: Connection, live: SourceTable, run: RunSettings) -> str:
-    """Return why the cutover may begin; empty if it may not."""
-    with transactions.look(conn):
-        asked = control.read(conn, live.ours)
-    now = _now(conn, run.cutover_window) if run.cutover_window else None
-    return reason_of(asked, run.cutover_window, now)
-
-
-def reason_of(asked: Control | None, window: Window | None, now: time | None) -> str:
+def reason_of(asked: Control | None, window: Window | None, now: dt.time | None) -> str:
     """Return why the cutover may begin, given the control row, the window and the time in it; empty if it may not."""
     if asked is not None and asked.swap:
         return "somebody asked for it"
+    if asked is not None and asked.paused:
+        return ""
     if window is not None and now is not None and window.contains(now):
         return f"the window {window} is open"
     return ""
 
 
-def _now(conn: Connection, window: Window) -> time:
-    ((now,),) = transactions.ask(conn, _NOW, [window.zone])
-    found: time = now
+def _look(pool: WorkerPool, live: SourceTable) -> Control | None:
+    """Return what people ask of the run. Raises NoSpace if the change log is larger than its limit."""
+    with transactions.look(pool.conns[0]):
+        pool.throttle.limit_log(pool.conns[0])
+        return control.read(pool.conns[0], live.ours)
+
+
+def _now(pool: WorkerPool, window: Window | None) -> dt.time | None:
+    """Return the server's time in the window's zone."""
+    if window is None:
+        return None
+    ((now,),) = transactions.ask(pool.conns[0], _NOW, [window.zone])
+    found: dt.time = now
     return found

@@ -13,10 +13,10 @@ from schema_migrator.errors import NotAsRehearsed, RewriteBlocked, TableChanged
 from schema_migrator.online import (
     change_log,
     cleanup,
+    control,
     cutover,
     damage,
     function_checks,
-    holding,
     index_builds,
     prechecks,
     shadow_table,
@@ -52,7 +52,6 @@ def begin(
 
     A rewrite that cannot be resumed is removed first.
     """
-    holding.assert_zone(work)
     with transactions.transaction(work.conn, expected.schema, work.limits, name=work.lock.worker):
         damage.assert_nothing_hidden(work.conn)
         live = source_table.look(work.conn, expected.schema, target_shape(online))
@@ -77,8 +76,11 @@ def begin(
 
 
 def _resume(work: RunContext, live: SourceTable) -> None:
+    """Take over the rewrite of an earlier run. Raises PreflightFailed if that could run code of others as our role."""
     with transactions.transaction(work.conn, live.schema, work.limits, name=work.lock.worker):
-        change_log.renew(work.conn, live)
+        control.assert_harmless(work.conn, live.ours)
+        change_log.prepare_hold(work.conn, live)
+        control.take(work.conn, live.ours, work.lock.pid)
         work.lock.assert_held(work.lock.ask(work.conn))
 
 
@@ -110,6 +112,7 @@ def _make(work: RunContext, expected: Expected, online: Online, begun: list[Sour
         if live is None:
             raise TableChanged(f'the table "{online.table}" is gone', hint="see schema-migrator status")
         shadow_table.build(conn, live, online, shape)
+        control.take(conn, live.ours, work.lock.pid)
         index_builds.rehearse(conn, work.store, live, shape)
         change_log.try_log(conn, live)
         change_log.watch(conn, live)

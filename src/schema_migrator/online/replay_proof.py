@@ -6,7 +6,7 @@ unless the change log has the key again: then the row has changed since, and wil
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, LiteralString, NoReturn
 
 from psycopg import sql
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from schema_migrator.planning.rewrite_span import TargetShape
 
 # Bytes are compared, not values: see copy_proof.
+_MOST = 20_000
 _CHECK: LiteralString = """
 SELECT {texts}, l.schema_migrator_place::text, s.schema_migrator_copied::text
-FROM (SELECT DISTINCT {key} FROM {replayed}) k
+FROM (SELECT DISTINCT {key} FROM (SELECT {key} FROM {replayed} ORDER BY ctid LIMIT %s) part) k
 LEFT JOIN LATERAL (
   SELECT lying.ctid AS schema_migrator_place, {columns} FROM {live} lying WHERE ({of_lying}) = ({of_k}) OFFSET 0
 ) l ON true
@@ -37,6 +38,7 @@ WHERE ((l.schema_migrator_place IS NULL) <> (s.schema_migrator_copied IS NULL)
   AND NOT EXISTS (SELECT FROM {ours}.log g WHERE ({of_g}) = ({of_k}))
 LIMIT 1
 """
+_DONE: LiteralString = "DELETE FROM {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {0} ORDER BY ctid LIMIT %s))"
 
 
 def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
@@ -54,15 +56,25 @@ def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
         texts=damage.texts(live, "k"),
         replayed=replayed,
     )
-    with pool.transaction(conn, live.schema):
-        damage.assert_nothing_hidden(conn)
-        with transactions.planner(conn, seqscan="off", indexonlyscan="off"):
-            row = conn.execute(query).fetchone()
-        if row is None:
-            conn.execute(sql.SQL("DELETE FROM {}").format(replayed))
+    while True:
+        with pool.transaction(conn, live.schema):
+            damage.assert_nothing_hidden(conn)
+            with transactions.planner(conn, seqscan="off", indexonlyscan="off"):
+                row = conn.execute(query, [_MOST]).fetchone()
+            done = 0 if row else conn.execute(sql.SQL(_DONE).format(replayed), [_MOST]).rowcount
+        if row is not None:
+            _refuse(pool, live, shape, row)
+        if done < _MOST:
             return
-    with pool.transaction(conn, live.schema):  # a table that was emptied or altered explains the difference
-        cutover.assert_same(conn, live, shape)
+        pool.work.interrupt.check()
+
+
+def _refuse(
+    pool: WorkerPool, live: SourceTable, shape: TargetShape, row: tuple[list[str], str | None, str | None]
+) -> NoReturn:
+    """Raise TableChanged if the table was emptied or altered, which explains the difference; otherwise Damaged."""
+    with pool.transaction(pool.conns[0], live.schema):
+        cutover.assert_same(pool.conns[0], live, shape)
     key, place, copied = row
     what = damage.SURPLUS if place is None else damage.DIFFERS if copied else damage.MISSING
     raise damage.refusal(live, Fault(what=what, key=tuple(key), places=(place,) if place else ()))

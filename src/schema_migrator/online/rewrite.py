@@ -20,6 +20,7 @@ from psycopg import sql
 from schema_migrator import events
 from schema_migrator.catalog.leftovers import ROWS
 from schema_migrator.errors import (
+    CutoverNotRequested,
     MigratorError,
     NoSpace,
     NotAsRehearsed,
@@ -45,7 +46,6 @@ from schema_migrator.postgres import server_errors, session_settings, transactio
 from schema_migrator.runs import guarded
 
 if TYPE_CHECKING:
-    from schema_migrator.online.cutover import OldSnapshots
     from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.planning.plan import Online, PlannedStep
@@ -66,10 +66,9 @@ def run(work: RunContext, expected: Expected, online: Online, steps: Sequence[Pl
             pool = preparation.pool_of(work, conns, online, live)
             columns = source_table.columns(work.conn, live, target_shape(online), computed=False)
             with _explained(pool, live, online):
-                old = _fill(pool, live, online, columns)
-                _settle(work, pool, live, online, columns, old)
-                holding.hold(pool, live, target_shape(online), lambda: _drain(pool, live, online, columns, noting=True))
-                locked = _cut_over(pool, expected, online, steps, live, columns)
+                _fill(pool, live, online, columns)
+                _settle(pool, live, online, columns)
+                locked = _at_its_moment(pool, expected, online, steps, live, columns)
     except MigratorError as error:
         gone = isinstance(error, TableChanged | NotAsRehearsed | NoSpace) and cleanup.removed(work, expected.schema)
         if not gone and "--abandon" not in error.hint:
@@ -92,21 +91,17 @@ def _explained(pool: WorkerPool, live: SourceTable, online: Online) -> Iterator[
         raise
 
 
-def _fill(pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> OldSnapshots:
-    """Copy all rows, then build the indexes; return the transactions whose snapshots may be older than the rows."""
+def _fill(pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> None:
+    """Copy all rows, then build the indexes."""
     started = time.monotonic()
     pool.enter(live, "backfill")
     rows = backfill.fill(pool, live, columns)
-    old = cutover.old_snapshots(pool.work.conn)
     events.logger().info("online.copied", table=live.table, rows=rows, seconds=round(time.monotonic() - started, 1))
     pool.enter(live, "index builds")
     index_builds.build(pool, live, target_shape(online))
-    return old
 
 
-def _settle(
-    work: RunContext, pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str], old: OldSnapshots
-) -> None:
+def _settle(pool: WorkerPool, live: SourceTable, online: Online, columns: Sequence[str]) -> None:
     """Replay changes, vacuum and analyse the copy as if it had long been in use, prove it, await old snapshots."""
     pool.enter(live, "replay")
     _drain(pool, live, online, columns)
@@ -114,7 +109,30 @@ def _settle(
     pool.enter(live, "proof")
     copy_proof.prove(pool, live, target_shape(online))
     _compare(pool, live, target_shape(online))
-    cutover.await_old_snapshots(work, live, old)
+    _drain(pool, live, online, columns)
+    cutover.await_old_snapshots(pool.work, live, lambda: _drain(pool, live, online, columns))
+
+
+def _at_its_moment(
+    pool: WorkerPool,
+    expected: Expected,
+    online: Online,
+    steps: Sequence[PlannedStep],
+    live: SourceTable,
+    columns: Sequence[str],
+) -> float:
+    """Cut over as soon as that is wanted; return the seconds that the table was locked."""
+
+    def catch_up() -> None:
+        _drain(pool, live, online, columns, noting=True)
+
+    def compare() -> None:
+        _compare(pool, live, target_shape(online))
+
+    while True:
+        holding.hold(pool, live, target_shape(online), catch_up, compare)
+        with suppress(CutoverNotRequested):
+            return _cut_over(pool, expected, online, steps, live, columns)
 
 
 def _compare(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
@@ -162,6 +180,7 @@ def _cut_over(
 
     def attempt(work: RunContext) -> None:
         drain()
+        holding.assert_wanted(pool, live)
         with cutover_turns.taken(work, live.table) as waited:
             if waited:  # changes were logged in the meantime
                 drain()

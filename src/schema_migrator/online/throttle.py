@@ -83,13 +83,17 @@ class Throttle:
                 raise
             self._asked = time.monotonic()
 
+    def forgive(self) -> None:
+        """Forget a failure: whoever called `keep` goes on in spite of it."""
+        self._failure = None
+
     def _await_resume(self, conn: Connection) -> Control | None:
         """Wait while somebody has paused the rewrite, however long that is; return what people ask of it."""
         beat, logged = events.Interval(seconds=self.work.settings.run.heartbeat), False
         for poll in polls(self.work.interrupt, limit=math.inf, pause=_PAUSE_SECONDS):
             with self._transaction(conn):
                 asked = control.read(conn, self.live.ours)
-                self._limit_log(conn)
+                self.limit_log(conn)
             if asked is None or not asked.paused:
                 return asked
             if not logged or beat.due():
@@ -97,8 +101,8 @@ class Throttle:
                 logged = True
         return None
 
-    def _limit_log(self, conn: Connection) -> None:
-        """Raise NoSpace if the change log is larger than its limit."""
+    def limit_log(self, conn: Connection) -> None:
+        """Raise NoSpace if the change log is larger than its limit; in an open transaction."""
         limit = self.work.settings.run.max_change_log
         row = conn.execute(_LOG, [f"{self.live.ours}.log"]).fetchone()
         if limit is not None and row and row[0] > limit:

@@ -127,7 +127,7 @@ class WorkerPool:
     def enter(self, live: SourceTable, phase: str) -> None:
         """Record the phase that the run has entered, for other sessions to read."""
         with self.transaction(self.conns[0], live.schema):
-            control.enter(self.conns[0], live.ours, phase)
+            control.enter(self.conns[0], live.ours, self.work.lock.pid, phase)
 
     @contextmanager
     def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:

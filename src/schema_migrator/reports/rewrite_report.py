@@ -10,7 +10,6 @@ from schema_migrator.reports.report import size_text
 
 if TYPE_CHECKING:
     from schema_migrator.commands.rewrite import RunningRewrite, StoreRewrites
-    from schema_migrator.online.control import Control
     from schema_migrator.reports.layout import Cell, Report
 
 _HEADS = ("store", "table", "target", "phase", "rows copied", "change log", "run")
@@ -33,19 +32,22 @@ def _rewrite_json(found: RunningRewrite) -> dict[str, Any]:
         "rows_copied": found.copied,
         "log_bytes": found.leftover.log_bytes,
         "run": found.runner,
-        "control": None if found.control is None else control_json(found.control),
+        "control": control_json(found),
     }
 
 
-def control_json(found: Control) -> dict[str, Any]:
-    """Return a control row as JSON."""
+def control_json(found: RunningRewrite) -> dict[str, Any] | None:
+    """Return a rewrite's control row as JSON, None if it has none."""
+    row = found.control
+    if row is None:
+        return None
     return {
-        "phase": found.phase,
-        "phase_since": _moment(found.phase_since),
-        "begun_at": _moment(found.begun_at),
-        "swap_requested": found.swap,
-        "paused": found.paused,
-        "jobs": found.jobs,
+        "phase": row.phase,
+        "phase_since": _moment(row.phase_since),
+        "begun_at": _moment(row.begun_at),
+        "swap_requested": row.swap,
+        "paused": row.paused,
+        "jobs": row.jobs,
     }
 
 
@@ -64,18 +66,23 @@ def _row(store: str, found: RunningRewrite) -> tuple[Cell, ...]:
         store,
         found.leftover.table,
         found.leftover.target,
-        "unknown" if found.control is None else phase_text(found.control),
+        phase_text(found),
         str(found.copied),
         size_text(found.leftover.log_bytes),
         found.runner or "none: schema-migrator migrate resumes it",
     )
 
 
-def phase_text(found: Control) -> str:
-    """Return the phase, since when, and what was asked."""
+def phase_text(found: RunningRewrite) -> str:
+    """Return the phase, since when, and what was asked of the run; without a run, the phase in which it ended."""
+    row = found.control
+    if row is None:
+        return "phase unknown"
+    if found.runner is None:
+        return f"no run works on it, the last one ended in this phase: {row.phase}"
     asked = [
-        *(["paused"] if found.paused else []),
-        *(["the cutover is requested"] if found.swap else []),
-        *([f"{found.jobs} connection{'s' * (found.jobs != 1)} at most"] if found.jobs else []),
+        *(["paused"] if row.paused else []),
+        *(["the cutover is requested"] if row.swap else []),
+        *([f"{row.jobs} connection{'s' * (row.jobs != 1)} at most"] if row.jobs else []),
     ]
-    return "; ".join([f"{found.phase} since {_moment(found.phase_since)}", *asked])
+    return "; ".join([f"{row.phase} since {_moment(row.phase_since)}", *asked])

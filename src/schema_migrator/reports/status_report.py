@@ -50,11 +50,12 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
 
 def _leftover(leftover: Leftover, found: StoreStatus) -> dict[str, Any]:
     state = "unfinished" if leftover.unfinished else "kept" if leftover.kept else "done"
+    own = [rewrite for rewrite in found.rewrites if rewrite.leftover == leftover]
     rows = {
-        "rows_copied": found.copied,
+        "rows_copied": sum(rewrite.copied for rewrite in own),
         "log_bytes": leftover.log_bytes,
         "trigger_active": leftover.watching,
-        "control": control_json(found.control) if found.control else None,
+        "control": next((control_json(rewrite) for rewrite in own), None),
     }
     return {
         "schema": leftover.name,
@@ -146,10 +147,12 @@ def _left(leftover: Leftover, found: StoreStatus) -> Line:
         )
         return Toned(text, Tone.PENDING)
     if leftover.unfinished:
-        phase = f" ({phase_text(found.control)})" if found.control else ""
+        own = [rewrite for rewrite in found.rewrites if rewrite.leftover == leftover]
+        phase = "".join(f" ({phase_text(rewrite)})" for rewrite in own)
         text = (
-            f"online rewrite of {leftover.table} to {leftover.target} unfinished{phase}, {found.copied} rows"
-            f" copied{logs}: migrate resumes it, migrate --abandon removes it"
+            f"online rewrite of {leftover.table} to {leftover.target} unfinished{phase}, "
+            f"{sum(rewrite.copied for rewrite in own)} rows copied{logs}:"
+            " migrate resumes it, migrate --abandon removes it"
         )
         return Toned(text, Tone.REFUSED if leftover.log_bytes > _LARGE_LOG else Tone.PENDING)
     if leftover.kept:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -45,11 +45,13 @@ BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL idle_in_transaction_session_timeout = {timeout};
 SELECT pg_try_advisory_xact_lock({key}), pg_backend_pid()
 """
-_MINE = f"""
+_MINE: LiteralString = f"""
 l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 AND l.classid = {KEY >> 32} AND l.objid = {KEY & 0xFFFFFFFF}
 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """  # noqa: S608 - constants of this module
+HOLDER: LiteralString = f"(SELECT l.pid FROM pg_catalog.pg_locks l WHERE {_MINE})"  # noqa: S608 - a constant
+"""The SQL for the pid of the backend that holds the lock; NULL if nobody does."""
 _HOLDER = f"""
 SELECT l.pid, a.application_name, coalesce(a.client_addr::text, 'local') AS client,
   a.xact_start::text AS since
@@ -80,53 +82,65 @@ class Lock:
             )
 
 
-@contextmanager
-def hold(
-    settings: StoreSettings, interrupt: Interrupt, *, run: str, patience: float, wait: float, heartbeat: float
-) -> Iterator[Lock]:
-    """Hold the lock during the block. Wait up to `patience` seconds for it, and up to `wait` seconds for the database.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """Seconds to wait for the lock and for the database, and between two progress events.
 
-    Every `heartbeat` seconds an event reports the statement that is running. Raises LockHeld at the deadline, naming
-    the holder, or the sessions that an earlier run left.
+    `between` is called at each attempt that finds the lock held by another run.
     """
-    conn = connection.connect(settings, interrupt, patience=wait)
+
+    lock: float
+    database: float
+    heartbeat: float
+    between: Callable[[], None] = lambda: None
+
+
+@contextmanager
+def hold(settings: StoreSettings, interrupt: Interrupt, *, run: str, waits: Waits) -> Iterator[Lock]:
+    """Hold the lock during the block.
+
+    At each heartbeat an event reports the statement that is running. Raises LockHeld at the deadline, naming the
+    holder, or the sessions that an earlier run left.
+    """
+    conn = connection.connect(settings, interrupt, patience=waits.database)
     # With server-side binding a query's portal, and with it its snapshot, stays until the next query:
     # our own CREATE INDEX CONCURRENTLY would wait for the holder forever.
     conn.cursor_factory = psycopg.ClientCursor
     worker = session_name(f"worker {run}")
     try:
-        pid = _acquire(conn, settings, interrupt, patience)
-        _end_orphans(conn, settings, interrupt, worker, max(patience, 2 * _ORPHAN_SECONDS))
-        with _heartbeat(conn, worker, events.Interval(seconds=heartbeat)):
+        pid = _acquire(conn, settings, interrupt, waits)
+        _end_orphans(conn, settings, interrupt, worker, max(waits.lock, 2 * _ORPHAN_SECONDS))
+        with _heartbeat(conn, worker, events.Interval(seconds=waits.heartbeat)):
             yield Lock(pid=pid, worker=worker)
     finally:
         _release(conn)
 
 
-def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, patience: float) -> int:
+def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, waits: Waits) -> int:
     attempt = sql.SQL(_TRY).format(
         first=sql.SQL("; ").join(map(sql.SQL, session_settings.FIRST)),
         settings=session_settings.settings(conn, _NO_LIMITS, session_name("lock")),
         timeout=sql.Literal(f"{_HOLDER_TIMEOUT_SECONDS}s"),
         key=sql.Literal(KEY),
     )
-    for poll in polls(interrupt, limit=patience, pause=0.1, longest=2.0):
+    for poll in polls(interrupt, limit=waits.lock, pause=0.1, longest=2.0):
         cursor = conn.execute(attempt)
         while cursor.nextset():
             pass
         held, pid = cursor.fetchone() or (False, 0)
         if held:
             break
-        _report_holder(conn, settings, poll, patience)
+        _report_holder(conn, settings, poll, waits.lock)
         conn.execute("ROLLBACK")
+        waits.between()
     return int(pid)
 
 
-def holder(conn: Connection) -> str | None:
-    """Return in words who holds the lock, None if nobody does; in an open transaction."""
+def holder(conn: Connection) -> tuple[int, str] | None:
+    """Return who holds the lock, as a pid and in words, None if nobody does; in an open transaction."""
     with conn.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(_HOLDER).fetchone()
-    return None if found is None else _describe(found)
+    return None if found is None else (found["pid"], _describe(found))
 
 
 def _report_holder(conn: Connection, settings: StoreSettings, poll: Poll, patience: float) -> None:
