@@ -109,8 +109,12 @@ def _settle(pool: WorkerPool, live: SourceTable, online: Online, columns: Sequen
     pool.enter(live, "proof")
     copy_proof.prove(pool, live, target_shape(online))
     _compare(pool, live, target_shape(online))
-    _drain(pool, live, online, columns)
-    cutover.await_old_snapshots(pool.work, live, lambda: _drain(pool, live, online, columns))
+
+    def drain() -> None:
+        _drain(pool, live, online, columns, noting=holding.holds(pool.work.settings.run))
+
+    drain()
+    cutover.await_old_snapshots(pool.work, live, drain)
 
 
 def _at_its_moment(
