@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -27,6 +29,7 @@ T = TypeVar("T")
 
 _GRACE_SECONDS = 2.0  # after that the process ends, and the server rolls back whatever is not committed
 _CANCEL_SECONDS = 1.5
+_AGAIN_SECONDS = 0.05
 _SLOWER = 1.5  # each pause between two looks, compared with the one before it
 _LEAST_PAUSE = 0.05
 
@@ -46,6 +49,7 @@ class Interrupt:
         self._conns: weakref.WeakSet[Connection[Any]] = weakref.WeakSet()
         self._cancelling = threading.Lock()
         self._awaits = False
+        self._swallowed = False
 
     def set(self, number: int) -> None:
         """Ask everything to stop because of this signal."""
@@ -108,20 +112,33 @@ class Interrupt:
         finally:
             self._awaits = False
 
+    def _raise_again(self, failure: sys.UnraisableHookArgs) -> None:
+        """Interrupt once more if a destructor, which cannot raise, has swallowed the interruption."""
+        if not isinstance(failure.exc_value, Stopped):
+            sys.__unraisablehook__(failure)
+            return
+        self._swallowed = True
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, [os.getpid(), self._signal])
+        again.daemon = True
+        again.start()
+
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Handle SIGTERM, SIGINT and SIGHUP while the block runs; without a handler, PID 1 would ignore them."""
 
         def handle(number: int, _frame: FrameType | None) -> None:
-            first = not self.event.is_set()
+            wanted = self._swallowed or not self.event.is_set()
+            self._swallowed = False
             self.set(number)
-            if first and not self._awaits:
+            if wanted and not self._awaits:
                 raise Stopped(number)
 
         before = {number: signal.signal(number, handle) for number in handled()}
+        hook, sys.unraisablehook = sys.unraisablehook, self._raise_again
         try:
             yield
         finally:
+            sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -358,7 +358,8 @@ def test_another_role_asks(origin: Origin) -> None:
 def test_a_replayed_row_that(origin: Origin, body: str, said: str) -> None:
     """Rows that are replayed after the proof of all rows are proven too."""
     database = origin.copy()
-    with origin.databases.admin(database) as admin, holding(origin, database) as process:
+    rarely = ("--hold-cutover", "--heartbeat", "60")  # at a heartbeat the trigger itself would be noticed
+    with origin.databases.admin(database) as admin, holding(origin, database, *rarely) as process:
         shadow = f"{rewrite(origin, database)['schema']}.schema_migrator_shadow"
         make = "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {} END $$"
         admin.execute(make.format(body.format(shadow=shadow)).encode())

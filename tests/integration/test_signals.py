@@ -42,6 +42,28 @@ def origin(server: Engine) -> Iterator[Origin]:
         yield rewriting.origin(databases, "1.9", ROWS)
 
 
+SWALLOWING = """
+import os, signal, threading, time
+from schema_migrator.concurrency import Interrupt
+class Slow:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+with Interrupt().on_signals():
+    Slow()
+    time.sleep(60)
+"""
+
+
+def test_in_a_destructor() -> None:
+    """Python swallows what a destructor raises: the interruption comes again, and nothing is said of the first one."""
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWING], capture_output=True, text=True, check=False, timeout=GRACE
+    )
+    assert "schema_migrator.errors.Stopped" in done.stderr.splitlines()[-1]
+    assert "Exception ignored" not in done.stderr
+
+
 def stopped(process: subprocess.Popen[str], record: Callable[[str, object], None]) -> Completed:
     """Send SIGTERM; see that the run ends with 143 and says so."""
     started = time.monotonic()

@@ -57,7 +57,6 @@ CORE: Mapping[str, int] = {
     "integration/test_online.py::test_all_that_the_table_wears_goes_along": 1,
     "integration/test_damage.py::test_two_rows_of_one_key": 1,
     "integration/test_hold.py::test_another_migrate_asks_for_it": 1,
-    "integration/test_hold.py::test_killed_while_it_waits": 1,
     "integration/test_hold.py::test_a_replayed_row_that": 1,
     # No right is given away.
     "integration/test_hostile.py::test_nothing_planted_is_run": 1,

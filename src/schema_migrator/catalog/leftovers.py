@@ -253,6 +253,6 @@ def _stranger(look: Look, why: str) -> ForeignSchema:
 
 
 def copied(conn: Connection, found: Leftover) -> int:
-    """Return the number of rows that an unfinished rewrite has copied."""
+    """Return the number of rows that an unfinished rewrite has copied; in an open transaction."""
     batches = plain_rows.read_if_table(conn, found.name, "batches", ("rows",)) or []
     return sum(count for (count,) in batches if isinstance(count, int))

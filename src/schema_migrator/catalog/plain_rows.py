@@ -37,7 +37,7 @@ def read(
 
 
 def read_if_table(conn: Connection, schema: str, table: str, columns: Sequence[str]) -> list[tuple[Any, ...]] | None:
-    """Return what `read` returns, None if there is no such table; a view would run its owner's functions.
+    """Return what `read` returns, None if there is no such table: a view would run its owner's functions.
 
     The lock keeps a table from being replaced by a view before it is read.
     """
