@@ -49,17 +49,21 @@ class SafeStderr:
 
 @dataclass(slots=True, kw_only=True)
 class Interval:
-    """Decides when the next progress event is due: every `seconds` seconds, counted from now."""
+    """Decides when the next progress event is due: every `seconds` seconds, counted from now.
+
+    With `at_once` the first one is due immediately.
+    """
 
     seconds: float
+    at_once: bool = False
     _last: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
         """Whether it is that time; then the next one begins."""
         now = time.monotonic()
-        if now - self._last < self.seconds:
+        if not self.at_once and now - self._last < self.seconds:
             return False
-        self._last = now
+        self._last, self.at_once = now, False
         return True
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from schema_migrator.runs import advisory_lock
 from support.postgres.databases import fresh
-from support.postgres.engine import Engine
+from support.postgres.engine import Connection, Engine
 from support.postgres.holds import rows_held
 from support.program.command import Completed, await_event, finish, killed_on_failure, run_cli
 from support.visibility import rewriting
@@ -48,8 +48,20 @@ def asked(origin: Origin, database: str, *words: str) -> Completed:
 def rewrite(origin: Origin, database: str) -> dict[str, Any]:
     """Return what `rewrite status` says of the only rewrite."""
     (store,) = json.loads(asked(origin, database, "status", "--output", "json").stdout)["stores"]
+    found: dict[str, Any]
     (found,) = store["rewrites"]
-    return found  # type: ignore[no-any-return]
+    return found
+
+
+@contextmanager
+def in_backfill(origin: Origin, database: str, admin: Connection) -> Iterator[subprocess.Popen[str]]:
+    """Hold a run up in its backfill while the block runs; the run will hold its cutover."""
+    with rows_held(admin) as hold:
+        hold.at("batches b SET rows")
+        process = origin.migrate(database, *rewriting.ONLINE, *HOLD)
+        hold.await_sleeper()
+        yield process
+        hold.open()
 
 
 def named(ended: Completed) -> list[object]:
@@ -144,7 +156,7 @@ def test_a_window(origin: Origin) -> None:
 
 @pytest.mark.parametrize("zone", ["Europe/Atlantis", "Europe/Berlin2", "UTC+2"])
 def test_an_unknown_zone(origin: Origin, zone: str) -> None:
-    """It is refused before anything is made, also if PostgreSQL would take it for one in POSIX notation."""
+    """A zone that pg_timezone_names lacks is refused before any change, even one that PostgreSQL parses as POSIX."""
     database = origin.copy()
     ended = origin.run(database, "--cutover-window", f"02:00-04:00 {zone}")
     assert (ended.code, f'the time zone "{zone}"' in ended.stderr) == (2, True), ended.stderr
@@ -180,19 +192,15 @@ def test_it_asks_when_the_other_run_comes_to_it(origin: Origin) -> None:
     """A migrate that waits asks again and again: at first the other run has no rewrite, or has just resumed one."""
     database = origin.copy()
     with origin.databases.admin(database) as admin:
-        with rows_held(admin) as hold:
-            hold.at("batches b SET rows")
-            first = origin.migrate(database, *rewriting.ONLINE, *HOLD)
-            hold.await_sleeper()
-            admin.execute(f"UPDATE {rewrite(origin, database)['schema']}.control SET runner = 1".encode())
+        with in_backfill(origin, database, admin) as first:
+            ours = rewrite(origin, database)["schema"]
+            admin.execute(f"UPDATE {ours}.control SET runner = 1".encode())
             refused = asked(origin, database, "swap")
             assert (refused.code, "if a run has just started, try again" in refused.stderr) == (3, True)
             second = origin.migrate(database)
             await_event(second, "lock.waiting")
-            ours = rewrite(origin, database)["schema"]
             admin.execute(f"UPDATE {ours}.control SET runner = {advisory_lock.HOLDER}".encode())
             await_event(second, "online.swap_requested")
-            hold.open()
         done, waited = finish(first), finish(second)
     assert (done.code, waited.code) == (0, 0), (done.stderr, waited.stderr)
 
@@ -258,14 +266,9 @@ def test_a_pause_withdraws_a_request(origin: Origin) -> None:
     """What was asked of a run that is not ready yet can be taken back."""
     database = origin.copy()
     with origin.databases.admin(database) as admin:
-        with rows_held(admin) as hold:
-            hold.at("batches b SET rows")
-            process = origin.migrate(database, *rewriting.ONLINE, *HOLD)
-            hold.await_sleeper()
-            assert asked(origin, database, "swap").code == 0
-            assert asked(origin, database, "pause").code == 0
-            assert asked(origin, database, "resume").code == 0
-            hold.open()
+        with in_backfill(origin, database, admin) as process:
+            for request in ("swap", "pause", "resume"):
+                assert asked(origin, database, request).code == 0
         await_event(process, "online.holding")
         assert swapped(origin, database, process).code == 0
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-_IS_TABLE = """
-SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
-"""
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schema_migrator.postgres.connection import Connection
+
+_IS_TABLE = """
+SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
+"""
 
 
 def read(

@@ -21,6 +21,7 @@ from schema_migrator.planning import notices
 if TYPE_CHECKING:
     from packaging.version import Version
 
+    from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.owners import Ownership
     from schema_migrator.commands.server_support import ServerSupport
     from schema_migrator.concurrency import Interrupt
@@ -35,9 +36,8 @@ class StoreStatus:
 
     `files` is the folder with the release's files.
 
-    `unlisted`: see diagnosis.verdict.Verdict. `invalid`
-    and `keyless`: see catalog.facts.Facts. `elsewhere`: other schemas that contain tables of the store, if search_path
-    does not name the right one.
+    `unlisted`: see diagnosis.verdict.Verdict. `invalid` and `keyless`: see catalog.facts.Facts. `elsewhere`: other
+    schemas that contain tables of the store, if search_path does not name the right one.
     """
 
     store: Store
@@ -65,6 +65,10 @@ class StoreStatus:
         """Whether the version is at least the target and what servers need, and no index or key is known to be bad."""
         reached = isinstance(self.state, At) and self.state.version >= max(self.target, self.needed)
         return reached and not self.invalid and not self.keyless
+
+    def rewrite_of(self, leftover: Leftover) -> RunningRewrite | None:
+        """Return the unfinished rewrite in one of our schemas, None if there is none, or if it is gone by now."""
+        return next((rewrite for rewrite in self.rewrites if rewrite.leftover == leftover), None)
 
 
 def status(settings: Settings, interrupt: Interrupt, running: str | None = None) -> tuple[StoreStatus, ...]:
@@ -107,7 +111,6 @@ def look(task: StoreTask, overview: Overview) -> StoreStatus:
     """Return a store's status, given its overview."""
     found = _examined(task, overview)
     listed = examine.read_history(task.place.conn, overview)
-    rewrites = running(task, overview)
     reached = found.state.version if isinstance(found.state, At) else None
     return StoreStatus(
         store=task.store.store,
@@ -118,7 +121,7 @@ def look(task: StoreTask, overview: Overview) -> StoreStatus:
         state=found.state,
         unlisted=unlisted(task.place.source.versions, listed, reached) if reached else (),
         whose=overview.whose,
-        rewrites=rewrites,
+        rewrites=running(task, overview),
         invalid=() if reached is None or reached > task.target else tuple(overview.facts.invalid),
         keyless=() if reached is None else tuple(overview.facts.keyless),
         elsewhere=notices.elsewhere(overview),

@@ -37,6 +37,26 @@ _NEXT: LiteralString = "SELECT mod(txid_snapshot_xmax(txid_current_snapshot()), 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TableRewrite:
+    """The rewrite of one table: what the store is expected to be at, the plan of it, its steps, and the live table.
+
+    `columns`: the names of the columns that are copied.
+    """
+
+    expected: Expected
+    online: Online
+    steps: Sequence[PlannedStep]
+    live: SourceTable
+    columns: Sequence[str]
+
+    @property
+    def shape(self) -> TargetShape:
+        """The shape that the table gets."""
+        assert self.online.shape is not None  # noqa: S101 - a plan with online steps has one
+        return self.online.shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OldSnapshots:
     """The transactions that were open at one moment, as (pid, virtual id), and the next xid then."""
 
@@ -92,42 +112,35 @@ def _alive(conn: Connection, number: str) -> list[_Reader]:
     ]
 
 
-def cut_over(
-    work: RunContext,
-    expected: Expected,
-    online: Online,
-    steps: Sequence[PlannedStep],
-    live: SourceTable,
-    columns: Sequence[str],
-) -> float:
+def cut_over(work: RunContext, rewrite: TableRewrite) -> float:
     """Replay the rest, exchange the tables, verify the result and record the steps; return the seconds under the lock.
 
     Raises TableLockTimeout if the lock is not granted, TableChanged if the table is no longer what was copied, and
     NotAsRehearsed if the result is not what the files produce. In each case everything is rolled back.
     """
-    assert online.shape is not None  # noqa: S101 - a plan with online steps has one
+    live, shape = rewrite.live, rewrite.shape
     with (
         server_errors.translated(work.store, work.interrupt),
-        guarded.transaction(work, expected) as sent,
+        guarded.transaction(work, rewrite.expected) as sent,
     ):
         conn = work.conn
         conn.execute(_LEFT_ALONE)
         conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(live.schema, live.table)))
         conn.execute("SELECT 1").fetchone()  # waits for the lock; until here, statements were only sent
         started = time.monotonic()
-        now = assert_untouched(conn, live, online.shape)
+        now = assert_untouched(conn, live, shape)
         replay.assert_little(conn, live)
-        replay.finish(conn, live, columns)
-        shadow_table.retire(conn, live, online, kept=work.settings.run.keep_old)
-        assert_alike(conn, now, online.shape, live.schema, live.table)
-        wrong = guarded.deviations(conn, live.schema, online.shape.touched, online.shape.end)
+        replay.finish(conn, live, rewrite.columns)
+        shadow_table.retire(conn, live, rewrite.online, kept=work.settings.run.keep_old)
+        assert_alike(conn, now, shape, live.schema, live.table)
+        wrong = guarded.deviations(conn, live.schema, shape.touched, shape.end)
         if wrong:
             raise NotAsRehearsed(
                 f'the rewritten table "{live.table}" differs from its rehearsal and was not put in place: {wrong}',
                 hint="use --rewrite in-place, and see schema-migrator verify for how this database differs",
             )
-        for step in steps:
-            version_table.move(sent, expected.database, step.step, step.previous)
+        for step in rewrite.steps:
+            version_table.move(sent, rewrite.expected.database, step.step, step.previous)
     return time.monotonic() - started
 
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from schema_migrator.planning.rewrite_span import TargetShape
     from schema_migrator.postgres.connection import Connection
 
-SWAP = "schema-migrator rewrite swap"
-"""The command that asks for the cutover."""
 _PAUSE_SECONDS = 0.5
 _VACUUM_SECONDS = 60
 _NOW = "SELECT (clock_timestamp() AT TIME ZONE %s::text)::time"
@@ -55,22 +53,25 @@ def hold(
     run = pool.work.settings.run
     if not holds(run):
         return
-    beat, vacuumed, told = pool.beat(), time.monotonic(), False
+    beat, vacuumed = events.Interval(seconds=run.heartbeat, at_once=True), time.monotonic()
+    prove = replay_proof.prepare(pool, live, shape)
     pool.enter(live, control.HOLDING)
     for poll in polls(pool.work.interrupt, limit=run.hold_timeout, pause=_PAUSE_SECONDS):
-        asked = _look(pool, live)
-        reason = reason_of(asked, run.cutover_window, _now(pool, run.cutover_window))
+        asked, reason = _look(pool, live)
         if reason:
-            _catch_up(pool, live, shape, drain)
+            drain()
+            cutover.await_old_snapshots(pool.work, live, drain)
+            prove()
             events.logger().info("online.released", table=live.table, reason=reason, seconds=round(poll.seconds, 1))
             return
         if poll.late:
             raise _nobody(live, run)
-        if due := (beat.due() or not told):
-            told = True
-            _tell(live, run, poll.seconds, paused=asked is not None and asked.paused)
-        if asked is None or not asked.paused:
-            _keep_up(pool, live, shape, drain)
+        paused, due = asked is not None and asked.paused, beat.due()
+        if due:
+            _tell(live, run, poll.seconds, paused=paused)
+        if not paused:
+            _keep_up(pool, live, drain)
+            prove()
             if due:
                 compare()
         if time.monotonic() - vacuumed > _VACUUM_SECONDS:
@@ -81,7 +82,7 @@ def hold(
 def assert_wanted(pool: WorkerPool, live: SourceTable) -> None:
     """Raise CutoverNotRequested if the moment of the cutover has passed, or was withdrawn, since `hold` returned."""
     run = pool.work.settings.run
-    if holds(run) and not reason_of(_look(pool, live), run.cutover_window, _now(pool, run.cutover_window)):
+    if holds(run) and not _look(pool, live)[1]:
         raise _nobody(live, run)
 
 
@@ -107,26 +108,18 @@ def _tell(live: SourceTable, run: RunSettings, seconds: float, *, paused: bool) 
     )
 
 
-def _keep_up(pool: WorkerPool, live: SourceTable, shape: TargetShape, drain: Callable[[], None]) -> None:
-    """Replay changes and prove the replayed rows. A server that is too busy for that does not end the wait."""
+def _keep_up(pool: WorkerPool, live: SourceTable, drain: Callable[[], None]) -> None:
+    """Replay changes. A server that is too busy for that does not end the wait."""
     try:
         drain()
     except (ServerBusy, TableLockTimeout) as error:
         pool.throttle.forgive()
         events.logger().warning("online.behind", table=live.table, reason=error.message)
-    replay_proof.prove(pool, live, shape)
-
-
-def _catch_up(pool: WorkerPool, live: SourceTable, shape: TargetShape, drain: Callable[[], None]) -> None:
-    """Replay what is left, prove it, and wait for transactions that began before it was replayed."""
-    drain()
-    cutover.await_old_snapshots(pool.work, live, drain)
-    replay_proof.prove(pool, live, shape)
 
 
 def until(run: RunSettings) -> str:
     """Return in words what ends the wait."""
-    asked = f"somebody runs {SWAP} or migrate"
+    asked = "somebody runs schema-migrator rewrite swap or migrate"
     return f"{run.cutover_window}, or {asked}" if run.cutover_window else asked
 
 
@@ -141,17 +134,14 @@ def reason_of(asked: Control | None, window: Window | None, now: dt.time | None)
     return ""
 
 
-def _look(pool: WorkerPool, live: SourceTable) -> Control | None:
-    """Return what people ask of the run. Raises NoSpace if the change log is larger than its limit."""
-    with transactions.look(pool.conns[0]):
-        pool.throttle.limit_log(pool.conns[0])
-        return control.read(pool.conns[0], live.ours)
+def _look(pool: WorkerPool, live: SourceTable) -> tuple[Control | None, str]:
+    """Return what people ask of the run, and why the cutover may begin, empty if it may not.
 
-
-def _now(pool: WorkerPool, window: Window | None) -> dt.time | None:
-    """Return the server's time in the window's zone."""
-    if window is None:
-        return None
-    ((now,),) = transactions.ask(pool.conns[0], _NOW, [window.zone])
-    found: dt.time = now
-    return found
+    Raises NoSpace if the change log is larger than its limit.
+    """
+    conn, window = pool.conns[0], pool.work.settings.run.cutover_window
+    with transactions.look(conn):
+        pool.throttle.limit_log(conn)
+        asked = control.read(conn, live.ours)
+        now = conn.execute(_NOW, [window.zone]).fetchone() if window else None
+    return asked, reason_of(asked, window, now[0] if now else None)

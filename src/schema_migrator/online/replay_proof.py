@@ -6,6 +6,7 @@ unless the change log has the key again: then the row has changed since, and wil
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, LiteralString, NoReturn
 
 from psycopg import sql
@@ -18,12 +19,14 @@ from schema_migrator.online.source_table import identifiers as places
 from schema_migrator.postgres import transactions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.planning.rewrite_span import TargetShape
 
-# Bytes are compared, not values: see copy_proof.
 _MOST = 20_000
+# Bytes are compared, not values: see copy_proof.
 _CHECK: LiteralString = """
 SELECT {texts}, l.schema_migrator_place::text, s.schema_migrator_copied::text
 FROM (SELECT DISTINCT {key} FROM (SELECT {key} FROM {replayed} ORDER BY ctid LIMIT %s) part) k
@@ -41,12 +44,13 @@ LIMIT 1
 _DONE: LiteralString = "DELETE FROM {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {0} ORDER BY ctid LIMIT %s))"
 
 
-def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
-    """Compare the rows that were replayed since the last proof. Raises Damaged for a difference, or TableChanged."""
-    conn = pool.conns[0]
-    columns = source_table.columns(conn, live, shape, computed=True)
+def prepare(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> Callable[[], None]:
+    """Return a function that compares the rows that were replayed since it was last called.
+
+    It raises Damaged for a difference, or TableChanged.
+    """
+    columns = source_table.columns(pool.conns[0], live, shape, computed=True)
     aliases: tuple[LiteralString, ...] = ("g", "k", "lying", "copied")
-    replayed = sql.Identifier(live.ours, REPLAYED)
     query = sql.SQL(_CHECK).format(
         **places(live),
         **{f"of_{alias}": listed(live.key_names, alias) for alias in aliases},
@@ -54,19 +58,24 @@ def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
         columns_l=listed(columns, "l"),
         columns_s=listed(columns, "s"),
         texts=damage.texts(live, "k"),
-        replayed=replayed,
+        replayed=sql.Identifier(live.ours, REPLAYED),
     )
+    return partial(_prove, pool, live, shape, query)
+
+
+def _prove(pool: WorkerPool, live: SourceTable, shape: TargetShape, query: sql.Composed) -> None:
+    conn, done = pool.conns[0], sql.SQL(_DONE).format(sql.Identifier(live.ours, REPLAYED))
     while True:
+        pool.work.interrupt.check()
         with pool.transaction(conn, live.schema):
             damage.assert_nothing_hidden(conn)
             with transactions.planner(conn, seqscan="off", indexonlyscan="off"):
                 row = conn.execute(query, [_MOST]).fetchone()
-            done = 0 if row else conn.execute(sql.SQL(_DONE).format(replayed), [_MOST]).rowcount
+            proven = 0 if row else conn.execute(done, [_MOST]).rowcount
         if row is not None:
             _refuse(pool, live, shape, row)
-        if done < _MOST:
+        if proven < _MOST:
             return
-        pool.work.interrupt.check()
 
 
 def _refuse(

@@ -38,21 +38,22 @@ KEPT = (
 """The state after a failure that does not remove an unfinished rewrite."""
 
 PAUSED = "somebody has paused it; schema-migrator rewrite resume continues it"
-_LOG = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
-_WRITTEN = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)"
+_SIZE = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)::bigint"
 
 
 @dataclass(slots=True, kw_only=True)
 class Throttle:
     """Decides when to pause, for all workers of a pool, and how many of them, at most `most`, may work (`allowed`).
 
-    It asks the server at most once a second, and about its disk at most once a minute.
+    It asks the server at most once a second, and about its disk at most once a minute. `heeds_pause`: it waits while
+    somebody has paused the rewrite.
     """
 
     work: RunContext
     online: Online
     live: SourceTable
     most: int
+    heeds_pause: bool = True
     allowed: int = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _asked: float = 0.0
@@ -89,43 +90,40 @@ class Throttle:
 
     def _await_resume(self, conn: Connection) -> Control | None:
         """Wait while somebody has paused the rewrite, however long that is; return what people ask of it."""
-        beat, logged = events.Interval(seconds=self.work.settings.run.heartbeat), False
+        beat = events.Interval(seconds=self.work.settings.run.heartbeat, at_once=True)
         for poll in polls(self.work.interrupt, limit=math.inf, pause=_PAUSE_SECONDS):
             with self._transaction(conn):
                 asked = control.read(conn, self.live.ours)
                 self.limit_log(conn)
-            if asked is None or not asked.paused:
+            if asked is None or not asked.paused or not self.heeds_pause:
                 return asked
-            if not logged or beat.due():
+            if beat.due():
                 events.logger().info("online.paused", reason=PAUSED, seconds=round(poll.seconds), limit=None)
-                logged = True
         return None
 
     def limit_log(self, conn: Connection) -> None:
         """Raise NoSpace if the change log is larger than its limit; in an open transaction."""
-        limit = self.work.settings.run.max_change_log
-        row = conn.execute(_LOG, [f"{self.live.ours}.log"]).fetchone()
-        if limit is not None and row and row[0] > limit:
+        limit, size = self.work.settings.run.max_change_log, self._size(conn, "log")
+        if limit is not None and size > limit:
             raise NoSpace(
-                f'the change log of "{self.live.table}" has {sizes.text(row[0])}, the limit is {sizes.text(limit)}',
+                f'the change log of "{self.live.table}" has {sizes.text(size)}, the limit is {sizes.text(limit)}',
                 hint="the copy was removed, and the table is unchanged; run this again at a quieter time, or raise"
                 " --max-change-log",
             )
 
     def _await(self, conn: Connection) -> None:
         run = self.work.settings.run
-        beat, logged = events.Interval(seconds=run.heartbeat), False
+        beat = events.Interval(seconds=run.heartbeat, at_once=True)
         for poll in polls(self.work.interrupt, limit=run.wait_timeout, pause=_PAUSE_SECONDS):
             reason = self._look(conn)
             if reason is None:
                 return
             if poll.late:
                 raise reason
-            if not logged or beat.due():
+            if beat.due():
                 events.logger().info(
                     "online.paused", reason=reason.message, seconds=round(poll.seconds), limit=run.wait_timeout
                 )
-                logged = True
 
     def _look(self, conn: Connection) -> MigratorError | None:
         """Return the reason to pause, as the error to raise at the deadline; None if there is none."""
@@ -168,8 +166,7 @@ class Throttle:
         said = self.work.settings.run.disk_free
         if said is None or (self._weighed and time.monotonic() - self._weighed < _DISK_SECONDS):
             return
-        row = conn.execute(_WRITTEN, [f"{self.live.ours}.{ROWS}"]).fetchone()
-        written = int(row[0]) if row else 0
+        written = self._size(conn, ROWS)
         if self._had is None:
             self._had = written
         # The operator stated the free space before the run; we assume that only this run has used it since.
@@ -185,3 +182,8 @@ class Throttle:
                 hint="free disk space, then run this again; the copy was removed, and the table is unchanged",
             )
         self._weighed = time.monotonic()
+
+    def _size(self, conn: Connection, table: str) -> int:
+        """Return the bytes of a table of the rewrite with its indexes, 0 if it does not exist yet."""
+        ((size,),) = conn.execute(_SIZE, [f"{self.live.ours}.{table}"]).fetchall()
+        return int(size)

@@ -50,12 +50,12 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
 
 def _leftover(leftover: Leftover, found: StoreStatus) -> dict[str, Any]:
     state = "unfinished" if leftover.unfinished else "kept" if leftover.kept else "done"
-    own = [rewrite for rewrite in found.rewrites if rewrite.leftover == leftover]
+    own = found.rewrite_of(leftover)
     rows = {
-        "rows_copied": sum(rewrite.copied for rewrite in own),
+        "rows_copied": own.copied if own else 0,
         "log_bytes": leftover.log_bytes,
         "trigger_active": leftover.watching,
-        "control": next((control_json(rewrite) for rewrite in own), None),
+        "control": control_json(own) if own else None,
     }
     return {
         "schema": leftover.name,
@@ -147,11 +147,10 @@ def _left(leftover: Leftover, found: StoreStatus) -> Line:
         )
         return Toned(text, Tone.PENDING)
     if leftover.unfinished:
-        own = [rewrite for rewrite in found.rewrites if rewrite.leftover == leftover]
-        phase = "".join(f" ({phase_text(rewrite)})" for rewrite in own)
+        own = found.rewrite_of(leftover)
+        done = f" ({phase_text(own)}), {own.copied} rows copied" if own else ""
         text = (
-            f"online rewrite of {leftover.table} to {leftover.target} unfinished{phase}, "
-            f"{sum(rewrite.copied for rewrite in own)} rows copied{logs}:"
+            f"online rewrite of {leftover.table} to {leftover.target} unfinished{done}{logs}:"
             " migrate resumes it, migrate --abandon removes it"
         )
         return Toned(text, Tone.REFUSED if leftover.log_bytes > _LARGE_LOG else Tone.PENDING)

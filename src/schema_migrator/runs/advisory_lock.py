@@ -138,14 +138,17 @@ def _acquire(conn: Connection, settings: StoreSettings, interrupt: Interrupt, wa
 
 def holder(conn: Connection) -> tuple[int, str] | None:
     """Return who holds the lock, as a pid and in words, None if nobody does; in an open transaction."""
-    with conn.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(_HOLDER).fetchone()
+    found = _ask_holder(conn)
     return None if found is None else (found["pid"], _describe(found))
 
 
-def _report_holder(conn: Connection, settings: StoreSettings, poll: Poll, patience: float) -> None:
+def _ask_holder(conn: Connection) -> dict[str, Any] | None:
     with conn.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(_HOLDER).fetchone()
+        return cursor.execute(_HOLDER).fetchone()
+
+
+def _report_holder(conn: Connection, settings: StoreSettings, poll: Poll, patience: float) -> None:
+    found = _ask_holder(conn)
     who = _describe(found)
     if poll.late:
         raise LockHeld(
