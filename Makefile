@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/_
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers schedules mutants picture check clean
+.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers schedules mutants sabotages picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -109,12 +109,15 @@ failovers: setup sources vendor-tools ## Let a standby take over during an onlin
 schedules: setup sources ## Order an online rewrite's statements against writers' by many seeds, and plant faults (half an hour; SCHEDULES, for example '-n 500')
 	PYTHONPATH=tests:vendor $(BIN)/python tools/schedules.py $(SCHEDULES)
 
-mutants: setup sources vendor-tools ## Plant faults in the program, one by one, and run the tests that have to find them (an hour; MUTANTS, for example '--only cutover')
+mutants: setup sources $(VENV)/.mutation ## Change the pure modules a little, place by place, and run the unit tests on each change (half an hour; MUTANTS, for example '--only planning')
 	PYTHONPATH=tests:vendor $(BIN)/python tools/mutants.py $(MUTANTS)
 
-# The plotting library, for the benchmark's pictures alone.
-$(VENV)/.plots: $(VENV)/.stamp
-	UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --quiet --inexact --python $(BIN)/python --only-group plots
+sabotages: setup sources vendor-tools ## Plant faults in the program, one by one, and run the tests that have to find them (an hour; SABOTAGES, for example '--only cutover')
+	PYTHONPATH=tests:vendor $(BIN)/python tools/sabotages.py $(SABOTAGES)
+
+# What one target alone needs: the plotting library for the benchmark's pictures, mutmut.
+$(VENV)/.plots $(VENV)/.mutation: $(VENV)/.%: $(VENV)/.stamp
+	UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --quiet --inexact --python $(BIN)/python --only-group $*
 	@touch $@
 
 bench: setup sources vendor-tools $(VENV)/.plots ## Compare installations, and upgrades under load, with the vendor's tool (BENCH="--help")

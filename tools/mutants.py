@@ -1,101 +1,150 @@
-"""Plants faults in a copy of the program, one by one, and runs the tests that have to find each; `make mutants`.
+"""Changes the pure modules a little, one place at a time, and runs the unit tests on each change; `make mutants`.
 
-Which faults there are, and which tests have to find each, is in tests/data/sabotages.toml.
+mutmut makes the mutants, in a copy of the working tree. Which modules and which tests is in pyproject.toml.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import reliability_data
 import reliability_page
-from reliability_data import ROOT, SABOTAGES, commit, read
-from support.sabotages import SOURCE, Sabotage, sabotages
+from reliability_data import MUTANTS, ROOT, commit, read
 
-SECONDS = 600
-"""After so long the tests of a fault count as having found it: something hangs."""
-FAILED = 1
-"""pytest's exit code when a test failed."""
+KILLED = (1, 3, 24, 36, 152, 255, -24)
+"""mutmut's codes for a mutant that a test found, or with which the tests did not end."""
+SURVIVED = (0, 5, 33)
+"""For a mutant that all its tests accept, or whose function no test calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survivor:
+    """A mutant that no test found: its function, and the lines that it changed."""
+
+    function: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How many mutants a module had, how many of them the tests found, and the others."""
+
+    mutants: int
+    found: int
+    survivors: tuple[Survivor, ...]
 
 
 def main() -> None:
-    """Plant what was asked for, write docs/reliability.md, and name the faults that nothing has found."""
+    """Run the mutants, keep the scores, write docs/reliability.md, and print the score of each module."""
     args = arguments()
-    wanted = [sabotage for sabotage in sabotages() if args.only in f"{sabotage.file}: {sabotage.what}"]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        found = dict(
-            zip(
-                (sabotage.what for sabotage in wanted), pool.map(partial(planted, shown=args.show), wanted), strict=True
-            )
-        )
-    keep(found)
+    with copy() as folder:
+        modules = [module for module in pure_modules() if fnmatch(module, f"*{args.only}*")]
+        configure(folder, modules)
+        mutate(folder, args.jobs)
+        scores = {module: score(folder, module) for module in modules}
+    keep(scores)
     reliability_page.write()
-    missed = [what for what, by in found.items() if not by]
-    print(f"{len(found) - len(missed)} of {len(found)} faults were found", *missed, sep="\n  not: ")
-    sys.exit(bool(missed))
+    show(scores)
+
+
+def show(scores: Mapping[str, Score]) -> None:
+    """Print the score of each module, and what no test found and nobody has explained."""
+    for module, found in scores.items():
+        print(f"{module}: {found.found} of {found.mutants} mutants were found")
+        for one in found.survivors:
+            if not reliability_data.explained(asdict(one)):
+                print(f"  not found, in {one.function}:", f"  - {one.before}", f"  + {one.after}", sep="\n")
 
 
 def arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="faults with that text in their file or their name")
-    parser.add_argument("--jobs", type=int, default=2, help="faults side by side (2)")
-    parser.add_argument("--show", action="store_true", help="show what pytest says of a fault that nothing finds")
+    parser.add_argument("--only", default="", help="modules with that text in their path")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants side by side (2)")
     return parser.parse_args()
 
 
-def planted(sabotage: Sabotage, *, shown: bool) -> str:
-    """Return which test finds a fault, or nothing."""
-    with sabotaged(sabotage) as source:
-        began = time.monotonic()
-        found = found_by(source, sabotage.tests, shown=shown)
-    print(f"{sabotage.what}: {found or 'NOT FOUND'}, {time.monotonic() - began:.0f} s", flush=True)
-    return found
+def pure_modules() -> Sequence[str]:
+    """Return the modules that pyproject.toml names for mutmut."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    names: Sequence[str] = settings["tool"]["mutmut"]["source_paths"]
+    return names
 
 
 @contextmanager
-def sabotaged(sabotage: Sabotage) -> Iterator[Path]:
-    """Copy the program, and plant the fault in the copy; yield the folder to import from."""
-    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
-        package = Path(name) / SOURCE.name
-        shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
-        (package / sabotage.file).write_text(sabotage.planted(SOURCE), encoding="utf-8")
-        yield package.parent
+def copy() -> Iterator[Path]:
+    """Copy what git knows or could add, and the vendor's files; yield the folder."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    with tempfile.TemporaryDirectory(prefix="mutation-") as name:
+        for file in (file for file in listed if (ROOT / file).is_file()):
+            (Path(name) / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, Path(name) / file)
+        shutil.copytree(ROOT / "releases", Path(name) / "releases", symlinks=True)
+        yield Path(name)
 
 
-def found_by(source: Path, tests: Sequence[str], *, shown: bool) -> str:
-    """Run tests on the program in a folder; return the first one that fails, or nothing if all pass."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header"]
-    environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        run = subprocess.run(
-            [*command, *tests], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return "a test that does not end"
-    if run.returncode not in (0, FAILED):
-        raise SystemExit(f"pytest ended with {run.returncode}: {run.stdout[-2000:]}{run.stderr[-2000:]}")
-    if shown and run.returncode == 0:
-        print(run.stdout[-2000:])
-    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    return failed[0].partition(" ")[2].partition(" - ")[0].removeprefix("tests/") if failed else ""
+def configure(folder: Path, modules: Sequence[str]) -> None:
+    """Leave the copy only these modules to mutate."""
+    file = folder / "pyproject.toml"
+    text = file.read_text(encoding="utf-8")
+    for module in pure_modules():
+        if module not in modules:
+            text = text.replace(f'  "{module}",\n', "")
+    file.write_text(text, encoding="utf-8")
 
 
-def keep(found: Mapping[str, str]) -> None:
-    """Write which test has found what, beside what was found of other faults before."""
-    known = {sabotage.what for sabotage in sabotages()}
-    before = {what: kept for what, kept in read(SABOTAGES).items() if what in known}
-    now = {what: {"found_by": by, "commit": commit()} for what, by in found.items()}
-    reliability_data.write(SABOTAGES, before | now)
+def mutate(folder: Path, jobs: int) -> None:
+    """Run mutmut in the copy."""
+    environment = {**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs)]
+    run = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if run.returncode:
+        raise SystemExit(f"mutmut ended with {run.returncode}: {run.stdout[-2000:]}")
+
+
+def score(folder: Path, module: str) -> Score:
+    """Return what mutmut has found of a module."""
+    meta = json.loads((folder / "mutants" / f"{module}.meta").read_text(encoding="utf-8"))
+    codes = meta["exit_code_by_key"]
+    missed = [name for name, code in codes.items() if code in SURVIVED]
+    odd = {name: code for name, code in codes.items() if code not in (*KILLED, *SURVIVED)}
+    if odd:
+        raise SystemExit(f"mutants of {module} that were neither found nor missed: {odd}")
+    return Score(
+        mutants=len(codes),
+        found=len(codes) - len(missed),
+        survivors=tuple(survivor(folder, name) for name in missed),
+    )
+
+
+def survivor(folder: Path, name: str) -> Survivor:
+    """Return which lines a mutant has changed."""
+    command = [sys.executable, "-m", "mutmut", "show", name]
+    shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()
+    removed = [line[1:].strip() for line in shown if line.startswith("-") and not line.startswith("---")]
+    added = [line[1:].strip() for line in shown if line.startswith("+") and not line.startswith("+++")]
+    function = name.rpartition(".")[2].partition("__mutmut")[0]
+    return Survivor(function=function, before=" ".join(removed), after=" ".join(added))
+
+
+def keep(scores: Mapping[str, Score]) -> None:
+    """Write the scores beside those of other modules from before."""
+    known = set(pure_modules())
+    before = {module: kept for module, kept in read(MUTANTS).items() if module in known}
+    now = {module: asdict(found) | {"commit": commit()} for module, found in scores.items()}
+    reliability_data.write(MUTANTS, before | now)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
@@ -23,6 +24,9 @@ POINTS = KEPT / "points.json"
 """How many points a sweep has that leaves none out."""
 FAILOVERS = KEPT / "failovers.jsonl"
 SCHEDULES = KEPT / "schedules.json"
+MUTANTS = KEPT / "mutants.json"
+SURVIVORS = ROOT / "tests" / "data" / "survivors.toml"
+"""Why no test has to find some of the mutants, each named by the lines that it changes."""
 SABOTAGES = KEPT / "sabotages.json"
 NAMES = re.compile(r"\S+@\S+|\btemporal_\w+|\b\d+(\.\d+)?\b")
 LONGEST = 110
@@ -56,6 +60,17 @@ def read(path: Path) -> Mapping[str, Any]:
     """Return what a file has, or nothing."""
     found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found
+
+
+def explained(survivor: Mapping[str, str]) -> str:
+    """Return why no test has to find a mutant, or nothing."""
+    return _explanations().get((survivor["function"], survivor["before"], survivor["after"]), "")
+
+
+@cache
+def _explanations() -> Mapping[tuple[str, str, str], str]:
+    found = tomllib.loads(SURVIVORS.read_text(encoding="utf-8"))["survivor"] if SURVIVORS.exists() else []
+    return {(one["function"], one["before"], one["after"]): one["why"] for one in found}
 
 
 def anonymous(sentence: str) -> str:

@@ -6,7 +6,20 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from reliability_data import FAILOVERS, FAULTS, POINTS, ROOT, SABOTAGES, SCHEDULES, Outcome, anonymous, outcomes, read
+from reliability_data import (
+    FAILOVERS,
+    FAULTS,
+    MUTANTS,
+    POINTS,
+    ROOT,
+    SABOTAGES,
+    SCHEDULES,
+    Outcome,
+    anonymous,
+    explained,
+    outcomes,
+    read,
+)
 from support.postgres.failover import MODES
 from support.sabotages import Sabotage, sabotages
 from support.visibility.failovers import ROWS, START
@@ -16,8 +29,8 @@ from sweep_page import table
 PAGE = """\
 # Reliability of the online rewrite
 
-Written by `make sweep-online`, `make failovers`, `make schedules` and `make mutants`, which repeat all of it. Do not
-edit it by hand. What they have found is in [reliability](reliability), each trial with its commit.
+Written by `make sweep-online`, `make failovers`, `make schedules`, `make sabotages` and `make mutants`, which repeat
+all of it. Do not edit it by hand. What they have found is in [reliability](reliability), each trial with its commit.
 
 {about}
 
@@ -91,6 +104,8 @@ To see that schedules find faults, each of these was planted in turn.
 
 ## How good the tests are
 
+### Faults by hand
+
 Faults were planted in a copy of the program, one at a time: a lock that is not taken, a log entry that is dropped, a
 comparison that is off by one, a check that always passes, a first error that is lost. Then the tests that have to find
 the fault ran. Of {sabotages} faults they found {found_sabotages}.
@@ -99,12 +114,23 @@ the fault ran. Of {sabotages} faults they found {found_sabotages}.
 
 {missed}
 
+### Faults by machine
+
+In the modules that decide and need no server, mutmut changed one place at a time: another operator, another constant,
+no value, a text with other letters. The unit tests, which need no server either, ran on each change. They found
+{found_mutants:,} of {mutants:,} changes.
+
+{by_module}
+
+{survivors}
+
 ## To repeat it
 
 ```sh
 make sweep-online
 make failovers
 make schedules
+make sabotages
 make mutants
 ```
 """
@@ -140,6 +166,10 @@ def page() -> str:
         found_sabotages=sum(bool(by) for _, by in planted()),
         by_file=by_file(),
         missed="\n".join(f"- Not found: {sabotage.what}" for sabotage, by in planted() if not by),
+        mutants=sum(module["mutants"] for module in read(MUTANTS).values()),
+        found_mutants=sum(module["found"] for module in read(MUTANTS).values()),
+        by_module=by_module(),
+        survivors="\n".join(survivors()),
     )
 
 
@@ -182,6 +212,34 @@ def by_file() -> str:
     tried = Counter(sabotage.file for sabotage, _ in planted())
     found = Counter(sabotage.file for sabotage, by in planted() if by)
     return table(("file", "faults", "found"), [(file, count, found[file]) for file, count in tried.items()])
+
+
+def by_module() -> str:
+    """Return the table of mutants by module."""
+    rows = [
+        (
+            name.removeprefix("src/schema_migrator/"),
+            kept["mutants"],
+            kept["found"],
+            share(kept["found"], kept["mutants"]),
+        )
+        for name, kept in read(MUTANTS).items()
+    ]
+    return table(("module", "changes", "found", "share"), rows)
+
+
+def share(part: int, whole: int) -> str:
+    """Return a part as a percentage, rounded down, so that only all is 100 %."""
+    return f"{100 * part // whole} %" if whole else ""
+
+
+def survivors() -> list[str]:
+    """Return a line for each change that no test found: the line, what it became, and why no test has to find it."""
+    return [
+        f"- {name.rpartition('/')[2]}, `{one['before']}` became `{one['after']}`: {explained(one) or 'not explained'}"
+        for name, kept in read(MUTANTS).items()
+        for one in kept["survivors"]
+    ]
 
 
 def having(found: Sequence[Outcome], **values: object) -> list[Outcome]:

@@ -1,4 +1,4 @@
-"""The faults by hand still have their place in the code; whether tests find them, `make mutants` tells."""
+"""The faults by hand still have their place in the code; whether tests find them, `make sabotages` tells."""
 
 import pytest
 
