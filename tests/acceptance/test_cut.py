@@ -24,7 +24,7 @@ CASES = [
 ]
 PARTS = 6
 SLICES = 10
-CUTS = None if EVERYTHING else 20
+CUTS = None if EVERYTHING else SLICES
 """For each case, spread over a run; all messages otherwise."""
 A_TABLE = "CREATE TABLE cluster_membership"
 WORKING = f"{OURS} AND application_name LIKE '% worker %' AND state <> 'idle'"

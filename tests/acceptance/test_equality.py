@@ -13,7 +13,7 @@ from support.vendor.tool import VendorTool
 
 IN_CI = ("1.29.1", "1.32.2")
 SPREAD = (0, 1, 5, 9, 13, 18)
-SOME = (0, 8, 16)
+SOME = (0, 12)
 
 Pair = tuple[str, str]
 """A version of the default store and one of the visibility store."""

@@ -21,7 +21,7 @@ from support.vendor.kill_sweep import copy, differences
 STEPS = list(inventions())
 BEGUN = [(step, count) for step in STEPS for count in range(1, len(step.statements) + 1)]
 PARTS = 2
-STOPS = 4
+STOPS = 3
 """At least, of each step; an odd stride meets both kinds."""
 REFUSED = {"1.34.1-default-1.20": "(UPDATE nexus_endpoints SET version = version + 1) has run, which must not change"}
 """The steps that cannot be resumed, because a statement in the middle must not run twice, and what is said."""

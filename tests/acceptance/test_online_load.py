@@ -8,6 +8,7 @@ import pytest
 from support.postgres.databases import Databases, fresh
 from support.postgres.older_servers import PINNED, older
 from support.postgres.pgbouncer import pooled
+from support.selection import spread
 from support.visibility import rewriting
 from support.visibility.load import Traffic
 from support.visibility.rewriting import Origin
@@ -30,7 +31,7 @@ def old_server(request: pytest.FixtureRequest) -> Iterator[Databases]:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("start", ["1.2", "1.9"])
+@pytest.mark.parametrize("start", spread(["1.9", "1.2"], 2))
 def test_nobody_notices_on_an_older_server(old_server: Databases, start: str) -> None:
     """The same on PostgreSQL 13 to 17."""
     assert_unnoticed(rewriting.origin(old_server, start, ROWS // 4))

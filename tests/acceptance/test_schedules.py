@@ -12,7 +12,7 @@ from support.visibility.planted_faults import FAULTS
 from support.visibility.schedules import SERVER, schedules, staged
 
 SLICES = 50
-PER_SLICE = int(os.environ.get("SCHEMA_MIGRATOR_TEST_SCHEDULES", "1000")) // SLICES
+PER_SLICE = int(os.environ.get("SCHEMA_MIGRATOR_TEST_SCHEDULES", "500")) // SLICES
 UNTIL_FOUND = 200
 
 

@@ -15,6 +15,7 @@ from support.postgres.databases import fresh
 from support.postgres.engine import Engine
 from support.postgres.older_servers import PINNED, older
 from support.program.store_driver import Site, site
+from support.selection import spread
 from support.visibility import rewriting
 from support.visibility.executions import TABLE
 from support.visibility.rewriting import SCHEMAS, Origin
@@ -160,7 +161,7 @@ def old_origin(request: pytest.FixtureRequest) -> Iterator[Origin]:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize("statistics", spread(STATISTICS, len(STATISTICS)))
 def test_a_row_without_an_entry_on_an_older_server(old_origin: Origin, statistics: str) -> None:
     """The same on PostgreSQL 13 to 17, and a sound table goes through."""
     assert_named(old_origin, "a row without an entry", statistics)

@@ -23,7 +23,7 @@ SPREAD = {
 
 
 def cases() -> list[object]:
-    """Return every fifth number of statements of every such step, or every number; the spread is for every run."""
+    """Return every eighth number of statements of every such step, or every number; the spread is for every run."""
     return [
         pytest.param(
             release,
@@ -34,7 +34,7 @@ def cases() -> list[object]:
         )
         for (release, version), often in SPREAD.items()
         for count in range(_total(release, version) + 1)
-        if count in often or count % 5 == 0 or EVERYTHING
+        if count in often or count % 8 == 0 or EVERYTHING
     ]
 
 

@@ -32,6 +32,11 @@ EXPECTED_SECONDS = pytest.StashKey[float]()
 Case = TypeVar("Case")
 
 
+def spread(cases: Iterable[Case], every: int) -> Sequence[Case]:
+    """Return every so many of a test's cases for the matrix, or all of them if everything is to be tried."""
+    return [*cases][:: 1 if EVERYTHING else every]
+
+
 CORE: Mapping[str, int] = {
     # Another tool stopped half-way, ours cut and killed: what the whole program is for.
     "acceptance/test_sweep.py::test_what_the_vendor_leaves": 6,

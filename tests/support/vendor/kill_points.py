@@ -7,7 +7,7 @@ from support.postgres.databases import STORES
 from support.vendor.kill_sweep import RETRIES, Point
 
 RELEASES = ("1.29.1", "1.32.2")
-PARTS = 7
+PARTS = 5
 KNOWN = [
     ("default", "1.0", 3, True, 1),
     ("default", "1.0", 31, True, 0),
