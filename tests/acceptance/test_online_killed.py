@@ -11,10 +11,18 @@ from psycopg import sql
 from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import fresh
 from support.postgres.engine import Engine
-from support.postgres.fault_proxy import Place
+from support.postgres.fault_proxy import STATEMENTS, Place
 from support.visibility import rewriting
-from support.visibility.fault_sweep import KINDS, PHASES, SAFE, Scene, disturb, survey
-from support.visibility.rewriting import SCHEMAS
+from support.visibility.fault_sweep import (
+    KINDS,
+    PHASES,
+    SAFE,
+    Scene,
+    disturb,
+    run_disturbed,
+    survey,
+)
+from support.visibility.rewriting import SCHEMAS, events
 
 ENDS_AT_THE_COMMIT = """
 CREATE FUNCTION public.spoil() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -92,6 +100,20 @@ def test_between_two_batches(scenes: Scenes, kind: str) -> None:
     places = survey(scenes.large)[KINDS[kind].messages]["backfill"]
     outcome = disturb(scenes.large, kind, places[len(places) // 2])
     assert (outcome.problem, outcome.hit) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("statement", "number"),
+    [("CREATE INDEX by_execution_duration ON .*schema_migrator_online", 2), ("WITH put AS", 1)],
+    ids=["index", "batch"],
+)
+def test_scarce_memory(scenes: Scenes, statement: str, number: int) -> None:
+    """Fewer workers go on, and what failed is done later; all indexes were built before, on the empty copy."""
+    place = Place(connection=0, message=number, kinds=STATEMENTS, statement=statement)
+    ended, hit = run_disturbed(scenes.small, scenes.small.origin.copy(), KINDS["out of memory"], place)
+    assert hit is not None
+    assert ended.code == 0, ended.stderr
+    assert [event["workers"] for event in events(ended) if event["event"] == "online.memory_scarce"] == [1]
 
 
 def test_a_connection_that_ends_as_a_batch_is_noted(scenes: Scenes) -> None:

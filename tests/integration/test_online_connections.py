@@ -10,6 +10,7 @@ from psycopg import sql
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.settings import read
 from schema_migrator.errors import StatementFailed
+from schema_migrator.online.tuning import Tuner
 from schema_migrator.online.worker_pool import WorkerPool
 from schema_migrator.postgres import connection
 from schema_migrator.releases.source import Store
@@ -48,7 +49,7 @@ def test_few_connections(origin: Origin, limit: int) -> None:
     with origin.databases.admin() as admin:
         admin.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(user, sql.Literal(limit)))
         try:
-            done = origin.run(database)
+            done = origin.run(database, "--jobs", "4")
         finally:
             admin.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT -1").format(user))
     assert done.code == 0, done.stderr
@@ -98,7 +99,8 @@ def test_one_failure_ends_what_the_others_do(monkeypatch: pytest.MonkeyPatch, da
             conn=conns[0], release=release, settings=settings, store=store, lock=held, interrupt=interrupt
         )
         # A real one needs a plan of a rewrite, which is beside the point.
-        throttle = SimpleNamespace(keep=lambda _: None, allowed=len(conns))
+        tuner = Tuner(most=len(conns), fixed=True)
+        throttle = SimpleNamespace(keep=lambda _: None, allowed=len(conns), tuner=tuner)
         pool = WorkerPool(work=work, conns=conns, throttle=throttle)  # type: ignore[arg-type]  # a stand-in, which never waits
 
         def job(conn: Connection) -> None:

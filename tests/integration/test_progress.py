@@ -30,25 +30,26 @@ def used(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Site:
     return made
 
 
-def said(used: Site, event: str) -> list[Mapping[str, Any]]:
-    """Migrate; return the events of a kind."""
+def progress(used: Site, phase: str) -> list[Mapping[str, Any]]:
+    """Migrate; return the progress of a phase."""
     with capture_logs() as logs:
         assert [str(one.version) for one in used.migrate().outcomes][-1] == "1.14"
-    return [one for one in logs if one["event"] == event]
+    return [one for one in logs if one["event"] == "online.progress" and one["phase"] == phase]
 
 
 def test_a_copy_says_how_far_it_is(used: Site) -> None:
-    """At every heartbeat: rows copied and left, how fast, and how long it will take."""
+    """At every heartbeat: rows copied and left, how fast, how long it will take, and that nothing brakes."""
     used.run("ANALYZE executions_visibility")
-    events = said(used, "online.copying")
-    rows = [one["rows"] for one in events]
+    events = progress(used, "backfill")
+    rows = [one["done"] for one in events]
     assert len(events) > 1
     assert rows == sorted(rows)
     for one in events:
-        assert one["rows"] + one["left"] == ROWS
-        assert one["percent"] == round(100 * one["rows"] / ROWS)
-        assert one["rows_per_second"] > 0
-        assert one["seconds_left"] == pytest.approx(one["left"] / one["rows_per_second"], abs=1)
+        assert one["done"] + one["left"] == ROWS
+        assert one["percent"] == round(100 * one["done"] / ROWS)
+        assert one["per_second"] > 0
+        assert one["seconds_left"] == pytest.approx(one["left"] / one["per_second"], abs=1)
+        assert (one["unit"], one["workers"], one["brake"]) == ("rows", 2, None)
 
 
 def test_a_copy_of_rows_that_nobody_counted_does_not_say_what_is_left(used: Site) -> None:
@@ -56,16 +57,21 @@ def test_a_copy_of_rows_that_nobody_counted_does_not_say_what_is_left(used: Site
     used.run("TRUNCATE executions_visibility")
     with used.connect() as connection:
         fill_table(connection, "executions_visibility", ROWS)
-    events = said(used, "online.copying")
+    events = progress(used, "backfill")
     assert events
-    assert all({"event", "log_level", "table", "rows", "rows_per_second"} == one.keys() for one in events)
+    assert all(one["done"] > 0 and one["per_second"] > 0 for one in events)
+    assert {(one["left"], one["percent"], one["seconds_left"]) for one in events} == {(None, None, None)}
 
 
-def test_indexes_are_counted(used: Site) -> None:
-    """While the indexes are built, it is said how many are left."""
-    events = said(used, "online.indexing")
-    assert events
-    assert all(0 <= one["left"] < one["total"] for one in events)
+@pytest.mark.parametrize(
+    ("phase", "unit"), [("index builds", "bytes"), ("value checks", "page ranges"), ("proof", "page ranges")]
+)
+def test_each_phase_says_how_far_it_is(used: Site, phase: str, unit: str) -> None:
+    """In percent of the bytes of the indexes, or of the pages of the table, up to all of it."""
+    events = progress(used, phase)
+    assert {one["unit"] for one in events} == {unit}
+    assert [one["percent"] for one in events] == sorted(one["percent"] for one in events)
+    assert (events[-1]["percent"], events[-1]["left"]) == (100, 0)
 
 
 def test_who_keeps_a_table_busy_is_named(used: Site) -> None:

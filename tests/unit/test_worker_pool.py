@@ -4,6 +4,7 @@ import time
 from types import SimpleNamespace
 
 from schema_migrator.concurrency import Interrupt
+from schema_migrator.online.tuning import Tuner
 from schema_migrator.online.worker_pool import WorkerPool
 
 
@@ -12,7 +13,8 @@ def pool(allowed: int, workers: int = 3) -> WorkerPool:
     work = SimpleNamespace(
         interrupt=Interrupt(), store=None, settings=SimpleNamespace(run=SimpleNamespace(heartbeat=60))
     )
-    throttle = SimpleNamespace(keep=lambda _: None, allowed=allowed)
+    tuner = Tuner(most=workers, fixed=True)
+    throttle = SimpleNamespace(keep=lambda _: None, allowed=allowed, tuner=tuner)
     return WorkerPool(work=work, conns=tuple(range(workers)), throttle=throttle)  # type: ignore[arg-type]  # share() only passes connections on
 
 

@@ -191,8 +191,8 @@ class RunSettings(Given):
         ge=1,
         le=MOST_JOBS,
         validation_alias=f"{PREFIX}JOBS",
-        description="connections on which an online rewrite works, as far as the server accepts them; unset: up to"
-        " four, and no more than the server's max_parallel_workers",
+        description="connections on which an online rewrite works, as far as the server accepts them; unset: as many"
+        " as make it faster, up to 16, max_parallel_workers, and a quarter of the connections that are free",
     )
     max_commit_seconds: float = Field(
         0.25,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -22,6 +23,7 @@ from schema_migrator.postgres import transactions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from schema_migrator.online.progress import Progress
     from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.postgres.connection import Connection
@@ -68,21 +70,15 @@ class Range:
 
 @dataclass(slots=True, kw_only=True)
 class _Batches:
-    """Hands out batches to the workers of a pool, which share it. Batches that an earlier run left open come first.
-
-    `total`: the table's approximate row count, None if PostgreSQL has no statistics.
-    """
+    """Hands out batches to the workers of a pool, which share it. Batches that an earlier run left open come first."""
 
     live: SourceTable
     left: list[Batch]
     last: Batch | None
     copied: int
-    total: int | None
-    beat: events.Interval
+    progress: Progress
     size: int = _FIRST
-    started: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    copied_before: int = 0
 
     def next(self, pool: WorkerPool, conn: Connection) -> Batch | None:
         """Return the next batch, already written to the list of batches; None if there is none or the pool has failed.
@@ -115,6 +111,11 @@ class _Batches:
             _assert_alone(conn.execute(note, [number, after, upto]).fetchone())
         return Batch(number=number, after=after, upto=upto)
 
+    def give_back(self, batch: Batch) -> None:
+        """Let another worker, or the same one later, copy a batch that could not be copied."""
+        with self.lock:
+            self.left.append(batch)
+
     def learn(self, rows: int, seconds: float) -> None:
         """Adapt the size of the next batches to the time that this one took, and log progress at each heartbeat."""
         with self.lock:
@@ -122,32 +123,29 @@ class _Batches:
             if rows:
                 wanted = rows * _SECONDS / max(seconds, 0.001)
                 self.size = round(min(max(wanted, self.size / 2, _FEWEST), self.size * 2, _MOST))
-            if self.beat.due():
-                events.logger().info("online.copying", table=self.live.table, rows=self.copied, **self._rate())
-
-    def _rate(self) -> dict[str, int]:
-        """Return rows per second and, if the total is known, rows left, percentage copied and seconds left."""
-        rate = (self.copied - self.copied_before) / (time.monotonic() - self.started)
-        progress = {"rows_per_second": round(rate)}
-        if self.total is None:
-            return progress
-        left = max(self.total - self.copied, 0)
-        percent = round(100 * self.copied / max(self.total, self.copied, 1))
-        return progress | {"left": left, "percent": percent} | ({"seconds_left": round(left / rate)} if rate else {})
+            self.progress.tell(self.copied)
 
 
 def fill(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
     """Copy all rows; return their number, rows copied by earlier runs included. Raises what a transaction raises."""
     cutter = _take_up(pool, live)
 
+    def copy_one(conn: Connection, batch: Batch) -> None:
+        started = time.monotonic()
+        rows = _copy_batch(pool, conn, live, columns, batch)
+        pool.count(rows)
+        cutter.learn(rows, time.monotonic() - started)
+
     def copy(conn: Connection) -> None:
         while pool.admit(conn) and (batch := cutter.next(pool, conn)) is not None:
             pool.work.interrupt.check()
             pool.throttle.keep(conn)
-            started = time.monotonic()
-            cutter.learn(_copy_batch(pool, conn, live, columns, batch), time.monotonic() - started)
+            if not pool.attempted(partial(copy_one, conn, batch)):
+                cutter.give_back(batch)
 
     pool.each(copy)
+    while cutter.left:  # given back after the others had ended
+        pool.each(copy)
     return cutter.copied
 
 
@@ -170,9 +168,7 @@ def _take_up(pool: WorkerPool, live: SourceTable) -> _Batches:
         left=[batch for batch, rows in earlier if rows is None],
         last=earlier[-1][0] if earlier else None,
         copied=copied,
-        copied_before=copied,
-        total=estimate[0][0] if estimate else None,
-        beat=pool.beat(),
+        progress=pool.progress(live.table, "backfill", "rows", estimate[0][0] if estimate else None, before=copied),
     )
 
 

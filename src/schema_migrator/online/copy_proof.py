@@ -114,12 +114,10 @@ def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     copy = _Copy(pool=pool, live=live, shape=shape, columns=columns, primary=primary)
     ranges = _page_ranges(first, live)
 
-    def tell(done: int) -> None:
-        events.logger().info("online.verifying", table=live.table, parts=done, total=len(ranges))
-
-    pool.share(ranges, partial(_compare, copy), tell)
+    progress = pool.progress(live.table, "proof", "page ranges", len(ranges))
+    pool.share(ranges, partial(_compare, copy), progress.tell)
     events.logger().info("online.counting", table=live.table)
-    pool.share([copy], _count, tell)
+    pool.share([copy], _count, lambda _: None)
     events.logger().info("online.verified", table=live.table, seconds=round(time.monotonic() - started, 1))
 
 

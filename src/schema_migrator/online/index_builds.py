@@ -15,6 +15,8 @@ from schema_migrator.online import damage, shadow_table, source_table
 from schema_migrator.postgres import server_errors, transactions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.errors import NotAsRehearsed
     from schema_migrator.online.source_table import SourceTable
@@ -71,7 +73,9 @@ def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     key = source_table.primary(first, live)
     place = f"{live.ours}.{ROWS}"
     built = {name for (name,) in transactions.ask(first, _BUILT, [place])}
-    missing = _largest_first(first, live, [index for index in (key, *shape.indexes) if index[0] not in built])
+    missing = [index for index in (key, *shape.indexes) if index[0] not in built]
+    sizes = _expected_sizes(first, live, missing)
+    missing.sort(key=lambda index: -sizes[index[0]])  # so that no worker builds a large one alone at the end
     spaces = _spaces(first, live, shape)
     started = time.monotonic()
 
@@ -85,21 +89,18 @@ def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
             _refuse(error, pool.work.store, live, name)
         events.logger().debug("online.index_started", index=name)
 
-    def tell(done: int) -> None:
-        left, spent = len(missing) - done, round(time.monotonic() - started)
-        events.logger().info("online.indexing", table=live.table, left=left, total=len(missing), seconds=spent)
-
-    pool.share(missing, build_one, tell)
+    progress = pool.progress(live.table, "index builds", "bytes", sum(sizes.values()))
+    pool.share(missing, build_one, progress.tell, lambda index: sizes[index[0]])
     _make_primary(pool, live, key[0])
     seconds = round(time.monotonic() - started, 1)
     events.logger().info("online.indexed", table=live.table, indexes=len(missing), seconds=seconds)
 
 
-def _largest_first(conn: Connection, live: SourceTable, missing: list[Named]) -> list[Named]:
-    """Return the indexes so ordered that no worker builds a large one alone at the end; new ones count as medium."""
+def _expected_sizes(conn: Connection, live: SourceTable, missing: Sequence[Named]) -> dict[str, int]:
+    """Return the bytes of each index in the live table, by name; new ones count as medium."""
     sizes = dict(transactions.ask(conn, _SIZES, [live.oid]))
     middling = sorted(sizes.values())[len(sizes) // 2] if sizes else 0
-    return sorted(missing, key=lambda index: -sizes.get(index[0], middling))
+    return {name: sizes.get(name, middling) for name, _ in missing}
 
 
 def _spaces(conn: Connection, live: SourceTable, shape: TargetShape) -> dict[str, str]:
@@ -112,7 +113,8 @@ def _spaces(conn: Connection, live: SourceTable, shape: TargetShape) -> dict[str
 
 def _build_one(pool: WorkerPool, conn: Connection, live: SourceTable, definition: str, space: str) -> None:
     with pool.transaction(conn, live.schema):
-        conn.execute(_MEMORY, [len(pool.conns)])
+        if not pool.throttle.tuner.scarce:
+            conn.execute(_MEMORY, [pool.throttle.tuner.workers])
         conn.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # the pool itself is parallel
         with transactions.store_path(conn, transactions.path_of(conn, live.schema)):
             conn.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(space)))

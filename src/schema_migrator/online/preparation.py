@@ -24,6 +24,7 @@ from schema_migrator.online import (
     value_checks,
 )
 from schema_migrator.online.throttle import Throttle
+from schema_migrator.online.tuning import Tuner
 from schema_migrator.online.worker_pool import WorkerPool
 from schema_migrator.postgres import server_errors, transactions
 from schema_migrator.runs import guarded
@@ -40,8 +41,9 @@ _COLUMNS = "SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = %
 
 
 def pool_of(work: RunContext, conns: tuple[Connection, ...], online: Online, live: SourceTable) -> WorkerPool:
-    """Return the pool of connections with its throttle."""
-    throttle = Throttle(work=work, online=online, live=live, most=len(conns))
+    """Return the pool of connections with its throttle; --jobs fixes how many work, otherwise that is tuned."""
+    tuner = Tuner(most=len(conns), fixed=work.settings.run.jobs is not None)
+    throttle = Throttle(work=work, online=online, live=live, tuner=tuner)
     return WorkerPool(work=work, conns=conns, throttle=throttle)
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from schema_migrator import events
 from schema_migrator.catalog.leftovers import REPLAYED
 from schema_migrator.errors import TableLockTimeout
 from schema_migrator.online import damage
@@ -111,14 +110,15 @@ def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str], *, noting
     conn, query = pool.conns[0], statement(live, columns, noting=noting)
     patience = pool.work.settings.run.wait_timeout
     batch, rounds = _MANY, 0
-    fewest, since, beat = None, time.monotonic(), pool.beat()
+    first, fewest, since = None, None, time.monotonic()
+    progress = pool.progress(live.table, "replay", "changes", None)
     while True:
         pool.work.interrupt.check()
         pool.throttle.keep(conn)
         with pool.transaction(conn, live.schema):
             conn.execute("SET LOCAL synchronous_commit = off")
             _replay(conn, live, query, batch)
-            few, left = _few(conn, live, LITTLE), _backlog(conn, live)
+            few, (oldest, left) = _few(conn, live, LITTLE), _backlog(conn, live)
         if few:
             return
         rounds += 1
@@ -127,8 +127,9 @@ def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str], *, noting
         batch = min(_MOST, max(_MANY, left // 10))
         if fewest is None or left < fewest:
             fewest, since = left, time.monotonic()
-        if beat.due():
-            events.logger().info("online.replaying", table=live.table, left=left)
+        first = oldest if first is None else first
+        progress.total = oldest - first + left
+        progress.tell(oldest - first)
         if time.monotonic() - since > patience:
             raise TableLockTimeout(
                 f'rows of "{live.table}" change faster than they can be replayed: {left} are left after {patience:g} s',
@@ -149,12 +150,12 @@ def assert_little(conn: Connection, live: SourceTable) -> None:
         )
 
 
-def _backlog(conn: Connection, live: SourceTable) -> int:
-    """Return the approximate number of log entries, from the newest and the oldest turn, in constant time."""
-    query = "SELECT coalesce(max(schema_migrator_turn) - min(schema_migrator_turn) + 1, 0) FROM {}.log"
+def _backlog(conn: Connection, live: SourceTable) -> tuple[int, int]:
+    """Return the oldest entry's turn and the approximate number of entries, in constant time; zeros if it is empty."""
+    query = "SELECT coalesce(min(schema_migrator_turn), 0), coalesce(max(schema_migrator_turn), -1) FROM {}.log"
     with transactions.planner(conn, seqscan="off"):
-        ((entries,),) = conn.execute(sql.SQL(query).format(sql.Identifier(live.ours))).fetchall()
-    return int(entries)
+        ((oldest, newest),) = conn.execute(sql.SQL(query).format(sql.Identifier(live.ours))).fetchall()
+    return oldest, newest - oldest + 1
 
 
 def _few(conn: Connection, live: SourceTable, most: int) -> bool:

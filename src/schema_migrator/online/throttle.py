@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from schema_migrator.online.budgets import Reading
     from schema_migrator.online.control import Control
     from schema_migrator.online.source_table import SourceTable
+    from schema_migrator.online.tuning import Tuner
     from schema_migrator.planning.plan import Online
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext
@@ -43,18 +44,21 @@ _SIZE = "SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)::bigint"
 
 @dataclass(slots=True, kw_only=True)
 class Throttle:
-    """Decides when to pause, for all workers of a pool, and how many of them, at most `most`, may work (`allowed`).
+    """Decides when to pause, for all workers of a pool, and how many of them may work (`allowed`).
 
-    It asks the server at most once a second, and about its disk at most once a minute. `heeds_pause`: it waits while
-    somebody has paused the rewrite.
+    It asks the server at most once a second, and about its disk at most once a minute. `tuner`: how many workers there
+    are if nothing brakes. `heeds_pause`: it waits while somebody has paused the rewrite.
     """
 
     work: RunContext
     online: Online
     live: SourceTable
-    most: int
+    tuner: Tuner
     heeds_pause: bool = True
-    allowed: int = field(init=False)
+    _quick: int = field(init=False)
+    _asked_for: int | None = None
+    _commit_seconds: float = 0.0
+    _told: int = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _asked: float = 0.0
     _weighed: float = 0.0
@@ -62,7 +66,26 @@ class Throttle:
     _failure: MigratorError | None = None
 
     def __post_init__(self) -> None:
-        self.allowed = self.most
+        self._quick = self.tuner.most
+        self._told = self.allowed
+
+    @property
+    def allowed(self) -> int:
+        """How many workers may work, at least one."""
+        return min(self.tuner.workers, self._quick, self._asked_for or self._quick)
+
+    @property
+    def brake(self) -> str:
+        """Why fewer workers may work than could; empty if none is held back."""
+        if self._asked_for is not None and self._asked_for < min(self.tuner.workers, self._quick):
+            return f"somebody asked for at most {self._asked_for}"
+        if self._quick < self.tuner.workers:
+            limit = self.work.settings.run.max_commit_seconds
+            return (
+                f"a small commit takes {self._commit_seconds:.2g} s, the limit is {limit:g} s; more connections work"
+                " again below half of it"
+            )
+        return ""
 
     def keep(self, conn: Connection) -> None:
         """Return as soon as work may continue.
@@ -147,12 +170,17 @@ class Throttle:
     def _adapt(self, conn: Connection, asked: Control | None) -> None:
         """Let fewer workers work if somebody asks for that or a small commit takes long, and more if not."""
         limit = self.work.settings.run.max_commit_seconds
-        most = min(self.most, asked.jobs) if asked and asked.jobs else self.most
-        seconds = self._commit(conn) if limit else 0.0
-        allowed = budgets.workers(self.allowed, most, seconds, limit) if limit else most
-        if allowed != self.allowed:
-            events.logger().info("online.workers", allowed=allowed, commit_seconds=round(seconds, 3), limit=limit)
-        self.allowed = allowed
+        self._asked_for = asked.jobs if asked else None
+        if limit:
+            self._commit_seconds = self._commit(conn)
+            now = min(self._quick, self.tuner.workers)
+            self._quick = budgets.workers(now, self.tuner.most, self._commit_seconds, limit)
+        if self.allowed != self._told:
+            self._told = self.allowed
+            seconds = round(self._commit_seconds, 3)
+            events.logger().info(
+                "online.workers", allowed=self._told, brake=self.brake or None, commit_seconds=seconds, limit=limit
+            )
 
     def _commit(self, conn: Connection) -> float:
         """Return the seconds of a small commit."""

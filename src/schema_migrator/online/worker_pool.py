@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
+from psycopg import errors
 
 from schema_migrator import events
 from schema_migrator.concurrency import run_parallel
 from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, StatementTimeout, gravest
 from schema_migrator.online import control
+from schema_migrator.online.progress import Progress
 from schema_migrator.postgres import connection, pooler, server_errors, session_settings, transactions
 
 if TYPE_CHECKING:
@@ -27,10 +30,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MOST = 4
+_MOST = 16
+"""Nobody has measured a rewrite with more workers; --jobs opens as many as it says."""
 _CANCEL_SECONDS = 0.2
 _TURN_SECONDS = 0.2
-_AFFORDS = "SELECT least(current_setting('max_parallel_workers')::int, current_setting('max_worker_processes')::int)"
+# A quarter of the connections that are free: of the server, of the database and of the role.
+_AFFORDS = """
+SELECT least(
+  current_setting('max_parallel_workers')::int, current_setting('max_worker_processes')::int,
+  (current_setting('max_connections')::int - (SELECT sum(numbackends) FROM pg_catalog.pg_stat_database)) / 4,
+  (SELECT CASE WHEN d.datconnlimit >= 0 THEN (d.datconnlimit - s.numbackends) / 4 END
+    FROM pg_catalog.pg_database d JOIN pg_catalog.pg_stat_database s ON s.datid = d.oid
+    WHERE d.datname = current_database()),
+  (SELECT CASE WHEN r.rolconnlimit >= 0 THEN (r.rolconnlimit - count(a.pid)) / 4 END
+    FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_stat_activity a ON a.usesysid = r.oid
+    WHERE r.rolname = current_user GROUP BY r.rolconnlimit)
+)::int
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +65,17 @@ class WorkerPool:
     busy: set[Connection] = field(default_factory=set)
     cancelled: set[Connection] = field(default_factory=set)
 
-    def beat(self) -> events.Interval:
-        """Return the interval at which progress is logged."""
-        return events.Interval(seconds=self.work.settings.run.heartbeat)
+    def progress(self, table: str, phase: str, unit: str, total: int | None, before: int = 0) -> Progress:
+        """Return the progress of a phase that begins now; see Progress."""
+        return Progress(
+            table=table,
+            phase=phase,
+            unit=unit,
+            total=total,
+            before=before,
+            throttle=self.throttle,
+            beat=events.Interval(seconds=self.work.settings.run.heartbeat),
+        )
 
     def each(self, job: Callable[[Connection], None]) -> None:
         """Run the job on every connection, each in its own thread, and wait for all. Raises the gravest error.
@@ -60,6 +84,7 @@ class WorkerPool:
         """
         numbers = tuple(range(len(self.conns)))
         self.over.clear()
+        self.throttle.tuner.begin(time.monotonic())
         try:
             run_parallel(numbers, self.work.interrupt, lambda number: self._guarded(self.conns[number], job))
         except SeveralErrors as error:  # one cause mostly stops all workers
@@ -72,29 +97,57 @@ class WorkerPool:
             self.work.interrupt.sleep(_TURN_SECONDS)
         return not (self.failed.is_set() or self.over.is_set())
 
-    def share(self, items: Iterable[T], job: Callable[[Connection, T], None], tell: Callable[[int], None]) -> None:
+    def share(
+        self,
+        items: Iterable[T],
+        job: Callable[[Connection, T], None],
+        tell: Callable[[int], None],
+        amount: Callable[[T], int] = lambda _: 1,
+    ) -> None:
         """Run the job for each item, in order, on the next free connection. Raises the gravest error.
 
-        `tell` is called at each heartbeat with the number of items that are done.
+        `tell` is called with all work that is done so far; `amount` says how much of it an item is. If the server runs
+        out of memory, fewer workers go on, and the item is done later.
         """
-        waiting, done, turn, beat = iter(tuple(items)), itertools.count(1), threading.Lock(), self.beat()
+        waiting, turn, done = deque(items), threading.Lock(), list[int]()
 
         def work(conn: Connection) -> None:
             while self.admit(conn):
                 self.work.interrupt.check()
                 self.throttle.keep(conn)
                 with turn:
-                    item = next(waiting, None)
-                if item is None:
-                    return
-                job(conn, item)
+                    if not waiting:
+                        return
+                    item = waiting.popleft()
+                if not self.attempted(partial(job, conn, item)):
+                    waiting.appendleft(item)
+                    continue
+                self.count(amount(item))
                 with turn:
-                    ended = next(done)
-                    due = beat.due()
-                if due:
-                    tell(ended)
+                    done.append(amount(item))
+                    tell(sum(done))
 
-        self.each(work)
+        while waiting:  # an item that failed for want of memory may have come back after the others had ended
+            self.each(work)
+
+    def attempted(self, job: Callable[[], None]) -> bool:
+        """Do a piece of work; return whether it is done. If the server lacks memory for it, fewer workers go on.
+
+        Raises what the work raises, OutOfMemory only if a single worker cannot do with less.
+        """
+        try:
+            job()
+        except errors.OutOfMemory as error:
+            if not self.throttle.tuner.shrink():
+                raise
+            reason = f"the server has too little memory: {error.diag.message_primary}"
+            events.logger().warning("online.memory_scarce", workers=self.throttle.allowed, reason=reason)
+            return False
+        return True
+
+    def count(self, amount: float) -> None:
+        """Count finished work, from which the number of workers is tuned."""
+        self.throttle.tuner.done(amount, time.monotonic(), self.throttle.allowed)
 
     def _guarded(self, conn: Connection, job: Callable[[Connection], None]) -> None:
         try:

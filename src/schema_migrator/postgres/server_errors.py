@@ -14,6 +14,7 @@ from schema_migrator.errors import (
     MigratorError,
     NoSpace,
     PreflightFailed,
+    ServerBusy,
     StatementFailed,
     StatementTimeout,
     TableLockTimeout,
@@ -47,6 +48,11 @@ _MEANINGS: dict[str, tuple[type[MigratorError], str, str]] = {
         "grant it, or make the role the object's owner",
     ),
     "53100": (NoSpace, "the server's disk is full: {text}", "free disk space there, then run this again"),
+    "53200": (
+        ServerBusy,
+        "the server at {address} is out of memory: {text}",
+        "run it again when the server has more memory, or lower maintenance_work_mem or work_mem for the role",
+    ),
 }
 """The error class, message and hint for an SQLSTATE."""
 _FUNCTION = re.compile(r"^PL/pgSQL function (?!inline_code_block)(.+) line \d+ at ", re.MULTILINE)
@@ -56,7 +62,6 @@ _CORRECT = (
 )
 _HINTS = {
     "53400": 'raise that limit for the role, as a superuser: ALTER ROLE "{role}" SET temp_file_limit = -1',
-    "53200": "lower maintenance_work_mem or work_mem for the role, or give the server more memory",
 }
 """The hint for a failed statement, by SQLSTATE."""
 _SHARED_MEMORY = "dsm_impl.c"

@@ -1,5 +1,6 @@
 """A proxy that disturbs one message of one connection: it cuts the connection, gives an error, or calls somebody."""
 
+import re
 import socket
 import struct
 import time
@@ -22,12 +23,14 @@ class Place:
     """The message of that number, from 1, among those of some kinds, in the connection of that number, from 0.
 
     Connections count in the order in which they begin, messages from the end of authentication on; message 0 is the
-    one that asks for the connection.
+    one that asks for the connection. With `statement` messages count, in all connections together, whose last statement
+    matches that pattern.
     """
 
     connection: int
     message: int
     kinds: str = ROUND_TRIPS
+    statement: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ class FaultProxy(Proxy):
         self.kinds = kinds
         self.messages: list[Message] = []
         self.hit: Message | None = None
+        self.matches = 0
         self._numbers: dict[socket.socket, int] = {}
 
     def accepted(self, client: socket.socket) -> None:
@@ -112,9 +116,10 @@ class FaultLink(Link):
 
     @property
     def fault(self) -> Fault | None:
-        """The fault, if it is one of this connection."""
+        """The fault, if it can be one of this connection."""
         fault = self.proxy.fault
-        return fault if fault and fault.place.connection == self.connection else None
+        mine = fault and (fault.place.statement or fault.place.connection == self.connection)
+        return fault if mine else None
 
     def forward(self, message: bytes) -> bool:
         """Send one message on; False when the connection is cut instead, or after it."""
@@ -156,6 +161,10 @@ class FaultLink(Link):
         if not self.ready:
             return place.message == 0
         self.count += kind in place.kinds
+        if place.statement:
+            here = kind in place.kinds and re.search(place.statement, self.statement) is not None
+            self.proxy.matches += here
+            return here and self.proxy.matches == place.message
         return kind in place.kinds and self.count == place.message
 
     def disturb(self, fault: Fault, message: bytes) -> bool:

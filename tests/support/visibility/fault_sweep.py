@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from subprocess import Popen
@@ -67,6 +67,7 @@ KINDS: Mapping[str, Kind] = {
         error=("53100", 'could not extend file "base/1/2": No space left on device'),
         ends={0: "", 32: "space"},
     ),
+    "out of memory": Kind(messages=STATEMENTS, error=("53200", "out of memory"), ends={0: "", 1: "memory"}),
     "too many connections": Kind(error=("53300", "sorry, too many clients already"), ends={0: "", 1: "too many"}),
 }
 
@@ -102,23 +103,35 @@ class Scene:
 
 def survey(scene: Scene) -> Mapping[str, Mapping[str, Sequence[Place]]]:
     """Return the places of a run that nobody disturbs, by the kinds of messages that are counted, and by phase."""
+    ended, messages = undisturbed(scene)
+    return {kinds: by_phase(ended, messages, kinds) for kinds in (ROUND_TRIPS, STATEMENTS)}
+
+
+def undisturbed(scene: Scene) -> tuple[Completed, Sequence[Message]]:
+    """Return the end of a run that nobody disturbs, and its messages."""
     databases, database = scene.origin.databases, scene.origin.copy()
     with FaultProxy(databases.host, databases.port, kinds=ROUND_TRIPS + STATEMENTS) as proxy:
         ended = scene.origin.run(database, **through(proxy))
     assert ended.code == 0, ended.stderr
     drop(databases, database)
-    return {kinds: by_phase(ended, proxy.messages, kinds) for kinds in (ROUND_TRIPS, STATEMENTS)}
+    return ended, proxy.messages
 
 
 def by_phase(ended: Completed, messages: Sequence[Message], kinds: str) -> Mapping[str, Sequence[Place]]:
     """Return the place of each message of some kinds, by phase."""
-    counts, found = Counter[int](), defaultdict[str, list[Place]](list)
+    found = defaultdict[str, list[Place]](list)
+    for message, place in placed(messages, kinds):
+        found[phase(ended, message)].append(place)
+    return found
+
+
+def placed(messages: Sequence[Message], kinds: str) -> Iterator[tuple[Message, Place]]:
+    """Yield each message of some kinds with its place."""
+    counts = Counter[int]()
     for message in messages:
         if message.kind in kinds:
             counts[message.connection] += 1
-            place = Place(connection=message.connection, message=counts[message.connection], kinds=kinds)
-            found[phase(ended, message)].append(place)
-    return found
+            yield message, Place(connection=message.connection, message=counts[message.connection], kinds=kinds)
 
 
 def disturb(scene: Scene, kind: str, place: Place) -> Outcome:
