@@ -15,9 +15,12 @@ from pydantic import TypeAdapter
 import bench_install
 import bench_rewrite
 import install_page
+import limits_page
 import rewrite_page
+from bench_floor import Floor
+from bench_hold import Hold
 from install_page import Installations
-from rewrite_page import WAYS, Run
+from rewrite_page import FLOOR, WAYS, Run, merged
 from support.postgres.databases import RELEASES
 
 INSTALL, REWRITE = "install", "rewrite"
@@ -38,6 +41,18 @@ class Results:
 
     install: Installations | None = None
     rewrite: tuple[Run, ...] = ()
+    floors: tuple[Floor, ...] = ()
+    holds: tuple[Hold, ...] = ()
+
+    def with_(self, found: Run | Floor | Hold) -> "Results":
+        """Return the results with a new one, in place of the old one of its kind."""
+        match found:
+            case Run():
+                return replace(self, rewrite=merged(self.rewrite, found))
+            case Floor():
+                return replace(self, floors=merged(self.floors, found))
+            case Hold():
+                return replace(self, holds=merged(self.holds, found))
 
 
 FORM = TypeAdapter(Results)
@@ -59,12 +74,13 @@ def measured(args: argparse.Namespace, results: Results) -> Iterator[Results]:
         print(found.table(), found.goals(), sep="\n\n")
         yield (results := replace(results, install=found))
     if REWRITE in args.parts:
-        new: list[Run] = []
-        for run in bench_rewrite.measure(args.starts, args.rows, args.ways):
-            new.append(run)
-            print(*rewrite_page.row(run), *run.problems, sep="  ", file=sys.stderr, flush=True)
-            yield (results := replace(results, rewrite=rewrite_page.merged(results.rewrite, [run])))
-        print(rewrite_page.table(new), rewrite_page.goals(new), sep="\n\n")
+        wanted = bench_rewrite.Wanted(
+            starts=args.starts, rows=args.rows, ways=args.ways, writes=args.writes, hold=args.hold, bindir=args.bindir
+        )
+        for found in bench_rewrite.measure(wanted):
+            print(found, file=sys.stderr, flush=True)
+            yield (results := results.with_(found))
+        print(*rewrite_sections(results), sep="\n")
 
 
 def write(results: Results) -> None:
@@ -74,12 +90,20 @@ def write(results: Results) -> None:
     RESULTS.write_bytes(FORM.dump_json(results, indent=1) + b"\n")
     sections = []
     if results.rewrite:
-        sections.append(rewrite_page.section(results.rewrite))
+        sections += rewrite_sections(results)
         plots.draw_waits(results.rewrite, DOCS / "rewrite.svg")
     if results.install is not None:
         sections.append(install_page.section(results.install))
         plots.draw_installations(results.install, DOCS / "performance.svg")
     Path(DOCS, "performance.md").write_text("\n".join([HEAD, *sections]), encoding="utf-8")
+
+
+def rewrite_sections(results: Results) -> list[str]:
+    """Return the sections on upgrades."""
+    return [
+        rewrite_page.section(results.rewrite),
+        limits_page.section(results.rewrite, results.floors, results.holds),
+    ]
 
 
 def arguments() -> argparse.Namespace:
@@ -91,7 +115,12 @@ def arguments() -> argparse.Namespace:
     add("--durable", action="store_true", help="installations: let the server write to disk at every commit")
     add("--rows", type=numbers, default=(0, 20_000, 200_000), help="upgrades: rows of the store (0,20000,200000)")
     add("--starts", type=names(*STARTS), default=STARTS, help="upgrades: versions to start at (1.2,1.9)")
-    add("--ways", type=names(*WAYS), default=WAYS, help=f"upgrades: what to compare ({','.join(WAYS)})")
+    add(
+        "--ways", type=names(*WAYS, FLOOR), default=WAYS, help=f"upgrades: what to compare ({','.join((*WAYS, FLOOR))})"
+    )
+    add("--writes", type=numbers, default=(200,), help="upgrades: writes in a second; 0: no load (200)")
+    add("--hold", type=float, help="upgrades: also hold a cutover for so many seconds (not measured)")
+    add("--bindir", type=Path, help="upgrades: the programs of another PostgreSQL (the embedded one)")
     add("--no-write", action="store_true", help="print only, leave docs/ as it is")
     add("--page", action="store_true", help="measure nothing, write the page from what was measured before")
     return parser.parse_args()

@@ -4,15 +4,23 @@ Each run gets a fresh copy of the same store. During the run the tests' model of
 sizes are sampled. Afterwards the schema, the rows and what the server wrote are compared.
 """
 
+import json
+import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Self, TypeAlias
 
+import bench_floor
+import bench_hold
+from bench_floor import Floor
+from bench_hold import Hold
 from bench_install import OURS, Command, compile_ours, facts, run
-from rewrite_page import VENDOR, Figures, Run
+from bench_store import MeasuredStore
+from rewrite_page import FLOOR, ONLINE, VENDOR, Figures, Forecast, Run
 from schema_migrator.demo.embedded_postgres import private_server
 from support.postgres.databases import RELEASES, fresh
 from support.postgres.engine import Connection, Engine
@@ -35,6 +43,7 @@ SETTINGS = {
 }
 """The server's, to be like one in use; all else is PostgreSQL's default."""
 TRAFFIC = Traffic(writes=200, writers=2, reads=10, adopt=False)
+NEVER = 0.001
 QUIET = 2.0
 """Seconds of traffic before a run, and after it."""
 SAMPLED = 0.25
@@ -75,50 +84,107 @@ class Sizes:
             self.found.append(int(ask(connection, SIZE, self.database)))
 
 
-def measure(starts: Sequence[str], rows: Sequence[int], ways: Sequence[str]) -> Iterator[Run]:
-    """Yield the runs, the smallest stores first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to measure: from which versions, with how many rows, in which ways, with how many writes in a second.
+
+    `hold`: the seconds for which a cutover is held, None if none is. `bindir`: the folder of another PostgreSQL.
+    """
+
+    starts: Sequence[str]
+    rows: Sequence[int]
+    ways: Sequence[str]
+    writes: Sequence[float]
+    hold: float | None = None
+    bindir: Path | None = None
+
+
+Found: TypeAlias = Run | Floor | Hold
+
+
+def measure(wanted: Wanted) -> Iterator[Found]:
+    """Yield what was measured, the smallest stores first."""
     compile_ours()
-    with server() as engine:
+    with private_server(settings=SETTINGS, bindir=wanted.bindir) as started:
+        engine = Engine.of(started)
         about = facts(engine) | {
             "vendor": f"temporal-sql-tool of {NEWEST}",
             "settings": ", ".join(f"{name} {value}" for name, value in SETTINGS.items()),
         }
-        for count in rows:
-            for start in starts:
-                yield from measure_store(engine, start, count, ways, about)
+        for count in wanted.rows:
+            for start in wanted.starts:
+                with fresh(engine) as databases:
+                    origin = rewriting.origin(databases, start, count)
+                    store = MeasuredStore(origin=origin, start=start, rows=count, about=about)
+                    yield from measure_store(store, wanted)
 
 
-@contextmanager
-def server() -> Iterator[Engine]:
-    """Start the embedded PostgreSQL."""
-    with private_server(settings=SETTINGS) as started:
-        yield Engine.of(started)
+def measure_store(store: MeasuredStore, wanted: Wanted) -> Iterator[Found]:
+    """Yield what is measured on copies of one store: each way with each load, the floor, and a held cutover."""
+    for writes, way in product(wanted.writes, wanted.ways):
+        if way != FLOOR:
+            yield measure_way(store, way, writes)
+    if FLOOR in wanted.ways:
+        yield from bench_floor.measure(store)
+    if wanted.hold is not None:
+        for writes in wanted.writes:
+            yield bench_hold.measure(store, traffic(writes), wanted.hold, OWN)
 
 
-def measure_store(
-    engine: Engine, start: str, rows: int, ways: Sequence[str], about: Mapping[str, str]
-) -> Iterator[Run]:
-    """Yield a run of each way on copies of one store."""
-    with fresh(engine) as databases:
-        origin = rewriting.origin(databases, start, rows)
-        for way in ways:
-            database = origin.copy()
-            load, sizes, figures = measure_run(origin, database, command(origin, database, way))
-            yield Run(
-                start=start,
-                rows=rows,
-                way=way,
-                writer=figures_of(load.waits),
-                reader=figures_of(load.reader.waits),
-                disk_before=sizes[0],
-                disk_peak=max(sizes),
-                disk_after=sizes[-1],
-                checksum=checksum(origin, database),
-                problems=origin.problems(database, load, where=OWN),
-                about=about,
-                **figures,
-            )
-            drop(databases, database)
+def traffic(writes: float) -> Traffic:
+    """Return the load with so many writes in a second; each connection of a writer takes a few hundred.
+
+    Without load, writers and readers have their first turn and no other one.
+    """
+    if not writes:
+        return replace(TRAFFIC, writes=NEVER, reads=NEVER)
+    return replace(TRAFFIC, writes=writes, writers=max(2, round(writes / 250)))
+
+
+def measure_way(store: MeasuredStore, way: str, writes: float) -> Run:
+    """Return a run in one way on a copy of the store."""
+    origin, database = store.origin, store.origin.copy()
+    forecast = foreseen(origin, database, way)
+    load, sizes, seconds, wal = measure_run(origin, database, command(origin, database, way), traffic(writes))
+    found = Run(
+        start=store.start,
+        rows=store.rows,
+        way=way,
+        server=store.server,
+        writes=writes,
+        forecast=forecast,
+        seconds=seconds,
+        wal=wal,
+        writer=figures_of(load.waits),
+        reader=figures_of(load.reader.waits),
+        disk_before=sizes[0],
+        disk_peak=max(sizes),
+        disk_after=sizes[-1],
+        checksum=checksum(origin, database),
+        problems=origin.problems(database, load, where=OWN),
+        about=store.about,
+    )
+    drop(origin.databases, database)
+    return found
+
+
+def foreseen(origin: Origin, database: str, way: str) -> Forecast | None:
+    """Return what `plan` forecasts of one of our ways; None if there is nothing to measure."""
+    if way == VENDOR:
+        return None
+    words = [str(OURS), "plan", "--rewrite", way, "--output", "json"]
+    said = subprocess.run(words, env=origin.env(database), capture_output=True, text=True, check=True).stdout
+    (plan,) = json.loads(said)["stores"]
+    online = plan["online"] and plan["online"]["estimate"]
+    found = [online] if way == ONLINE else [step["estimate"] for step in plan["steps"]]
+    if plan["measured"] is None or None in found:
+        return None
+    return Forecast(
+        seconds=sum(one["seconds"]["likely"] for one in found),
+        made=sum(one["disk_bytes"] for one in found),
+        spent=plan["measured"]["seconds"],
+        written=plan["measured"]["bytes_written"],
+    )
 
 
 def command(origin: Origin, database: str, way: str) -> Command:
@@ -131,18 +197,20 @@ def command(origin: Origin, database: str, way: str) -> Command:
     return Command(words=(str(OURS), "migrate", "--rewrite", way), env=origin.env(database))
 
 
-def measure_run(origin: Origin, database: str, upgrade: Command) -> tuple[Load, list[int], dict[str, float]]:
+def measure_run(
+    origin: Origin, database: str, upgrade: Command, traffic: Traffic
+) -> tuple[Load, list[int], float, int]:
     """Run it under load; return the load, the sizes seen, the seconds and the bytes of WAL."""
     engine = origin.databases.engine
     with engine.connect() as admin:
         admin.execute("CHECKPOINT")
-        with Sizes(engine=engine, database=database) as sizes, origin.load(database, TRAFFIC) as load:
+        with Sizes(engine=engine, database=database) as sizes, origin.load(database, traffic) as load:
             time.sleep(QUIET)
             written, began = int(ask(admin, WAL)), time.perf_counter()
             run(upgrade)
             seconds, wal = time.perf_counter() - began, int(ask(admin, WAL)) - written
             time.sleep(QUIET)
-    return load, sizes.found, {"seconds": seconds, "wal": wal}
+    return load, sizes.found, seconds, wal
 
 
 def figures_of(waits: Waits) -> Figures:

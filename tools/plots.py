@@ -10,7 +10,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from install_page import Installations, Result
-from rewrite_page import ONLINE, VENDOR, Run
+from rewrite_page import ONLINE, USUAL, VENDOR, Run
 
 NAMES = {VENDOR: "temporal-sql-tool", "in-place": "schema-migrator, in place", ONLINE: "schema-migrator, online"}
 COLOURS = {VENDOR: "#9aa4af", "in-place": "#d29922", ONLINE: "#1f6feb"}
@@ -37,7 +37,7 @@ STYLE = {
 
 def draw_waits(runs: Sequence[Run], place: Path) -> None:
     """Draw the longest wait of a write by rows, a panel for each version that upgrades start at."""
-    shown = [run for run in runs if run.rows]
+    shown = [run for run in runs if run.rows and run.writes == USUAL and run.server == runs[-1].server]
     starts = sorted({run.start for run in shown})
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDE, 3.6), layout="constrained")
