@@ -58,8 +58,8 @@ def test_never_both(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Non
         both_here.wait(PATIENCE)
         return come(*args)
 
-    def drain_and_tell(pool: Any, *args: Any) -> None:  # noqa: ANN401 - passed on
-        drain(pool, *args)
+    def drain_and_tell(pool: Any, *args: Any, **options: bool) -> None:  # noqa: ANN401 - passed on
+        drain(pool, *args, **options)
         done.append(("drained", pool.work.store.store))
 
     def cut_over_slowly(work: Any, *args: Any) -> float:  # noqa: ANN401 - passed on

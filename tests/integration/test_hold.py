@@ -152,10 +152,11 @@ def test_a_window(origin: Origin) -> None:
     database = origin.copy()
     with holding(origin, database, "--cutover-window", window(origin, 6)) as process:
         assert swapped(origin, database, process).code == 0
-    ended = origin.run(origin.copy(), "--cutover-window", f"{window(origin, 0)} UTC")
+    here = f"{window(origin, 0)} UTC"
+    ended = origin.run(origin.copy(), "--cutover-window", here)
     assert (ended.code, "online.holding" in named(ended)) == (0, False), ended.stderr
     assert [event["reason"] for event in events(ended) if event["event"] == "online.released"] == [
-        f"the window {window(origin, 0)} UTC is open"
+        f"the window {here} is open"
     ]
 
 
