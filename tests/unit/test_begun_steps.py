@@ -33,7 +33,7 @@ def texts(store: Past, *remaining: int) -> list[str]:
 def doubted(store: Past, *remaining: int) -> str | None:
     """Return the statement that must not run twice, though it may have run."""
     found = unrepeatable(store.rehearsal, store.source.steps[1], remaining)
-    return found and found.text
+    return found.text if found else None
 
 
 FILLED = begun(ONE_ORDER, ONE_ITEM, TOTALS, ADD_NOTE, ANOTHER)

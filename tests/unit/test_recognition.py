@@ -101,6 +101,29 @@ def test_statements_out_of_order(changes: Effect, remaining: tuple[int, ...]) ->
     assert recognise(evidence(at_version("1.0", changes), "1.0")) == between("1.0", "1.1", 3, *remaining)
 
 
+STAGES = past(
+    (NEW_ORDERS,),
+    (
+        Act("ALTER TABLE orders ADD COLUMN shop SMALLINT", {"column orders.shop": "smallint"}),
+        ADD_NOTE,
+        Act("ALTER TABLE orders ALTER COLUMN shop TYPE INT", {"column orders.shop": "integer"}),
+        Act("ALTER TABLE orders ALTER COLUMN shop TYPE BIGINT", {"column orders.shop": "bigint"}),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("live", "remaining"),
+    [
+        (at_version("1.0", {"column orders.shop": "bigint"}, store=STAGES), 1),
+        (during("1.1", 3, {"order orders": "total, id"}, store=STAGES), 3),
+    ],
+)
+def test_a_column_that_a_step_changes_again(live: Snapshot, remaining: int) -> None:
+    """A step resumes where the column is at an intermediate type; statements before the last type do not run again."""
+    assert recognise(evidence(live, "1.0", store=STAGES)) == between("1.0", "1.1", 4, remaining)
+
+
 TWO_AT_ONCE = past((NEW_ORDERS,), (Act("ALTER TABLE orders ADD a INT, ADD b INT", TWO), FILL), (NEW_ITEMS,))
 
 
