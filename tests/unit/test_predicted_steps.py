@@ -89,6 +89,11 @@ def test_what_is_done_is_left_out(acts: tuple[Act, ...], found: Effect, remainin
     [
         (WIDER_TOTAL, {TOTAL: "integer NOT NULL DEFAULT 7"}, {TOTAL: "bigint NOT NULL DEFAULT 7"}),
         (WIDER_TOTAL, {TOTAL: None}, {TOTAL: "bigint"}),
+        (
+            Act("ALTER TABLE orders ALTER COLUMN id TYPE INT", {"column orders.id": "integer NOT NULL"}),
+            {"column orders.id": "bigint"},
+            {"column orders.id": "integer"},
+        ),
         (ADD_NOTE, {NOTE: "text DEFAULT ''"}, {NOTE: "text"}),
         (ADD_NOTE, {"index orders.own": "btree (id)"}, {NOTE: "text", "index orders.own": "btree (id)"}),
         (DROP_TOTAL, {"index orders.own": "btree (total)"}, {TOTAL: None, BY_TOTAL: None}),

@@ -27,7 +27,10 @@ BEFORE = (
     INDEX_TOTAL,
     Act("CREATE INDEX by_id ON orders (id)", {BY_ID: "btree (id)"}),
     Act("CREATE UNLOGGED TABLE shops (id INT)", {SHOPS: "UNLOGGED", "column shops.id": "integer"}),
-    Act("CREATE FUNCTION tax", {TAX: "RETURNS integer LANGUAGE sql IMMUTABLE AS $fn$SELECT 19$fn$"}),
+    Act(
+        "CREATE FUNCTION tax",
+        {TAX: "RETURNS integer LANGUAGE sql IMMUTABLE AS $fn$SELECT 19 /* any LANGUAGE will do */$fn$"},
+    ),
     Act("CREATE EXTENSION btree_gin", {GIN: ""}),
 )
 KEEP_NOTE = Act("ALTER TABLE orders ADD COLUMN IF NOT EXISTS note TEXT", {NOTE: "text"})
@@ -154,3 +157,8 @@ def test_all_reasons_are_told() -> None:
         "creates the column orders.b, which already exists",
         "drops the index orders.by_total, which does not exist",
     ]
+
+
+def test_a_missing_table_stops_no_statement_by_itself() -> None:
+    """It is named among what Temporal lacks after the step."""
+    assert problems(ADD_NOTE, found={"table orders": None}) == ()

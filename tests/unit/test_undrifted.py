@@ -32,6 +32,7 @@ DROP_TABLE = Act("DROP TABLE orders", dict.fromkeys(NEW_ORDERS.effect))
         ((LONGER, DROP_CODE), {CODE: "text"}, {CODE: "text"}),
         ((LONGER, DROP_CODE), {CODE: "varchar(20)"}, {CODE: "varchar(20) NOT NULL"}),
         ((DROP_OLD,), {OLD: "btree (id)"}, {OLD: "btree (total)"}),
+        ((LONGER, DROP_OLD), {OLD: "btree (id)"}, {OLD: "btree (total)"}),
         ((DROP_OLD, CHANGE_OLD), {OLD: "btree (id)"}, {OLD: "btree (id)"}),
         ((CHANGE_OLD, DROP_OLD), {OLD: "btree (id)"}, {OLD: "btree (id)"}),
         (
