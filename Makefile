@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/_
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers schedules mutants sabotages picture check clean
+.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -105,6 +105,9 @@ sweep-online: setup sources vendor-tools ## Disturb an online rewrite at every m
 
 failovers: setup sources vendor-tools ## Let a standby take over during an online rewrite, then run it again (a quarter of an hour; FAILOVERS, for example '--minutes 5')
 	PYTHONPATH=tests:vendor $(BIN)/python tools/failovers.py $(FAILOVERS)
+
+situations: setup sources vendor-tools ## Let an online rewrite run where it could hurt the users of a server (five minutes; SITUATIONS, for example '--only standby'; needs root to mount a small disk)
+	PYTHONPATH=tests:vendor $(BIN)/python tools/situations.py $(SITUATIONS)
 
 schedules: setup sources ## Order an online rewrite's statements against writers' by many seeds, and plant faults (half an hour; SCHEDULES, for example '-n 500')
 	PYTHONPATH=tests:vendor $(BIN)/python tools/schedules.py $(SCHEDULES)

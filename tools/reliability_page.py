@@ -14,6 +14,7 @@ from reliability_data import (
     ROOT,
     SABOTAGES,
     SCHEDULES,
+    SITUATIONS,
     Outcome,
     anonymous,
     explained,
@@ -22,6 +23,7 @@ from reliability_data import (
 )
 from support.postgres.failover import MODES
 from support.sabotages import Sabotage, sabotages
+from support.visibility import situations
 from support.visibility.failovers import ROWS, START
 from support.visibility.fault_sweep import KINDS, PHASES
 from sweep_page import table
@@ -29,8 +31,9 @@ from sweep_page import table
 PAGE = """\
 # Reliability of the online rewrite
 
-Written by `make sweep-online`, `make failovers`, `make schedules`, `make sabotages` and `make mutants`, which repeat
-all of it. Do not edit it by hand. What they have found is in [reliability](reliability), each trial with its commit.
+Written by `make sweep-online`, `make failovers`, `make situations`, `make schedules`, `make sabotages` and
+`make mutants`, which repeat all of it. Do not edit it by hand. What they have found is in [reliability](reliability),
+each trial with its commit.
 
 {about}
 
@@ -88,6 +91,14 @@ write that had been acknowledged; the next run succeeded; and the new primary is
 
 {failover_ends}
 
+## Bad situations
+
+On a server that is like one in use, a store of {situation_rows:,} rows is upgraded online while users read and write.
+The server is in a situation in which the rewrite could hurt them. `--wait-timeout` is {patience} s. Names and numbers
+are left out.
+
+{situations}
+
 ## Ordered by chance
 
 The engine's own statements (note a batch, copy it, replay the log, compare, count, take the lock, replay the rest) run
@@ -129,6 +140,7 @@ no value, a text with other letters. The unit tests, which need no server either
 ```sh
 make sweep-online
 make failovers
+make situations
 make schedules
 make sabotages
 make mutants
@@ -160,6 +172,9 @@ def page() -> str:
         failed_over=good(failovers),
         all_failovers=len(failovers),
         failover_ends=ends("mode", failovers),
+        situation_rows=situations.ROWS,
+        patience=situations.PATIENCE,
+        situations=in_situations(),
         schedules=ordered(),
         found=table(("planted fault", "found by schedule number"), read(SCHEDULES).get("found", {}).items()),
         sabotages=len(planted()),
@@ -212,6 +227,23 @@ def by_file() -> str:
     tried = Counter(sabotage.file for sabotage, _ in planted())
     found = Counter(sabotage.file for sabotage, by in planted() if by)
     return table(("file", "faults", "found"), [(file, count, found[file]) for file, count in tried.items()])
+
+
+def in_situations() -> str:
+    """Return the table of situations: how runs ended in each."""
+    rows = [
+        (
+            kept["situation"],
+            kept["role"],
+            kept["code"],
+            kept["said"] or "at target",
+            kept["held_back"],
+            f"{kept['longest']:.2f} s",
+            "**no**" if kept["problem"] else "yes",
+        )
+        for kept in read(SITUATIONS).values()
+    ]
+    return table(("situation", "role", "exit code", "error", "held back", "longest write", "as expected"), rows)
 
 
 def by_module() -> str:

@@ -16,7 +16,14 @@ TOOLS = COMMAND.findall((ROOT / "Makefile").read_text())
 def test_there_are_some() -> None:
     """The Makefile's lines are read."""
     expected = ["tools/durations.py", "tools/kill_sweep.py", "tools/online_sweep.py"]
-    expected += ["tools/schedules.py", "tools/failovers.py", "tools/mutants.py", "tools/sabotages.py", "tools/bench.py"]
+    expected += [
+        "tools/schedules.py",
+        "tools/failovers.py",
+        "tools/situations.py",
+        "tools/mutants.py",
+        "tools/sabotages.py",
+        "tools/bench.py",
+    ]
     assert sorted(tool for _, tool in TOOLS) == sorted(expected)
 
 
