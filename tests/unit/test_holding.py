@@ -40,6 +40,13 @@ def test_what_is_no_window(text: str) -> None:
         windows.parse(text)
 
 
+@pytest.mark.parametrize("text", ["at night", "02:00-02:00"])
+def test_nonsense_is_repeated(text: str) -> None:
+    """The error says what was given."""
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        windows.parse(text)
+
+
 def test_the_setting(clean: pytest.MonkeyPatch) -> None:
     """Nonsense is refused with an example."""
     clean.setenv("SCHEMA_MIGRATOR_CUTOVER_WINDOW", "at night")

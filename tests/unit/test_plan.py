@@ -3,9 +3,10 @@ from packaging.version import Version
 
 from schema_migrator.diagnosis.state import Absent, Between, State, Unknown, Unrecorded
 from schema_migrator.errors import UnknownState
+from schema_migrator.planning import plan
 from schema_migrator.planning.plan import PlanOptions
-from schema_migrator.releases.source import Store
-from support.program.factories import at, planned, release
+from schema_migrator.releases.source import UNVERSIONED, Store
+from support.program.factories import at, overview, planned, release
 
 ALL = [f"1.{minor}" for minor in range(10)]
 
@@ -65,6 +66,13 @@ def test_keeps_to_what_servers_work_with() -> None:
     )
 
 
+def test_a_set_up_alone_takes_any_version() -> None:
+    """The target 0.0, which no server works with, is never below what is recorded."""
+    source = release().source(Store.VISIBILITY)
+    found = plan.build(source, overview(at("1.9", "1.5")), UNVERSIONED, database="temporal_visibility")
+    assert (found.steps, found.setup, found.ahead) == ((), False, True)
+
+
 def test_refuses_an_unknown_state() -> None:
     """The reason and the hint are those of the state."""
     with pytest.raises(UnknownState) as caught:
@@ -85,9 +93,9 @@ def test_resumes_a_step_that_was_begun() -> None:
     assert not found.together
 
 
-def unrecorded(*, confirmed: bool) -> Unrecorded:
+def unrecorded(*, confirmed: bool, recorded: Version | None = None) -> Unrecorded:
     """Return the state of a database whose row was lost."""
-    return Unrecorded(version=Version("1.8"), recorded=None, confirmed=confirmed)
+    return Unrecorded(version=Version("1.8"), recorded=recorded, confirmed=confirmed)
 
 
 @pytest.mark.parametrize(("confirmed", "adopt"), [(True, False), (False, True)])
@@ -100,11 +108,13 @@ def test_adopts_a_version(*, confirmed: bool, adopt: bool) -> None:
     assert (found.setup, found.empty, found.recorded) == (False, False, None)
 
 
-def test_does_not_adopt_unasked() -> None:
+@pytest.mark.parametrize(("recorded", "said"), [(None, "no version"), (Version("1.3"), "1.3")])
+def test_does_not_adopt_unasked(recorded: Version | None, said: str) -> None:
     """Without either it is refused, and the flag is named."""
     with pytest.raises(UnknownState) as caught:
-        planned(unrecorded(confirmed=False))
+        planned(unrecorded(confirmed=False, recorded=recorded))
     assert str(caught.value) == (
-        'visibility: database "temporal_visibility" has the tables of 1.8, but no version is recorded for it; '
+        'visibility: database "temporal_visibility" has the tables of 1.8, '
+        f"but {said} is recorded for it; "
         "if 1.8 is right, record it: schema-migrator migrate --adopt"
     )

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schema_migrator.releases import statements
 from schema_migrator.releases.statements import Statement, created_tables, point_at, split
 from support.postgres.databases import RELEASES
 
@@ -26,6 +27,13 @@ def one(sql: str) -> Statement:
     """Return the only statement."""
     (statement,) = split(sql, "f.sql")
     return statement
+
+
+@pytest.fixture
+def afresh() -> None:
+    """Forget what earlier tests have split, so that the same texts are split again."""
+    for cached in (statements.split, statements.created_tables, statements._code):
+        cached.cache_clear()
 
 
 def vendor_files(release: str, folder: str) -> list[Path]:
@@ -63,6 +71,7 @@ def test_splits_the_vendors_files(release: str, folder: str) -> None:
         ("SELECT naïve$a$ ; SELECT $ä$;$ä$", ["SELECT naïve$a$", "SELECT $ä$;$ä$"]),
     ],
 )
+@pytest.mark.usefixtures("afresh")
 def test_splits_as_psql_does(sql: str, expected: list[str] | int) -> None:
     """A semicolon ends a statement except in quotes, comments, parentheses and bodies of routines."""
     assert (len(texts(sql)) if isinstance(expected, int) else texts(sql)) == expected
@@ -84,6 +93,7 @@ def test_tells_equal_statements_apart() -> None:
     assert [statement.line for statement in split("-- SELECT 1\nSELECT 1;\nSELECT 1;\n\nSELECT 1;", "f")] == [2, 3, 5]
 
 
+@pytest.mark.usefixtures("afresh")
 def test_knows_each_statements_line() -> None:
     """Lines count from 1, at the statement itself and not at the comment before it."""
     sql = "-- one\n\nSELECT 1; SELECT 2; -- two\n\n/* three\n*/ SELECT 3\n;\n\tSELECT 4"
@@ -162,6 +172,7 @@ def test_summary_is_one_short_line() -> None:
     assert long.endswith("...")
 
 
+@pytest.mark.usefixtures("afresh")
 def test_finds_created_tables() -> None:
     """Names come without schema and quotes, folded as PostgreSQL folds them; comments do not count."""
     sql = """
@@ -184,6 +195,19 @@ def test_points_at_a_place(sql: str, word: str, shown: str) -> None:
     """File, line and a caret under the character, also after tabs and letters of several bytes."""
     statement = split(sql, "f.sql")[-1]
     assert point_at(statement, statement.text.index(word) + 1) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("SELECT 1,\n  2,\n  nix, \n  4,\n  5", "f.sql:5\n    nix, \n    ^"),
+        ("SELECT nix,\r\n  2", "f.sql:3\n  SELECT nix,\n         ^"),
+        ("SELECT 1,\n  nix AS X\nFROM t", "f.sql:4\n    nix AS X\n    ^"),
+    ],
+)
+def test_points_at_a_line_among_others(text: str, shown: str) -> None:
+    """Only the line itself is shown, as it is but for its end."""
+    assert point_at(Statement(text=text, file="f.sql", line=3), text.index("nix") + 1) == shown
 
 
 def test_points_at_the_end() -> None:

@@ -176,6 +176,7 @@ class Shop:
     def planned(
         self,
         state: State | None = None,
+        target: str | None = None,
         *,
         live: Snapshot | None = None,
         sizes: Mapping[str, int] = MappingProxyType({}),
@@ -183,14 +184,14 @@ class Shop:
         options: PlanOptions = PlanOptions(),  # noqa: B008 - frozen
         **seen: Any,  # noqa: ANN401 - fields of Overview
     ) -> Plan:
-        """Return the plan to the latest version: from 1.0 and from its rehearsed schema, unless another is given."""
+        """Return the plan to the latest version, from 1.0 and its rehearsed schema, unless others are given."""
         start = state or at("1.0")
         begun = self.rehearsal.after.get(getattr(start, "version", None) or UNVERSIONED, Snapshot({}))
         tables = {name: Table(size=size, blockers=tuple(blockers)) for name, size in sizes.items()}
         return plan.build(
             self.source,
             replace(overview(start), **seen),
-            self.source.latest,
+            self.source.target(target),
             database="shop",
             options=options,
             inputs=PlanInputs(rehearsal=self.rehearsal, live=live or begun, tables=tables),
