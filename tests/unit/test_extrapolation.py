@@ -178,7 +178,9 @@ def test_trials_become_a_forecast() -> None:
     )
     costs: Costs = {V1: [(0.25, 512), (0.5, 512)], V2: [(9, 9)], V3: [(1, 4096)], V4: [(0, 0)]}
     twice: Costs = {V1: [(0.5, 1024), (1, 1024)], V2: [(9, 9)], V3: [(2, 8192)], V4: [(0, 0)]}
-    trials = trial({TABLE: 1024}, costs, written=3), trial({TABLE: 2048}, twice, written=4)
+    trials = tuple(
+        trial({TABLE: count}, each, written=count) for count, each in ((20, costs), (1024, costs), (2048, twice))
+    )
     found = Forecast(sizes=(size(TABLE, LARGE, rows=9), size("items", 1, rows=7)))
     rows = {TABLE: 10240}
     done = extrapolation.with_trials(made, found, trials, rows, spent=1.5, left_out=("own",))
@@ -192,7 +194,7 @@ def test_trials_become_a_forecast() -> None:
         online=StepEstimate(seconds=about(20), locked=BRIEF, disk=81920),
         sampled={TABLE: 2048},
         spent=1.5,
-        written=7,
+        written=20 + 1024 + 2048,
         left_out=("own",),
     )
 
@@ -248,7 +250,7 @@ def test_the_largest_copied_table_counts() -> None:
     """Of the tables that a step works on, the copied one with the most live rows gives the scale."""
     one = working("1.1", on=(TABLE, "items", "zones"))
     rows = {TABLE: 2048, "items": 4096, "users": 8192}
-    trials = (trial({TABLE: 512, "items": 1024, "users": 1024}, {V1: [(1, 0)]}),)
+    trials = (trial({TABLE: 1024, "items": 1024, "users": 1024}, {V1: [(1, 0)]}),)
     assert extrapolation.estimated(plan_of(one), one, trials, rows).seconds == about(4)
 
 

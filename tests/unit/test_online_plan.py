@@ -1,7 +1,7 @@
 """Which plans rewrite a table online, and why others do not."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from typing import Literal
 
 import pytest
 from packaging.version import Version
@@ -10,6 +10,7 @@ from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.diagnosis.state import Absent, Between, State
 from schema_migrator.planning.plan import ONLINE_BYTES, Online, PlanOptions
 from schema_migrator.planning.rewrite_span import TargetShape
+from support.program.factories import at
 from support.program.tiny_plans import TABLE, Shop, index, moment, step, table
 
 OLD, ITEMS = table("id bigint, day date, note text"), table("id bigint", "items")
@@ -75,9 +76,11 @@ def test_a_large_table_is_rewritten_online() -> None:
         (0, "in-place", "--rewrite in-place is set"),
     ],
 )
-def test_the_size_or_the_operator_decides(size: int, rewrite: str | None, declined: str) -> None:
+def test_the_size_or_the_operator_decides(
+    size: int, rewrite: Literal["online", "in-place"] | None, declined: str
+) -> None:
     """From 64 MB on a rewrite is online; a declined one runs in place, and nothing blocks it."""
-    wish = replace(PlanOptions(), rewrite=rewrite)
+    wish = PlanOptions(rewrite=rewrite)
     blockers = ["it is unusual"] if declined else []
     found = SHOP.planned(sizes={TABLE: size}, options=wish, blockers=blockers)
     assert found.online is not None
@@ -120,7 +123,7 @@ def test_what_blocks_an_online_rewrite(
 def test_without_a_rewrite_nothing_is_online(version: str) -> None:
     """Nor is anything in a new store, or where nothing is to do."""
     start = Version(version)
-    state: State = Absent() if version == "0.0" else replace(SHOP.planned().state, version=start)
+    state: State = Absent() if version == "0.0" else at(version)
     found = SHOP.planned(state, live=SHOP.rehearsal.after[start], sizes=SIZES)
     assert (found.online, any(each.online for each in found.steps)) == (None, False)
 
@@ -153,3 +156,27 @@ def test_a_rewrite_that_was_begun_out_of_order_is_blocked(remaining: tuple[int, 
     assert found.online is not None
     said = "the state of step 1.2, half-applied out of order"
     assert found.online.blockers == ((said,) if blockers else ())
+
+
+def test_a_rewrite_that_was_begun_by_hand_is_blocked() -> None:
+    """The same holds for a step of which somebody has applied a later statement."""
+    found = SHOP.planned(at("1.1"), live=Snapshot(YEAR_ALONE | PRICE), sizes=SIZES)
+    assert found.online is not None
+    assert found.online.blockers == ("the state of step 1.2, half-applied out of order",)
+
+
+def test_a_column_keeps_what_was_changed_by_hand() -> None:
+    """A column that the steps change and change back is expected as it is, before and after them."""
+    day = Key("column", TABLE, "day")
+    changes = [KIND, KIND | {day: "date DEFAULT now()"}, KIND]
+    texts = ("ALTER TABLE orders ADD kind text", "ALTER TABLE orders ALTER day", "ALTER TABLE orders ALTER day DROP")
+    shop = Shop(
+        told=(
+            (step("1.0", "CREATE TABLE orders ()"), [moment(OLD)]),
+            (step("1.1", *texts), [moment(each, file=2) for each in changes]),
+        )
+    )
+    found = shop.planned(live=Snapshot(OLD | {day: "date NOT NULL"}), sizes=SIZES).online
+    assert found is not None
+    assert found.shape is not None
+    assert (found.shape.start.objects[day], found.shape.end.objects[day]) == ("date NOT NULL", "date NOT NULL")

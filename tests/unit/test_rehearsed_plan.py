@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
+from schema_migrator.catalog.leftovers import Leftover
 from schema_migrator.catalog.owners import Ownership
 from schema_migrator.catalog.snapshot import Key, Snapshot
 from schema_migrator.diagnosis import prediction
@@ -13,6 +14,7 @@ from schema_migrator.diagnosis.prediction import Problem
 from schema_migrator.diagnosis.state import Absent, Between, State, Unrecorded
 from schema_migrator.errors import UnknownState
 from schema_migrator.planning.plan import SMALL_TABLE_BYTES, PlannedStep, PlanOptions, TableLock
+from schema_migrator.releases.source import Store
 from support.program.factories import at, facts
 from support.program.tiny_plans import TABLE, Moment, Shop, constraint, index, moment, step, table
 
@@ -135,6 +137,12 @@ def test_a_begun_step_is_resumed() -> None:
     assert (second.resumed, len(second.statements)) == (False, 1)
 
 
+def test_a_change_of_rows_that_has_run_does_not_run_again() -> None:
+    """What has run is known from the state, also where no snapshot shows it."""
+    shop = one_step(("UPDATE orders SET note = ''", moment(OLD, ITEMS)), (BUILD, INDEXED))
+    assert [statement.text for statement in shop.planned(begun(1)).steps[0].statements] == [BUILD]
+
+
 def test_a_step_that_is_done_by_hand_in_part_is_resumed() -> None:
     """What somebody has already changed is left out."""
     shop = one_step((BUILD, INDEXED), (ADD_KIND, moment(KIND, ITEMS, BY_DAY)))
@@ -198,6 +206,15 @@ def test_an_index_beside_another_is_dropped() -> None:
 def test_new_objects_get_the_owner_of_the_others(*, may_give: bool, heir: str) -> None:
     """The role that owns the tables gets new ones too if ours can give them away."""
     assert TWO_STEPS.planned(whose=Ownership(heir="app", may_give=may_give)).heir == heir
+
+
+def test_a_plan_is_of_one_database() -> None:
+    """It names the store and the database, and what earlier online rewrites have left there."""
+    left = Leftover(
+        name="old", oid=1, schema="public", table=TABLE, target="1.1", fingerprint="", kept=True, finished=True
+    )
+    found = TWO_STEPS.planned(whose=Ownership(leftovers=(left,)))
+    assert (found.store, found.database, found.leftovers) == (Store.VISIBILITY, "shop", (left,))
 
 
 @pytest.mark.parametrize(("schema", "expected"), [("store", "store"), (None, "")])

@@ -49,7 +49,7 @@ LEFT_ALONE = [
 def again(text: str) -> str | None:
     """Return the form in which a statement may run again."""
     found = repeatable(Statement(text=text, file="f.sql", line=1), KEYS)
-    return found and found.text
+    return found.text if found else None
 
 
 @pytest.mark.parametrize("text", AS_IT_IS)
