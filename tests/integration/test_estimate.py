@@ -8,6 +8,7 @@ import pytest
 
 from schema_migrator.commands.preview import PlanPreview
 from schema_migrator.errors import LockTooLong, MigratorError, VersionMoved
+from schema_migrator.estimation import trials
 from schema_migrator.estimation.trials import BOUND_SECONDS
 from schema_migrator.online import cutover, prechecks
 from support.postgres.databases import Databases
@@ -65,6 +66,14 @@ def open_transaction(used: Site, statement: str) -> Iterator[Connection]:
 def reasons(seen: PlanPreview) -> set[str]:
     """Return why steps have no estimate."""
     return set(seen.forecast.unmeasured.values())
+
+
+def test_a_table_whose_blocks_are_empty(used: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample of it has no row, from which nothing can be extrapolated: the steps are unmeasured."""
+    monkeypatch.setattr(trials, "_MOST_BYTES", ROWS // 4)
+    used.run(f"DELETE FROM executions_visibility WHERE workflow_id <> 'workflow {ROWS}'")
+    said = 'the sample of "executions_visibility" has no row, because most of its blocks are empty'
+    assert reasons(used.foresee()) == {said}
 
 
 def test_foretells_from_a_sample_and_leaves_no_trace(used: Site) -> None:

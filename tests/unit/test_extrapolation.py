@@ -191,7 +191,7 @@ def test_trials_become_a_forecast() -> None:
             V2: BRIEF_STEP,
             V4: StepEstimate(seconds=about(0), locked=about(0), disk=0),
         },
-        online=StepEstimate(seconds=about(20), locked=BRIEF, disk=81920),
+        online=StepEstimate(seconds=about(10), locked=BRIEF, disk=40960),
         sampled={TABLE: 2048},
         spent=1.5,
         written=20 + 1024 + 2048,
@@ -276,4 +276,4 @@ def test_the_last_online_step_gives_the_scale(place: int) -> None:
         steps, (trial({TABLE: 1024, "items": 1024}, costs),), {TABLE: 8192, "items": 1024}
     )
     assert found is not None
-    assert found.seconds == about(8 * (2.0 + len(steps) - 1))
+    assert found.seconds == about(8 * len(steps))

@@ -159,10 +159,18 @@ def test_a_rewrite_that_was_begun_out_of_order_is_blocked(remaining: tuple[int, 
 
 
 def test_a_rewrite_that_was_begun_by_hand_is_blocked() -> None:
-    """The same holds for a step of which somebody has applied a later statement."""
+    """Somebody has applied a later statement of a step: what is there would be there twice."""
     found = SHOP.planned(at("1.1"), live=Snapshot(YEAR_ALONE | PRICE), sizes=SIZES)
     assert found.online is not None
-    assert found.online.blockers == ("the state of step 1.2, half-applied out of order",)
+    assert found.online.blockers == ('it already has part of the new version: "year"',)
+
+
+def test_a_step_that_is_done_but_not_recorded_is_left_out() -> None:
+    """Nothing of it remains to be rewritten, whatever comes later."""
+    found = SHOP.planned(begun(), live=Snapshot(SHOP.rehearsal.after[Version("1.2")].objects), sizes=SIZES)
+    assert found.online is None or Version("1.2") not in found.online.versions
+    assert found.steps[0].statements == ()
+    assert (str(found.steps[0].step.version), found.steps[0].online) == ("1.2", False)
 
 
 def test_a_column_keeps_what_was_changed_by_hand() -> None:

@@ -51,6 +51,7 @@ ON_GIN = Act("CREATE INDEX again ON orders USING gin (id)", {AGAIN: "CREATE INDE
 CHECK = Act("ALTER TABLE orders ADD CHECK (total > 0)", {"constraint orders.some": "CHECK (total > 0)"})
 EXCLUDE = Act("ALTER TABLE orders ADD EXCLUDE ...", {"constraint orders.some": "EXCLUDE USING gin (id WITH =)"})
 TWICE = Act("ALTER TABLE orders ADD twice INT ...", {"column orders.twice": "integer DEFAULT (total * 2)"})
+SURTAXED = Act("CREATE INDEX again ON orders (surtax(id))", {AGAIN: "btree (surtax(id))"})
 TAXES = Act("ALTER TABLE orders ADD taxes INT ...", {"column orders.taxes": "integer DEFAULT tax(1)"})
 TRIGGER = Act("CREATE TRIGGER each ...", {"trigger orders.each": "BEFORE UPDATE OF total"})
 
@@ -81,6 +82,7 @@ def problems(*acts: Act, found: Effect) -> tuple[Problem, ...]:
         ((ON_ID,), {TOTAL: None, "column shops.id": None, TAX: None, GIN: None, KEY: None, BY_ID: None}),
         ((TAXED,), {TAX: "RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $fn$...$fn$"}),
         ((TAXED,), {"function surtax(integer)": "RETURNS integer"}),
+        ((SURTAXED,), {TAX: None}),
         ((ON_GIN,), {}),
         ((EXCLUDE,), {GIN: None}),
         ((TRIGGER,), {TOTAL: None}),

@@ -224,6 +224,24 @@ def test_other_releases_are_rehearsed_only_if_needed(live: Snapshot, recorded: s
     assert list(others) == ([] if needed else [OTHER.rehearsal])
 
 
+OLD_INDEX = {"index orders.old": "btree (id)"}
+SWAPPED = {"order orders": "note, total, id"}
+
+
+@pytest.mark.parametrize("order", [{}, SWAPPED], ids=["in order", "in another order"])
+def test_an_object_of_another_release_is_no_extra(order: Effect) -> None:
+    """Tables of this release with an index that only another one has match no version, in any order of columns."""
+    assert isinstance(recognise(evidence(at_version("1.3", order), None), [LARGER.rehearsal]), Unrecorded)
+    found = recognise(evidence(at_version("1.3", {**OLD_INDEX, **order}), None), [LARGER.rehearsal])
+    assert isinstance(found, Unknown)
+
+
+def test_a_version_of_another_release_in_another_order() -> None:
+    """The order of columns matters to no release."""
+    found = recognise(evidence(at_version("1.3", SWAPPED, store=OTHER), "1.3"), [OTHER.rehearsal])
+    assert found == at("1.3", release="9.0.0")
+
+
 @pytest.mark.parametrize(
     ("rows", "lowest"), [([("1.0", "0.1"), (None, "0.2"), ("1.1", "0.3")], "0.3"), ([("1.1", None)], "0.0")]
 )

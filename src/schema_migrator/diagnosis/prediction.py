@@ -205,12 +205,16 @@ def _lacking(step: str, key: Key, new: str, before: Snapshot, current: Snapshot)
         if need.kind == "column":
             needed = need.parent == key.parent and not columns.same_use(expected, found) and _mentions(new, need.name)
         elif need.kind == "function":
-            needed = f"{_bare(need.name)}(" in new and not _same_call(need, expected, current)
+            needed = _calls(new, _bare(need.name)) and not _same_call(need, expected, current)
         elif need.kind == "extension":
             needed = found is None and key.kind == "index" and " USING gin " in new
         if needed:
             how = "is not there" if found is None else "was changed by hand"
             yield Problem(found=f"{step} creates the {key}, which needs the {need}: that {how}", remedy=REPAIR)
+
+
+def _calls(definition: str, function: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(function)}\(", definition) is not None
 
 
 def _same_call(key: Key, expected: str, current: Snapshot) -> bool:

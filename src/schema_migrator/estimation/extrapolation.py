@@ -148,10 +148,11 @@ def online_estimate(
 
 
 def _once(steps: Sequence[PlannedStep], trial: Trial) -> Cost:
-    """Return the cost of one rewrite, the slowest statement, and of building all new indexes."""
+    """Return the cost of one rewrite, the slowest of the other statements, and of building all new indexes."""
     pairs = [pair for step in steps for pair in zip(step.statements, trial.costs[step.step.version], strict=True)]
     built = [cost for statement, cost in pairs if statement.text[:6].upper() == "CREATE"]
-    longest = max((cost for _, cost in pairs), key=lambda cost: cost.seconds)
+    others = [cost for statement, cost in pairs if statement.text[:6].upper() != "CREATE"]
+    longest = max(others, key=lambda cost: cost.seconds, default=Cost(seconds=0.0, made=0))
     return Cost(
         seconds=longest.seconds + sum(cost.seconds for cost in built),
         made=longest.made + sum(cost.made for cost in built),

@@ -132,7 +132,15 @@ def _measure(
         prepare(bench, source)
         trials = tuple(_trials(bench))
         assert_harmless(sent)
+    _assert_rows(rows, trials[-1])
     return rows, trials, tuple(bench.left_out)
+
+
+def _assert_rows(rows: Mapping[str, int], last: Trial) -> None:
+    """Raise MigratorError if the largest trial copied no row of a table that has some: that says nothing about it."""
+    empty = sorted(table for table, count in last.rows.items() if rows[table] and not count)
+    if empty:
+        raise MigratorError(f'the sample of "{empty[0]}" has no row, because most of its blocks are empty')
 
 
 def _trials(bench: TrialTables) -> Iterator[Trial]:

@@ -214,13 +214,14 @@ def _online(
     """Return the table rewrite among the pending steps that could run online, None if they contain none."""
     if inputs is None or not steps:
         return None
-    done = {state.step: state.remaining[0]} if isinstance(state, Between) and state.remaining else {}
+    done = {state.step: min(state.remaining, default=state.total)} if isinstance(state, Between) else {}
     span = rewrite_span.rewrite_span(inputs.rehearsal, [planned.step for planned in steps], done)
     table = inputs.tables.get(span.table) if span else None
     if span is None or table is None:
         return None
-    first = next(planned for planned in steps if planned.step.statements)
-    out_of_order = f"the state of step {first.step.version}, half-applied out of order" if _skips(first, done) else ""
+    begun = [planned for planned in steps if planned.step in span.steps and planned.step.version in done]
+    skipping = [planned for planned in begun if _skips(planned, done)]
+    out_of_order = f"the state of step {skipping[0].step.version}, half-applied out of order" if skipping else ""
     shape = out_of_order or rewrite_span.shape(inputs.rehearsal, span, inputs.live)
     if not isinstance(shape, str):
         predicted = [prediction for prediction in seen if prediction.version in {step.version for step in span.steps}]

@@ -92,8 +92,7 @@ def _table(rehearsal: Rehearsal, step: Step, done: int) -> str | None:
     keys = _touched(snapshots)
     tables = {snapshot.table_of(key) for key in keys}
     plain = all(key.kind in _KINDS and _swappable(key, snapshots) for key in keys)
-    table = tables.pop() if len(tables) == 1 and plain else None
-    return table if table and all(table in taken.tables for taken in snapshots) else None
+    return tables.pop() if len(tables) == 1 and plain else None
 
 
 def _touched(taken: Sequence[Snapshot]) -> frozenset[Key]:
