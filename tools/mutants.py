@@ -135,8 +135,13 @@ def survivor(folder: Path, name: str) -> Survivor:
     shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()
     removed = [line[1:].strip() for line in shown if line.startswith("-") and not line.startswith("---")]
     added = [line[1:].strip() for line in shown if line.startswith("+") and not line.startswith("+++")]
-    function = name.rpartition(".")[2].partition("__mutmut")[0]
-    return Survivor(function=function, before=" ".join(removed), after=" ".join(added))
+    return Survivor(function=function_of(name), before=" ".join(removed), after=" ".join(added))
+
+
+def function_of(mutant: str) -> str:
+    """Return the function that a mutant's name is made from, after its class if it is a method."""
+    mangled = mutant.rpartition(".")[2].partition("__mutmut")[0]
+    return mangled.removeprefix("xǁ").replace("ǁ", ".") if "ǁ" in mangled else mangled.removeprefix("x_")
 
 
 def keep(scores: Mapping[str, Score]) -> None:
