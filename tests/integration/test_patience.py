@@ -209,13 +209,13 @@ def test_a_long_log_is_drained_in_rounds(origin: Origin, monkeypatch: pytest.Mon
     with origin.databases.connect(database) as owner:
         owner.execute(f"UPDATE {TABLE} SET task_queue = 'one'".encode())
         owner.execute(f"UPDATE {TABLE} SET task_queue = 'two'".encode())
-    vacuumed, vacuum = [], replay._vacuum
+    vacuumed, vacuum = [], replay.vacuum
 
-    def counted(pool: WorkerPool, conn: Connection, live: SourceTable) -> None:
+    def counted(pool: WorkerPool, live: SourceTable) -> None:
         vacuumed.append(live)
-        vacuum(pool, conn, live)
+        vacuum(pool, live)
 
-    monkeypatch.setattr(replay, "_vacuum", counted)
+    monkeypatch.setattr(replay, "vacuum", counted)
     for name, value in {"_MANY": 20, "_MOST": 20, "_ROUNDS": 5}.items():
         monkeypatch.setattr(replay, name, value)
     site(origin.databases, "visibility").at(database).migrate(SCHEMA_MIGRATOR_REWRITE="online")
