@@ -307,8 +307,9 @@ def test_the_words_for_it(unfinished: Unfinished) -> None:
 
 def test_a_kept_table_that_has_lost_its_comment(unfinished: Unfinished, role: dict[str, str]) -> None:
     """Rows are in it: migrate leaves it, and takes no lock for it; --abandon removes it."""
-    where = unfinished.site(**role)
+    where = unfinished.site()
     where.migrate(SCHEMA_MIGRATOR_REWRITE="online", SCHEMA_MIGRATOR_KEEP_OLD="true")
+    where = where.given(**role)
     with where.connect() as owner:
         (name,) = names(owner, SCHEMAS)
         where.admin(f"COMMENT ON SCHEMA {name} IS NULL")
