@@ -11,6 +11,7 @@ from schema_migrator.errors import (
     ConnectionLost,
     MigratorError,
     PreflightFailed,
+    ServerBusy,
     StatementFailed,
     StatementTimeout,
     TableLockTimeout,
@@ -33,7 +34,7 @@ from schema_migrator.releases.source import Store
         ("25006", PreflightFailed),
         ("42501", PreflightFailed),
         ("23505", StatementFailed),
-        ("53200", StatementFailed),
+        ("53200", ServerBusy),
     ],
 )
 def test_by_sqlstate(clean: pytest.MonkeyPatch, state: str, kind: type[MigratorError]) -> None:

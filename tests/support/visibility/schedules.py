@@ -8,7 +8,7 @@ At the end the table is locked as for a cutover, and the copy has to be what the
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
@@ -21,6 +21,7 @@ from schema_migrator.config.settings import Settings
 from schema_migrator.errors import MigratorError
 from schema_migrator.online import backfill, change_log, copy_proof, replay, shadow_table, source_table
 from schema_migrator.online.source_table import SourceTable
+from schema_migrator.online.tuning import Tuner
 from schema_migrator.online.worker_pool import WorkerPool
 from schema_migrator.planning.plan import Online
 from schema_migrator.planning.rewrite_span import TargetShape
@@ -196,6 +197,8 @@ class Turnstile:
 
     before: Callable[[], None]
     allowed: int = 1
+    brake: str = ""
+    tuner: Tuner = field(default_factory=lambda: Tuner(most=1, fixed=True))
 
     def keep(self, _: Connection) -> None:
         """Let them."""
@@ -212,7 +215,7 @@ def pool_of(stage: Stage, conn: Scheduled, before: Callable[[], None]) -> Worker
         lock=stage.lock,
         interrupt=Interrupt(),
     )
-    return WorkerPool(work=work, conns=(conn,), throttle=Turnstile(before=before))  # type: ignore[arg-type]  # a pool uses only keep() and allowed of its throttle
+    return WorkerPool(work=work, conns=(conn,), throttle=Turnstile(before=before))  # type: ignore[arg-type]  # a pool uses nothing else of its throttle
 
 
 @contextmanager
