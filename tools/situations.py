@@ -25,7 +25,7 @@ def main() -> None:
                 kept = asdict(outcome) | {"said": anonymous(outcome.said), "held_back": anonymous(outcome.held_back)}
                 found[f"{name}, {role}"] = kept | {"commit": commit()}
                 wrong += [outcome.problem] * bool(outcome.problem)
-    reliability_data.write(KEPT, found)
+                reliability_data.write(KEPT, found)
     reliability_page.write()
     sys.exit(bool(wrong))
 

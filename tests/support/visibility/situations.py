@@ -160,7 +160,7 @@ def held_back(ended: Completed) -> str:
 def monitoring(stage: Stage) -> Iterator[None]:
     """Give the owner pg_monitor for the block."""
     owner = sql.Identifier(stage.origin.databases.user)
-    with stage.admin() as admin:
+    with stage.origin.databases.admin() as admin:
         admin.execute(sql.SQL("GRANT pg_monitor TO {}").format(owner))
         try:
             yield
