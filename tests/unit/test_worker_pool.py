@@ -21,7 +21,7 @@ def pool(allowed: int, workers: int = 3) -> WorkerPool:
 def test_only_those_that_are_allowed_work() -> None:
     """One does everything, and the others do not wait for ever when nothing is left."""
     made, used = pool(1), list[object]()
-    made.share(range(20), lambda conn, _: used.append(conn), lambda _: None)
+    made.share(range(20), lambda conn, _: used.append(conn))
     assert used == [0] * 20
 
 
@@ -35,7 +35,7 @@ def test_more_work_as_soon_as_they_are_allowed() -> None:
             made.throttle.allowed = 3
         time.sleep(0.05)
 
-    made.share(range(40), job, lambda _: None)
+    made.share(range(40), job)
     assert used[:6] == [0] * 6
     assert set(used) == {0, 1, 2}
 
@@ -49,6 +49,6 @@ def test_the_next_stage_begins_with_all_that_are_allowed() -> None:
         time.sleep(0.01)
 
     for _ in range(2):
-        made.share(range(30), job, lambda _: None)
+        made.share(range(30), job)
     assert len(used) == 60
     assert set(used) == {0, 1, 2}

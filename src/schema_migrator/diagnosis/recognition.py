@@ -9,6 +9,7 @@ columns; a step whose statements were applied out of order.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import tee
 from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import seed_row, snapshot
@@ -19,7 +20,7 @@ from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unreco
 from schema_migrator.releases.source import UNVERSIONED, parse_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from packaging.version import Version
 
@@ -71,20 +72,13 @@ def recognise(evidence: Evidence, others: Iterable[Rehearsal] = ()) -> State:
     step = next(iter(pending(evidence.source, evidence.recorded, evidence.recorded)), None)
     if step is not None and (_in_use(evidence) or not _credible(evidence, step)):
         step = None
-    rehearsed: list[Rehearsal] = []
-    state = _recognise(evidence, step, _kept(others, rehearsed))
+    first, again = tee(others)  # a rehearsal takes a second
+    state = _recognise(evidence, step, first)
     if state is None:
-        state = _recognise(evidence.unordered(), step, [other.unordered() for other in rehearsed])
+        state = _recognise(evidence.unordered(), step, (other.unordered() for other in again))
     if state is None and step is not None:
         state = _out_of_order(evidence, step)
     return state or _unknown(evidence)
-
-
-def _kept(rehearsals: Iterable[Rehearsal], kept: list[Rehearsal]) -> Iterator[Rehearsal]:
-    """Yield each rehearsal, and keep it: it takes a second."""
-    for rehearsal in rehearsals:
-        kept.append(rehearsal)
-        yield rehearsal
 
 
 def _in_use(evidence: Evidence) -> bool:

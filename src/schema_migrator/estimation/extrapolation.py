@@ -149,9 +149,11 @@ def online_estimate(
 
 def _once(steps: Sequence[PlannedStep], trial: Trial) -> Cost:
     """Return the cost of one rewrite, the slowest of the other statements, and of building all new indexes."""
-    pairs = [pair for step in steps for pair in zip(step.statements, trial.costs[step.step.version], strict=True)]
-    built = [cost for statement, cost in pairs if statement.text[:6].upper() == "CREATE"]
-    others = [cost for statement, cost in pairs if statement.text[:6].upper() != "CREATE"]
+    built: list[Cost] = []
+    others: list[Cost] = []
+    for step in steps:
+        for statement, cost in zip(step.statements, trial.costs[step.step.version], strict=True):
+            (built if statement.text[:6].upper() == "CREATE" else others).append(cost)
     longest = max(others, key=lambda cost: cost.seconds, default=Cost(seconds=0.0, made=0))
     return Cost(
         seconds=longest.seconds + sum(cost.seconds for cost in built),

@@ -75,7 +75,6 @@ class _Batches:
     live: SourceTable
     left: list[Batch]
     last: Batch | None
-    copied: int
     progress: Progress
     size: int = _FIRST
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -117,13 +116,11 @@ class _Batches:
             self.left.append(batch)
 
     def learn(self, rows: int, seconds: float) -> None:
-        """Adapt the size of the next batches to the time that this one took, and log progress at each heartbeat."""
+        """Adapt the size of the next batches to the time that this one took."""
         with self.lock:
-            self.copied += rows
             if rows:
                 wanted = rows * _SECONDS / max(seconds, 0.001)
                 self.size = round(min(max(wanted, self.size / 2, _FEWEST), self.size * 2, _MOST))
-            self.progress.tell(self.copied)
 
 
 def fill(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
@@ -133,8 +130,8 @@ def fill(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
     def copy_one(conn: Connection, batch: Batch) -> None:
         started = time.monotonic()
         rows = _copy_batch(pool, conn, live, columns, batch)
-        pool.count(rows)
         cutter.learn(rows, time.monotonic() - started)
+        cutter.progress.add(rows)
 
     def copy(conn: Connection) -> None:
         while pool.admit(conn) and (batch := cutter.next(pool, conn)) is not None:
@@ -146,7 +143,7 @@ def fill(pool: WorkerPool, live: SourceTable, columns: Sequence[str]) -> int:
     pool.each(copy)
     while cutter.left:  # given back after the others had ended
         pool.each(copy)
-    return cutter.copied
+    return cutter.progress.done
 
 
 def batches(conn: Connection, live: SourceTable) -> tuple[tuple[Batch, int | None], ...]:
@@ -167,8 +164,7 @@ def _take_up(pool: WorkerPool, live: SourceTable) -> _Batches:
         live=live,
         left=[batch for batch, rows in earlier if rows is None],
         last=earlier[-1][0] if earlier else None,
-        copied=copied,
-        progress=pool.progress(live.table, "backfill", "rows", estimate[0][0] if estimate else None, before=copied),
+        progress=pool.progress(live.table, "backfill", "rows", estimate[0][0] if estimate else None, done=copied),
     )
 
 

@@ -115,9 +115,9 @@ def prove(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
     ranges = _page_ranges(first, live)
 
     progress = pool.progress(live.table, "proof", "page ranges", len(ranges))
-    pool.share(ranges, partial(_compare, copy), progress.tell)
+    pool.share(ranges, partial(_compare, copy), progress)
     events.logger().info("online.counting", table=live.table)
-    pool.share([copy], _count, lambda _: None)
+    pool.share([copy], _count)
     events.logger().info("online.verified", table=live.table, seconds=round(time.monotonic() - started, 1))
 
 

@@ -90,7 +90,7 @@ def build(pool: WorkerPool, live: SourceTable, shape: TargetShape) -> None:
         events.logger().debug("online.index_started", index=name)
 
     progress = pool.progress(live.table, "index builds", "bytes", sum(sizes.values()))
-    pool.share(missing, build_one, progress.tell, lambda index: sizes[index[0]])
+    pool.share(missing, build_one, progress, lambda index: sizes[index[0]])
     _make_primary(pool, live, key[0])
     seconds = round(time.monotonic() - started, 1)
     events.logger().info("online.indexed", table=live.table, indexes=len(missing), seconds=seconds)

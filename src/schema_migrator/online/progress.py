@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Progress:
     """The progress of a phase on a table, in some unit, of which there are `total`, None if that is unknown.
 
-    `before`: what earlier runs have done.
+    `done`: everything so far; at the beginning, what earlier runs have done. The workers of a pool share it.
     """
 
     table: str
@@ -27,11 +28,28 @@ class Progress:
     total: int | None
     throttle: Throttle
     beat: events.Interval
-    before: int = 0
-    started: float = field(default_factory=time.monotonic)
+    done: int = 0
+    _before: int = field(init=False)
+    _started: float = field(default_factory=time.monotonic)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def tell(self, done: int) -> None:
-        """Log how far the phase is if a heartbeat is due; `done`: everything so far, `before` included."""
+    def __post_init__(self) -> None:
+        self._before = self.done
+
+    def add(self, amount: int) -> None:
+        """Count finished work, from which the number of workers is tuned, and log if a heartbeat is due."""
+        self.throttle.tuner.done(amount, time.monotonic(), self.throttle.allowed)
+        with self._lock:
+            self.done += amount
+            self._tell()
+
+    def reach(self, done: int, total: int) -> None:
+        """Set how far the phase is, if its end moves, and log if a heartbeat is due."""
+        with self._lock:
+            self.done, self.total = done, total
+            self._tell()
+
+    def _tell(self) -> None:
         if not self.beat.due():
             return
         events.logger().info(
@@ -39,7 +57,7 @@ class Progress:
             table=self.table,
             phase=self.phase,
             unit=self.unit,
-            **measured(done, self.before, self.total, time.monotonic() - self.started),
+            **measured(self.done, self._before, self.total, time.monotonic() - self._started),
             workers=self.throttle.allowed,
             brake=self.throttle.brake or None,
         )

@@ -128,8 +128,7 @@ def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str], *, noting
         if fewest is None or left < fewest:
             fewest, since = left, time.monotonic()
         first = oldest if first is None else first
-        progress.total = oldest - first + left
-        progress.tell(oldest - first)
+        progress.reach(oldest - first, total=oldest - first + left)
         if time.monotonic() - since > patience:
             raise TableLockTimeout(
                 f'rows of "{live.table}" change faster than they can be replayed: {left} are left after {patience:g} s',

@@ -105,7 +105,7 @@ def check(pool: WorkerPool, live: SourceTable, online: Online, *, begun: bool = 
     def run(conn: Connection, within: sql.Composed) -> None:
         rows.append(_try(pool, conn, trial, within))
 
-    pool.share(ranges, run, pool.progress(live.table, "value checks", "page ranges", len(ranges)).tell)
+    pool.share(ranges, run, pool.progress(live.table, "value checks", "page ranges", len(ranges)))
     events.logger().info(
         "online.values_checked", table=live.table, rows=sum(rows), seconds=round(time.monotonic() - started, 1)
     )

@@ -65,14 +65,14 @@ class WorkerPool:
     busy: set[Connection] = field(default_factory=set)
     cancelled: set[Connection] = field(default_factory=set)
 
-    def progress(self, table: str, phase: str, unit: str, total: int | None, before: int = 0) -> Progress:
+    def progress(self, table: str, phase: str, unit: str, total: int | None, done: int = 0) -> Progress:
         """Return the progress of a phase that begins now; see Progress."""
         return Progress(
             table=table,
             phase=phase,
             unit=unit,
             total=total,
-            before=before,
+            done=done,
             throttle=self.throttle,
             beat=events.Interval(seconds=self.work.settings.run.heartbeat),
         )
@@ -101,15 +101,15 @@ class WorkerPool:
         self,
         items: Iterable[T],
         job: Callable[[Connection, T], None],
-        tell: Callable[[int], None],
+        progress: Progress | None = None,
         amount: Callable[[T], int] = lambda _: 1,
     ) -> None:
         """Run the job for each item, in order, on the next free connection. Raises the gravest error.
 
-        `tell` is called with all work that is done so far; `amount` says how much of it an item is. If the server runs
-        out of memory, fewer workers go on, and the item is done later.
+        `progress` counts what is done; `amount` says how much an item is. If the server runs out of memory, fewer
+        workers go on, and the item is done later.
         """
-        waiting, turn, done = deque(items), threading.Lock(), list[int]()
+        waiting, turn = deque(items), threading.Lock()
 
         def work(conn: Connection) -> None:
             while self.admit(conn):
@@ -121,11 +121,8 @@ class WorkerPool:
                     item = waiting.popleft()
                 if not self.attempted(partial(job, conn, item)):
                     waiting.appendleft(item)
-                    continue
-                self.count(amount(item))
-                with turn:
-                    done.append(amount(item))
-                    tell(sum(done))
+                elif progress is not None:
+                    progress.add(amount(item))
 
         while waiting:  # an item that failed for want of memory may have come back after the others had ended
             self.each(work)
@@ -144,10 +141,6 @@ class WorkerPool:
             events.logger().warning("online.memory_scarce", workers=self.throttle.allowed, reason=reason)
             return False
         return True
-
-    def count(self, amount: float) -> None:
-        """Count finished work, from which the number of workers is tuned."""
-        self.throttle.tuner.done(amount, time.monotonic(), self.throttle.allowed)
 
     def _guarded(self, conn: Connection, job: Callable[[Connection], None]) -> None:
         try:
