@@ -180,8 +180,8 @@ def foreseen(origin: Origin, database: str, way: str) -> Forecast | None:
     if plan["measured"] is None or None in found:
         return None
     return Forecast(
-        seconds=sum(one["seconds"]["likely"] for one in found),
-        made=sum(one["disk_bytes"] for one in found),
+        seconds=sum(estimate["seconds"]["likely"] for estimate in found),
+        made=sum(estimate["disk_bytes"] for estimate in found),
         spent=plan["measured"]["seconds"],
         written=plan["measured"]["bytes_written"],
     )

@@ -6,7 +6,7 @@ from statistics import median
 from bench_floor import Floor
 from bench_hold import Hold
 from install_page import markdown
-from rewrite_page import ONLINE, Forecast, Run, size
+from rewrite_page import ONLINE, Forecast, Run, case, size
 
 MOST_RATIO = 1.2
 """Our seconds without load, as a multiple of the best floor."""
@@ -100,11 +100,7 @@ def disk_ratio(run: Run, forecast: Forecast) -> float:
 def forecast_row(run: Run, forecast: Forecast) -> tuple[str, ...]:
     """Return the row of a run with a forecast."""
     return (
-        run.server,
-        f"{run.writes:,.0f}",
-        run.start,
-        f"{run.rows:,}",
-        run.way,
+        *case(run),
         f"{forecast.seconds:.1f}",
         f"{run.seconds:.1f}",
         f"{time_ratio(run, forecast):.2f}",

@@ -62,9 +62,11 @@ def show(scores: Mapping[str, Score]) -> None:
     """Print the score of each module, and what no test found and nobody has explained."""
     for module, found in scores.items():
         print(f"{module}: {found.found} of {found.mutants} mutants were found")
-        for one in found.survivors:
-            if not reliability_data.explained(asdict(one)):
-                print(f"  not found, in {one.function}:", f"  - {one.before}", f"  + {one.after}", sep="\n")
+        for survivor in found.survivors:
+            if not reliability_data.explained(asdict(survivor)):
+                print(
+                    f"  not found, in {survivor.function}:", f"  - {survivor.before}", f"  + {survivor.after}", sep="\n"
+                )
 
 
 def arguments() -> argparse.Namespace:
@@ -125,11 +127,11 @@ def score(folder: Path, module: str) -> Score:
     return Score(
         mutants=len(codes),
         found=len(codes) - len(missed),
-        survivors=tuple(survivor(folder, name) for name in missed),
+        survivors=tuple(survivor_of(folder, name) for name in missed),
     )
 
 
-def survivor(folder: Path, name: str) -> Survivor:
+def survivor_of(folder: Path, name: str) -> Survivor:
     """Return which lines a mutant has changed."""
     command = [sys.executable, "-m", "mutmut", "show", name]
     shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -71,7 +71,7 @@ def explained(survivor: Mapping[str, str]) -> str:
 @cache
 def _explanations() -> Mapping[tuple[str, str, str], str]:
     found = tomllib.loads(SURVIVORS.read_text(encoding="utf-8"))["survivor"] if SURVIVORS.exists() else []
-    return {(one["function"], one["before"], one["after"]): one["why"] for one in found}
+    return {(mutant["function"], mutant["before"], mutant["after"]): mutant["why"] for mutant in found}
 
 
 def anonymous(sentence: str) -> str:

@@ -268,9 +268,10 @@ def share(part: int, whole: int) -> str:
 def survivors() -> list[str]:
     """Return a line for each change that no test found: the line, what it became, and why no test has to find it."""
     return [
-        f"- {name.rpartition('/')[2]}, `{one['before']}` became `{one['after']}`: {explained(one) or 'not explained'}"
+        f"- {name.rpartition('/')[2]}, `{mutant['before']}` became `{mutant['after']}`:"
+        f" {explained(mutant) or 'not explained'}"
         for name, kept in read(MUTANTS).items()
-        for one in kept["survivors"]
+        for mutant in kept["survivors"]
     ]
 
 

@@ -84,7 +84,7 @@ K = TypeVar("K", bound=Keyed)
 
 def merged(old: Iterable[K], new: K) -> tuple[K, ...]:
     """Return what was measured, the new one in place of an old one."""
-    found = {one.key: one for one in (*old, new)}
+    found = {measured.key: measured for measured in (*old, new)}
     return tuple(found[key] for key in sorted(found))
 
 
@@ -97,11 +97,7 @@ def table(runs: Iterable[Run]) -> str:
 def row(run: Run) -> tuple[str, ...]:
     """Return a run's row of the table."""
     return (
-        run.server,
-        f"{run.writes:,.0f}",
-        run.start,
-        f"{run.rows:,}",
-        run.way,
+        *case(run),
         f"{run.seconds:.1f}",
         f"{run.writer.longest:.2f} s",
         f"{run.writer.total:.1f} s",
@@ -111,6 +107,11 @@ def row(run: Run) -> tuple[str, ...]:
         f"{size(run.disk_before)}, {size(run.disk_peak)}, {size(run.disk_after)}",
         "**no**" if run.problems else "yes",
     )
+
+
+def case(run: Run) -> tuple[str, ...]:
+    """Return the cells that say what a run was."""
+    return run.server, f"{run.writes:,.0f}", run.start, f"{run.rows:,}", run.way
 
 
 def size(number: float) -> str:

@@ -33,23 +33,23 @@ def used(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Site:
 def progress(used: Site, phase: str) -> list[Mapping[str, Any]]:
     """Migrate; return the progress of a phase."""
     with capture_logs() as logs:
-        assert [str(one.version) for one in used.migrate().outcomes][-1] == "1.14"
-    return [one for one in logs if one["event"] == "online.progress" and one["phase"] == phase]
+        assert [str(outcome.version) for outcome in used.migrate().outcomes][-1] == "1.14"
+    return [event for event in logs if event["event"] == "online.progress" and event["phase"] == phase]
 
 
 def test_a_copy_says_how_far_it_is(used: Site) -> None:
     """At every heartbeat: rows copied and left, how fast, how long it will take, and that nothing brakes."""
     used.run("ANALYZE executions_visibility")
     events = progress(used, "backfill")
-    rows = [one["done"] for one in events]
+    rows = [event["done"] for event in events]
     assert len(events) > 1
     assert rows == sorted(rows)
-    for one in events:
-        assert one["done"] + one["left"] == ROWS
-        assert one["percent"] == round(100 * one["done"] / ROWS)
-        assert one["per_second"] > 0
-        assert one["seconds_left"] == pytest.approx(one["left"] / one["per_second"], abs=1)
-        assert (one["unit"], one["workers"], one["brake"]) == ("rows", 2, None)
+    for event in events:
+        assert event["done"] + event["left"] == ROWS
+        assert event["percent"] == round(100 * event["done"] / ROWS)
+        assert event["per_second"] > 0
+        assert event["seconds_left"] == pytest.approx(event["left"] / event["per_second"], abs=1)
+        assert (event["unit"], event["workers"], event["brake"]) == ("rows", 2, None)
 
 
 def test_a_copy_of_rows_that_nobody_counted_does_not_say_what_is_left(used: Site) -> None:
@@ -59,8 +59,8 @@ def test_a_copy_of_rows_that_nobody_counted_does_not_say_what_is_left(used: Site
         fill_table(connection, "executions_visibility", ROWS)
     events = progress(used, "backfill")
     assert events
-    assert all(one["done"] > 0 and one["per_second"] > 0 for one in events)
-    assert {(one["left"], one["percent"], one["seconds_left"]) for one in events} == {(None, None, None)}
+    assert all(event["done"] > 0 and event["per_second"] > 0 for event in events)
+    assert {(event["left"], event["percent"], event["seconds_left"]) for event in events} == {(None, None, None)}
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_a_copy_of_rows_that_nobody_counted_does_not_say_what_is_left(used: Site
 def test_each_phase_says_how_far_it_is(used: Site, phase: str, unit: str) -> None:
     """In percent of the bytes of the indexes, or of the pages of the table, up to all of it."""
     events = progress(used, phase)
-    assert {one["unit"] for one in events} == {unit}
-    assert [one["percent"] for one in events] == sorted(one["percent"] for one in events)
+    assert {event["unit"] for event in events} == {unit}
+    assert [event["percent"] for event in events] == sorted(event["percent"] for event in events)
     assert (events[-1]["percent"], events[-1]["left"]) == (100, 0)
 
 

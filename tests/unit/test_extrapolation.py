@@ -77,8 +77,8 @@ def test_statements_run_in_groups(
     expected: list[tuple[tuple[int, ...], bool]],
 ) -> None:
     """Statements share a transaction unless they run concurrently, or one by one with the vendor's tool."""
-    one = working("1.1", WIDEN, CONCURRENT, CONCURRENT, WIDEN, **more)
-    groups = extrapolation.parts(plan_of(one, by_tool=by_tool), one)
+    planned = working("1.1", WIDEN, CONCURRENT, CONCURRENT, WIDEN, **more)
+    groups = extrapolation.parts(plan_of(planned, by_tool=by_tool), planned)
     assert groups == tuple(StatementGroup(places=places, alone=alone) for places, alone in expected)
 
 
@@ -108,8 +108,8 @@ def test_tables_that_a_step_works_on(
     expected: set[str],
 ) -> None:
     """A step works on the rows of existing tables that it rewrites, indexes, checks or gives another column."""
-    one = working("1.1", rewrites=rewrites, proof=proof(start, end), locks=locks(*locked))
-    assert extrapolation.worked_on(one) == expected
+    planned = working("1.1", rewrites=rewrites, proof=proof(start, end), locks=locks(*locked))
+    assert extrapolation.worked_on(planned) == expected
 
 
 def test_a_step_without_a_proof_works_on_unknown_tables() -> None:
@@ -218,40 +218,40 @@ def test_times_grow_along_a_line(
     counts: tuple[int, ...], seconds: tuple[float, ...], whole: int, expected: float
 ) -> None:
     """The line through the last two trials, or from zero with a single one, ends at the live table's rows."""
-    one = working("1.1")
+    planned = working("1.1")
     trials = [trial({TABLE: count}, {V1: [(cost, 0)]}) for count, cost in zip(counts, seconds, strict=True)]
-    found = extrapolation.estimated(plan_of(one), one, tuple(trials), {TABLE: whole})
+    found = extrapolation.estimated(plan_of(planned), planned, tuple(trials), {TABLE: whole})
     assert found == StepEstimate(seconds=about(expected), locked=about(expected), disk=0)
 
 
 def test_bytes_grow_along_a_line() -> None:
     """The files of all statements count, rounded to whole bytes."""
-    one = working("1.1", WIDEN, INDEXED)
+    planned = working("1.1", WIDEN, INDEXED)
     trials = trial({TABLE: 3}, {V1: [(0, 1), (0, 3)]}), trial({TABLE: 6}, {V1: [(0, 4), (0, 5)]})
-    assert extrapolation.estimated(plan_of(one), one, trials, {TABLE: 7}).disk == 11
+    assert extrapolation.estimated(plan_of(planned), planned, trials, {TABLE: 7}).disk == 11
 
 
 def test_locks_are_held_for_the_longest_transaction() -> None:
     """What is built concurrently takes twice its time and holds no lock; the longest other group is the lock's."""
-    one = working("1.1", WIDEN, CONCURRENT, INDEXED, WIDEN, concurrently=True)
+    planned = working("1.1", WIDEN, CONCURRENT, INDEXED, WIDEN, concurrently=True)
     trials = (trial({TABLE: 1024}, {V1: [(1, 0), (8, 0), (2, 0), (3, 0)]}),)
-    found = extrapolation.estimated(plan_of(one), one, trials, {TABLE: 2048})
+    found = extrapolation.estimated(plan_of(planned), planned, trials, {TABLE: 2048})
     assert found == StepEstimate(seconds=about(2 * (1 + 16 + 5)), locked=about(10), disk=0)
 
 
 def test_a_step_that_only_builds_concurrently_holds_no_lock() -> None:
     """There is nothing that locks, so the lock takes no time."""
-    one = working("1.1", CONCURRENT, concurrently=True)
-    found = extrapolation.estimated(plan_of(one), one, (trial({TABLE: 1}, {V1: [(1, 0)]}),), {TABLE: 1})
+    planned = working("1.1", CONCURRENT, concurrently=True)
+    found = extrapolation.estimated(plan_of(planned), planned, (trial({TABLE: 1}, {V1: [(1, 0)]}),), {TABLE: 1})
     assert found == StepEstimate(seconds=about(2), locked=NOTHING, disk=0)
 
 
 def test_the_largest_copied_table_counts() -> None:
     """Of the tables that a step works on, the copied one with the most live rows gives the scale."""
-    one = working("1.1", on=(TABLE, "items", "zones"))
+    planned = working("1.1", on=(TABLE, "items", "zones"))
     rows = {TABLE: 2048, "items": 4096, "users": 8192}
     trials = (trial({TABLE: 1024, "items": 1024, "users": 1024}, {V1: [(1, 0)]}),)
-    assert extrapolation.estimated(plan_of(one), one, trials, rows).seconds == about(4)
+    assert extrapolation.estimated(plan_of(planned), planned, trials, rows).seconds == about(4)
 
 
 def test_no_online_step_has_no_online_estimate() -> None:

@@ -16,7 +16,7 @@ def holder(mode: str, pid: int | None = 7, seconds: float | None = 5.0, name: st
 
 
 @pytest.mark.parametrize(
-    ("lock", "one", "blocks"),
+    ("lock", "holder", "blocks"),
     [
         ("ACCESS EXCLUSIVE", holder("AccessShareLock"), True),
         ("ACCESS EXCLUSIVE", holder("AccessShareLock", name="items"), False),
@@ -31,10 +31,10 @@ def holder(mode: str, pid: int | None = 7, seconds: float | None = 5.0, name: st
         ("SHARE", holder("ShareLock", pid=None), False),
     ],
 )
-def test_transactions_that_block(lock: str, one: BlockingTransaction, *, blocks: bool) -> None:
+def test_transactions_that_block(lock: str, holder: BlockingTransaction, *, blocks: bool) -> None:
     """A transaction blocks with a conflicting lock if it is old, of unknown age, or only prepared."""
     made = plan_of(working("1.1", locks=locks(TABLE, mode=lock)))
-    assert extrapolation.blocked_by(made, Forecast(holders=(one,))) == ((one,) if blocks else ())
+    assert extrapolation.blocked_by(made, Forecast(holders=(holder,))) == ((holder,) if blocks else ())
 
 
 def taking(likely: float) -> StepEstimate:
@@ -67,10 +67,10 @@ REFUSALS: Mapping[str, tuple[PlannedStep, Forecast, float, str]] = {
 }
 
 
-@pytest.mark.parametrize(("one", "found", "limit", "expected"), REFUSALS.values(), ids=REFUSALS)
-def test_a_limit_refuses(one: PlannedStep, found: Forecast, limit: float, expected: str) -> None:
+@pytest.mark.parametrize(("planned", "found", "limit", "expected"), REFUSALS.values(), ids=REFUSALS)
+def test_a_limit_refuses(planned: PlannedStep, found: Forecast, limit: float, expected: str) -> None:
     """A step may not lock its tables for longer at worst, nor for an unknown time; an online one may."""
-    assert extrapolation.refusal(plan_of(one), found, limit) == expected
+    assert extrapolation.refusal(plan_of(planned), found, limit) == expected
 
 
 def test_a_limit_is_for_every_step() -> None:

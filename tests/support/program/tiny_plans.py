@@ -144,11 +144,13 @@ def rehearsed(*told: Told) -> Rehearsal:
     for each, made in told:
         moments = [before, *made]
         assert len(made) == len(each.statements)
-        within[each.version] = tuple(one.snapshot for one in moments)
-        bodies[each.version] = tuple(one.bodies for one in moments)
+        within[each.version] = tuple(moment.snapshot for moment in moments)
+        bodies[each.version] = tuple(moment.bodies for moment in moments)
         before = moments[-1]
         after[each.version] = before.snapshot
-    changing = frozenset(each.version for each, _ in told if any(one.changes_rows for one in each.statements))
+    changing = frozenset(
+        each.version for each, _ in told if any(statement.changes_rows for statement in each.statements)
+    )
     return Rehearsal(release="1.29.1", after=after, within=within, bodies=bodies, changing=changing)
 
 

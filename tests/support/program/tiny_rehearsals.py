@@ -65,11 +65,11 @@ def past(*steps: Sequence[Act], release: str = "9.1.0") -> Past:
     """Return the store whose steps 1.0, 1.1 and so on have these statements, rehearsed closely."""
     made = tuple(step(f"1.{minor}", acts) for minor, acts in enumerate(steps))
     after, within = {UNVERSIONED: Snapshot({})}, {}
-    for before, each, acts in zip([UNVERSIONED, *(one.version for one in made)], made, steps, strict=False):
+    for before, each, acts in zip([UNVERSIONED, *(step.version for step in made)], made, steps, strict=False):
         within[each.version] = snapshots(after[before], acts)
         after[each.version] = within[each.version][-1]
     source = Source(store=Store.DEFAULT, release=release, folder=Path("/shop"), steps=made)
-    changing = frozenset(one.version for one in made if any(each.changes_rows for each in one.statements))
+    changing = frozenset(step.version for step in made if any(statement.changes_rows for statement in step.statements))
     return Past(
         source=source, rehearsal=Rehearsal(release=release, after=after, within=within, bodies={}, changing=changing)
     )

@@ -215,7 +215,7 @@ def pool_of(stage: Stage, conn: Scheduled, before: Callable[[], None]) -> Worker
         lock=stage.lock,
         interrupt=Interrupt(),
     )
-    return WorkerPool(work=work, conns=(conn,), throttle=Turnstile(before=before))  # type: ignore[arg-type]  # a pool uses nothing else of its throttle
+    return WorkerPool(work=work, conns=(conn,), throttle=Turnstile(before=before))  # type: ignore[arg-type]  # a stand-in with all that a pool uses of its throttle
 
 
 @contextmanager
