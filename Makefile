@@ -7,15 +7,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-UV_VERSION := 0.13.9
 SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --python $(BIN)/python --group dev --extra demo --extra namespaces
 WORKERS ?= 2
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/temporal-schema-migrator/tools
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/__init__.py)
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
+SOURCE ?= https://git.example/temporal-schema-migrator
+ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 
-.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean
+.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image wheel image-archives verify-build test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -25,7 +26,7 @@ setup: $(VENV)/.stamp ## Create the virtual environment, with everything for tes
 $(VENV)/.stamp: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "$(PYTHON) is " + sys.version.split()[0] + ", expected 3.11 or newer; name another: make PYTHON=python3.12")'
 	@test -x $(BIN)/python || { echo "Making the virtual environment $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@test -x $(BIN)/uv || { echo "Installing uv $(UV_VERSION)"; $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); }
+	@test -x $(BIN)/uv || { echo "Installing uv"; $(BIN)/python -m pip install --quiet --require-hashes --requirement tools/uv.txt; }
 	@count=$$($(SYNC) --dry-run 2>&1 | sed -n 's/^Would install \([0-9]*\) .*/\1/p'); \
 	  echo "Installing $${count:-0} packages that uv.lock pins (a minute or two the first time)"
 	@$(SYNC) --quiet --compile-bytecode
@@ -61,10 +62,34 @@ test-matrix: setup sources ## Run the other tests, and every release and every P
 durations: setup ## Rewrite how long each test takes, by which `make test` chooses (JUNIT, what pytest --junitxml wrote)
 	PYTHONPATH=tests:vendor $(BIN)/python tools/durations.py $(JUNIT)
 
-image: ## Build the image (IMAGE, TEMPORAL_VERSION, DOCKER_FLAGS)
-	docker build $(DOCKER_FLAGS) --build-arg TEMPORAL_VERSION=$(TEMPORAL_VERSION) --build-arg VERSION=$(VERSION) --tag $(IMAGE) .
+# The commit's time stands for all times of a build, so that two builds are equal.
+COMMIT_TIME = $(shell git log -1 --format=%ct)
+BUILD_ARGS = $(DOCKER_FLAGS) --build-arg TEMPORAL_VERSION=$(TEMPORAL_VERSION) --build-arg VERSION=$(VERSION) \
+  --build-arg REVISION=$(shell git rev-parse HEAD) --build-arg SOURCE=$(SOURCE) \
+  --build-arg CREATED=$(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd) \
+  $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BASE_DIGEST=$(word 2,$(subst @, ,$(BASE_IMAGE))))
 
-test-image: setup sources vendor-tools image ## Build the image and run it against a PostgreSQL container
+image: ## Build both images, $(IMAGE) and $(IMAGE)-tools (IMAGE, TEMPORAL_VERSION, BASE_IMAGE, DOCKER_FLAGS)
+	docker build $(BUILD_ARGS) --target slim --tag $(IMAGE) .
+	docker build $(BUILD_ARGS) --target tools --tag $(IMAGE)-tools .
+
+wheel: setup ## Build the wheel into dist/
+	$(BIN)/python -m hatchling build --target wheel
+
+# For `docker load`; layers and digests are those of the images that a release pushes.
+image-archives: dist/images/slim-$(ARCH).tar dist/images/tools-$(ARCH).tar ## Build both images into dist/images/ (ARCH, BASE_IMAGE, DOCKER_FLAGS; needs BuildKit 0.13)
+
+dist/images/%-$(ARCH).tar: FORCE
+	@mkdir -p $(@D)
+	SOURCE_DATE_EPOCH=$(COMMIT_TIME) docker buildx build $(NO_CACHE) $(BUILD_ARGS) --platform linux/$(ARCH) --target $* --provenance=false \
+	  --output type=docker,dest=$@,name=$(IMAGE)$(if $(filter tools,$*),-tools),oci-mediatypes=true,rewrite-timestamp=true .
+
+FORCE:
+
+verify-build: setup $(TOOLS)/helm ## Build everything that is released twice, from clean checkouts, and name the first difference (VERIFY, for example '--only wheel')
+	HELM=$(TOOLS)/helm $(BIN)/python tools/verify_build.py $(VERIFY)
+
+test-image: setup sources vendor-tools image ## Build the images and run them against a PostgreSQL container
 	SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m image tests/image
 
 test-chart: setup crds $(TOOLS)/helm ## Render chart and examples with helm, and check them against the schemas of their kinds and the program's settings

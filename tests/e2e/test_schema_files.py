@@ -5,14 +5,14 @@ from collections.abc import Callable
 import pytest
 import trees
 
-from support.kubernetes.containers import IMAGE
+from support.kubernetes.containers import TOOLS_IMAGE
 from support.kubernetes.installation import NEWER, PREFLIGHT, Installation
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 Measured = Callable[[str], None]
 UNKNOWN = "1.99.0"
-# Our own image stands in for the vendor's: it has files at the vendor's path, `sh` and `cp`.
-FILES = {"serverVersion": UNKNOWN, "schemaFiles": {"image": IMAGE}}
+# Our tools image stands in for the vendor's: it has files at the vendor's path, `sh` and `cp`.
+FILES = {"serverVersion": UNKNOWN, "schemaFiles": {"image": TOOLS_IMAGE}}
 
 
 def test_a_release_without_files_is_refused(installation: Installation, measured: Measured) -> None:
@@ -39,7 +39,7 @@ def test_an_init_container_brings_the_files(installation: Installation, measured
 
 def test_an_image_without_files_is_named(installation: Installation, measured: Measured) -> None:
     """A folder that the image does not have fails the preflight, and the pod says which."""
-    files = {"image": IMAGE, "path": "/no/such/folder"}
+    files = {"image": TOOLS_IMAGE, "path": "/no/such/folder"}
     done = installation.helm("install", values=installation.values({**FILES, "schemaFiles": files}))
     assert done.returncode != 0
     (pod, *_) = installation.pods(PREFLIGHT)
@@ -54,7 +54,7 @@ def test_an_image_volume_brings_the_files(installation: Installation, measured: 
         # Neither the chart nor the program can do anything about it; tests/chart shows the manifest.
         pytest.skip("the cluster has no image volumes: they need Kubernetes 1.35, or the feature gate ImageVolume")
     path = f"/usr/share/temporal-schema-migrator/releases/trees/{trees.read_table()[NEWER]}"
-    files = {"image": IMAGE, "path": path, "imageVolume": True}
+    files = {"image": TOOLS_IMAGE, "path": path, "imageVolume": True}
     done = installation.helm("install", values=installation.values({**FILES, "schemaFiles": files}))
     assert done.returncode == 0, done.stderr + str(installation.last_words())
     installation.assert_at(NEWER)
@@ -63,8 +63,8 @@ def test_an_image_volume_brings_the_files(installation: Installation, measured: 
 
 def has_image_volumes(installation: Installation) -> bool:
     """Whether the API server keeps an image volume: without the feature it makes an empty folder of it."""
-    volume = {"name": "files", "image": {"reference": IMAGE}}
-    spec = {"containers": [{"name": "any", "image": IMAGE}], "volumes": [volume]}
+    volume = {"name": "files", "image": {"reference": TOOLS_IMAGE}}
+    spec = {"containers": [{"name": "any", "image": TOOLS_IMAGE}], "volumes": [volume]}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -1,9 +1,10 @@
-"""A PostgreSQL container, and what runs the image beside it."""
+"""A PostgreSQL container, and what runs the images beside it."""
 
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import docker  # type: ignore[import-untyped]  # docker has no types
 import pytest
@@ -11,7 +12,7 @@ from docker.errors import APIError, ImageNotFound  # type: ignore[import-untyped
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.core.config import testcontainers_config
 
-from support.kubernetes.containers import IMAGE, SERVER, Image
+from support.kubernetes.containers import IMAGE, SERVER, TOOLS_IMAGE, Image
 from support.postgres.engine import Engine
 
 
@@ -31,8 +32,9 @@ def _missing() -> str:
         return f"no Docker daemon answers, expected one for these tests: {asked.stderr.strip()}"
     try:
         with closing(docker.from_env()) as client:
-            if not _has(client, IMAGE):
-                return f'there is no image "{IMAGE}", expected the one under test: make image'
+            for name in (IMAGE, TOOLS_IMAGE):
+                if not _has(client, name):
+                    return f'there is no image "{name}", expected the one under test: make image'
             if not _has(client, SERVER):
                 client.images.pull(SERVER)
     except APIError as error:
@@ -68,12 +70,24 @@ def server(postgres: PostgresContainer) -> Engine:
 
 @pytest.fixture(scope="session")
 def image(postgres: PostgresContainer) -> Iterator[Image]:
-    """Return what runs the image."""
+    """Return what runs the slim image."""
     client = docker.from_env()
     try:
         name = postgres.get_wrapped_container().id
         networks = client.containers.get(name).attrs["NetworkSettings"]["Networks"]
         host = next(network["IPAddress"] for network in networks.values())
-        yield Image(client=client, network=f"container:{name}", host=host)
+        yield Image(name=IMAGE, client=client, network=f"container:{name}", host=host)
     finally:
         client.close()
+
+
+@pytest.fixture(scope="session")
+def tools_image(image: Image) -> Image:
+    """Return what runs the image with the vendor's tool."""
+    return replace(image, name=TOOLS_IMAGE)
+
+
+@pytest.fixture(params=["slim", "tools"])
+def each_image(request: pytest.FixtureRequest, image: Image, tools_image: Image) -> Image:
+    """Return one image after the other."""
+    return image if request.param == "slim" else tools_image

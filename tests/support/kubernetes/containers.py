@@ -1,4 +1,4 @@
-"""Runs the image in containers beside a PostgreSQL's."""
+"""Runs the images in containers beside a PostgreSQL's."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -11,14 +11,16 @@ from support.program.command import Completed
 
 SERVER = os.environ.get("SCHEMA_MIGRATOR_TEST_IMAGE") or "postgres:17"
 IMAGE = os.environ.get("SCHEMA_MIGRATOR_TEST_OURS") or "temporal-schema-migrator:dev"
+TOOLS_IMAGE = f"{IMAGE}-tools"
 RESTRICTED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
 """What the restricted pod security standard asks for, and a root file system that cannot be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """The image under test; its containers share the network of the server, which trusts nobody but 127.0.0.1."""
+    """An image under test; its containers share the network of the server, which trusts nobody but 127.0.0.1."""
 
+    name: str
     client: Any
     network: str
     host: str
@@ -38,7 +40,7 @@ class Image:
     def started(self, env: Mapping[str, str], *args: str, **options: object) -> Iterator[Any]:
         """Run a container during the block."""
         container = self.client.containers.run(
-            IMAGE,
+            self.name,
             list(args) or None,
             environment=dict(env),
             network_mode=self.network,
@@ -49,6 +51,12 @@ class Image:
             yield container
         finally:
             container.remove(force=True)
+
+    def python(self, code: str) -> str:
+        """Return what Python code prints in the image, as root."""
+        done = self.run({}, "-c", code, entrypoint="python", user="0:0")
+        assert done.code == 0, done.stderr
+        return done.stdout
 
     def finish(self, container: Any) -> Completed:  # noqa: ANN401 - docker has no types
         """Wait for a container's end."""
