@@ -308,7 +308,7 @@ def test_an_index_that_meets_temp_file_limit_is_named(origin: Origin) -> None:
             admin.execute(f'ALTER ROLE "{role}" SET temp_file_limit = 0'.encode())
             try:
                 with pytest.raises(StatementFailed) as found:
-                    where.migrate(**ONLINE)
+                    where.migrate(**ONLINE, SCHEMA_MIGRATOR_JOBS="8")  # each has little memory
             finally:
                 admin.execute(f'ALTER ROLE "{role}" RESET ALL'.encode())
         assert str(found.value).replace('"temp_file_limit"', "temp_file_limit") == (  # quoted since PostgreSQL 17
