@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/_
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean
+.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean e2e-cluster e2e-cluster-delete
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -81,7 +81,7 @@ test-temporal: setup sources vendor-tools ## Run Temporal's own server, and work
 	$(BIN)/python vendor/build_tool.py --server 1.29.1
 	$(BIN)/pytest -m temporal tests/temporal
 
-lint: setup ## Check style, types, layers and documents
+lint: setup $(TOOLS)/actionlint ## Check style, types, layers, documents and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -89,6 +89,8 @@ lint: setup ## Check style, types, layers and documents
 	$(BIN)/python tools/documents.py --check
 	$(BIN)/python tools/references.py
 	$(BIN)/python tools/prose.py documents tools messages source
+	$(TOOLS)/actionlint -shellcheck= -pyflakes=
+	$(BIN)/zizmor --quiet --offline --strict-collection --persona=auditor .github
 
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python tools/documents.py
@@ -125,6 +127,14 @@ $(VENV)/.plots $(VENV)/.mutation: $(VENV)/.%: $(VENV)/.stamp
 
 bench: setup sources vendor-tools $(VENV)/.plots ## Compare installations, and upgrades under load, with the vendor's tool (BENCH="--help")
 	PYTHONPATH=tests:vendor $(BIN)/python tools/bench.py $(BENCH)
+
+E2E_CLUSTER := KIND=$(TOOLS)/kind PYTHONPATH=vendor $(BIN)/python tools/e2e_cluster.py
+
+e2e-cluster: setup $(TOOLS)/kind ## Create a cluster with Argo CD for `make test-e2e`; needs Docker and kubectl (IMAGE)
+	$(E2E_CLUSTER) --image '$(IMAGE)'
+
+e2e-cluster-delete: setup $(TOOLS)/kind ## Delete that cluster
+	$(E2E_CLUSTER) --delete
 
 picture: setup sources ## Draw the output of the demo: docs/demo.svg
 	$(BIN)/python tools/demo_picture.py
