@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/_
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean e2e-cluster e2e-cluster-delete
+.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean new-releases release-check release-notes sdist publish-images publish-chart checksums sign e2e-cluster e2e-cluster-delete
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -127,6 +127,36 @@ $(VENV)/.plots $(VENV)/.mutation: $(VENV)/.%: $(VENV)/.stamp
 
 bench: setup sources vendor-tools $(VENV)/.plots ## Compare installations, and upgrades under load, with the vendor's tool (BENCH="--help")
 	PYTHONPATH=tests:vendor $(BIN)/python tools/bench.py $(BENCH)
+
+# Releases: docs/releasing.md has the order. What a workflow takes from outside stays in the environment, where neither
+# make nor the shell reads it as code.
+PLATFORMS ?= linux/amd64,linux/arm64
+
+new-releases: setup ## Print the stable releases of Temporal that vendor/releases.txt lacks
+	@$(BIN)/python vendor/new_releases.py
+
+release-check: setup ## Check that a tag fits the package, the chart and CHANGELOG.md (TAG)
+	@$(BIN)/python tools/release.py check "$$TAG"
+
+release-notes: setup ## Write a release's notes from CHANGELOG.md into dist/notes.md (SOURCE, the address that its links start with)
+	@mkdir -p dist
+	@$(BIN)/python tools/release.py notes --source "$$SOURCE" >dist/notes.md
+
+sdist: setup ## Build the source distribution into dist/
+	$(BIN)/uv build --sdist --out-dir dist
+
+publish-images: setup ## Build both images for all platforms and push them (REGISTRY, PLATFORMS, DOCKER_FLAGS)
+	$(BIN)/python tools/publish.py images --registry "$$REGISTRY" --version $(VERSION) --platforms '$(PLATFORMS)' \
+	  --flags='$(DOCKER_FLAGS) --build-arg TEMPORAL_VERSION=$(TEMPORAL_VERSION)'
+
+publish-chart: setup $(TOOLS)/helm ## Push the chart that `make chart` packaged (REGISTRY)
+	HELM=$(TOOLS)/helm $(BIN)/python tools/publish.py chart --registry "$$REGISTRY" --version $(VERSION)
+
+checksums: ## Write dist/SHA256SUMS over the files that a release has
+	@cd dist && { sha256sum *.whl *.tar.gz *.tgz; cd sbom; sha256sum *.json; } >SHA256SUMS
+
+sign: setup $(TOOLS)/cosign ## Sign what was published, with the SBOMs and the checksums (COSIGN_FLAGS, for example '--key cosign.key')
+	COSIGN=$(TOOLS)/cosign COSIGN_FLAGS='$(COSIGN_FLAGS)' $(BIN)/python tools/publish.py sign
 
 E2E_CLUSTER := KIND=$(TOOLS)/kind PYTHONPATH=vendor $(BIN)/python tools/e2e_cluster.py
 
