@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/_
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 
-.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean new-releases release-check release-notes sdist publish-images publish-chart checksums sign e2e-cluster e2e-cluster-delete
+.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean new-releases release-check release-notes sdist base-image publish-images publish-chart checksums sign scan e2e-cluster e2e-cluster-delete
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -138,16 +138,20 @@ new-releases: setup ## Print the stable releases of Temporal that vendor/release
 release-check: setup ## Check that a tag fits the package, the chart and CHANGELOG.md (TAG)
 	@$(BIN)/python tools/release.py check "$$TAG"
 
-release-notes: setup ## Write a release's notes from CHANGELOG.md into dist/notes.md (SOURCE, the address that its links start with)
+release-notes: setup ## Write a release's notes from CHANGELOG.md into dist/notes.md (SOURCE, the repository's address, for its links)
 	@mkdir -p dist
-	@$(BIN)/python tools/release.py notes --source "$$SOURCE" >dist/notes.md
+	@$(BIN)/python tools/release.py notes --source '$(SOURCE)/blob/v$(VERSION)' >dist/notes.md
 
 sdist: setup ## Build the source distribution into dist/
-	$(BIN)/uv build --sdist --out-dir dist
+	$(BIN)/python -m hatchling build --target sdist
 
-publish-images: setup ## Build both images for all platforms and push them (REGISTRY, PLATFORMS, DOCKER_FLAGS)
-	$(BIN)/python tools/publish.py images --registry "$$REGISTRY" --version $(VERSION) --platforms '$(PLATFORMS)' \
-	  --flags='$(DOCKER_FLAGS) --build-arg TEMPORAL_VERSION=$(TEMPORAL_VERSION)'
+base-image: ## Print the Dockerfile's base image with the digest that its registry has for it now
+	@name=$$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile); \
+	  digest=$$(docker buildx imagetools inspect "$$name" --format '{{.Manifest.Digest}}'); echo "$$name@$$digest"
+
+publish-images: setup ## Build both images for all platforms and push them (REGISTRY, PLATFORMS, BASE_IMAGE, DOCKER_FLAGS)
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python tools/publish.py images --registry "$$REGISTRY" --version $(VERSION) --platforms '$(PLATFORMS)' \
+	  --flags='$(BUILD_ARGS)'
 
 publish-chart: setup $(TOOLS)/helm ## Push the chart that `make chart` packaged (REGISTRY)
 	HELM=$(TOOLS)/helm $(BIN)/python tools/publish.py chart --registry "$$REGISTRY" --version $(VERSION)
@@ -157,6 +161,9 @@ checksums: ## Write dist/SHA256SUMS over the files that a release has
 
 sign: setup $(TOOLS)/cosign ## Sign what was published, with the SBOMs and the checksums (COSIGN_FLAGS, for example '--key cosign.key')
 	COSIGN=$(TOOLS)/cosign COSIGN_FLAGS='$(COSIGN_FLAGS)' $(BIN)/python tools/publish.py sign
+
+scan: $(TOOLS)/grype ## Look for vulnerabilities in an image that a newer package fixes (IMAGE)
+	$(TOOLS)/grype '$(IMAGE)' --only-fixed --fail-on high
 
 E2E_CLUSTER := KIND=$(TOOLS)/kind PYTHONPATH=vendor $(BIN)/python tools/e2e_cluster.py
 

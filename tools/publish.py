@@ -96,13 +96,13 @@ def push_images(build: Build, dist: Path) -> None:
 def build_command(name: str, build: Build, metadata: Path) -> list[str]:
     """Return the command that builds and pushes an image for all platforms.
 
-    BuildKit's own attestations are off: they have the time of the build, so the digest would differ in each build.
+    Without BuildKit's own attestations, and with SOURCE_DATE_EPOCH as the files' time, a second build has the same digest.
     """
+    tag = f"{build.registry}/{IMAGE}:{build.version}{SUFFIXES[name]}"
     return [
-        *("docker", "buildx", "build", "--push", "--provenance=false", "--sbom=false"),
-        *("--platform", build.platforms, "--target", STAGES[name], "--build-arg", f"VERSION={build.version}"),
-        *("--tag", f"{build.registry}/{IMAGE}:{build.version}{SUFFIXES[name]}"),
-        *("--metadata-file", str(metadata), *build.flags, "."),
+        *("docker", "buildx", "build", "--platform", build.platforms, "--target", STAGES[name]),
+        *("--provenance=false", "--sbom=false", "--metadata-file", str(metadata)),
+        *("--output", f"type=registry,name={tag},oci-mediatypes=true,rewrite-timestamp=true", *build.flags, "."),
     ]
 
 

@@ -12,7 +12,9 @@ import pytest
 import publish
 
 DIGEST = "sha256:" + "a" * 64
-BUILD = publish.Build(registry="registry.example/temporal", version="0.2.0", platforms="linux/amd64,linux/arm64")
+BUILD = publish.Build(
+    registry="registry.example/temporal", version="0.2.0", platforms="linux/amd64,linux/arm64", flags=("--pull",)
+)
 STUB = """#!{python}
 import json, sys
 with open({log!r}, "a") as log:
@@ -56,10 +58,13 @@ def test_pushes_both_images(tmp_path: Path, calls: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     publish.push_images(BUILD, tmp_path / "dist")
     slim, tools = called(calls)
-    assert slim[:5] == ["buildx", "build", "--push", "--provenance=false", "--sbom=false"]
-    image = "registry.example/temporal/temporal-schema-migrator:0.2.0"
+    assert slim[:2] == ["buildx", "build"]
+    assert {"--provenance=false", "--sbom=false", "--pull"} <= {*slim}
+    name, same = "type=registry,name=registry.example/temporal/temporal-schema-migrator:0.2.0", "oci-mediatypes=true"
     assert [option(call, "--target") for call in (slim, tools)] == ["slim", "tools"]
-    assert [option(call, "--tag") for call in (slim, tools)] == [image, f"{image}-tools"]
+    assert [option(call, "--output") for call in (slim, tools)] == [
+        f"{name}{suffix},{same},rewrite-timestamp=true" for suffix in ("", "-tools")
+    ]
     assert [option(call, "--platform") for call in (slim, tools)] == ["linux/amd64,linux/arm64"] * 2
     published = tmp_path / "dist" / "published"
     expected = f"registry.example/temporal/temporal-schema-migrator@{DIGEST}\n"
