@@ -96,7 +96,7 @@ def push_images(build: Build, dist: Path) -> None:
 def build_command(name: str, build: Build, metadata: Path) -> list[str]:
     """Return the command that builds and pushes an image for all platforms.
 
-    Without BuildKit's own attestations, and with SOURCE_DATE_EPOCH as the files' time, a second build has the same digest.
+    Without BuildKit's attestations, and with SOURCE_DATE_EPOCH as the files' time, a second build has the same digest.
     """
     tag = f"{build.registry}/{IMAGE}:{build.version}{SUFFIXES[name]}"
     return [
