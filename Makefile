@@ -157,7 +157,7 @@ publish-chart: setup $(TOOLS)/helm ## Push the chart that `make chart` packaged 
 	HELM=$(TOOLS)/helm $(BIN)/python tools/publish.py chart --registry "$$REGISTRY" --version $(VERSION)
 
 checksums: ## Write dist/SHA256SUMS over the files that a release has
-	@cd dist && { sha256sum *.whl *.tar.gz *.tgz; cd sbom; sha256sum *.json; } >SHA256SUMS
+	@cd dist; { sha256sum *.whl *.tar.gz *.tgz; (cd sbom; sha256sum *.json); } >SHA256SUMS.part; mv SHA256SUMS.part SHA256SUMS
 
 sign: setup $(TOOLS)/cosign ## Sign what was published, with the SBOMs and the checksums (COSIGN_FLAGS, for example '--key cosign.key')
 	COSIGN=$(TOOLS)/cosign COSIGN_FLAGS='$(COSIGN_FLAGS)' $(BIN)/python tools/publish.py sign
