@@ -16,7 +16,7 @@ IMAGE ?= temporal-schema-migrator:$(VERSION)
 SOURCE ?= https://git.example/temporal-schema-migrator
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 
-.PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image wheel image-archives verify-build test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -106,7 +106,7 @@ test-temporal: setup sources vendor-tools ## Run Temporal's own server, and work
 	$(BIN)/python vendor/build_tool.py --server 1.29.1
 	$(BIN)/pytest -m temporal tests/temporal
 
-lint: setup ## Check style, types, layers and documents
+lint: setup $(TOOLS)/actionlint ## Check style, types, layers, documents and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -114,6 +114,8 @@ lint: setup ## Check style, types, layers and documents
 	$(BIN)/python tools/documents.py --check
 	$(BIN)/python tools/references.py
 	$(BIN)/python tools/prose.py documents tools messages source
+	$(TOOLS)/actionlint -shellcheck= -pyflakes=
+	$(BIN)/zizmor --quiet --offline --strict-collection --persona=auditor .github
 
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python tools/documents.py
@@ -150,6 +152,51 @@ $(VENV)/.plots $(VENV)/.mutation: $(VENV)/.%: $(VENV)/.stamp
 
 bench: setup sources vendor-tools $(VENV)/.plots ## Compare installations, and upgrades under load, with the vendor's tool (BENCH="--help")
 	PYTHONPATH=tests:vendor $(BIN)/python tools/bench.py $(BENCH)
+
+# Releases: docs/releasing.md has the order. What a workflow takes from outside stays in the environment, where neither
+# make nor the shell reads it as code.
+PLATFORMS ?= linux/amd64,linux/arm64
+
+new-releases: setup ## Print the stable releases of Temporal that vendor/releases.txt lacks
+	@$(BIN)/python vendor/new_releases.py
+
+release-check: setup ## Check that a tag fits the package, the chart and CHANGELOG.md (TAG)
+	@$(BIN)/python tools/release.py check "$$TAG"
+
+release-notes: setup ## Write a release's notes from CHANGELOG.md into dist/notes.md (SOURCE, the repository's address, for its links)
+	@mkdir -p dist
+	@$(BIN)/python tools/release.py notes --source '$(SOURCE)/blob/v$(VERSION)' >dist/notes.md
+
+sdist: setup ## Build the source distribution into dist/
+	$(BIN)/python -m hatchling build --target sdist
+
+base-image: ## Print the Dockerfile's base image with the digest that its registry has for it now
+	@name=$$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile); \
+	  digest=$$(docker buildx imagetools inspect "$$name" --format '{{.Manifest.Digest}}'); echo "$$name@$$digest"
+
+publish-images: setup ## Build both images for all platforms and push them (REGISTRY, PLATFORMS, BASE_IMAGE, DOCKER_FLAGS)
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python tools/publish.py images --registry "$$REGISTRY" --version $(VERSION) --platforms '$(PLATFORMS)' \
+	  --flags='$(BUILD_ARGS)'
+
+publish-chart: setup $(TOOLS)/helm ## Push the chart that `make chart` packaged (REGISTRY)
+	HELM=$(TOOLS)/helm $(BIN)/python tools/publish.py chart --registry "$$REGISTRY" --version $(VERSION)
+
+checksums: ## Write dist/SHA256SUMS over the files that a release has
+	@cd dist; { sha256sum *.whl *.tar.gz *.tgz; (cd sbom; sha256sum *.json); } >SHA256SUMS.part; mv SHA256SUMS.part SHA256SUMS
+
+sign: setup $(TOOLS)/cosign ## Sign what was published, with the SBOMs and the checksums (COSIGN_FLAGS, for example '--key cosign.key')
+	COSIGN=$(TOOLS)/cosign COSIGN_FLAGS='$(COSIGN_FLAGS)' $(BIN)/python tools/publish.py sign
+
+scan: $(TOOLS)/grype ## Look for vulnerabilities in an image that a newer package fixes (IMAGE)
+	$(TOOLS)/grype '$(IMAGE)' --only-fixed --fail-on high
+
+E2E_CLUSTER := KIND=$(TOOLS)/kind PYTHONPATH=vendor $(BIN)/python tools/e2e_cluster.py
+
+e2e-cluster: setup $(TOOLS)/kind ## Create a cluster with Argo CD for `make test-e2e`; needs Docker and kubectl (IMAGE)
+	$(E2E_CLUSTER) --image '$(IMAGE)'
+
+e2e-cluster-delete: setup $(TOOLS)/kind ## Delete that cluster
+	$(E2E_CLUSTER) --delete
 
 picture: setup sources ## Draw the output of the demo: docs/demo.svg
 	$(BIN)/python tools/demo_picture.py

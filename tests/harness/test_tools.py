@@ -23,6 +23,7 @@ def test_there_are_some() -> None:
         "tools/mutants.py",
         "tools/sabotages.py",
         "tools/bench.py",
+        "tools/e2e_cluster.py",
     ]
     assert sorted(tool for _, tool in TOOLS) == sorted(expected)
 
