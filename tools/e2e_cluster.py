@@ -95,10 +95,10 @@ def argocd() -> tuple[fetch.Pin, Path]:
 
 
 def load_image(cluster: Cluster) -> None:
-    """Load the image into the cluster under both tags."""
+    """Load both images into the cluster, the slim one under a second tag too."""
     again = f"{cluster.image}-again"
     run(["docker", "tag", cluster.image, again])
-    run([kind(), "load", "docker-image", cluster.image, again, "--name", NAME])
+    run([kind(), "load", "docker-image", cluster.image, again, f"{cluster.image}-tools", "--name", NAME])
 
 
 def install_argocd(cluster: Cluster, manifest: Path) -> None:

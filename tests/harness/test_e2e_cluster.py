@@ -71,7 +71,7 @@ def test_creates_a_cluster(tmp_path: Path, cluster: e2e_cluster.Cluster) -> None
     assert calls[:3] == [
         ["kind", "create", "cluster", "--name", "temporal-migrations", "--kubeconfig", kubeconfig, "--wait", "180s"],
         ["docker", "tag", IMAGE, f"{IMAGE}-again"],
-        ["kind", "load", "docker-image", IMAGE, f"{IMAGE}-again", "--name", "temporal-migrations"],
+        ["kind", "load", "docker-image", IMAGE, f"{IMAGE}-again", f"{IMAGE}-tools", "--name", "temporal-migrations"],
     ]
     assert [*kubectl, "apply", "--server-side", "--filename", str(tmp_path / "install.yaml")] in calls
     assert all(call[: len(kubectl)] == kubectl for call in calls if call[0] == "kubectl")
