@@ -14,6 +14,7 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/temporal-schema-migrator/tools
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/__init__.py)
 TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
+CHART := charts/temporal-migrations
 
 .PHONY: help setup sources release-add crds vendor-tools demo test test-quick test-matrix durations image test-image test-chart test-e2e test-temporal lint docs format bench sweep sweep-online failovers situations schedules mutants sabotages picture check clean
 
@@ -66,6 +67,11 @@ image: ## Build the image (IMAGE, TEMPORAL_VERSION, DOCKER_FLAGS)
 
 test-image: setup sources vendor-tools image ## Build the image and run it against a PostgreSQL container
 	SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m image tests/image
+
+.PHONY: chart
+chart: setup $(TOOLS)/helm ## Check the chart and package it into dist/, the same bits for the same commit (SIGN_KEY, a key of GnuPG that signs it)
+	for values in $(CHART)/ci/*.yaml; do $(TOOLS)/helm lint --quiet --strict --values $$values $(CHART) || exit; done
+	HELM=$(TOOLS)/helm SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python tools/chart_package.py $(CHART) dist $(if $(SIGN_KEY),--sign-key '$(SIGN_KEY)')
 
 test-chart: setup crds $(TOOLS)/helm ## Render chart and examples with helm, and check them against the schemas of their kinds and the program's settings
 	HELM=$(TOOLS)/helm $(BIN)/pytest -m chart tests/chart
