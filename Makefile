@@ -73,7 +73,7 @@ chart: setup $(TOOLS)/helm ## Check the chart and package it into dist/, the sam
 	for values in $(CHART)/ci/*.yaml; do $(TOOLS)/helm lint --quiet --strict --values $$values $(CHART) || exit; done
 	HELM=$(TOOLS)/helm SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python tools/chart_package.py $(CHART) dist $(if $(SIGN_KEY),--sign-key '$(SIGN_KEY)')
 
-test-chart: setup crds $(TOOLS)/helm ## Render chart and examples with helm, and check them against the schemas of their kinds and the program's settings
+test-chart: setup sources crds $(TOOLS)/helm ## Render chart and examples with helm, and check them against the schemas of their kinds and the program's settings
 	HELM=$(TOOLS)/helm $(BIN)/pytest -m chart tests/chart
 
 test-e2e: setup sources crds $(TOOLS)/helm ## Run the chart in the cluster of the current kubeconfig, which needs Argo CD (IMAGE, RESULTS, E2E)
