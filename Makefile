@@ -15,6 +15,7 @@ TEMPORAL_VERSION ?= 1.32.2
 IMAGE ?= temporal-schema-migrator:$(VERSION)
 SOURCE ?= https://git.example/temporal-schema-migrator
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
+CHART := charts/temporal-migrations
 
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
@@ -92,7 +93,11 @@ verify-build: setup $(TOOLS)/helm ## Build everything that is released twice, fr
 test-image: setup sources vendor-tools image ## Build the images and run them against a PostgreSQL container
 	SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m image tests/image
 
-test-chart: setup crds $(TOOLS)/helm ## Render chart and examples with helm, and check them against the schemas of their kinds and the program's settings
+chart: setup $(TOOLS)/helm ## Check the chart and package it into dist/, the same bits for the same commit (SIGN_KEY, a key of GnuPG that signs it)
+	for values in $(CHART)/ci/*.yaml; do $(TOOLS)/helm lint --quiet --strict --values $$values $(CHART) || exit; done
+	HELM=$(TOOLS)/helm SOURCE_DATE_EPOCH=$(COMMIT_TIME) $(BIN)/python tools/chart_package.py $(CHART) dist $(if $(SIGN_KEY),--sign-key '$(SIGN_KEY)')
+
+test-chart: setup sources crds $(TOOLS)/helm ## Render chart and examples with helm, and check them against the schemas of their kinds and the program's settings
 	HELM=$(TOOLS)/helm $(BIN)/pytest -m chart tests/chart
 
 test-e2e: setup sources crds $(TOOLS)/helm ## Run the chart in the cluster of the current kubeconfig, which needs Argo CD (IMAGE, RESULTS, E2E)
@@ -175,7 +180,7 @@ base-image: ## Print the Dockerfile's base image with the digest that its regist
 	  digest=$$(docker buildx imagetools inspect "$$name" --format '{{.Manifest.Digest}}'); echo "$$name@$$digest"
 
 publish-images: setup ## Build both images for all platforms and push them (REGISTRY, PLATFORMS, BASE_IMAGE, DOCKER_FLAGS)
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python tools/publish.py images --registry "$$REGISTRY" --version $(VERSION) --platforms '$(PLATFORMS)' \
+	SOURCE_DATE_EPOCH=$(COMMIT_TIME) $(BIN)/python tools/publish.py images --registry "$$REGISTRY" --version $(VERSION) --platforms '$(PLATFORMS)' \
 	  --flags='$(BUILD_ARGS)'
 
 publish-chart: setup $(TOOLS)/helm ## Push the chart that `make chart` packaged (REGISTRY)

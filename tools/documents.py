@@ -196,19 +196,19 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
 }
 
 NUMBER = r"(\d+\.\d+\.\d+)"
-IMAGE = rf"(?<!/)temporal-schema-migrator:{NUMBER}"
+TAG = "temporal-schema-migrator:"
 REVISION = rf"[rR]evision: v{NUMBER}"
 STAMPS = {
-    "README.md": IMAGE,
-    "compose.yaml": IMAGE,
-    "docs/running.md": IMAGE,
+    "README.md": rf"(?:{TAG}|--version ){NUMBER}",
+    "compose.yaml": rf"{TAG}{NUMBER}",
+    "docs/running.md": rf"(?:{TAG}|^VERSION=){NUMBER}",
     "docs/verify-release.md": rf"^VERSION={NUMBER}",
-    "charts/temporal-migrations/Chart.yaml": rf'^(?:version: |appVersion: "){NUMBER}',
-    "charts/temporal-migrations/README.md": rf"schema-migrator[:/]{NUMBER}",
+    "charts/temporal-migrations/Chart.yaml": rf'(?:^version: |^appVersion: "|{TAG}|/blob/v){NUMBER}',
+    "charts/temporal-migrations/README.md": rf"(?:schema-migrator[:/]|--version |/blob/v){NUMBER}",
     "examples/argocd/application.yaml": REVISION,
     "examples/argocd/fleet.yaml": REVISION,
     "examples/argocd/rolling-sync.yaml": REVISION,
-    "examples/official-chart/application.yaml": rf"temporal-schema-migrator:{NUMBER}",
+    "examples/official-chart/application.yaml": rf"{TAG}{NUMBER}",
 }
 """Where this program's version is written beside its source, `__version__`."""
 

@@ -401,6 +401,23 @@ def test_images() -> None:
     assert pod(render("everything"))["imagePullSecrets"] == [{"name": name} for name in ("two", "three", "one")]
 
 
+TAGS = {
+    "the program's own statements": ((), __version__),
+    "the vendor's binary": (("--set", "settings.executor=sql-tool"), f"{__version__}-tools"),
+    "a tag of one's own": (("--set", "settings.executor=sql-tool", "--set-string", "image.tag=2"), "2"),
+}
+
+
+@pytest.mark.parametrize("case", TAGS)
+def test_the_vendors_binary_is_in_another_image(case: str) -> None:
+    """Its executor selects the image with the tools, in every pod and in the trigger, unless a tag is given."""
+    args, tag = TAGS[case]
+    manifests = render("minimal", *args)
+    image = f"temporal-schema-migrator:{tag}"
+    assert {pod(manifests, suffix)["containers"][0]["image"] for suffix in ("", "-preflight")} == {image}
+    assert one(manifests, "ConfigMap")["data"]["image"] == image
+
+
 def test_names_that_look_like_numbers() -> None:
     """YAML would take them for numbers."""
     numbers = set_json(

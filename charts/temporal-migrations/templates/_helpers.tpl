@@ -20,11 +20,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{- /* The vendor's binary is only in the image with the tools. */}}
 {{- define "temporal-migrations.image" -}}
 {{- $registry := default .Values.image.registry .Values.global.imageRegistry -}}
 {{- $place := ternary (printf "%s/%s" $registry .Values.image.repository) .Values.image.repository (ne $registry "") -}}
 {{- if .Values.image.digest }}{{ $place }}@{{ .Values.image.digest }}
-{{- else }}{{ $place }}:{{ default .Chart.AppVersion .Values.image.tag }}{{ end -}}
+{{- else }}{{ $place }}:{{ default (printf "%s%s" .Chart.AppVersion (ternary "-tools" "" (eq .Values.settings.executor "sql-tool"))) .Values.image.tag }}{{ end -}}
 {{- end }}
 
 {{- define "temporal-migrations.serviceAccountName" -}}
