@@ -67,6 +67,15 @@ image: ## Build the image (IMAGE, TEMPORAL_VERSION, DOCKER_FLAGS)
 test-image: setup sources vendor-tools image ## Build the image and run it against a PostgreSQL container
 	SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m image tests/image
 
+.PHONY: sbom licences
+sbom: setup image $(TOOLS)/syft ## Build the images and write their SBOMs and the wheel's into dist/sbom (IMAGE)
+	$(BIN)/python tools/sbom.py dist/sbom/wheel.cdx.json
+	$(BIN)/python tools/sbom.py dist/sbom/image.cdx.json --image $(IMAGE) --syft $(TOOLS)/syft
+	$(BIN)/python tools/sbom.py dist/sbom/image-tools.cdx.json --image $(IMAGE)-tools --syft $(TOOLS)/syft
+
+licences: sbom ## Check the licences of all components and write docs/licences.md
+	$(BIN)/python tools/licences.py dist/sbom/wheel.cdx.json dist/sbom/image.cdx.json dist/sbom/image-tools.cdx.json
+
 test-chart: setup crds $(TOOLS)/helm ## Render chart and examples with helm, and check them against the schemas of their kinds and the program's settings
 	HELM=$(TOOLS)/helm $(BIN)/pytest -m chart tests/chart
 

@@ -7,8 +7,10 @@ besides Python packages. An SBOM has no serial number and no time, so that the s
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,9 +27,12 @@ Document = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "temporal-schema-migrator"
 UV = Path(sys.executable).with_name("uv")
-PROBE = Path(__file__).with_name("wheel_contents.py")
+PROBE = Path(__file__).with_name("image_contents.py")
+SYFT_PINS = ROOT / "tools" / "syft" / "go.mod"
 LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "implementation_name": "cpython"}
 PYTHONS = tuple(f"3.{minor}" for minor in range(11, 16))
+CATALOGERS = "-pe-binary-package-cataloger,-binary-classifier-cataloger"
+"""What syft does not look for: pip's launchers for Windows, and programs that are known by their package already."""
 SYFT_SETTINGS = {"SYFT_CHECK_FOR_APP_UPDATE": "false", "SYFT_CACHE_TTL": "0", "SYFT_FILE_METADATA_SELECTION": "none"}
 NATIVE: Mapping[str, tuple[str, str]] = {
     "libpq": ("PostgreSQL", "postgresql:postgresql"),
@@ -40,6 +45,8 @@ NATIVE: Mapping[str, tuple[str, str]] = {
     "libcom_err": ("MIT", ""),
 }
 """The licence of each native library, and vendor and product in the CPE dictionary if its version is known."""
+TITLES: Mapping[str, str] = {"The MIT License": "MIT"}
+"""SPDX ids of licences by the first lines of their texts."""
 
 
 class SbomError(Exception):
@@ -122,16 +129,58 @@ def dependencies(entries: Iterable[Document], kept: set[str]) -> Iterator[Docume
 def image(name: str, syft: str) -> Document:
     """Return the SBOM of an image."""
     version = name.rpartition(":")[2]
-    command = [syft, "scan", f"docker:{name}", "--quiet", "--output", "cyclonedx-json"]
-    document = run([*command, "--source-name", NAME, "--source-version", version], **SYFT_SETTINGS)
+    command = [
+        syft,
+        "scan",
+        f"docker:{name}",
+        "--quiet",
+        "--output=cyclonedx-json",
+        f"--select-catalogers={CATALOGERS}",
+    ]
+    document = run([*command, f"--source-name={NAME}", f"--source-version={version}"], **SYFT_SETTINGS)
     found = run(
         ["docker", "run", "--rm", "--interactive", "--network=none", "--entrypoint=python3", name, "-"],
         given=PROBE.read_text(encoding="utf-8"),
     )
     declared = [one for path, sbom in found["sboms"].items() for one in embedded(path, sbom)]
-    document["components"] += native(found["libraries"], declared)
-    document["components"] += [one for one in declared if one["purl"].startswith("pkg:cargo/")]
+    document["components"] = [
+        *(tidied(one) for one in document["components"]),
+        interpreter(found["python"]),
+        *native(found["libraries"], declared),
+        *(one for one in declared if one["purl"].startswith("pkg:cargo/")),
+    ]
+    document["metadata"]["tools"]["components"][0]["version"] = syft_version()
     return without_chance(document)
+
+
+def syft_version() -> str:
+    """Return the version of syft that is pinned; the program that Go builds does not know its own."""
+    pinned = re.search(r"^\s*github\.com/anchore/syft v(\S+)", SYFT_PINS.read_text(encoding="utf-8"), re.MULTILINE)
+    return pinned[1] if pinned else ""
+
+
+def tidied(component: Document) -> Document:
+    """Return what syft found with the licences that Python packages name as classifiers, which syft passes over.
+
+    It loses what is no licence, a NOTICE file that syft names by its hash, and the path that a wheel came from.
+    """
+    named = [one for one in component.get("licenses", ()) if not hashed(one)]
+    references = [one for one in component.get("externalReferences", ()) if not one["url"].startswith("file:")]
+    known = {key: value for key, value in component.items() if key not in {"licenses", "externalReferences"}}
+    if not named and component.get("purl", "").startswith("pkg:pypi/"):
+        named = licences(component["name"])["licenses"]
+    given = {"licenses": named, "externalReferences": references}
+    return known | {key: value for key, value in given.items() if value}
+
+
+def hashed(licence: Document) -> bool:
+    """Tell whether syft knows a licence by the hash of its text alone."""
+    return bool(licence.get("license", {}).get("name", "").startswith("sha256:"))
+
+
+def interpreter(version: str) -> Document:
+    """Return Python itself."""
+    return {**described("python", version, "python:python"), "licenses": [{"license": {"id": "PSF-2.0"}}]}
 
 
 def embedded(path: str, sbom: Document) -> Iterator[Document]:
@@ -140,8 +189,16 @@ def embedded(path: str, sbom: Document) -> Iterator[Document]:
     for component in sbom["components"]:
         if component["purl"] != own and component.get("scope") != "excluded":
             purl = component["purl"].partition("?")[0]
-            kept = {key: component[key] for key in ("type", "name", "version", "licenses") if key in component}
-            yield {"bom-ref": f"{purl}#{Path(path).name}", **kept, "purl": purl, **located([path])}
+            kept = {key: component[key] for key in ("type", "name", "version") if key in component}
+            named = [recognised(one) for one in component.get("licenses", ())]
+            yield {"bom-ref": f"{purl}#{Path(path).name}", **kept, "licenses": named, "purl": purl, **located([path])}
+
+
+def recognised(licence: Document) -> Document:
+    """Return a licence by its SPDX id if it is given as a text that starts with its name."""
+    text = licence.get("license", {}).get("text", {}).get("content", "")
+    title = base64.b64decode(text).decode().partition("\n")[0]
+    return {"license": {"id": TITLES[title]}} if title in TITLES else licence
 
 
 def native(libraries: Iterable[Document], declared: Iterable[Document]) -> Iterator[Document]:
@@ -151,7 +208,7 @@ def native(libraries: Iterable[Document], declared: Iterable[Document]) -> Itera
         name, version = library["name"], library["version"]
         if name not in NATIVE:
             raise SbomError(
-                f"{library['files'][0]} belongs to no library that tools/wheel_contents.py knows; add it there"
+                f"{library['files'][0]} belongs to no library that tools/image_contents.py knows; add it there"
             )
         licence, cpe = NATIVE[name]
         component = known.get(name) or described(name, version, cpe)

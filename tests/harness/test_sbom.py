@@ -93,5 +93,5 @@ def test_an_unknown_library() -> None:
     with pytest.raises(sbom.SbomError) as refused:
         list(sbom.native([{"name": "libnew.so", "version": None, "files": ["/libs/libnew.so"]}], []))
     assert (
-        str(refused.value) == "/libs/libnew.so belongs to no library that tools/wheel_contents.py knows; add it there"
+        str(refused.value) == "/libs/libnew.so belongs to no library that tools/image_contents.py knows; add it there"
     )

@@ -1,13 +1,14 @@
-"""Print what wheels bring besides Python packages, as JSON; tools/sbom.py runs this with the Python of an image.
+"""Print what syft does not find in an image, as JSON; tools/sbom.py runs this with the Python of the image.
 
-That is the native libraries of psycopg's wheel, with the versions that the libraries themselves answer, and the SBOMs
-that wheels carry (PEP 770). It imports nothing that an image lacks.
+That is Python itself, the native libraries of psycopg's wheel, with the versions that the libraries themselves answer,
+and the SBOMs that wheels carry (PEP 770). It imports nothing that an image lacks.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import platform
 import re
 import sys
 from pathlib import Path
@@ -44,8 +45,8 @@ class LdapInfo(ctypes.Structure):
 
 
 def main() -> None:
-    """Print an object: `libraries`, and `sboms` by their paths."""
-    print(json.dumps({"libraries": libraries(), "sboms": sboms()}))
+    """Print an object: the version of `python`, `libraries`, and `sboms` by their paths."""
+    print(json.dumps({"python": platform.python_version(), "libraries": libraries(), "sboms": sboms()}))
 
 
 def libraries() -> list[dict[str, object]]:
