@@ -43,6 +43,7 @@ ARG TEMPORAL_VERSION=1.32.2
 ARG TARGETARCH
 RUN GOARCH=$TARGETARCH python vendor/build_tool.py "$TEMPORAL_VERSION" \
  && install -D "$(python vendor/build_tool.py --print-path "$TEMPORAL_VERSION")" sql-tool/temporal-sql-tool \
+ && python vendor/notices.py sql-tool/temporal-sql-tool notices \
  && mkdir schema-link && ln -s "/usr/share/temporal-schema-migrator/releases/$TEMPORAL_VERSION" schema-link/schema
 
 
@@ -114,6 +115,7 @@ ARG TEMPORAL_VERSION=1.32.2
 COPY --from=system /build/root-tools /
 COPY --from=binary /build/sql-tool /usr/local/libexec
 COPY --from=package /build/root-tools /
+COPY --from=binary /build/notices /usr/share/doc/temporal-schema-migrator/go/pkg/mod
 COPY --from=binary /build/schema-link /etc/temporal
 ENV SCHEMA_MIGRATOR_SQL_TOOL=/usr/local/libexec/temporal-sql-tool
 

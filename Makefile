@@ -87,15 +87,26 @@ dist/images/%-$(ARCH).tar: FORCE
 
 FORCE:
 
+bundle: wheel chart sbom image-archives ## Pack images, chart, wheels and SBOMs into one archive for a network without registries (BUNDLE, for example '--python 3.12')
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python tools/bundle.py $(VERSION) $(COMMIT_TIME) --arch $(ARCH) $(BUNDLE)
+
 verify-build: setup $(TOOLS)/helm ## Build everything that is released twice, from clean checkouts, and name the first difference (VERIFY, for example '--only wheel')
 	HELM=$(TOOLS)/helm $(BIN)/python tools/verify_build.py $(VERIFY)
 
-test-image: setup sources vendor-tools image ## Build the images and run them against a PostgreSQL container
-	SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m image tests/image
+test-image: setup sources vendor-tools image $(TOOLS)/syft ## Build the images, compare them with their SBOMs, and run them against a PostgreSQL container
+	SYFT=$(TOOLS)/syft SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m image tests/image
 
 chart: setup $(TOOLS)/helm ## Check the chart and package it into dist/, the same bits for the same commit (SIGN_KEY, a key of GnuPG that signs it)
 	for values in $(CHART)/ci/*.yaml; do $(TOOLS)/helm lint --quiet --strict --values $$values $(CHART) || exit; done
 	HELM=$(TOOLS)/helm SOURCE_DATE_EPOCH=$(COMMIT_TIME) $(BIN)/python tools/chart_package.py $(CHART) dist $(if $(SIGN_KEY),--sign-key '$(SIGN_KEY)')
+
+sbom: setup image $(TOOLS)/syft ## Build the images and write their SBOMs and the wheel's into dist/sbom (IMAGE)
+	$(BIN)/python tools/sbom.py dist/sbom/wheel.cdx.json
+	$(BIN)/python tools/sbom.py dist/sbom/image.cdx.json --image $(IMAGE) --syft $(TOOLS)/syft
+	$(BIN)/python tools/sbom.py dist/sbom/image-tools.cdx.json --image $(IMAGE)-tools --syft $(TOOLS)/syft
+
+licences: sbom ## Check the licences of all components and write docs/licences.md
+	$(BIN)/python tools/licences.py dist/sbom/wheel.cdx.json dist/sbom/image.cdx.json dist/sbom/image-tools.cdx.json
 
 test-chart: setup sources crds $(TOOLS)/helm ## Render chart and examples with helm, and check them against the schemas of their kinds and the program's settings
 	HELM=$(TOOLS)/helm $(BIN)/pytest -m chart tests/chart

@@ -101,9 +101,8 @@ def fetch_wheels(folder: Path, machine: str, python: str) -> None:
 
 
 def run(command: Sequence[str]) -> None:
-    """Run a command, with the tools of this Python. Raises BundleError with what it wrote."""
-    program = shutil.which(command[0], path=str(Path(sys.executable).parent)) or command[0]
-    done = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    """Run a command. Raises BundleError with what it wrote."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BundleError(f"{' '.join(command[:4])} failed: {done.stderr.strip()}")
 
