@@ -16,13 +16,14 @@ from archive_differences import first_difference
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {
     "wheel": "wheel",
+    "sdist": "sdist",
     "chart": "chart",
     "slim": "dist/images/slim-{arch}.tar",
     "tools": "dist/images/tools-{arch}.tar",
 }
 """Each part, and the target of make that builds it."""
 
-RESULTS = {"wheel": "dist/*.whl", "chart": "dist/*.tgz"}
+RESULTS = {"wheel": "dist/*.whl", "sdist": "dist/*.tar.gz", "chart": "dist/*.tgz"}
 
 
 class BuildError(Exception):
