@@ -71,8 +71,9 @@ def build(part: str, folder: Path, args: argparse.Namespace) -> Path:
     target = TARGETS[part].format(arch=args.arch)
     venv = ROOT / ".venv"
     variables = [f"VENV={venv}", f"ARCH={args.arch}", *args.variables]
-    # The environment is the one here, whatever the times of the checkout's files say.
-    run(["make", "-C", str(folder), "-o", str(venv / ".stamp"), target, *variables], NO_CACHE="--no-cache")
+    # The environment and helm are those of here, whatever the times of the checkout's files say.
+    ready = [option for path in (str(venv / ".stamp"), os.environ["HELM"]) for option in ("-o", path)]
+    run(["make", "-C", str(folder), *ready, target, *variables], NO_CACHE="--no-cache")
     return next(folder.glob(RESULTS.get(part, target)))
 
 
