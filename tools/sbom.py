@@ -134,7 +134,7 @@ def image(name: str, syft: str) -> Document:
         "scan",
         f"docker:{name}",
         "--quiet",
-        "--output=cyclonedx-json",
+        "--output=cyclonedx-json@1.6",
         f"--select-catalogers={CATALOGERS}",
     ]
     document = run([*command, f"--source-name={NAME}", f"--source-version={version}"], **SYFT_SETTINGS)
