@@ -69,7 +69,7 @@ RUN uv export --quiet --frozen --only-group build --output-file build.txt && pip
 COPY README.md LICENSE ./
 COPY src src
 RUN python -m hatchling build --target wheel \
- && pip install --quiet --no-deps --no-index --no-compile --target package dist/*.whl \
+ && pip install --quiet --no-deps --no-index --no-compile --find-links dist --target package temporal-schema-migrator \
  && mkdir -p root/usr/local/bin root-tools/usr/local/bin root/opt/schema-migrator root/usr/share/doc/temporal-schema-migrator \
  && mv package/bin/schema-migrator root/usr/local/bin/ && mv package/bin/temporal-sql-tool root-tools/usr/local/bin/ \
  && rmdir package/bin && mv package root/opt/schema-migrator/ && cp LICENSE root/usr/share/doc/temporal-schema-migrator/ \
