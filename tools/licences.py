@@ -86,8 +86,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("sboms", nargs="+", type=Path, help="SBOMs as CycloneDX JSON")
     given = parser.parse_args(args)
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in given.sboms]
-    found = sorted({one for document in documents for one in components(document)}, key=order)
-    if refused := [text for one in found if (text := problem(one))]:
+    found = sorted({entry for document in documents for entry in components(document)}, key=order)
+    if refused := [text for entry in found if (text := problem(entry))]:
         sys.exit("\n".join(refused))
     given.page.write_text(page(found), encoding="utf-8")
 
@@ -100,10 +100,10 @@ def order(component: Component) -> tuple[str, str, str]:
 def components(document: Mapping[str, Any]) -> Iterator[Component]:
     """Yield the components of an SBOM, the one that it describes left out."""
     described = document["metadata"]["component"]["name"]
-    for one in document["components"]:
-        group = group_of(one)
-        if one["name"] != described and group not in BASE:
-            yield Component(group=group, name=one["name"], licence=expression(one.get("licenses", ())))
+    for entry in document["components"]:
+        group = group_of(entry)
+        if entry["name"] != described and group not in BASE:
+            yield Component(group=group, name=entry["name"], licence=expression(entry.get("licenses", ())))
 
 
 def group_of(component: Mapping[str, Any]) -> str:
@@ -118,7 +118,9 @@ def group_of(component: Mapping[str, Any]) -> str:
 def expression(licences: Iterable[Mapping[str, Any]]) -> str:
     """Return the licences of a component as one SPDX expression; several of them all apply."""
     found = {
-        " ".join(text.split()): None for one in licences if (text := one.get("expression") or spdx_id(one["license"]))
+        " ".join(text.split()): None
+        for entry in licences
+        if (text := entry.get("expression") or spdx_id(entry["license"]))
     }
     return (
         next(iter(found))
@@ -160,7 +162,7 @@ def page(found: Iterable[Component]) -> str:
     """Return the text of docs/licences.md."""
     lines = [HEAD]
     for group, title in GROUPS.items():
-        chosen = [one for one in found if one.group == group]
+        chosen = [entry for entry in found if entry.group == group]
         lines += [f"## {title}", "", *(summary(chosen) if group == "cargo" else table(chosen)), ""]
     return "\n".join(lines)
 
@@ -168,8 +170,8 @@ def page(found: Iterable[Component]) -> str:
 def table(found: Iterable[Component]) -> Iterator[str]:
     """Yield the lines of a table: each licence with its components."""
     names: dict[str, dict[str, None]] = {}
-    for one in found:
-        names.setdefault(one.licence, {})[one.name] = None
+    for entry in found:
+        names.setdefault(entry.licence, {})[entry.name] = None
     yield from ("| licence | components |", "| --- | --- |")
     for licence in sorted(names):
         yield f"| {licence or 'none'} | {', '.join(with_reason(name) for name in names[licence])} |"
@@ -179,7 +181,7 @@ def summary(found: Iterable[Component]) -> Iterator[str]:
     """Yield the lines for components that are too many to be named."""
     yield "The SBOM of the image names the crates, of all platforms, as these wheels declare them. Their licences:"
     yield ""
-    yield from sorted({f"- {one.licence}" for one in found})
+    yield from sorted({f"- {entry.licence}" for entry in found})
 
 
 def with_reason(name: str) -> str:

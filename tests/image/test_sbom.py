@@ -38,7 +38,7 @@ def packages():
                 yield [re.search("^" + field + ": (.*)", entry, re.MULTILINE)[1] for field in ("Package", "Version")]
 
 print(json.dumps({
-    "pypi": [[re.sub("[-_.]+", "-", one.name.lower()), one.version] for one in distributions()],
+    "pypi": [[re.sub("[-_.]+", "-", found.name.lower()), found.version] for found in distributions()],
     "deb": list(packages()),
     "files": [os.path.join(folder, name) for root in ("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/share", "/etc")
               for folder, _, names in os.walk(root) for name in names],
@@ -88,7 +88,9 @@ class Described:
         """Return names and versions of the components of a kind, as their package URLs have them."""
         prefix = f"pkg:{kind}/"
         return sorted(
-            (one["name"], one["version"]) for one in self.components if one.get("purl", "").startswith(prefix)
+            (component["name"], component["version"])
+            for component in self.components
+            if component.get("purl", "").startswith(prefix)
         )
 
 
@@ -139,7 +141,7 @@ def test_python_packages(described: Described) -> None:
 
 def test_the_interpreter(described: Described) -> None:
     """Python itself, once, with its version."""
-    found = [one["version"] for one in described.components if one["name"] == "python"]
+    found = [component["version"] for component in described.components if component["name"] == "python"]
     assert found == [described.found["python"]]
 
 
@@ -163,7 +165,7 @@ def test_go_modules(described: Described, binary: Path | None) -> None:
     modules = []
     if binary is not None:
         info = notices.build_info(binary)
-        modules = [(one.module, f"v{one.version}") for one in notices.modules(info)]
+        modules = [(module.module, f"v{module.version}") for module in notices.modules(info)]
         modules.append(("stdlib", info["GoVersion"]))
     assert described.named("golang") == sorted(modules)
 
@@ -176,10 +178,12 @@ def test_only_one_image_has_the_binary(described: Described, binary: Path | None
 def test_libraries_in_wheels(described: Described) -> None:
     """Every file that a wheel brings in its folder of libraries belongs to one component."""
     occurrences = [
-        place["location"] for one in described.components for place in one.get("evidence", {}).get("occurrences", ())
+        place["location"]
+        for component in described.components
+        for place in component.get("evidence", {}).get("occurrences", ())
     ]
     assert sorted(path for path in occurrences if ".libs/" in path) == sorted(described.found["libraries"])
-    versions = {one["name"]: one.get("version") for one in described.components}
+    versions = {component["name"]: component.get("version") for component in described.components}
     for name in ("libpq", "openssl", "krb5", "openldap"):
         assert re.fullmatch(r"\d+(\.\d+)+", versions[name])
 
@@ -187,10 +191,10 @@ def test_libraries_in_wheels(described: Described) -> None:
 def test_what_wheels_declare(described: Described) -> None:
     """Every crate that the SBOM of a wheel lists as shipped, and no other."""
     declared = {
-        (one["name"], one["version"])
+        (component["name"], component["version"])
         for sbom in described.found["sboms"]
-        for one in sbom["components"]
-        if one["purl"].startswith("pkg:cargo/") and one.get("scope") != "excluded"
+        for component in sbom["components"]
+        if component["purl"].startswith("pkg:cargo/") and component.get("scope") != "excluded"
     }
     assert set(described.named("cargo")) == declared
     assert declared
@@ -198,8 +202,12 @@ def test_what_wheels_declare(described: Described) -> None:
 
 def test_nothing_else(described: Described) -> None:
     """Beside these there is only the operating system."""
-    others = [one for one in described.components if not re.match("pkg:(pypi|deb|golang|cargo)/", one.get("purl", ""))]
-    names = [one["name"] for one in others if "evidence" not in one]
+    others = [
+        component
+        for component in described.components
+        if not re.match("pkg:(pypi|deb|golang|cargo)/", component.get("purl", ""))
+    ]
+    names = [component["name"] for component in others if "evidence" not in component]
     assert names == ["debian", "python"]
 
 
@@ -238,7 +246,7 @@ def normal(name: str) -> str:
 
 def found_in(text: str, *forbidden: str) -> list[str]:
     """Return what a text should not have and has."""
-    return [one for one in forbidden if re.search(rf"(?<![\w.-]){re.escape(one)}(?![\w.-])", text)]
+    return [word for word in forbidden if re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w.-])", text)]
 
 
 def mirrors() -> list[str]:
