@@ -190,6 +190,15 @@ def go_command() -> str:
     return str(command)
 
 
+def go(*args: str, folder: Path | None = None) -> str:
+    """Return what Go prints, run in a folder. Raises FetchError."""
+    command = [go_command(), *args]
+    done = subprocess.run(command, cwd=folder, env=go_environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise FetchError(f"`go {' '.join(args)}` ended with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
 def go_environment() -> Mapping[str, str]:
     """Return the environment without what would make Go pick another toolchain, module or module mode."""
     return {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "GOWORK": "off", "GO111MODULE": "on"}

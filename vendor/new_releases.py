@@ -1,10 +1,10 @@
 """Prints the stable releases of Temporal that releases.txt lacks, lowest first; `make new-releases` runs it."""
 
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 import fetch
 import trees
@@ -24,17 +24,8 @@ def main() -> int:
 def listed() -> list[str]:
     """Return the versions of the vendor's module, without a leading "v"; Go leaves retracted ones out."""
     with tempfile.TemporaryDirectory() as folder:
-        result = subprocess.run(
-            [fetch.go_command(), "list", "-m", "-versions", fetch.MODULE],
-            cwd=folder,
-            env=fetch.go_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if result.returncode:
-        raise fetch.FetchError(f"the versions of {fetch.MODULE} cannot be listed: {result.stderr.strip()}")
-    return [word.removeprefix("v") for word in result.stdout.split()[1:]]
+        words = fetch.go("list", "-m", "-versions", fetch.MODULE, folder=Path(folder)).split()
+    return [word.removeprefix("v") for word in words[1:]]
 
 
 def missing(versions: Iterable[str], known: Iterable[str]) -> list[str]:

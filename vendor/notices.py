@@ -8,7 +8,6 @@ import argparse
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,21 +61,12 @@ def collect(binary: Path, target: Path) -> None:
 
 def build_info(binary: Path) -> dict[str, Any]:
     """Return what Go wrote into a binary about its modules."""
-    return json.loads(go("version", "-m", "-json", str(binary)))
+    return json.loads(fetch.go("version", "-m", "-json", str(binary)))
 
 
 def go_root() -> Path:
     """Return the folder of the Go toolchain."""
-    return Path(go("env", "GOROOT").strip())
-
-
-def go(*args: str) -> str:
-    """Return what Go prints. Raises NoticesError."""
-    command = [fetch.go_command(), *args]
-    done = subprocess.run(command, env=fetch.go_environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NoticesError(f"go {' '.join(args)} ended with {done.returncode}: {done.stderr.strip()}")
-    return done.stdout
+    return Path(fetch.go("env", "GOROOT").strip())
 
 
 def modules(info: Mapping[str, Any]) -> list[fetch.Pin]:
