@@ -156,9 +156,16 @@ def variables(cluster: Cluster, host: str, port: int, argo: fetch.Pin) -> Mappin
 def delete(cluster: Cluster) -> None:
     """Stop the git daemon, delete the cluster and the files."""
     if cluster.pid_file.exists():
-        os.kill(int(cluster.pid_file.read_text(encoding="utf-8")), signal.SIGTERM)
+        stop_daemon(cluster, cluster.pid_file.read_text(encoding="utf-8").strip())
     run([kind(), "delete", "cluster", "--name", NAME, "--kubeconfig", str(cluster.kubeconfig)])
     shutil.rmtree(cluster.place, ignore_errors=True)
+
+
+def stop_daemon(cluster: Cluster, pid: str) -> None:
+    """Stop the git daemon, unless it is gone and its process id is another program's now."""
+    running = subprocess.run(["/bin/ps", "-o", "args=", "-p", pid], capture_output=True, text=True, check=False).stdout
+    if str(cluster.repositories) in running:
+        os.kill(int(pid), signal.SIGTERM)
 
 
 def kind() -> str:

@@ -116,3 +116,14 @@ def test_refuses_a_network_without_ipv4() -> None:
     """Pods of kind have IPv4 addresses only."""
     with pytest.raises(e2e_cluster.ClusterError, match=r"^Docker's network kind has no IPv4 gateway: "):
         e2e_cluster.gateway(json.dumps([{"IPAM": {"Config": [{"Subnet": "172.18.0.0/16"}, {"Gateway": "fc00::1"}]}}]))
+
+
+def test_another_program_with_the_daemons_process_id_lives(tmp_path: Path) -> None:
+    """After a reboot the recorded id may be that of anything."""
+    cluster = e2e_cluster.Cluster(place=tmp_path, image=IMAGE)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
+        e2e_cluster.stop_daemon(cluster, str(other.pid))
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=1)
+        other.kill()
+    e2e_cluster.stop_daemon(cluster, str(other.pid))  # gone: nothing to stop
