@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
+UV = str(Path(sys.executable).with_name("uv"))
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 WHEELS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 README = """temporal-schema-migrator {version}, for a network that reaches no registry
@@ -27,11 +28,11 @@ Check what arrived, then load images, chart and wheel. registry.example stands f
     for image in temporal-schema-migrator:{version} temporal-schema-migrator:{version}-tools; do
       docker tag $image registry.example/$image && docker push registry.example/$image
     done
-    helm push chart/temporal-migrations-{chart}.tgz oci://registry.example/charts
+    helm push chart/temporal-migrations-{version}.tgz oci://registry.example/charts
     pip install --no-index --find-links wheels "temporal-schema-migrator[namespaces]"
 
 Without a registry: `ctr --namespace k8s.io images import images/slim-{first}.tar` on each node, and
-`helm install temporal-migrations chart/temporal-migrations-{chart}.tgz` with your values.
+`helm install temporal-migrations chart/temporal-migrations-{version}.tgz` with your values.
 The wheels are for Python {pythons} on Linux ({machines}). The SBOMs in sbom/ are CycloneDX.
 """
 
@@ -47,7 +48,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             content = Path(folder, f"temporal-schema-migrator-{args.version}")
             collect(content, args)
-            (content / "README").write_text(readme(content, args))
+            (content / "README").write_text(readme(args))
             (content / "SHA256SUMS").write_text("".join(checksums(content)))
             print(pack(content, DIST / f"{content.name}-bundle.tar", args.time))
     except (BundleError, OSError) as error:
@@ -70,7 +71,7 @@ def collect(content: Path, args: argparse.Namespace) -> None:
     """Copy what the other targets of make built, and fetch the dependencies' wheels."""
     for arch in args.arch:
         copy(f"images/*-{arch}.tar", content / "images", 2)
-    copy("temporal-migrations-*.tgz", content / "chart", 1)
+    copy(f"temporal-migrations-{args.version}.tgz", content / "chart", 1)
     copy("sbom/*.json", content / "sbom", 1)
     copy(f"temporal_schema_migrator-{args.version}-*.whl", content / "wheels", 1)
     for arch in args.arch:
@@ -92,7 +93,7 @@ def copy(pattern: str, folder: Path, least: int) -> None:
 
 def fetch_wheels(folder: Path, machine: str, python: str) -> None:
     """Download the locked dependencies for a machine and a Python."""
-    exporting = ["uv", "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--extra", "namespaces"]
+    exporting = [UV, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--extra", "namespaces"]
     with tempfile.NamedTemporaryFile("w+", suffix=".txt") as locked:
         run([*exporting, "--output-file", locked.name])
         platforms = [option for name in WHEELS for option in ("--platform", f"{name}_{machine}")]
@@ -107,12 +108,10 @@ def run(command: Sequence[str]) -> None:
         raise BundleError(f"{' '.join(command[:4])} failed: {done.stderr.strip()}")
 
 
-def readme(content: Path, args: argparse.Namespace) -> str:
+def readme(args: argparse.Namespace) -> str:
     """Return the text that says how to load the bundle."""
-    (chart,) = content.glob("chart/*.tgz")
     return README.format(
         version=args.version,
-        chart=chart.stem.removeprefix("temporal-migrations-"),
         first=args.arch[0],
         pythons=", ".join(args.python),
         machines=", ".join(MACHINES[arch] for arch in args.arch),
