@@ -75,7 +75,7 @@ def pinned(path: str, module: str) -> str:
 def locked(package: str) -> str:
     """Return the version of a Python package in uv.lock."""
     packages = tomllib.loads(text("uv.lock"))["package"]
-    return str(next(one["version"] for one in packages if one["name"] == package))
+    return str(next(entry["version"] for entry in packages if entry["name"] == package))
 
 
 def text(path: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from typing import Any
 
 import pytest
 
@@ -64,14 +65,14 @@ print(json.dumps([module.__cached__ for module in (schema_migrator, psycopg, ric
 pytestmark = pytest.mark.image
 
 
-def asked(image: Image, code: str) -> object:
+def asked(image: Image, code: str) -> Any:  # noqa: ANN401 - JSON of any shape
     """Return what Python code prints in an image, as JSON."""
     return json.loads(image.python(code))
 
 
 def test_programs(image: Image, tools_image: Image) -> None:
     """Python and the program, no shell; what scripts need is in the tools image alone; no package manager in either."""
-    slim, tools = (set(asked(each, PROGRAMS)) for each in (image, tools_image))  # type: ignore[call-overload]  # lists
+    slim, tools = (set(asked(each, PROGRAMS)) for each in (image, tools_image))
     assert {name for name in slim if not name.startswith("python3")} == {"python", "schema-migrator"}
     assert tools > ONLY_FOR_TOOLS
     assert not UNWANTED & tools
@@ -84,14 +85,14 @@ def test_every_module_of_python_loads(each_image: Image) -> None:
 
 def test_files(each_image: Image) -> None:
     """None runs as another user, none can be written by everybody."""
-    special, writable, compiled = asked(each_image, FILES)  # type: ignore[misc]  # a list of three
+    special, writable, compiled = asked(each_image, FILES)
     assert (special, writable) == ([], [])
     assert compiled > 500
 
 
 def test_compiled_files_are_used(image: Image) -> None:
     """They carry no time, so that two builds are equal; Python takes them all the same."""
-    for path in asked(image, SOURCES):  # type: ignore[attr-defined]  # a list
+    for path in asked(image, SOURCES):
         flags = image.python(f"import sys; print(open({path!r}, 'rb').read(8)[4])")
         assert flags == "1\n", f"{path} is checked against the time of its source"
 
