@@ -70,6 +70,10 @@ BUILD_ARGS = $(DOCKER_FLAGS) --build-arg TEMPORAL_VERSION=$(TEMPORAL_VERSION) --
   --build-arg CREATED=$(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd) \
   $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BASE_DIGEST=$(word 2,$(subst @, ,$(BASE_IMAGE))))
 
+# With COMMIT_TIME, what makes a second build the same bits.
+SAME_BITS = $(BUILD_ARGS) --provenance=false --sbom=false
+SAME_OUTPUT = oci-mediatypes=true,rewrite-timestamp=true
+
 image: ## Build both images, $(IMAGE) and $(IMAGE)-tools (IMAGE, TEMPORAL_VERSION, BASE_IMAGE, DOCKER_FLAGS)
 	docker build $(BUILD_ARGS) --target slim --tag $(IMAGE) .
 	docker build $(BUILD_ARGS) --target tools --tag $(IMAGE)-tools .
@@ -82,8 +86,8 @@ image-archives: dist/images/slim-$(ARCH).tar dist/images/tools-$(ARCH).tar ## Bu
 
 dist/images/%-$(ARCH).tar: FORCE
 	@mkdir -p $(@D)
-	SOURCE_DATE_EPOCH=$(COMMIT_TIME) docker buildx build $(NO_CACHE) $(BUILD_ARGS) --platform linux/$(ARCH) --target $* --provenance=false \
-	  --output type=docker,dest=$@,name=$(IMAGE)$(if $(filter tools,$*),-tools),oci-mediatypes=true,rewrite-timestamp=true .
+	SOURCE_DATE_EPOCH=$(COMMIT_TIME) docker buildx build $(NO_CACHE) $(SAME_BITS) --platform linux/$(ARCH) --target $* \
+	  --output type=docker,dest=$@,name=$(IMAGE)$(if $(filter tools,$*),-tools),$(SAME_OUTPUT) .
 
 FORCE:
 
@@ -192,7 +196,7 @@ base-image: ## Print the Dockerfile's base image with the digest that its regist
 
 publish-images: setup ## Build both images for all platforms and push them (REGISTRY, PLATFORMS, BASE_IMAGE, DOCKER_FLAGS)
 	SOURCE_DATE_EPOCH=$(COMMIT_TIME) $(BIN)/python tools/publish.py images --registry "$$REGISTRY" --version $(VERSION) --platforms '$(PLATFORMS)' \
-	  --flags='$(BUILD_ARGS)'
+	  --flags='$(SAME_BITS)' --output-options '$(SAME_OUTPUT)'
 
 publish-chart: setup $(TOOLS)/helm ## Push the chart that `make chart` packaged (REGISTRY)
 	HELM=$(TOOLS)/helm $(BIN)/python tools/publish.py chart --registry "$$REGISTRY" --version $(VERSION)

@@ -39,6 +39,8 @@ class Build:
     version: str
     platforms: str
     flags: tuple[str, ...] = ()
+    output: str = ""
+    """More options of the exporter, as `--output` separates them."""
 
 
 def main() -> int:
@@ -48,10 +50,7 @@ def main() -> int:
         if args.command == "sign":
             sign(DIST, shlex.split(os.environ.get("COSIGN_FLAGS", "")))
         elif args.command == "images":
-            flags = tuple(shlex.split(args.flags))
-            push_images(
-                Build(registry=args.registry, version=args.version, platforms=args.platforms, flags=flags), DIST
-            )
+            push_images(build_of(args), DIST)
         else:
             push_chart(args.registry, args.version, DIST)
     except (PublishError, OSError) as error:
@@ -71,8 +70,20 @@ def parsed() -> argparse.Namespace:
         if name == "images":
             command.add_argument("--platforms", default="linux/amd64,linux/arm64")
             command.add_argument("--flags", default="", help="more arguments of docker buildx build")
+            command.add_argument("--output-options", default="", help="more options of its --output")
     commands.add_parser("sign", help="sign what was pushed, by cosign ($COSIGN, $COSIGN_FLAGS)")
     return parser.parse_args()
+
+
+def build_of(args: argparse.Namespace) -> Build:
+    """Return what the command line says of the images."""
+    return Build(
+        registry=args.registry,
+        version=args.version,
+        platforms=args.platforms,
+        flags=tuple(shlex.split(args.flags)),
+        output=args.output_options,
+    )
 
 
 def registry(text: str) -> str:
@@ -94,15 +105,12 @@ def push_images(build: Build, dist: Path) -> None:
 
 
 def build_command(name: str, build: Build, metadata: Path) -> list[str]:
-    """Return the command that builds and pushes an image for all platforms.
-
-    Without BuildKit's attestations, and with SOURCE_DATE_EPOCH as the files' time, a second build has the same digest.
-    """
+    """Return the command that builds and pushes an image for all platforms."""
     tag = f"{build.registry}/{IMAGE}:{build.version}{SUFFIXES[name]}"
+    output = ",".join(filter(None, ("type=registry", f"name={tag}", build.output)))
     return [
         *("docker", "buildx", "build", "--platform", build.platforms, "--target", STAGES[name]),
-        *("--provenance=false", "--sbom=false", "--metadata-file", str(metadata)),
-        *("--output", f"type=registry,name={tag},oci-mediatypes=true,rewrite-timestamp=true", *build.flags, "."),
+        *("--metadata-file", str(metadata), "--output", output, *build.flags, "."),
     ]
 
 
