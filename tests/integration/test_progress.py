@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from schema_migrator.errors import TableLockTimeout
+from schema_migrator.events import Interval
 from schema_migrator.online import backfill
 from support.postgres.databases import Databases
 from support.postgres.rows import fill_table
@@ -16,13 +17,17 @@ from support.vendor.kill_sweep import copy
 from support.visibility.executions import fill
 
 ROWS = 2000
-ONLINE = {"SCHEMA_MIGRATOR_REWRITE": "online", "SCHEMA_MIGRATOR_HEARTBEAT": "0.01"}
+ONLINE = {"SCHEMA_MIGRATOR_REWRITE": "online"}
 
 
 @pytest.fixture
 def used(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Give a visibility store of 1.9 with rows, of which a batch takes few."""
+    """Give a visibility store of 1.9 with rows, of which a batch takes few, and a heartbeat for each piece of work.
+
+    The shortest one that can be set is too long: two workers may finish the last pieces at almost the same time.
+    """
     monkeypatch.setattr(backfill, "_MOST", 200)
+    monkeypatch.setattr(Interval, "due", lambda _: True)
     made = site(databases, "visibility", **ONLINE).install("1.9")
     made.run("ALTER TABLE executions_visibility SET (autovacuum_enabled = off)")
     with made.connect() as connection:
