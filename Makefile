@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --python $(BIN)/python --group dev --extra demo --extra namespaces
+SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --python $(BIN)/python --group dev --extra aws --extra azure --extra demo --extra gcp --extra namespaces
 WORKERS ?= 2
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/temporal-schema-migrator/tools
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/__init__.py)

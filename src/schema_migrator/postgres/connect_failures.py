@@ -71,6 +71,14 @@ _TLS_HINTS = {
     "alert certificate required": "set SQL_TLS_CERT_FILE and SQL_TLS_KEY_FILE",
 }
 
+_TOKEN_HINTS = {
+    "aws": "grant the role rds_iam, allow the identity rds-db:connect for it, and set SQL_HOST to the name of the"
+    " endpoint",
+    "gcp": "create the role as an IAM user of the instance, and grant its identity roles/cloudsql.instanceUser or"
+    " roles/alloydb.databaseUser",
+    "azure": "create the role by pgaadauth_create_principal, and set SQL_USER to it",
+}
+
 
 def refusal(error: BaseException | None) -> tuple[ConnectFailure, str]:
     """Return the cause of a failed attempt and the text that shows it; with several hosts, the most telling one."""
@@ -143,12 +151,15 @@ def _password_hint(settings: StoreSettings) -> str:
 
 
 def _password(kind: ConnectFailure, place: str, settings: StoreSettings) -> PasswordRejected:
+    if settings.sql.auth is not None:
+        found = f"the server rejected the token for {place}"
+        return PasswordRejected(found, hint=_TOKEN_HINTS[settings.sql.auth], store=settings.store)
     if kind is ConnectFailure.REJECTED:
         found = f"the server rejected the password for {place}"
         return PasswordRejected(found, hint=_password_hint(settings), store=settings.store)
     return PasswordRejected(
         f"the server asks for a password for {place}, and none is set",
-        hint="set SQL_PASSWORD, SQL_PASSWORD_FILE or SQL_PASSWORD_COMMAND",
+        hint="set SQL_PASSWORD, SQL_PASSWORD_FILE, SQL_PASSWORD_COMMAND or SQL_AUTH",
         store=settings.store,
     )
 
