@@ -9,13 +9,22 @@ from schema_migrator.errors import MigratorError, exit_code
 from schema_migrator.identity import tokens
 from schema_migrator.identity.azure import scope_of
 from support.cloud.endpoint import Answer, FakeCloud, Request
-from support.cloud.identities import IMDS, azure_imds, by_proxy, entra, secret, set_environment, written
+from support.cloud.identities import (
+    IMDS,
+    LOGIN,
+    azure_imds,
+    by_proxy,
+    directory,
+    entra,
+    secret,
+    set_environment,
+    written,
+)
 
 HOST = "temporal.postgres.database.azure.com"
 AUDIENCE = "https://ossrdbms-aad.database.windows.net"
 TENANT = "00000000-1111-2222-3333-444444444444"
 CLIENT = "55555555-6666-7777-8888-999999999999"
-LOGIN = "login.microsoftonline.com"
 NO_ANSWER = "; can this pod reach it, through network policies and proxies?"
 
 
@@ -34,16 +43,9 @@ def refused(patch: pytest.MonkeyPatch, code: int, **variables: str) -> str:
     return str(caught.value).removeprefix("default: ")
 
 
-def directory(cloud: FakeCloud, answer: Answer | None = None) -> None:
+def entra_here(cloud: FakeCloud, answer: Answer | None = None) -> None:
     """Be Entra for the tenant; without an answer, give tokens."""
-    place = f"https://{LOGIN}/{TENANT}"
-    known = {
-        "issuer": f"{place}/v2.0",
-        "authorization_endpoint": f"{place}/oauth2/v2.0/authorize",
-        "token_endpoint": f"{place}/oauth2/v2.0/token",
-    }
-    cloud.on(f"/{TENANT}/v2.0/.well-known/openid-configuration", Answer(body=known))
-    cloud.on(f"/{TENANT}/oauth2/v2.0/token", lambda _: answer or Answer(body=entra(secret())))
+    directory(cloud, TENANT, lambda _: answer or Answer(body=entra(secret())))
 
 
 def workload(cloud: FakeCloud, folder: Path, jwt: str) -> dict[str, str]:
@@ -78,7 +80,7 @@ def test_managed_identity_of_several(nobody: pytest.MonkeyPatch, cloud: FakeClou
 
 def test_workload_identity(nobody: pytest.MonkeyPatch, cloud: FakeCloud, tmp_path: Path) -> None:
     """The ServiceAccount's token becomes Entra's, for each connection anew; the file is read anew too."""
-    directory(cloud)
+    entra_here(cloud)
     found = []
     for jwt in ("first assertion", "second assertion"):
         found.append(token(nobody, **workload(cloud, tmp_path, jwt)))
@@ -90,7 +92,7 @@ def test_workload_identity(nobody: pytest.MonkeyPatch, cloud: FakeCloud, tmp_pat
 
 def test_client_secret(nobody: pytest.MonkeyPatch, cloud: FakeCloud) -> None:
     """A service principal by variables."""
-    directory(cloud)
+    entra_here(cloud)
     principal = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "s3cret"}
     assert token(nobody, **by_proxy(cloud), **principal)
     assert [request.form["client_secret"] for request in posted(cloud)] == ["s3cret"]
@@ -135,7 +137,7 @@ def test_identity_refused(nobody: pytest.MonkeyPatch, cloud: FakeCloud, tmp_path
     """Entra's own words are told, without the token that they quote."""
     jwt = secret()
     words = f"AADSTS700213: No matching federated identity record found for presented assertion {jwt}."
-    directory(cloud, Answer(status=401, body={"error": "invalid_client", "error_description": words}))
+    entra_here(cloud, Answer(status=401, body={"error": "invalid_client", "error_description": words}))
     found = refused(nobody, 10, **workload(cloud, tmp_path, jwt))
     assert "AADSTS700213: No matching federated identity record found for presented assertion ***" in found
     assert found.startswith("Microsoft Entra refuses the identity a token: ")
@@ -147,7 +149,7 @@ def test_identity_refused(nobody: pytest.MonkeyPatch, cloud: FakeCloud, tmp_path
 
 def test_no_token_file(nobody: pytest.MonkeyPatch, cloud: FakeCloud, tmp_path: Path) -> None:
     """The pod's token is not mounted."""
-    directory(cloud)
+    entra_here(cloud)
     gone = workload(cloud, tmp_path, "x") | {"AZURE_FEDERATED_TOKEN_FILE": "/no/such"}
     assert "No such file or directory: '/no/such'" in refused(nobody, 2, **gone)
 
@@ -155,7 +157,7 @@ def test_no_token_file(nobody: pytest.MonkeyPatch, cloud: FakeCloud, tmp_path: P
 @pytest.mark.parametrize("status", [500, 429, 0])
 def test_no_answer(nobody: pytest.MonkeyPatch, cloud: FakeCloud, tmp_path: Path, status: int) -> None:
     """An endpoint that fails, has too much to do or is not there may be there later."""
-    directory(cloud, Answer(status=status or 200, body={"error": "temporarily_unavailable"}))
+    entra_here(cloud, Answer(status=status or 200, body={"error": "temporarily_unavailable"}))
     there = workload(cloud, tmp_path, "x") | ({} if status else {"HTTPS_PROXY": "http://127.0.0.1:1"})
     found = refused(nobody, 1, **there)
     assert found.startswith("Microsoft Entra gives no answer about the identity: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, cast
 
 from schema_migrator.errors import MigratorError, NoIdentity, TokenRefused, TokenUnavailable
@@ -57,7 +58,7 @@ def explain(error: Exception) -> MigratorError:
     words = told(getattr(error, "message", "") or error)
     if isinstance(error, OSError | ValueError):  # a file with a token, or a variable, is not what it should be
         return _none(f"SQL_AUTH=azure finds no identity: {words}")
-    status = getattr(error, "status_code", None) or 0
+    status = getattr(error, "status_code", None) or _status(words)
     if isinstance(error, ServiceRequestError | ServiceResponseError) or status == _BUSY or status >= _SERVER_ERROR:
         return TokenUnavailable(
             f"Microsoft Entra gives no answer about the identity: {words}",
@@ -67,6 +68,12 @@ def explain(error: Exception) -> MigratorError:
         f"Microsoft Entra refuses the identity a token: {words}",
         hint="correct the federated credential of the managed identity: its issuer, namespace and ServiceAccount",
     )
+
+
+def _status(words: str) -> int:
+    """Return the status that a text of MSAL's has, which gives it in no other way; 0 if it has none."""
+    found = re.search(r"HTTP Error: (\d{3})", words)
+    return int(found[1]) if found else 0
 
 
 def _none(found: str, detail: str = "") -> NoIdentity:

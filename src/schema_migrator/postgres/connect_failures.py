@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.config import hosts
 from schema_migrator.errors import DatabaseUnavailable, PasswordRejected, PreflightFailed, SettingsError, TlsRejected
+from schema_migrator.identity.login import told
 
 if TYPE_CHECKING:
     import psycopg
@@ -51,7 +52,11 @@ _TEXTS = (
     ),
     (ConnectFailure.NO_PASSWORD, re.compile(r"no password supplied")),
     (ConnectFailure.TLS, re.compile(r"certificate|private key file|not support SSL|SSL error: (?!unexpected eof)")),
-    (ConnectFailure.REJECTED, re.compile(r"authentication failed")),
+    # All but the first are what Azure says of tokens.
+    (
+        ConnectFailure.REJECTED,
+        re.compile(r"authentication failed|access token|AAD_AUTH_TOKENTYPE|validate AAD user"),
+    ),
     (ConnectFailure.NO_ROLE, re.compile(r'role ".*" does not exist|no such user')),
     (
         ConnectFailure.MISTAKEN,
@@ -114,7 +119,7 @@ def explain(error: psycopg.OperationalError, settings: StoreSettings, patience: 
         case ConnectFailure.ABSENT:
             return _absent(text, place, settings, patience)
         case ConnectFailure.REJECTED | ConnectFailure.NO_PASSWORD:
-            return _password(kind, place, settings)
+            return _password(kind, text, place, settings)
         case ConnectFailure.NO_ROLE:
             return _no_role(text, place, settings)
         case ConnectFailure.FORBIDDEN:
@@ -150,9 +155,9 @@ def _password_hint(settings: StoreSettings) -> str:
     return "make the Secret and the role's password the same"
 
 
-def _password(kind: ConnectFailure, place: str, settings: StoreSettings) -> PasswordRejected:
+def _password(kind: ConnectFailure, text: str, place: str, settings: StoreSettings) -> PasswordRejected:
     if settings.sql.auth is not None:
-        found = f"the server rejected the token for {place}"
+        found = f"the server rejected the token for {place}: {told(text)}"
         return PasswordRejected(found, hint=_TOKEN_HINTS[settings.sql.auth], store=settings.store)
     if kind is ConnectFailure.REJECTED:
         found = f"the server rejected the password for {place}"

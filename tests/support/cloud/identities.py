@@ -13,6 +13,7 @@ from support.cloud.endpoint import Answer, FakeCloud, Request
 READ_BY_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "GCE_", "CLOUDSDK_", "IDENTITY_", "MSI_", "NO_GCE_CHECK")
 """How the variables begin that the libraries read, besides those for proxies and certificates."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+LOGIN = "login.microsoftonline.com"
 IMDS = "/metadata/identity/oauth2/token"
 GCP_ACCOUNTS = "/computeMetadata/v1/instance/service-accounts/"
 GCP_TOKEN = f"{GCP_ACCOUNTS}default/token"
@@ -50,6 +51,22 @@ def entra(token: str, **more: str) -> dict[str, object]:
     until = int((datetime.now(UTC) + timedelta(hours=1)).timestamp())
     times = {"expires_in": 3600, "ext_expires_in": 3600, "expires_on": str(until)}
     return {"token_type": "Bearer", "access_token": token, **times, **more}
+
+
+def directory(cloud: FakeCloud, tenant: str, answer: Callable[[Request], Answer]) -> None:
+    """Be Entra for a tenant; libraries come here by a proxy."""
+    place = f"https://{LOGIN}/{tenant}"
+    known = {
+        "issuer": f"{place}/v2.0",
+        "authorization_endpoint": f"{place}/oauth2/v2.0/authorize",
+        "token_endpoint": f"{place}/oauth2/v2.0/token",
+    }
+    configuration = f"/{tenant}/v2.0/.well-known/openid-configuration"
+    alias = {"preferred_network": LOGIN, "preferred_cache": LOGIN, "aliases": [LOGIN]}
+    instance = {"tenant_discovery_endpoint": f"https://{LOGIN}{configuration}", "metadata": [alias]}
+    cloud.on("/common/discovery/instance", Answer(body=instance))
+    cloud.on(configuration, Answer(body=known))
+    cloud.on(f"/{tenant}/oauth2/v2.0/token", answer)
 
 
 def gcp_metadata(cloud: FakeCloud, token: Callable[[], str] = secret) -> dict[str, str]:
