@@ -68,9 +68,10 @@ COMMIT_TIME = $(shell git log -1 --format=%ct)
 BUILD_ARGS = $(DOCKER_FLAGS) --build-arg TEMPORAL_VERSION=$(TEMPORAL_VERSION) --build-arg VERSION=$(VERSION) \
   --build-arg REVISION=$(shell git rev-parse HEAD) --build-arg SOURCE=$(SOURCE) \
   --build-arg CREATED=$(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd) \
+  $(if $(CLOUDS),--build-arg CLOUDS=$(CLOUDS)) \
   $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BASE_DIGEST=$(word 2,$(subst @, ,$(BASE_IMAGE))))
 
-image: ## Build both images, $(IMAGE) and $(IMAGE)-tools (IMAGE, TEMPORAL_VERSION, BASE_IMAGE, DOCKER_FLAGS)
+image: ## Build both images, $(IMAGE) and $(IMAGE)-tools (IMAGE, TEMPORAL_VERSION, BASE_IMAGE, DOCKER_FLAGS; CLOUDS, for example aws,gcp, for SQL_AUTH)
 	docker build $(BUILD_ARGS) --target slim --tag $(IMAGE) .
 	docker build $(BUILD_ARGS) --target tools --tag $(IMAGE)-tools .
 

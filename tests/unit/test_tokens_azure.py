@@ -114,15 +114,16 @@ def test_scope_of_a_host(host: str, place: str) -> None:
 
 def test_no_identity(nobody: pytest.MonkeyPatch) -> None:
     """What was tried is listed, with the library's own words."""
-    found = refused(nobody, 2).splitlines()
+    found = refused(nobody, 2, AZURE_TOKEN_CREDENTIALS="").splitlines()
     assert found[0] == (
         "SQL_AUTH=azure finds no identity; link the pod's ServiceAccount to a managed identity and label the pod"
         " azure.workload.identity/use, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
     )
-    assert [line.partition(":")[0] for line in found[1:]] == [
+    assert [line.split(" authentication unavailable")[0] for line in found[1:]] == [
         "  EnvironmentCredential",
-        "  FailedDACCredential",
+        "  WorkloadIdentityCredential",
         "  ManagedIdentityCredential",
+        "  Azure CLI not found on path",
     ]
 
 

@@ -18,6 +18,17 @@ _SCOPES = {
     ".postgres.database.chinacloudapi.cn": "https://ossrdbms-aad.database.chinacloudapi.cn/.default",
 }
 _PUBLIC = "https://ossrdbms-aad.database.windows.net/.default"
+# What developers' desktops have; the Azure CLI stays.
+_LEFT_OUT = dict.fromkeys(
+    (
+        "exclude_shared_token_cache_credential",
+        "exclude_visual_studio_code_credential",
+        "exclude_powershell_credential",
+        "exclude_developer_cli_credential",
+        "exclude_broker_credential",
+    ),
+    True,
+)
 _BUSY = 429
 _SERVER_ERROR = 500
 
@@ -31,14 +42,18 @@ def token(login: Login) -> str:
     from azure.identity import CredentialUnavailableError, DefaultAzureCredential  # noqa: PLC0415 - an extra, and slow
 
     lacking = []
-    with DefaultAzureCredential(
-        connection_timeout=ATTEMPT_SECONDS, read_timeout=ATTEMPT_SECONDS, retry_total=1, retry_status=1
-    ) as chain:
+    limits = {
+        "connection_timeout": ATTEMPT_SECONDS,
+        "read_timeout": ATTEMPT_SECONDS,
+        "retry_total": 1,
+        "retry_status": 1,
+    }
+    with DefaultAzureCredential(**limits, **_LEFT_OUT) as chain:
         for credential in cast("tuple[TokenCredential, ...]", chain.credentials):
             try:
                 return credential.get_token(scope_of(login.host)).token
             except CredentialUnavailableError as error:
-                lacking.append(f"  {type(credential).__name__}: {told(error.message)}")
+                lacking.append(f"  {told(error.message)}")
     raise _none("SQL_AUTH=azure finds no identity", detail="\n".join(lacking))
 
 

@@ -55,7 +55,7 @@ _TEXTS = (
     # All but the first are what Azure says of tokens.
     (
         ConnectFailure.REJECTED,
-        re.compile(r"authentication failed|access token|AAD_AUTH_TOKENTYPE|validate AAD user"),
+        re.compile(r"\b(authentication failed|access token|AAD_AUTH_TOKENTYPE|validate AAD user)"),
     ),
     (ConnectFailure.NO_ROLE, re.compile(r'role ".*" does not exist|no such user')),
     (
