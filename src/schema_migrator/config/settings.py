@@ -108,7 +108,7 @@ class StoreSettings:
 
     @property
     def renews_password(self) -> bool:
-        """Whether every connection gets its password or token anew."""
+        """Whether every connection reads its password, or gets a token of its own."""
         return self.sql.password is None and any(getattr(self.sql, name) is not None for name in PASSWORDS)
 
     def password(self) -> str | None:

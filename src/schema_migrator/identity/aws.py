@@ -22,7 +22,7 @@ _SERVER_ERROR = 500
 def token(login: Login) -> str:
     """Return a token, which is valid for 15 minutes. Raises what botocore raises, NoIdentity or SettingsError.
 
-    The session is new, so that keys in a file are read anew.
+    The session is new, so that keys in a file are read again.
     """
     from botocore.config import Config  # noqa: PLC0415 - an extra, and slow to load
     from botocore.session import Session  # noqa: PLC0415 - the same
