@@ -47,16 +47,21 @@ RUN GOARCH=$TARGETARCH python vendor/build_tool.py "$TEMPORAL_VERSION" \
  && mkdir schema-link && ln -s "/usr/share/temporal-schema-migrator/releases/$TEMPORAL_VERSION" schema-link/schema
 
 
-# The locked dependencies, as wheels of the target's architecture, without tests, stubs and the source of temporalio's core.
+# The locked dependencies, as wheels of the target's architecture, without tests, stubs, the source of temporalio's core
+# and botocore's descriptions of the services that no login needs. CLOUDS=aws,gcp,azure, or some of them, adds the
+# libraries for SQL_AUTH.
 FROM build AS dependencies
 ARG PIP_INDEX_URL
 ARG TARGETARCH
+ARG CLOUDS
 RUN uv export --quiet --frozen --no-dev --no-emit-project --extra namespaces --no-emit-package types-protobuf \
-      --output-file requirements.txt \
+      $(for cloud in $(echo "$CLOUDS" | tr , ' '); do echo "--extra $cloud"; done) --output-file requirements.txt \
  && machine=$(test "$TARGETARCH" = arm64 && echo aarch64 || echo x86_64) \
  && pip install --quiet --require-hashes --requirement requirements.txt --no-deps --no-compile --target dependencies --only-binary :all: \
     --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" \
  && cd dependencies \
+ && if [ -d botocore ]; then find botocore/data -mindepth 1 -maxdepth 1 -type d \
+      ! -name rds ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -rf {} +; fi \
  && rm -rf bin temporalio/bridge/sdk-core temporalio/bridge/src temporalio/bridge/Cargo.* \
  && find . -depth \( -type d -name tests -o -name '*.pyi' -o -name '*.pyx' \) -exec rm -rf {} + \
  && python -m compileall -q --invalidation-mode unchecked-hash -p /opt/schema-migrator/dependencies .

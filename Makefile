@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --python $(BIN)/python --group dev --extra demo --extra namespaces
+SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --frozen --python $(BIN)/python --group dev --extra aws --extra azure --extra demo --extra gcp --extra namespaces
 WORKERS ?= 2
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/temporal-schema-migrator/tools
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/schema_migrator/__init__.py)
@@ -68,13 +68,14 @@ COMMIT_TIME = $(shell git log -1 --format=%ct)
 BUILD_ARGS = $(DOCKER_FLAGS) --build-arg TEMPORAL_VERSION=$(TEMPORAL_VERSION) --build-arg VERSION=$(VERSION) \
   --build-arg REVISION=$(shell git rev-parse HEAD) --build-arg SOURCE=$(SOURCE) \
   --build-arg CREATED=$(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd) \
+  $(if $(CLOUDS),--build-arg CLOUDS=$(CLOUDS)) \
   $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BASE_DIGEST=$(word 2,$(subst @, ,$(BASE_IMAGE))))
 
 # With COMMIT_TIME, what makes a second build the same bits.
 SAME_BITS = $(BUILD_ARGS) --provenance=false --sbom=false
 SAME_OUTPUT = oci-mediatypes=true,rewrite-timestamp=true
 
-image: ## Build both images, $(IMAGE) and $(IMAGE)-tools (IMAGE, TEMPORAL_VERSION, BASE_IMAGE, DOCKER_FLAGS)
+image: ## Build both images, $(IMAGE) and $(IMAGE)-tools (IMAGE, TEMPORAL_VERSION, BASE_IMAGE, DOCKER_FLAGS; CLOUDS, for example aws,gcp, for SQL_AUTH)
 	docker build $(BUILD_ARGS) --target slim --tag $(IMAGE) .
 	docker build $(BUILD_ARGS) --target tools --tag $(IMAGE)-tools .
 

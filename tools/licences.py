@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,13 @@ NAMES: Mapping[str, str] = {
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache Software License": "Apache-2.0",
     "MIT License": "MIT",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
 """SPDX ids of licences that packages name in their own words."""
 EXCEPTIONS: Mapping[str, tuple[str, str]] = {
     "psycopg": ("LGPL-3.0-only", "unmodified, a separate package that can be replaced"),
     "psycopg-binary": ("LGPL-3.0-only", "unmodified, a separate package that can be replaced"),
+    "certifi": ("MPL-2.0", "unmodified, a list of certificates whose source is public on PyPI"),
     "github.com/go-sql-driver/mysql": ("MPL-2.0", "unmodified, its source is public under its module's name"),
     "github.com/nexus-rpc/nexus-proto-annotations": ("", "published without a licence; part of the vendor's program"),
     "option-ext": ("MPL-2.0", "unmodified, its source is public on crates.io"),
@@ -110,7 +113,7 @@ def group_of(component: Mapping[str, Any]) -> str:
     """Return the kind of package that a component is."""
     if component["type"] == "operating-system" or component["name"] == "python":
         return "base"
-    if component["bom-ref"].startswith("native:") or component.get("purl", "").startswith("pkg:rpm/"):
+    if component["bom-ref"].startswith("native:") or component.get("purl", "").startswith(("pkg:rpm/", "pkg:generic/")):
         return "native"
     return re.split("[:/]", component["purl"])[1]
 
@@ -150,12 +153,14 @@ def permitted(licence: str, allowed: Iterable[str]) -> bool:
     """Tell whether an SPDX expression can be met by allowed licences alone."""
     if licence in allowed:
         return True
-    known = {**dict.fromkeys(allowed, "True"), "AND": "and", "OR": "or", "(": "(", ")": ")"}
-    joined = re.sub(r" WITH (\S+)", r"-WITH-\1", licence)
-    text = " ".join(
-        known.get(token.replace("-WITH-", " WITH "), "False") for token in re.findall(r"[()]|[^\s()]+", joined)
-    )
-    return bool(text) and bool(eval(text))  # noqa: S307 - the text has True, False, and, or, and parentheses alone
+    words = {name.replace(" ", "_"): "True" for name in allowed}
+    joined = reduce(lambda text, name: text.replace(name, name.replace(" ", "_")), allowed, licence)
+    known = {**words, "AND": "and", "OR": "or", "(": "(", ")": ")"}
+    text = " ".join(known.get(token, "False") for token in re.findall(r"[()]|[^\s()]+", joined))
+    try:
+        return bool(text) and bool(eval(text))  # noqa: S307 - the text has True, False, and, or, and parentheses alone
+    except SyntaxError:  # a licence in words of its own
+        return False
 
 
 def page(found: Iterable[Component]) -> str:

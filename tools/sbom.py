@@ -45,6 +45,8 @@ NATIVE: Mapping[str, tuple[str, str]] = {
     "libcom_err": ("MIT", ""),
 }
 """The licence of each native library, and vendor and product in the CPE dictionary if its version is known."""
+LINKED = ("pkg:cargo/", "pkg:generic/")
+"""What wheels declare of what is linked into their modules: crates, and OpenSSL in that of cryptography."""
 TITLES: Mapping[str, str] = {"The MIT License": "MIT"}
 """SPDX ids of licences by the first lines of their texts."""
 
@@ -149,7 +151,7 @@ def image(name: str, syft: str) -> Document:
         *(tidied(entry) for entry in document["components"]),
         interpreter(found["python"]),
         *native(found["libraries"], declared),
-        *(entry for entry in declared if entry["purl"].startswith("pkg:cargo/")),
+        *(entry for entry in declared if entry["purl"].startswith(LINKED)),
     ]
     document["metadata"]["tools"]["components"][0]["version"] = syft_version()
     return without_chance(document)
@@ -187,12 +189,14 @@ def interpreter(version: str) -> Document:
 
 def embedded(path: str, sbom: Document) -> Iterator[Document]:
     """Yield the components that the SBOM of a wheel declares, but for the wheel itself and what is not shipped."""
-    own = sbom["metadata"]["component"]["purl"]
+    own = sbom["metadata"].get("component", {}).get("purl")
     for component in sbom["components"]:
         if component["purl"] != own and component.get("scope") != "excluded":
             purl = component["purl"].partition("?")[0]
             kept = {key: component[key] for key in ("type", "name", "version") if key in component}
             named = [recognised(entry) for entry in component.get("licenses", ())]
+            if not named and component["name"] in NATIVE:
+                named = [{"license": {"id": NATIVE[component["name"]][0]}}]
             yield {"bom-ref": f"{purl}#{Path(path).name}", **kept, "licenses": named, "purl": purl, **located([path])}
 
 
@@ -205,7 +209,7 @@ def recognised(licence: Document) -> Document:
 
 def native(libraries: Iterable[Document], declared: Iterable[Document]) -> Iterator[Document]:
     """Yield the native libraries, those that a wheel declares with the version from there."""
-    known = {component["name"]: component for component in declared}
+    known = {component["name"]: component for component in declared if not component["purl"].startswith(LINKED)}
     for library in libraries:
         name, version = library["name"], library["version"]
         if name not in NATIVE:

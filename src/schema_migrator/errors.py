@@ -3,11 +3,13 @@
 MigratorError             3   no code of its own
 ├── InputError            2   wrong before connecting
 │   ├── SettingsError
+│   │   └── NoIdentity
 │   ├── SharedDatabase
 │   ├── SourceError
 │   └── TargetError
 ├── RetryableError        1   worth a retry
 │   ├── DatabaseUnavailable
+│   ├── TokenUnavailable
 │   ├── ConnectionLost
 │   ├── SchemaBehind
 │   ├── FrontendUnavailable
@@ -23,6 +25,7 @@ MigratorError             3   no code of its own
 │   └── LockLost
 ├── RefusedError          3   a person must resolve it
 │   ├── PasswordRejected 10
+│   │   └── TokenRefused
 │   ├── TlsRejected      11
 │   ├── PreflightFailed  12
 │   │   └── HarmfulDrift 23
@@ -88,6 +91,10 @@ class SettingsError(InputError):
     """A flag or variable is missing, unknown or has a value that cannot be used."""
 
 
+class NoIdentity(SettingsError):
+    """With SQL_AUTH: the cloud's library finds nothing here that it could ask for a token with."""
+
+
 class SharedDatabase(InputError):
     """The settings of two stores point to the same database."""
 
@@ -106,6 +113,10 @@ class RetryableError(MigratorError, code=1):
 
 class DatabaseUnavailable(RetryableError):
     """The database still did not answer, or did not exist, at the deadline."""
+
+
+class TokenUnavailable(RetryableError):
+    """With SQL_AUTH: the cloud's endpoint for tokens still did not answer at the deadline."""
 
 
 class ConnectionLost(RetryableError):
@@ -166,6 +177,10 @@ class RefusedError(MigratorError):
 
 class PasswordRejected(RefusedError, code=10):
     """The server rejects the role or its password."""
+
+
+class TokenRefused(PasswordRejected):
+    """With SQL_AUTH: the cloud does not give the identity a token."""
 
 
 class TlsRejected(RefusedError, code=11):

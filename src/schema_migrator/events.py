@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("debug", "info", "warning", "error")
 """The levels of events, least grave first."""
+_LIBRARIES = ("psycopg", "azure", "botocore", "google", "msal", "urllib3")
 _SHOWN: dict[str, bool] = {}  # whether people read the events at a terminal; empty before `configure`
 
 
@@ -68,10 +69,11 @@ class Interval:
 
 
 def configure(level: str, *, terminal: bool) -> None:
-    """Set up structlog for the process; psycopg's own warnings are dropped, because our errors say the same."""
+    """Set up structlog for the process; libraries' own warnings are dropped, because our errors say the same."""
     import structlog  # noqa: PLC0415 - `--help` and `--version` do without it
 
-    logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    for name in _LIBRARIES:
+        logging.getLogger(name).addHandler(logging.NullHandler())
     _SHOWN["terminal"] = terminal
     shown = screen(SafeStderr())
     renderer: Any = partial(_line, shown) if terminal else structlog.processors.JSONRenderer()

@@ -23,13 +23,22 @@ CODES = (
     Code(
         number=1,
         name="worth a retry",
-        meaning="the database did not answer, the connection was lost, or a lock or statement timed out",
+        meaning="the database, or the cloud that gives tokens, did not answer, the connection was lost, or a lock or"
+        " statement timed out",
         retry=True,
     ),
-    Code(number=2, name="input", meaning="wrong usage, settings or files; no database was touched"),
+    Code(
+        number=2,
+        name="input",
+        meaning="wrong usage, settings or files, or no cloud identity for `SQL_AUTH`; no database was touched",
+    ),
     Code(number=3, name="refused", meaning="somebody must resolve a problem that has no code of its own"),
     Code(number=4, name="lock held", meaning="another run held the advisory lock until the deadline", retry=True),
-    Code(number=10, name="password", meaning="the server rejects the role or its password"),
+    Code(
+        number=10,
+        name="password",
+        meaning="the server rejects the role, its password or its token, or the cloud refuses the identity a token",
+    ),
     Code(number=11, name="TLS", meaning="a certificate is rejected, or only one side uses TLS"),
     Code(number=12, name="rights", meaning="the role lacks a privilege, or the server lacks a feature or is read-only"),
     Code(number=20, name="wrong store", meaning="the database has the tables of another store"),

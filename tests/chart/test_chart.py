@@ -345,6 +345,16 @@ OWN = {
     "a port beats the common key": ({"portKey": "port"}, {"port": 6432}, "PORT", "6432"),
     "a Secret beats the common command": ({"passwordCommand": "token"}, {"existingSecret": "own"}, "PASSWORD", "own"),
     "a command beats the common Secret": ({}, {"passwordCommand": "token"}, "PASSWORD_COMMAND", "token"),
+    "a command beats the common cloud": ({"auth": "aws"}, {"passwordCommand": "token"}, "PASSWORD_COMMAND", "token"),
+    "a cloud beats the common Secret": ({}, {"auth": "gcp"}, "AUTH", "gcp"),
+    "a cloud beats the common command": ({"passwordCommand": "token"}, {"auth": "gcp"}, "AUTH", "gcp"),
+    "a Secret beats the common cloud": ({"auth": "aws"}, {"existingSecret": "own"}, "PASSWORD", "own"),
+    "the server's form of a command": (
+        {"passwordCommand": {"command": "common", "timeout": "1m"}},
+        {"passwordCommand": {"command": "own", "args": ["a b"]}},
+        "PASSWORD_COMMAND",
+        '{"args":["a b"],"command":"own"}',
+    ),
 }
 
 
@@ -361,7 +371,7 @@ def test_a_stores_own_connection(case: str) -> None:
         value,
         {"secretKeyRef": {"name": value, "key": "password", "optional": True}},
     )
-    assert len({"VISIBILITY_SQL_PASSWORD", "VISIBILITY_SQL_PASSWORD_COMMAND"} & set(env)) == 1
+    assert len({f"VISIBILITY_SQL_{name}" for name in ("PASSWORD", "PASSWORD_COMMAND", "AUTH")} & set(env)) == 1
 
 
 def test_a_uri_says_it_all() -> None:

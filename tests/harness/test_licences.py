@@ -35,6 +35,7 @@ def component(name: str, *texts: str, kind: str = "pypi") -> dict[str, object]:
         ("MIT",),
         ("MIT License",),
         ("MIT", "BSD-3-Clause"),
+        ("BSD License", "Apache Software License"),
         ("GPL-2.0-only OR MIT",),
         ("(MIT OR GPL-2.0-only) AND Unicode-3.0",),
         ("Apache-2.0 WITH LLVM-exception",),

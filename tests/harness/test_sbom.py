@@ -33,7 +33,7 @@ def installed(name: str, extras: tuple[str, ...] = ("",)) -> Iterator[tuple[str,
 def test_components_of_the_wheel(wheel: dict[str, Any]) -> None:
     """All that the installed program and its extras need, and nothing else."""
     found = {(component["name"], component["version"]) for component in wheel["components"]}
-    assert found == set(installed(sbom.NAME, ("", "demo", "namespaces")))
+    assert found == set(installed(sbom.NAME, ("", "aws", "azure", "demo", "gcp", "namespaces")))
 
 
 def test_what_only_an_extra_needs(wheel: dict[str, Any]) -> None:
@@ -86,6 +86,20 @@ def test_native_libraries() -> None:
     assert openssl["cpe"] == "cpe:2.3:a:openssl:openssl:3.5.0:*:*:*:*:*:*:*"
     assert com_err["purl"] == "pkg:rpm/a/b@1.4"
     assert "version" not in xcrypt
+
+
+def test_a_library_inside_a_module() -> None:
+    """OpenSSL in cryptography's module is another one than psycopg's, and the SBOM that tells of it names no wheel."""
+    linked = {
+        "type": "library",
+        "name": "openssl",
+        "version": "4.0.3",
+        "purl": "pkg:generic/openssl@4.0.3?download_url=x",
+    }
+    (found,) = sbom.embedded("/wheel/one.json", {"metadata": {}, "components": [linked]})
+    assert (found["purl"], found["licenses"]) == ("pkg:generic/openssl@4.0.3", [{"license": {"id": "Apache-2.0"}}])
+    (own,) = sbom.native([{"name": "openssl", "version": "3.5.0", "files": ["/libs/libssl.so.3"]}], [found])
+    assert own["version"] == "3.5.0"
 
 
 def test_an_unknown_library() -> None:

@@ -1,6 +1,13 @@
+import itertools
+import time
+from collections.abc import Iterator
+
 import psycopg
 import pytest
+import tenacity
 
+from schema_migrator.errors import NoIdentity, TokenRefused, TokenUnavailable
+from schema_migrator.postgres import connection
 from schema_migrator.postgres.connect_failures import ConnectFailure, refusal
 
 AT = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
@@ -33,6 +40,18 @@ AT = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
             f'{AT}FATAL:  password authentication failed for user "u"',
             ConnectFailure.REJECTED,
             'password authentication failed for user "u"',
+        ),
+        *(
+            (f"{AT}FATAL:  {words}", ConnectFailure.REJECTED, words)
+            for words in (
+                # RDS, Cloud SQL, AlloyDB and Azure about tokens, as users have quoted them.
+                'PAM authentication failed for user "u"',
+                'Cloud SQL IAM service account authentication failed for user "u@p.iam"',
+                'AlloyDB IAM user authentication failed for user "u"',
+                "The access token does not have a valid audience claim. Please acquire a new token for the resource",
+                "An error occurred while validating the access token. Please acquire a new token and retry",
+                "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[u]",
+            )
         ),
         (f"{AT}FATAL:  SASL authentication failed", ConnectFailure.REJECTED, "SASL authentication failed"),
         (f'{AT}FATAL:  role "u" does not exist', ConnectFailure.NO_ROLE, 'role "u" does not exist'),
@@ -123,3 +142,39 @@ def test_has_words_for_an_error_without_any() -> None:
     """An empty message is replaced by the error's kind."""
     assert refusal(psycopg.OperationalError("")) == (ConnectFailure.ABSENT, "OperationalError")
     assert refusal(None) == (ConnectFailure.ABSENT, "None")
+
+
+def refusals(error: Exception, *, renews: bool, patience: float = 0) -> Iterator[bool]:
+    """Yield for each attempt that fails in this way whether there is another one."""
+    limit = connection._Patience(patience, time.monotonic(), renews=renews)
+    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    for number in itertools.count(1):
+        state.attempt_number = number
+        state.set_exception((type(error), error, None))
+        yield limit.left(state) > 0
+
+
+WRONG = psycopg.OperationalError(f'{AT}FATAL:  password authentication failed for user "u"')
+
+
+@pytest.mark.parametrize(
+    ("error", "renews", "again"),
+    [
+        (WRONG, False, [False, False]),
+        # A password that is read anew may have changed between its reading and the login.
+        (WRONG, True, [True, False]),
+        (TokenRefused("x"), True, [True, False]),
+        (NoIdentity("x"), True, [True, False]),
+        (TokenUnavailable("x"), True, [False, False]),
+        (psycopg.OperationalError(f"{AT}Connection refused"), True, [False, False]),
+    ],
+)
+def test_without_patience(error: Exception, renews: bool, again: list[bool]) -> None:  # noqa: FBT001 - a table
+    """What is asked for once is asked for twice if the answer may be another one."""
+    assert list(itertools.islice(refusals(error, renews=renews), 2)) == again
+
+
+@pytest.mark.parametrize("error", [TokenRefused("x"), NoIdentity("x"), TokenUnavailable("x"), WRONG])
+def test_with_patience(error: Exception) -> None:
+    """Whatever may come right within seconds is tried again; whether for long depends on what it is."""
+    assert all(itertools.islice(refusals(error, renews=True, patience=60), 3))

@@ -1,9 +1,10 @@
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from schema_migrator.config import passwords
+from schema_migrator.config import password_commands
 from schema_migrator.config.settings import read
 from schema_migrator.errors import SettingsError
 from support.postgres.databases import AWKWARD
@@ -142,7 +143,7 @@ def test_refuses_commands(clean: pytest.MonkeyPatch, line: str, reason: str) -> 
 
 def test_refuses_a_slow_command(clean: pytest.MonkeyPatch) -> None:
     """A command that hangs is ended."""
-    clean.setattr(passwords, "COMMAND_SECONDS", 0.2)
+    clean.setattr(password_commands, "SECONDS", 0.2)
     found = refused(clean, {"SQL_PASSWORD_COMMAND": "sleep 60"})
     assert found == f'default: SQL_PASSWORD_COMMAND: "sleep" ran longer than 0.2 s{BY_HAND}'
 
@@ -151,3 +152,72 @@ def test_is_masked_in_a_representation(clean: pytest.MonkeyPatch) -> None:
     """Printing the settings, as a debugger or a traceback may, shows no password."""
     clean.setenv("SQL_PASSWORD", SECRET)
     assert SECRET not in repr(read({}))
+
+
+def as_object(**fields: object) -> str:
+    """Return a command in the form that the server's configuration has."""
+    return json.dumps(fields)
+
+
+def test_command_as_in_the_servers_configuration(clean: pytest.MonkeyPatch) -> None:
+    """An object with command, args and timeout is understood as the server understands it; no shell either."""
+    given = as_object(command="printf", args=["%s|%s\n", "a b", "$HOME"], timeout="1m30s")
+    assert password(clean, {"SQL_PASSWORD_COMMAND": given}) == "a b|$HOME"
+    assert password(clean, {"SQL_PASSWORD_COMMAND": as_object(command="hostname")})
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds"),
+    [
+        ("10s", 10),
+        ("1m30s", 90),
+        ("1.5h", 5400),
+        ("250ms", 0.25),
+        ("1h0m.5s", 3600.5),
+        ("", 30),
+        ("0", 30),
+        ("0s", 30),
+        (0, 30),
+        (None, 30),
+    ],
+)
+def test_timeouts_as_go_writes_them(timeout: object, seconds: float) -> None:
+    """None and zero are thirty seconds, as for the server."""
+    found = password_commands.parse(as_object(command="x", timeout=timeout), "SQL_PASSWORD_COMMAND")
+    assert found == password_commands.PasswordCommand(words=("x",), seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "SQL_PASSWORD_COMMAND begins like an object, but is not JSON"),
+        ("{command: x}", "SQL_PASSWORD_COMMAND begins like an object, but is not JSON"),
+        (as_object(command="x", cmd=SECRET), 'SQL_PASSWORD_COMMAND has "cmd", expected command, args and timeout'),
+        (as_object(args=[SECRET]), "SQL_PASSWORD_COMMAND has no command, expected the name of a program"),
+        (as_object(command=["x"]), "SQL_PASSWORD_COMMAND has no command, expected the name of a program"),
+        (as_object(command="x", args=SECRET), "args in SQL_PASSWORD_COMMAND cannot be used, expected a list of texts"),
+        (as_object(command="x", args=[1]), "args in SQL_PASSWORD_COMMAND cannot be used, expected a list of texts"),
+        (as_object(command="x", args=[f"{SECRET}\0"]), "SQL_PASSWORD_COMMAND has a zero byte"),
+        *(
+            (
+                as_object(command="x", timeout=timeout),
+                "timeout in SQL_PASSWORD_COMMAND cannot be used, expected a duration such as 30s",
+            )
+            for timeout in ("30", "1d", "-5s", "30 s", 30, True, ["30s"])
+        ),
+        (
+            as_object(command="/no/such", args=[SECRET]),
+            'SQL_PASSWORD_COMMAND cannot run "/no/such" (No such file or directory)',
+        ),
+    ],
+)
+def test_refuses_objects(clean: pytest.MonkeyPatch, text: str, reason: str) -> None:
+    """What the server would refuse or misread is named; arguments, which may be secret, never."""
+    assert refused(clean, {"SQL_PASSWORD_COMMAND": text}) == f"default: {reason}; correct SQL_PASSWORD_COMMAND"
+
+
+def test_refuses_a_slow_command_by_its_own_limit(clean: pytest.MonkeyPatch) -> None:
+    """The object's timeout is the limit."""
+    slow = as_object(command="sleep", args=["60"], timeout="200ms")
+    found = refused(clean, {"SQL_PASSWORD_COMMAND": slow})
+    assert found == f'default: SQL_PASSWORD_COMMAND: "sleep" ran longer than 0.2 s{BY_HAND}'

@@ -51,7 +51,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   {{- $key := printf "%sKey" $field }}
   {{- if and (hasKey $own $field) (not (hasKey $own $key)) }}{{ $_ := set $made $key "" }}{{ end }}
 {{- end }}
-{{- if and (hasKey $own "existingSecret") (not (hasKey $own "passwordCommand")) }}{{ $_ := set $made "passwordCommand" "" }}{{ end }}
+{{- range $field := list "passwordCommand" "auth" }}
+  {{- if or (hasKey $own "existingSecret") (hasKey $own "passwordCommand") (hasKey $own "auth") }}{{ $_ := set $made $field (default "" (index $own $field)) }}{{ end }}
+{{- end }}
 {{- toYaml $made -}}
 {{- end }}
 
@@ -234,9 +236,12 @@ volumeMounts:
 {{- end }}
 {{- end }}
 {{- end }}
-{{- if $connection.passwordCommand }}
+{{- if $connection.auth }}
+- name: {{ $prefix }}AUTH
+  value: {{ $connection.auth | quote }}
+{{- else if $connection.passwordCommand }}
 - name: {{ $prefix }}PASSWORD_COMMAND
-  value: {{ $connection.passwordCommand | quote }}
+  value: {{ ternary $connection.passwordCommand (toJson $connection.passwordCommand) (kindIs "string" $connection.passwordCommand) | quote }}
 {{- else if and $connection.existingSecret (not $connection.uriKey) }}
 - name: {{ $prefix }}PASSWORD
   valueFrom: { {{ include "temporal-migrations.secretKey" (dict "mode" $.mode "secret" $connection.existingSecret "key" $connection.passwordKey) }} }

@@ -16,6 +16,7 @@ from schema_migrator.concurrency import Interrupt, run_parallel
 from schema_migrator.config.options import scope_of
 from schema_migrator.errors import (
     MigratorError,
+    NoIdentity,
     PasswordRejected,
     PreflightFailed,
     RetryableError,
@@ -80,7 +81,7 @@ def _connected(settings: Settings, wanted: StoreSettings, interrupt: Interrupt, 
             so_far = round(time.monotonic() - began)  # what is left of that patience is one attempt
             try:
                 return connection.connect(replace(wanted, database=name), interrupt, patience=so_far, began=began)
-            except PasswordRejected:  # a rotated one may arrive within seconds
+            except (PasswordRejected, NoIdentity):  # a rotated one, or an identity, may arrive within seconds
                 return connection.connect(replace(wanted, database=name), interrupt, patience=patience)
             except (RetryableError, PreflightFailed) as error:  # it does not exist, or does not accept us
                 failed.append(error)

@@ -33,7 +33,7 @@ def _several(fate: Fate, why: str, names: str) -> tuple[Attribute, ...]:
     return tuple(Attribute(name=name, fate=fate, why=why) for name in names.split())
 
 
-_OAUTH = "signing in by OAuth takes a person at a browser; give a token by SQL_PASSWORD_COMMAND"
+_OAUTH = "signing in by OAuth takes a person at a browser; get a token by SQL_AUTH or SQL_PASSWORD_COMMAND"
 _SCRAM = "for programs that pass a login on; set SQL_PASSWORD"
 REGISTER = (
     *(

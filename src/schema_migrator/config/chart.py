@@ -39,6 +39,7 @@ _CONNECTION = {
     "USER": "user",
     "PASSWORD": "existingSecret",
     "PASSWORD_COMMAND": "passwordCommand",
+    "AUTH": "auth",
     "CONNECT_ATTRIBUTES": "connectAttributes",
     "DIRECT_HOST": "directHost",
     "TLS": "tls.enabled",

@@ -13,8 +13,8 @@ from schema_migrator.config import hosts, values, windows
 from schema_migrator.releases.source import USUAL_STORES, Store
 
 PREFIX = "SCHEMA_MIGRATOR_"
-PASSWORDS = frozenset({"password", "password_file", "password_command"})
-"""The fields of SqlSettings that give the password."""
+PASSWORDS = frozenset({"password", "password_file", "password_command", "auth"})
+"""The fields of SqlSettings that give the password, or a token in place of it."""
 MOST_JOBS = 64
 """The most connections of one online rewrite."""
 MOST_SECONDS = 2_147_483
@@ -271,7 +271,12 @@ class SqlSettings(Given):
     password: SecretStr | None = Field(None, description="password; a flag shows it to every user of the machine")
     password_file: Path | None = Field(None, description="file with the password")
     password_command: str | None = Field(
-        None, description="command that prints the password (run without a shell at every connection)"
+        None,
+        description="command that prints the password (run without a shell at every connection), or a JSON object as in"
+        ' the server\'s configuration: {"command": "...", "args": ["..."], "timeout": "30s"}',
+    )
+    auth: Literal["aws", "gcp", "azure"] | None = Field(
+        None, description="cloud whose library gives a new token for every connection, in place of a password"
     )
     database: str | None = Field(
         None, description="database name; default: temporal, temporal_visibility or temporal_secondary_visibility"
@@ -305,7 +310,7 @@ class SqlSettings(Given):
     def over(self, broad: Self) -> Self:
         """Return these settings, completed by the broad ones.
 
-        If these settings give the password in any of the three ways, no broad way to give it applies.
+        If these settings give the password in any way, no broad way to give it applies.
         """
         own = self.model_fields_set
         kept = own | PASSWORDS if own & PASSWORDS else own

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from schema_migrator.config import password_commands
 from schema_migrator.errors import SettingsError
 
-COMMAND_SECONDS = 30
-"""The time limit for a command that prints a password, in seconds."""
+if TYPE_CHECKING:
+    from schema_migrator.config.password_commands import PasswordCommand
+
 _MOST_BYTES = 65536  # a token has some thousands; reading a device or a log by mistake would fill the memory
 _RUNNING: set[subprocess.Popen[bytes]] = set()
 
@@ -26,37 +28,32 @@ def from_file(path: Path, name: str, kind: str = "password") -> str:
     return _decoded(content, f'the {kind} file "{path}"', name, kind)
 
 
-def from_command(command: str, name: str) -> str:
-    """Run a command and return its output without trailing line breaks. Raises SettingsError."""
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise SettingsError(f"{name} is not a command line ({str(error).lower()})", hint=_fix(name)) from None
-    if not words or not words[0]:
-        raise SettingsError(f"{name} is empty", hint=_fix(name))
-    return _decoded(_run(words, name), name, name)
+def from_command(text: str, name: str) -> str:
+    """Run the command that a setting has; return its output without trailing line breaks. Raises SettingsError."""
+    return _decoded(_run(password_commands.parse(text, name), name), name, name)
 
 
-def _run(words: list[str], name: str) -> bytes:
+def _run(command: PasswordCommand, name: str) -> bytes:
+    words, seconds = command.words, command.seconds
     by_hand = "run it by hand and read its output"
     try:
         with subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
-            output = _printed(process)
+            output = _printed(process, seconds)
     except OSError as error:
         raise SettingsError(f'{name} cannot run "{words[0]}" ({error.strerror})', hint=_fix(name)) from None
     except subprocess.TimeoutExpired:
-        raise SettingsError(f'{name}: "{words[0]}" ran longer than {COMMAND_SECONDS} s', hint=by_hand) from None
+        raise SettingsError(f'{name}: "{words[0]}" ran longer than {seconds:g} s', hint=by_hand) from None
     if process.returncode != 0:
         raise SettingsError(f'{name}: "{words[0]}" failed with exit code {process.returncode}', hint=by_hand)
     return output
 
 
-def _printed(process: subprocess.Popen[bytes]) -> bytes:
+def _printed(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     _RUNNING.add(process)
     try:
-        return process.communicate(timeout=COMMAND_SECONDS)[0]
+        return process.communicate(timeout=seconds)[0]
     except BaseException:
         process.kill()
         raise

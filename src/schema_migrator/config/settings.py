@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from schema_migrator.config import chart, checks, hosts, passwords, selection, uris
+from schema_migrator.config import chart, checks, hosts, passwords, selection, token_checks, uris
 from schema_migrator.config.client_fields import ClientSettings
 from schema_migrator.config.fields import PASSWORDS, PREFIX, RunSettings, SqlSettings
 from schema_migrator.config.options import (
@@ -106,10 +106,15 @@ class StoreSettings:
         place = {"host": host, "port": port, "direct_host": None, "direct_port": None}
         return replace(self, database=database, sql=self.sql.model_copy(update=place))
 
+    @property
+    def renews_password(self) -> bool:
+        """Whether every connection reads its password, or gets a token of its own."""
+        return self.sql.password is None and any(getattr(self.sql, name) is not None for name in PASSWORDS)
+
     def password(self) -> str | None:
         """Return the password, or None if none is set. Each call reads the file or runs the command again.
 
-        Raises SettingsError.
+        Raises SettingsError. The token of SQL_AUTH is not here: `identity.tokens` asks the cloud for it.
         """
         if self.sql.password is not None:
             return self.sql.password.get_secret_value()
@@ -225,6 +230,7 @@ def _read_store(
     sql = _read_sql(scope_of(store), given, environ).over(broad)
     checks.check_ports(sql, store)
     checks.check_tls(sql, store)
+    token_checks.check(sql, store)
     targets = {
         Store.DEFAULT: run.default_target_version,
         Store.VISIBILITY: run.visibility_target_version,

@@ -32,6 +32,11 @@ def spread(values: Mapping[str, Any], variable: str, passwords: frozenset[str]) 
     if "uri" not in values:
         return dict(values)
     parts = _parts(str(values["uri"]), variable)
+    if "auth" in values and "password" in parts:
+        raise SettingsError(
+            f"{variable} has a password, but {variable.removesuffix('URI')}AUTH is set too, expected one of them",
+            hint="remove the password from the URI, or unset the other one",
+        )
     if passwords & values.keys():
         parts.pop("password", None)
     given = {name: value for name, value in values.items() if name != "uri"}

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from schema_migrator import events
 from schema_migrator.errors import SettingsError
+from schema_migrator.identity import tokens
 from schema_migrator.postgres import pooler
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def environment_of(work: RunContext, plan: Plan) -> dict[str, str]:
 
     Raises SettingsError if the tool cannot connect with them.
     """
-    info, given = work.conn.info, work.store.sql
+    info, given, past = work.conn.info, work.store.sql, pooler.past(work.conn, work.store)
     host, port = given.direct_host or info.host, given.direct_port or info.port
     environment = {
         "PATH": os.environ.get("PATH", ""),
@@ -107,8 +108,8 @@ def environment_of(work: RunContext, plan: Plan) -> dict[str, str]:
         "SQL_HOST": f"[{host}]" if ":" in host else host,
         "SQL_PORT": str(port),
         "SQL_USER": info.user,
-        "SQL_PASSWORD": work.store.password() or info.password,
-        "SQL_DATABASE": pooler.past(work.conn, work.store).database,
+        "SQL_PASSWORD": tokens.password(past) or info.password,
+        "SQL_DATABASE": past.database,
         "SQL_CONNECT_ATTRIBUTES": urlencode(_attributes(work, plan)),
         **_tls(work.conn),
     }

@@ -16,7 +16,7 @@ from psycopg import errors
 
 from schema_migrator import events
 from schema_migrator.concurrency import run_parallel
-from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, StatementTimeout, gravest
+from schema_migrator.errors import DatabaseUnavailable, SeveralErrors, StatementTimeout, TokenUnavailable, gravest
 from schema_migrator.online import control
 from schema_migrator.online.progress import Progress
 from schema_migrator.postgres import connection, pooler, server_errors, session_settings, transactions
@@ -211,7 +211,7 @@ def _affordable(work: RunContext) -> int:
 
 def _opened(work: RunContext, stack: ExitStack, wanted: int) -> Iterator[Connection]:
     """Open up to `wanted` connections, and stop if the server accepts no more."""
-    with suppress(DatabaseUnavailable):
+    with suppress(DatabaseUnavailable, TokenUnavailable):
         for _ in range(wanted):
             yield _connect(work, stack)
 

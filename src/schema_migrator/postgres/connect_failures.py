@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.config import hosts
 from schema_migrator.errors import DatabaseUnavailable, PasswordRejected, PreflightFailed, SettingsError, TlsRejected
+from schema_migrator.identity.login import told
 
 if TYPE_CHECKING:
     import psycopg
@@ -51,7 +52,11 @@ _TEXTS = (
     ),
     (ConnectFailure.NO_PASSWORD, re.compile(r"no password supplied")),
     (ConnectFailure.TLS, re.compile(r"certificate|private key file|not support SSL|SSL error: (?!unexpected eof)")),
-    (ConnectFailure.REJECTED, re.compile(r"authentication failed")),
+    # All but the first are what Azure says of tokens.
+    (
+        ConnectFailure.REJECTED,
+        re.compile(r"\b(authentication failed|access token|AAD_AUTH_TOKENTYPE|validate AAD user)"),
+    ),
     (ConnectFailure.NO_ROLE, re.compile(r'role ".*" does not exist|no such user')),
     (
         ConnectFailure.MISTAKEN,
@@ -69,6 +74,14 @@ _TLS_HINTS = {
     "group or world access": "mount its Secret with defaultMode: 0440, owned by root",
     "requires a valid client certificate": "set SQL_TLS_CERT_FILE and SQL_TLS_KEY_FILE",
     "alert certificate required": "set SQL_TLS_CERT_FILE and SQL_TLS_KEY_FILE",
+}
+
+_TOKEN_HINTS = {
+    "aws": "grant the role rds_iam, allow the identity rds-db:connect for it, and set SQL_HOST to the name of the"
+    " endpoint",
+    "gcp": "create the role as an IAM user of the instance, and grant its identity roles/cloudsql.instanceUser or"
+    " roles/alloydb.databaseUser",
+    "azure": "create the role by pgaadauth_create_principal, and set SQL_USER to it",
 }
 
 
@@ -106,7 +119,7 @@ def explain(error: psycopg.OperationalError, settings: StoreSettings, patience: 
         case ConnectFailure.ABSENT:
             return _absent(text, place, settings, patience)
         case ConnectFailure.REJECTED | ConnectFailure.NO_PASSWORD:
-            return _password(kind, place, settings)
+            return _password(kind, text, place, settings)
         case ConnectFailure.NO_ROLE:
             return _no_role(text, place, settings)
         case ConnectFailure.FORBIDDEN:
@@ -142,13 +155,16 @@ def _password_hint(settings: StoreSettings) -> str:
     return "make the Secret and the role's password the same"
 
 
-def _password(kind: ConnectFailure, place: str, settings: StoreSettings) -> PasswordRejected:
+def _password(kind: ConnectFailure, text: str, place: str, settings: StoreSettings) -> PasswordRejected:
+    if settings.sql.auth is not None:
+        found = f"the server rejected the token for {place}: {told(text)}"
+        return PasswordRejected(found, hint=_TOKEN_HINTS[settings.sql.auth], store=settings.store)
     if kind is ConnectFailure.REJECTED:
         found = f"the server rejected the password for {place}"
         return PasswordRejected(found, hint=_password_hint(settings), store=settings.store)
     return PasswordRejected(
         f"the server asks for a password for {place}, and none is set",
-        hint="set SQL_PASSWORD, SQL_PASSWORD_FILE or SQL_PASSWORD_COMMAND",
+        hint="set SQL_PASSWORD, SQL_PASSWORD_FILE, SQL_PASSWORD_COMMAND or SQL_AUTH",
         store=settings.store,
     )
 

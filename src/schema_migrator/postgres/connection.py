@@ -13,7 +13,7 @@ import psycopg
 import tenacity
 
 from schema_migrator import events
-from schema_migrator.errors import SettingsError
+from schema_migrator.errors import MigratorError, NoIdentity, SettingsError, TokenRefused, TokenUnavailable
 from schema_migrator.postgres.connect_failures import ConnectFailure, explain, mistaken, place_of, refusal
 from schema_migrator.postgres.conninfo import is_local, may_go_without_tls, parameters
 from schema_migrator.postgres.pipelines import PipelineConnection
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Connection = psycopg.Connection[Any]
 
 _PASSWORD_PATIENCE_SECONDS = 8.0  # a new password may reach the server a little later than this program
+_TOKENS = (NoIdentity, TokenRefused, TokenUnavailable)  # in a new pod an identity may be seconds away
+_AGAIN_SECONDS = 1.0
 _CONNECT_SECONDS = 10
 _SILENT_SECONDS = 5.0
 
@@ -37,12 +39,13 @@ def connect(
     """Connect, and wait up to `patience` seconds for a database that is not available yet.
 
     The connection is in autocommit mode. `began` is the start of the wait (time.monotonic); None means now. Raises
-    DatabaseUnavailable at the deadline, PasswordRejected, PreflightFailed, TlsRejected or SettingsError.
+    DatabaseUnavailable or TokenUnavailable at the deadline, PasswordRejected, PreflightFailed, TlsRejected or
+    SettingsError.
     """
     _warn(settings)
-    limit = _Patience(patience, time.monotonic() if began is None else began)
+    limit = _Patience(patience, time.monotonic() if began is None else began, renews=settings.renews_password)
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(psycopg.OperationalError),
+        retry=tenacity.retry_if_exception_type((psycopg.OperationalError, *_TOKENS)),
         stop=lambda state: limit.left(state) <= 0 or interrupt.event.is_set(),
         wait=limit.wait,
         sleep=tenacity.sleep_using_event(interrupt.event),
@@ -54,6 +57,9 @@ def connect(
     except psycopg.OperationalError as error:
         interrupt.check()
         raise explain(error, settings, patience) from error
+    except _TOKENS:
+        interrupt.check()
+        raise
     except psycopg.ProgrammingError as error:  # libpq refuses a parameter before it connects
         raise mistaken(str(error).strip(), settings) from error
     except UnicodeError as error:  # Python raises this for a name that the resolver's encoding cannot represent
@@ -117,19 +123,24 @@ _ALIVE = _SignsOfLife()
 
 
 class _Patience:
-    """How long to retry: until the deadline if the database may still come up, briefly after a rejected password."""
+    """How long to retry: until the deadline if the database may still come up, briefly after a rejected password.
 
-    def __init__(self, seconds: float, began: float) -> None:
+    With `renews` a rejected one is tried twice at least: it may have changed between its reading and the login.
+    """
+
+    def __init__(self, seconds: float, began: float, *, renews: bool = False) -> None:
+        self.renews = renews
         self.deadline = began + seconds
         self.backoff = tenacity.wait_exponential(multiplier=0.2, max=5) + tenacity.wait_random(0, 1)
         self.rejected_until = math.inf
 
     def left(self, state: tenacity.RetryCallState) -> float:
-        kind, _ = refusal(state.outcome.exception() if state.outcome else None)
+        kind = _kind(state.outcome.exception() if state.outcome else None)
         now = time.monotonic()
         if kind in (ConnectFailure.REJECTED, ConnectFailure.NO_ROLE):
             self.rejected_until = min(self.rejected_until, now + _PASSWORD_PATIENCE_SECONDS)
-            return min(self.deadline, self.rejected_until) - now
+            again = _AGAIN_SECONDS if self.renews and state.attempt_number == 1 else 0.0
+            return max(again, min(self.deadline, self.rejected_until) - now)
         return self.deadline - now if kind is ConnectFailure.ABSENT else 0.0
 
     def wait(self, state: tenacity.RetryCallState) -> float:
@@ -151,6 +162,17 @@ class _Patience:
             raise psycopg.ProgrammingError(text) from None
 
 
+def _kind(error: BaseException | None) -> ConnectFailure:
+    """Return why an attempt failed; what comes before the server is treated like the server's own refusals."""
+    match error:
+        case TokenUnavailable():
+            return ConnectFailure.ABSENT
+        case NoIdentity() | TokenRefused():
+            return ConnectFailure.REJECTED
+        case _:
+            return refusal(error)[0]
+
+
 def _connect_once(settings: StoreSettings, limit: _Patience) -> Connection:
     given = parameters(settings)
     own = given.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or None
@@ -166,6 +188,7 @@ def _log_waiting(settings: StoreSettings) -> Callable[[tenacity.RetryCallState],
     def log(state: tenacity.RetryCallState) -> None:
         error = (state.outcome.exception() if state.outcome else None) or psycopg.OperationalError()
         spent, place = round(state.seconds_since_start or 0), place_of(error, settings)
-        events.logger().warning("database.waiting", database=place, seconds=spent, reason=refusal(error)[1])
+        reason = error.message if isinstance(error, MigratorError) else refusal(error)[1]
+        events.logger().warning("database.waiting", database=place, seconds=spent, reason=reason)
 
     return log

@@ -14,6 +14,7 @@ import psycopg
 from schema_migrator import __version__
 from schema_migrator.config import attributes, chart, checks
 from schema_migrator.errors import SettingsError
+from schema_migrator.identity import tokens
 
 if TYPE_CHECKING:
     from schema_migrator.config.fields import SqlSettings
@@ -48,18 +49,22 @@ def session_name(part: str = "") -> str:
 
 
 def parameters(settings: StoreSettings) -> dict[str, Any]:
-    """Return libpq's parameters. Raises SettingsError, or OperationalError if a host name cannot be resolved."""
+    """Return libpq's parameters, with the password or token of now.
+
+    Raises SettingsError, what `identity.tokens` raises, or OperationalError if a host name cannot be resolved.
+    """
     given = settings.sql
     _assert_one_address(settings)
     found = {
         "host": given.host,
         "port": given.port,
         "user": given.user,
-        "password": settings.password(),
+        "password": tokens.password(settings),
         "dbname": settings.database,
         "application_name": session_name(),
         **ALIVE,
         **_tls(settings),
+        **_certain(settings),
         **_attributes(settings),
         "client_encoding": "utf8",
     }
@@ -132,6 +137,13 @@ def _tls(settings: StoreSettings) -> dict[str, str]:
     if given.tls_server_name and place and not place.startswith("/"):
         found |= _addressed(given, place)
     return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _certain(settings: StoreSettings) -> dict[str, str]:
+    """Return the sslmode that was checked for a token; a service file would beat the variable PGSSLMODE."""
+    if settings.sql.auth is None or settings.sql.tls is not None:
+        return {}
+    return {"sslmode": checks.sslmode(settings.attributes)}
 
 
 def _assert_readable(settings: StoreSettings) -> None:
