@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from schema_migrator.commands.migrate import Migration
 from schema_migrator.commands.preview import BegunRewrite, PlanPreview
 from schema_migrator.commands.server_support import ServerSupport
 from schema_migrator.commands.status import StoreStatus
+from schema_migrator.config.accepted import Accept, AcceptedDifference
 from schema_migrator.config.fields import RunSettings
+from schema_migrator.diagnosis.acceptance import AcceptedChange, UnusedEntry
 from schema_migrator.diagnosis.state import Absent, Between, State, Unknown, Unrecorded
 from schema_migrator.diagnosis.verdict import Verdict
 from schema_migrator.estimation.model import (
@@ -175,7 +178,8 @@ def hindered() -> PlanPreview:
     why = ('trigger "own"', "row level security")
     online = Online(table=TABLE, size=5 * 1024**3, rewrites=1, versions=versions, blockers=why)
     begun = (BegunRewrite(leftover=leftover("online_7"), copied=0, continues=False),)
-    return replace(seen(replace(plan, online=online)), begun=begun)
+    undoes = ("step 1.8 drops the index t.i, whose definition is accepted: smaller",)
+    return replace(seen(replace(plan, online=online, undoes=undoes)), begun=begun)
 
 
 def declined() -> PlanPreview:
@@ -208,6 +212,7 @@ def verdict() -> Verdict:
         Key("column", "executions_visibility", "memo"),
         Key("table", "", "my_own"),
     )
+    other, note = Key("index", TABLE, "by_task_queue"), Key("column", TABLE, "note")
     return Verdict(
         store=Store.VISIBILITY,
         database="temporal_visibility",
@@ -220,6 +225,26 @@ def verdict() -> Verdict:
             extra=(Change(key=extra, expected=None, found="r p"),),
         ),
         unlisted=(Version("1.4"),),
+        accepted=(
+            AcceptedChange(change=Change(key=other, expected=build, found=None), entry=accepted(other, None)),
+            AcceptedChange(
+                change=Change(key=note, expected="text", found="text\nNOT NULL"),
+                entry=accepted(note, "text\nNOT NULL", until=date(2027, 6, 30)),
+            ),
+        ),
+        unused=(UnusedEntry(entry=accepted(index, None), why="it applied until 2026-01-31", expired=True),),
+    )
+
+
+def accepted(key: Key, definition: str | None, until: date | None = None) -> AcceptedDifference:
+    """Return an entry of the accepted differences."""
+    return AcceptedDifference(
+        store=Store.VISIBILITY,
+        object=str(key),
+        accept=Accept.DIFFERENT if definition else Accept.MISSING,
+        reason="temporal#10145",
+        definition=definition,
+        until=until,
     )
 
 

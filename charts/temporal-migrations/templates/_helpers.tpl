@@ -161,6 +161,10 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
 - name: SCHEMA_MIGRATOR_{{ $variable }}
   value: {{ index $.Values.settings $setting | toString | quote }}
 {{- end }}
+{{- if .Values.accepted }}
+- name: SCHEMA_MIGRATOR_ACCEPTED
+  value: /etc/temporal-migrations/accepted/accepted.toml
+{{- end }}
 {{- with include "temporal-migrations.schemaFiles" . }}
 - name: SCHEMA_MIGRATOR_SOURCES
   value: {{ printf "%s:/usr/share/temporal-schema-migrator/releases" . | quote }}
@@ -362,8 +366,13 @@ initContainers:
 {{- if eq .command "preflight" }}{{ $args = list "wait" "--for" "database" }}{{ end }}
 containers:
   - {{ include "temporal-migrations.container" (dict "root" $root "job" .command "name" .command "args" $args "tls" $tls) | nindent 4 | trim }}
-{{- if or $tls $files $root.Values.extraVolumes }}
+{{- $accepted := and (not $bootstrap) $root.Values.accepted }}
+{{- if or $tls $files $accepted $root.Values.extraVolumes }}
 volumes:
+  {{- if $accepted }}
+  {{- $early := and (eq $root.Values.mode "hook") (has .command (list "migrate" "preflight")) }}
+  - { name: accepted, configMap: { name: {{ include "temporal-migrations.fullname" $root }}-accepted{{ if $early }}-hook{{ end }} } }
+  {{- end }}
   {{- if $copies }}
   - { name: schema-files, emptyDir: { sizeLimit: 64Mi } }
   {{- else if $files }}
@@ -412,8 +421,12 @@ resources: {{- toYaml $root.Values.resources | nindent 2 }}
 terminationMessagePath: /dev/termination-log
 terminationMessagePolicy: FallbackToLogsOnError
 {{- $files := and (ne .name "namespaces") (include "temporal-migrations.schemaFiles" $root) }}
-{{- if or $tls $files $root.Values.extraVolumeMounts }}
+{{- $accepted := and (ne .name "namespaces") $root.Values.accepted }}
+{{- if or $tls $files $accepted $root.Values.extraVolumeMounts }}
 volumeMounts:
+  {{- if $accepted }}
+  - { name: accepted, mountPath: /etc/temporal-migrations/accepted, readOnly: true }
+  {{- end }}
   {{- if $files }}
   - { name: schema-files, mountPath: /etc/temporal-migrations/schema, readOnly: true }
   {{- end }}
@@ -464,7 +477,8 @@ template:
 {{- /* The rendered Job except its name, which may contain this hash; without the contents of Secrets and anything random. */}}
 {{- define "temporal-migrations.hash" -}}
 {{- $spec := include "temporal-migrations.jobSpec" (dict "root" . "command" "migrate") -}}
-{{- printf "%s %s %s %v" $spec (toYaml .Values.annotations) .Chart.Version .Values.forceTrigger | sha256sum -}}
+{{- $accepted := default "" .Values.accepted -}}
+{{- printf "%s %s %s %v%s" $spec (toYaml .Values.annotations) .Chart.Version .Values.forceTrigger $accepted | sha256sum -}}
 {{- end }}
 
 {{- /* The preflight: the migration's pod, which only waits for the databases, with its own timeout and deadline. */}}

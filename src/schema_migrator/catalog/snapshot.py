@@ -113,7 +113,8 @@ _PIECE = re.compile(
       | (?P<name>"(?:[^"]|"")*"|[^\W\d][\w$]*)(?P<dot>\.)?""",
     re.DOTALL | re.VERBOSE,
 )
-_INVALID = " /* INVALID */"
+INVALID = " /* INVALID */"
+"""The end of an invalid index's definition."""
 _KINDS = (
     "extension",
     "type",
@@ -187,7 +188,7 @@ class Snapshot:
     @property
     def invalid(self) -> frozenset[Key]:
         """The indexes that PostgreSQL marks as invalid: an interrupted CREATE INDEX CONCURRENTLY leaves them."""
-        return frozenset(key for key, definition in self.objects.items() if definition.endswith(_INVALID))
+        return frozenset(key for key, definition in self.objects.items() if definition.endswith(INVALID))
 
     def order(self, table: str) -> tuple[str, ...]:
         """Return the names of a table's columns in their order; empty if there is no such table."""
@@ -196,7 +197,7 @@ class Snapshot:
 
     def validated(self) -> Snapshot:
         """Return the snapshot as it will be after its invalid indexes are rebuilt."""
-        return Snapshot({key: text.removesuffix(_INVALID) for key, text in self.objects.items()})
+        return Snapshot({key: text.removesuffix(INVALID) for key, text in self.objects.items()})
 
     def rebuilt(self, invalid: Collection[str], dropped: Collection[str]) -> Snapshot:
         """Return the snapshot after the `invalid` indexes were rebuilt, or dropped if they are in `dropped` too."""

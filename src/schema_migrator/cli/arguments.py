@@ -62,6 +62,16 @@ _OWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "plan": {"--check": _AT_TARGET},
     "status": {"--check": _AT_TARGET},
+    "verify": {
+        "--write-accepted": {
+            "metavar": "FILE",
+            "help": "write a file of accepted differences for what is there now; entries of --accepted that apply stay",
+        },
+        "--reason": {
+            "metavar": "TEXT",
+            "help": "with --write-accepted: the reason in new entries (unset: empty, for you to write)",
+        },
+    },
     "rewrite": {
         "action": {
             "metavar": "ACTION",

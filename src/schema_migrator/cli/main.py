@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from schema_migrator import events
 from schema_migrator.cli import arguments, process, start_event
@@ -16,6 +17,10 @@ from schema_migrator.config.fields import MOST_JOBS
 from schema_migrator.config.settings import Settings, demo_environment, read, read_client
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget, PreflightFailed, SettingsError
 from schema_migrator.reports.layout import Report, joined
+
+if TYPE_CHECKING:
+    from schema_migrator.commands.accept import Refused
+    from schema_migrator.diagnosis.verdict import Verdict
 
 
 def main() -> None:
@@ -109,14 +114,40 @@ def _rewrite(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]
     return rewrite_report.rewrites_text(found)
 
 
-def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]) -> str | Report:
-    from schema_migrator.catalog import owners  # noqa: PLC0415
-    from schema_migrator.commands import verify  # noqa: PLC0415
+def _verify(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -> str | Report:
+    from schema_migrator.commands import accept, verify  # noqa: PLC0415
     from schema_migrator.reports import report  # noqa: PLC0415
 
+    file = Path(arguments["write_accepted"]) if arguments["write_accepted"] else None
+    if file is None and arguments["reason"]:
+        raise SettingsError(f"--reason is given without {accept.FLAG}", hint="an entry in the file has its own reason")
+    if file is not None:
+        accept.check(file, settings)
     found = verify.verify(settings, interrupt)
     as_json = settings.run.output == "json"
     text = report.to_json(map(report.verify_json, found)) if as_json else joined(map(report.verify_text, found))
+    if file is not None:
+        refused = accept.write(file, arguments["reason"] or "", settings, found)
+        _refuse_accepted(text, refused)
+    else:
+        _refuse_different(text, found)
+    _refuse_unreadable(text, found)
+    return text
+
+
+def _refuse_accepted(text: str | Report, refused: Sequence[Refused]) -> None:
+    """Print the text and raise NotAsRehearsed if no entry can accept a difference."""
+    if refused:
+        say(text)
+        names = ", ".join(f"{each.change.key} of the {each.store} store" for each in refused)
+        raise NotAsRehearsed(
+            f"no entry was written for what cannot be accepted: {names}",
+            hint="repair it with the SQL shown; migrate rebuilds an invalid index",
+        )
+
+
+def _refuse_different(text: str | Report, found: Sequence[Verdict]) -> None:
+    """Print the text and raise NotAsRehearsed if a store does not match."""
     wrong = [verdict for verdict in found if not verdict.equal]
     if wrong:
         say(text)
@@ -125,6 +156,12 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
             f"{names} {'does' if len(wrong) == 1 else 'do'} not match",
             hint="read the SQL shown before you run it; where it says look first, the decision is yours",
         )
+
+
+def _refuse_unreadable(text: str | Report, found: Sequence[Verdict]) -> None:
+    """Print the text and raise PreflightFailed if the role may not read a table of a store."""
+    from schema_migrator.catalog import owners  # noqa: PLC0415
+
     unreadable = [verdict for verdict in found if verdict.whose.unreadable]
     if unreadable:
         say(text)
@@ -134,7 +171,6 @@ def _verify(settings: Settings, interrupt: Interrupt, _arguments: dict[str, Any]
             hint=" ".join(owners.grants(whose.schema, [(whose.role, "SELECT", whose.unreadable)])),
             store=unreadable[0].store,
         )
-    return text
 
 
 def _checked(text: str | Report, behind: list[Any], arguments: dict[str, Any]) -> str | Report:

@@ -9,55 +9,47 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from schema_migrator import events
-from schema_migrator.catalog.snapshot import Snapshot
 from schema_migrator.commands.planning import cannot_rehearse
-from schema_migrator.diagnosis import examine, prediction
+from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.state import At, Between
-from schema_migrator.diagnosis.verdict import judge
+from schema_migrator.diagnosis.verdict import judge_state
 from schema_migrator.errors import NotAsRehearsed, UnknownState
 from schema_migrator.releases.source import UNVERSIONED
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from schema_migrator.catalog.snapshot import Change, Key
+    from schema_migrator.catalog.snapshot import Change
     from schema_migrator.commands.store_tasks import StoreTask
+    from schema_migrator.config.accepted import AcceptedDifference
     from schema_migrator.diagnosis.examine import Examination, StoreHandle
-    from schema_migrator.diagnosis.rehearsal import Rehearsal
     from schema_migrator.diagnosis.verdict import Verdict
 
 _NAMED = 5
 
 
-def check(task: StoreTask, found: Examination) -> frozenset[Key]:
-    """Report manual changes from before this run, and return their keys. An invalid index is not drift; it is rebuilt.
+def check(task: StoreTask, found: Examination) -> frozenset[str]:
+    """Report manual changes from before this run; return what was named. An invalid index is not drift; it is rebuilt.
 
     Raises NotAsRehearsed with `--on-drift fail`. In that case a store at its target is examined in full, too; otherwise
     its version row is enough.
     """
     examined = _looked(task, found)
-    if examined is None or examined.live is None or examined.rehearsal is None:
-        return frozenset()
-    state = examined.state
-    if not isinstance(state, At | Between) or (isinstance(state, At) and state.release):  # it matches another release
-        return frozenset()
-    healed = replace(examined.live, snapshot=examined.live.snapshot.validated())
-    expected = _expected(examined.rehearsal, state, healed.snapshot)
-    seen = replace(examined, live=healed, rehearsal=expected)
-    version = state.version or UNVERSIONED
-    return report(task, judge(task.store.database, task.place.source, seen, version, task.target))
+    verdict = judge_state(task.subject, examined) if examined else None
+    return report(task, verdict) if verdict else frozenset()
 
 
-def report(task: StoreTask, verdict: Verdict, named: frozenset[Key] = frozenset()) -> frozenset[Key]:
-    """Report the changes that were not named before, and return the keys of all.
+def report(task: StoreTask, verdict: Verdict, named: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Report the changes and entries that were not `named` before, and return the names of all.
 
-    Raises NotAsRehearsed with `--on-drift fail`, unless all changes are extra objects.
+    Raises NotAsRehearsed with `--on-drift fail`, unless all changes are accepted or extra objects.
     """
     changes = [*verdict.difference.missing, *verdict.difference.different]
     for change in _new(changes, named):
         events.logger().warning("schema.drift", object=str(change.key), expected=change.expected, found=change.found)
     for change in _new(verdict.difference.extra, named):
         events.logger().info("schema.extra_object", object=str(change.key), found=change.found)
+    entries = _report_entries(verdict, named)
     if changes and task.settings.run.on_drift == "fail":
         count = "1 object" if len(changes) == 1 else f"{len(changes)} objects"
         raise NotAsRehearsed(
@@ -65,13 +57,36 @@ def report(task: StoreTask, verdict: Verdict, named: frozenset[Key] = frozenset(
             f" {verdict.version}: {', '.join(str(change.key) for change in changes[:_NAMED])}"
             + (", ..." if len(changes) > _NAMED else ""),
             hint=f"for the SQL that repairs them: schema-migrator verify --{verdict.store}-target-version"
-            f" {verdict.version}; or use --on-drift warn",
+            f" {verdict.version}; or accept them (--accepted), or use --on-drift warn",
         )
-    return frozenset(change.key for change in (*changes, *verdict.difference.extra))
+    return entries | {str(change.key) for change in (*changes, *verdict.difference.extra)}
 
 
-def _new(changes: list[Change] | tuple[Change, ...], named: frozenset[Key]) -> list[Change]:
-    return [change for change in changes if change.key not in named]
+def _report_entries(verdict: Verdict, named: frozenset[str]) -> frozenset[str]:
+    """Report what is accepted and which entries accept nothing, unless named before; return the names of all.
+
+    Before its target a store may not have an entry's object yet, which is no news.
+    """
+    unused = [
+        found for found in verdict.unused if not found.absent or found.expired or verdict.version >= verdict.target
+    ]
+    for accepted in verdict.accepted:
+        entry = accepted.entry
+        if _named(entry, accepted=True) not in named:
+            events.logger().info("schema.accepted", object=entry.object, accept=str(entry.accept), reason=entry.reason)
+    for found in unused:
+        if _named(found.entry, accepted=False) not in named:
+            events.logger().warning("schema.acceptance_unused", object=found.entry.object, reason=found.why)
+    names = [_named(accepted.entry, accepted=True) for accepted in verdict.accepted]
+    return frozenset([*names, *(_named(found.entry, accepted=False) for found in unused)])
+
+
+def _named(entry: AcceptedDifference, *, accepted: bool) -> str:
+    return f"{'accepted' if accepted else 'unused'} {entry.object}"
+
+
+def _new(changes: list[Change] | tuple[Change, ...], named: frozenset[str]) -> list[Change]:
+    return [change for change in changes if str(change.key) not in named]
 
 
 def _looked(task: StoreTask, found: Examination) -> Examination | None:
@@ -107,13 +122,3 @@ def _place(task: StoreTask, version: Version | None) -> StoreHandle:
             hint="use --on-drift warn, or a newer schema-migrator",
         )
     return replace(place, release=holding)
-
-
-def _expected(rehearsal: Rehearsal, state: At | Between, live: Snapshot) -> Rehearsal:
-    """Return the rehearsal with the recorded version as a half-applied step leaves it, without manual changes."""
-    if isinstance(state, At):
-        return rehearsal
-    version, touched = state.version or UNVERSIONED, rehearsal.touched(state.step)
-    reached = prediction.undrifted(rehearsal.within[state.step], live).only(touched)
-    expected = Snapshot({**rehearsal.after[version].without(touched).objects, **reached.objects})
-    return replace(rehearsal, after={**rehearsal.after, version: expected})

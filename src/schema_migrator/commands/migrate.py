@@ -54,7 +54,7 @@ class Migration:
 def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
     """Bring every store to its target. All stores are examined before the first one is changed."""
     vendor_tool.check(settings)
-    with tasks(settings, interrupt, changing=True) as by_store:
+    with tasks(settings, interrupt, changing=True, accepted=settings.accepted) as by_store:
         overviews = looks(by_store)
         checked = each(by_store, lambda task: planned(task, overviews[task.store.store]))
         if settings.run.on_drift == "fail":
@@ -97,6 +97,7 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     with working(task, CutoverRequest.of(task, first).ask) as work:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.check(task, found)
+        _warn_of_undone(made)
         cleanup.clear(work, made)
         rebuilt = _rebuild_invalid(work, made)
         enforce_lock_limit(task, found, made, first)
@@ -127,6 +128,11 @@ def _nothing_to_do(plan: Plan, whose: Ownership) -> Migration:
 def _warn(whose: Ownership) -> None:
     for notice in notices.standing(whose):
         events.logger().warning(notice.event, found=notice.found, remedy=notice.remedy)
+
+
+def _warn_of_undone(made: Plan) -> None:
+    for said in made.undoes:
+        events.logger().warning("schema.acceptance_undone", reason=said)
 
 
 def _rebuild_invalid(work: RunContext, made: Plan) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog.facts import leftover_indexes
 from schema_migrator.commands.store_tasks import steadily
-from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis import examine, verdict
 from schema_migrator.diagnosis.state import Unknown
 from schema_migrator.errors import LockTooLong, PreflightFailed
 from schema_migrator.estimation import extrapolation, in_place, trials
@@ -48,7 +48,7 @@ def checked_plan(task: StoreTask, overview: Overview, checked: Plan | None = Non
     )
     if made != checked:
         rehearsed = not run.no_verify or run.rewrite == "online"
-        way = preflight.session(task.place.conn, made, task.store, task.interrupt)
+        way = [*preflight.session(task.place.conn, made, task.store, task.interrupt), *_unprotected(task, found, made)]
         blockers = _in_place(task, found, made)
         preflight.check(task.place.conn, made, overview, verify=rehearsed, way=way, blockers=blockers)
     return found, made
@@ -67,6 +67,12 @@ def _in_place(task: StoreTask, found: Examination, made: Plan) -> list[Problem]:
     return in_place.problems(made, measured(task, found, made), least) if in_place.blocked(made, least) else []
 
 
+def _unprotected(task: StoreTask, found: Examination, made: Plan) -> list[Problem]:
+    """Return the refusal of steps that might undo an accepted difference, because nothing was rehearsed."""
+    blind = found.rehearsal is None and made.steps and not made.together
+    return [preflight.UNPROTECTED] if blind and task.place.acceptance.valid else []
+
+
 def _plan_options(settings: Settings) -> plan.PlanOptions:
     run = settings.run
     return plan.PlanOptions(adopt=run.adopt, by_tool=run.executor == "sql-tool", rewrite=run.rewrite)
@@ -78,7 +84,9 @@ def _plan_inputs(task: StoreTask, found: Examination) -> plan.PlanInputs | None:
     known = tables.read(task.place.conn, found.facts.schema or "")
     invalid = found.facts.invalid  # these are rebuilt before the steps run
     live = found.live.snapshot.rebuilt(invalid, leftover_indexes(invalid))
-    return plan.PlanInputs(rehearsal=found.rehearsal, live=live, tables=known)
+    judged = verdict.judge_state(task.subject, found)
+    accepted = judged.accepted if judged else ()
+    return plan.PlanInputs(rehearsal=found.rehearsal, live=live, tables=known, accepted=accepted)
 
 
 def cannot_rehearse(task: StoreTask, overview: Overview) -> PreflightFailed:

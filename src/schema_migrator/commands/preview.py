@@ -65,7 +65,7 @@ def show_plan(settings: Settings, interrupt: Interrupt, running: str | None = No
 
     `running` is the version of the servers, if a frontend has reported it.
     """
-    with tasks(settings, interrupt, changing=True) as by_store:
+    with tasks(settings, interrupt, changing=True, accepted=settings.accepted) as by_store:
         overviews = looks(by_store)
         return tuple(each(by_store, lambda task: _of_store(task, overviews[task.store.store], running)).values())
 

@@ -78,7 +78,7 @@ def status(settings: Settings, interrupt: Interrupt, running: str | None = None)
         seen = _status(task, overview)
         return replace(seen, servers=server_support.look(task, overview, _after(seen), running))
 
-    with tasks(settings, interrupt) as by_store:
+    with tasks(settings, interrupt, accepted=settings.accepted) as by_store:
         overviews = looks(by_store)
         return tuple(each(by_store, lambda task: found(task, overviews[task.store.store])).values())
 

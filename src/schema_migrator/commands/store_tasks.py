@@ -6,9 +6,10 @@ What a task does is in the commands' own modules.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +17,9 @@ from schema_migrator.catalog.owners import search_path
 from schema_migrator.concurrency import Interrupt, run_parallel
 from schema_migrator.config import selection
 from schema_migrator.diagnosis import examine
+from schema_migrator.diagnosis.acceptance import Acceptance
 from schema_migrator.diagnosis.examine import StoreHandle
+from schema_migrator.diagnosis.verdict import Subject
 from schema_migrator.errors import MigratorError, SharedDatabase, TargetError
 from schema_migrator.postgres import connection, lock_retries, server_errors
 from schema_migrator.runs import advisory_lock
@@ -25,6 +28,7 @@ from schema_migrator.runs.context import RunContext
 if TYPE_CHECKING:
     from packaging.version import Version
 
+    from schema_migrator.config.accepted import AcceptedDifference
     from schema_migrator.config.settings import Settings, StoreSettings
     from schema_migrator.diagnosis.state import Overview
     from schema_migrator.postgres.connection import Connection
@@ -54,15 +58,28 @@ class StoreTask:
         """The version that servers need: at least the release's latest, or the target if older targets are allowed."""
         return self.target if self.settings.run.allow_older_targets else max(self.target, self.place.source.latest)
 
+    @property
+    def subject(self) -> Subject:
+        """The store as what a verdict is about."""
+        place = self.place
+        return Subject(
+            source=place.source, database=self.store.database, target=self.target, acceptance=place.acceptance
+        )
+
 
 @contextmanager
 def tasks(
-    settings: Settings, interrupt: Interrupt, *, began: float | None = None, changing: bool = False
+    settings: Settings,
+    interrupt: Interrupt,
+    *,
+    began: float | None = None,
+    changing: bool = False,
+    accepted: Sequence[AcceptedDifference] = (),
 ) -> Iterator[dict[Store, StoreTask]]:
     """Read the files, then connect to every store; yield a task per store. `began`: see connection.connect.
 
     Raises InputError before anything is contacted. With `changing`, that includes a target below what servers of the
-    release need.
+    release need. `accepted`: the accepted differences of all stores.
     """
     release = settings.release
     targets = {store.store: release.source(store.store).target(store.target_version) for store in settings.stores}
@@ -79,7 +96,9 @@ def tasks(
         conns = run_parallel(tuple(targets), interrupt, opened)
         yield {
             store.store: StoreTask(
-                place=_place(settings, store, release, conns[store.store]),
+                place=replace(
+                    _place(settings, store, release, conns[store.store]), acceptance=_acceptance(store.store, accepted)
+                ),
                 settings=settings,
                 target=targets[store.store],
                 interrupt=interrupt,
@@ -99,6 +118,11 @@ def _refuse_older(release: Release, targets: dict[Store, Version]) -> None:
             hint="unset it, or set TEMPORAL_VERSION to the version of the servers; if that version needs no more, set"
             " SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS=true too",
         )
+
+
+def _acceptance(store: Store, accepted: Sequence[AcceptedDifference]) -> Acceptance:
+    own = tuple(entry for entry in accepted if entry.store is store)
+    return Acceptance(entries=own, today=datetime.now(UTC).date())
 
 
 def _place(settings: Settings, store: StoreSettings, release: Release, conn: Connection) -> StoreHandle:

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 
 def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
-    """Return the comparison of every store with its recorded version, or with a higher target if one is set."""
-    with tasks(settings, interrupt) as by_store:
+    """Return the comparison of every store with its recorded version, or with a higher target if one is set.
+
+    Raises SettingsError before anything is contacted if the accepted differences cannot be read.
+    """
+    with tasks(settings, interrupt, accepted=settings.accepted) as by_store:
         overviews = looks(by_store)
         return tuple(each(by_store, lambda task: _verify(task, overviews[task.store.store])).values())
 
@@ -71,4 +74,4 @@ def _holding(task: StoreTask, version: Version) -> StoreTask:
 
 def judge_store(task: StoreTask, found: Examination, version: Version) -> Verdict:
     """Return the comparison of an examined store with the rehearsal of a version."""
-    return judge(task.store.database, task.place.source, found, version, task.target)
+    return judge(task.subject, found, version)

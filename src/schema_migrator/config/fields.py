@@ -150,6 +150,12 @@ class RunSettings(Given):
         description="what to do if the schema was changed by hand: warn, or fail before anything is touched;"
         " for the command namespaces: if one differs and is not updated",
     )
+    accepted: Path | None = Field(
+        None,
+        validation_alias=f"{PREFIX}ACCEPTED",
+        description="file with the differences from the vendor's schema that are accepted, each with a reason; they"
+        " are no drift, and a step that would undo one is refused",
+    )
     rewrite: Literal["online", "in-place"] | None = Field(
         None,
         validation_alias=f"{PREFIX}REWRITE",

@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from schema_migrator.config import chart, checks, hosts, passwords, selection, token_checks, uris
+from schema_migrator.config import accepted, chart, checks, hosts, passwords, selection, token_checks, uris
 from schema_migrator.config.client_fields import ClientSettings
 from schema_migrator.config.fields import PASSWORDS, PREFIX, RunSettings, SqlSettings
 from schema_migrator.config.options import (
@@ -31,6 +31,9 @@ from schema_migrator.config.unknown_variables import refuse_unknown, service_lin
 from schema_migrator.errors import SettingsError
 from schema_migrator.releases.library import Library
 from schema_migrator.releases.source import Release, Store
+
+if TYPE_CHECKING:
+    from schema_migrator.config.accepted import AcceptedDifference
 
 # The expected value for each type of error that pydantic reports, by pydantic's name of the error.
 _EXPECTED = {
@@ -145,6 +148,11 @@ class Settings:
     def library(self) -> Library:
         """Every release that is available."""
         return Library(folders=self.run.sources, configured=self.run.temporal_version)
+
+    @cached_property
+    def accepted(self) -> tuple[AcceptedDifference, ...]:
+        """The accepted differences of all stores, read once. Raises SettingsError."""
+        return accepted.read(self.run.accepted) if self.run.accepted else ()
 
     def store(self, store: Store) -> StoreSettings:
         """Return one store's settings."""

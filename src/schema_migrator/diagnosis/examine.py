@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from schema_migrator.catalog import owners, plain_rows, seed_row, snapshot
 from schema_migrator.diagnosis import recognition, rehearsal, state
+from schema_migrator.diagnosis.acceptance import NOTHING, Acceptance
 from schema_migrator.diagnosis.state import Absent, At, Unknown, Unrecorded
 from schema_migrator.errors import RefusedError, WrongStore
 from schema_migrator.postgres import transactions
@@ -34,7 +35,8 @@ _LOOKS = 5
 class StoreHandle:
     """Everything that a look at a store needs.
 
-    `path` is the search_path, if one is given. `library` has all available releases.
+    `path` is the search_path, if one is given. `library` has all available releases. `acceptance`: the differences
+    that are accepted of the store.
     """
 
     conn: Connection
@@ -42,6 +44,7 @@ class StoreHandle:
     release: Release
     library: Library
     path: tuple[str, ...]
+    acceptance: Acceptance = NOTHING
 
     @property
     def source(self) -> Source:
@@ -153,6 +156,7 @@ def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examinat
         seed=live.seed,
         rehearsal=rehearsed,
         history=live.history,
+        acceptance=place.acceptance,
     )
     recognised = recognition.recognise(evidence, _other_rehearsals(place, overview.facts.beside))
     if isinstance(recognised, Unrecorded) and recognised.version < (overview.recorded or UNVERSIONED):

@@ -3,7 +3,7 @@
 The version row says where to look, and the snapshot says how far the store has come. Manual changes do not count if no
 statement of the next step changes the same part. The candidates are, in this order: the recorded version and the
 prefixes of its next step; any complete version, of this release and then of the others; the same without the order of
-columns; a step whose statements were applied out of order.
+columns, and then apart from accepted differences; a step whose statements were applied out of order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import seed_row, snapshot
 from schema_migrator.catalog.snapshot import Key
-from schema_migrator.diagnosis import out_of_order, prediction
+from schema_migrator.diagnosis import acceptance, out_of_order, prediction
+from schema_migrator.diagnosis.acceptance import NOTHING, Acceptance
 from schema_migrator.diagnosis.rehearsal import unknown_objects
 from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.releases.source import UNVERSIONED, parse_version
@@ -47,6 +48,7 @@ class Evidence:
     seed: Seed
     rehearsal: Rehearsal
     history: frozenset[Version] = frozenset()
+    acceptance: Acceptance = NOTHING
 
     @property
     def recorded(self) -> Version:
@@ -76,9 +78,19 @@ def recognise(evidence: Evidence, others: Iterable[Rehearsal] = ()) -> State:
     state = _recognise(evidence, step, first)
     if state is None:
         state = _recognise(evidence.unordered(), step, (other.unordered() for other in again))
+    if state is None and evidence.acceptance.valid:
+        state = _apart_from_accepted(evidence.unordered(), step)
     if state is None and step is not None:
         state = _out_of_order(evidence, step)
     return state or _unknown(evidence)
+
+
+def _apart_from_accepted(evidence: Evidence, step: Step | None) -> State | None:
+    """Return the state of a store whose accepted differences count as a version has these objects."""
+    versions, recorded = evidence.rehearsal.after, evidence.overview.recorded
+    lives = acceptance.restored(versions, recorded, evidence.live, evidence.acceptance)
+    states = (_recognise(replace(evidence, live=live), step, ()) for live in lives)
+    return next((state for state in states if state is not None), None)
 
 
 def _in_use(evidence: Evidence) -> bool:

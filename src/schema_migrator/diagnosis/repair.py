@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import owners, seed_row
+from schema_migrator.catalog.snapshot import INVALID
 
 if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Change, Key
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 KEPT = "_before_repair"
 """The suffix of the name of an object that a repair keeps."""
 
-_INVALID = " /* INVALID */"
 _NAME_LENGTH = 63
 _LOCK_TIMEOUT = "5s"
 _COLUMN = re.compile(
@@ -75,7 +75,7 @@ def _made(change: Change, schema: str) -> Repair:
         return _rename(change)
     if change.found is None:
         return _create(change, schema)
-    if change.found == change.expected + _INVALID:
+    if change.found == change.expected + INVALID:
         return Repair(alone=f"REINDEX INDEX CONCURRENTLY {owners.quoted(schema)}.{_quoted(change.key.name)};")
     return _alter(change, change.expected, change.found)
 

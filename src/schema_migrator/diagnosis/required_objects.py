@@ -31,13 +31,18 @@ def lacking(expected: Snapshot, reached: Snapshot) -> tuple[Problem, ...]:
 
     `expected` is the version's schema, and `reached` the live schema after the steps.
     """
-    lost = expected.tables - reached.tables
-    gone = [
-        (key, text)
-        for key, text in sorted(expected.objects.items())
-        if key.parent not in lost and _vital(key, text) and not _there(key, text, reached)
-    ]
-    return tuple(Problem(found=_lack(key, text, reached), remedy=REPAIR) for key, text in gone)
+    found = ((key, expected.objects[key]) for key in sorted(lost(expected, reached)))
+    return tuple(Problem(found=_lack(key, text, reached), remedy=REPAIR) for key, text in found)
+
+
+def lost(expected: Snapshot, reached: Snapshot) -> frozenset[Key]:
+    """Return the tables, columns and keys that Temporal needs and that a schema lacks; a table stands for its parts."""
+    tables = expected.tables - reached.tables
+    return frozenset(
+        key
+        for key, text in expected.objects.items()
+        if key.parent not in tables and _vital(key, text) and not _there(key, text, reached)
+    )
 
 
 def _vital(key: Key, text: str) -> bool:

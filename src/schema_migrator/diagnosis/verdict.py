@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog import seed_row, snapshot
 from schema_migrator.catalog.owners import UNSEEN
-from schema_migrator.catalog.snapshot import RANK, Change, Difference, Key
+from schema_migrator.catalog.snapshot import RANK, Change, Difference, Key, Snapshot
+from schema_migrator.diagnosis import acceptance, prediction
+from schema_migrator.diagnosis.acceptance import AcceptedChange, Compared, UnusedEntry
+from schema_migrator.diagnosis.state import At, Between
 from schema_migrator.releases.source import UNVERSIONED, Store
 
 if TYPE_CHECKING:
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.owners import Ownership
-    from schema_migrator.catalog.snapshot import Snapshot
-    from schema_migrator.diagnosis.examine import Examination
+    from schema_migrator.diagnosis.acceptance import Acceptance
+    from schema_migrator.diagnosis.examine import Examination, LiveSchema
     from schema_migrator.diagnosis.rehearsal import Rehearsal
     from schema_migrator.releases.source import Source
 
@@ -27,9 +30,10 @@ if TYPE_CHECKING:
 class Verdict:
     """How a store's `schema` differs from a version. Extra objects are the user's own and are tolerated.
 
-    `unlisted` are versions that schema_update_history lacks: the vendor's tool writes the history after the version
-    row, so a kill between the two leaves a version out. They are shown but are no reason to refuse. `whose` are the
-    owners, which only the command verify reads.
+    `difference` leaves out what is `accepted`. `unused` are entries that accept nothing, and `vital` are the objects
+    that no entry can accept. `unlisted` are versions that schema_update_history lacks: the vendor's tool writes the
+    history after the version row, so a kill between the two leaves a version out. They are shown but are no reason to
+    refuse. `whose` are the owners, which only the command verify reads.
     """
 
     store: Store
@@ -39,6 +43,9 @@ class Verdict:
     target: Version
     difference: Difference
     unlisted: tuple[Version, ...]
+    accepted: tuple[AcceptedChange, ...] = ()
+    unused: tuple[UnusedEntry, ...] = ()
+    vital: frozenset[Key] = frozenset()
     whose: Ownership = UNSEEN
 
     @property
@@ -62,32 +69,77 @@ def compared(recorded: Version | None, target: Version, *, asked: bool) -> Versi
     return max(filter(None, known), default=None)
 
 
-def judge(database: str, source: Source, found: Examination, version: Version, target: Version) -> Verdict:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The store that is judged: its files, its database, its target, and what is accepted of it."""
+
+    source: Source
+    database: str
+    target: Version
+    acceptance: Acceptance
+
+
+def judge_state(subject: Subject, found: Examination) -> Verdict | None:
+    """Return the verdict on the manual changes that a full look found; None if there is nothing to compare with.
+
+    A half-applied step counts as it was rehearsed, and an invalid index as built. There is no verdict if the version
+    row alone was enough, and on a schema that another release's files created.
+    """
+    state, live, rehearsal = found.state, found.live, found.rehearsal
+    if live is None or rehearsal is None or not isinstance(state, At | Between):
+        return None
+    if isinstance(state, At) and state.release:
+        return None
+    healed = replace(live, snapshot=live.snapshot.validated())
+    seen = replace(found, live=healed, rehearsal=_as_left(rehearsal, state, healed.snapshot))
+    return judge(subject, seen, state.version or UNVERSIONED)
+
+
+def _as_left(rehearsal: Rehearsal, state: At | Between, live: Snapshot) -> Rehearsal:
+    """Return the rehearsal with the recorded version as a half-applied step leaves it, without manual changes."""
+    if isinstance(state, At):
+        return rehearsal
+    version, touched = state.version or UNVERSIONED, rehearsal.touched(state.step)
+    reached = prediction.undrifted(rehearsal.within[state.step], live).only(touched)
+    expected = Snapshot({**rehearsal.after[version].without(touched).objects, **reached.objects})
+    return replace(rehearsal, after={**rehearsal.after, version: expected})
+
+
+def judge(subject: Subject, found: Examination, version: Version) -> Verdict:
     """Compare the result of a full look with the rehearsal of a version, and return the verdict."""
-    live, rehearsal = found.live, found.rehearsal
+    live, rehearsal, source = found.live, found.rehearsal, subject.source
     assert live is not None  # noqa: S101 - a full look has both
     assert rehearsal is not None  # noqa: S101
     expected = rehearsal.after[version]
-    difference = _without_strangers(snapshot.compare(expected, live.snapshot), rehearsal)
-    difference = replace(
+    difference = _with_parts(_without_strangers(snapshot.compare(expected, live.snapshot), rehearsal), expected, live)
+    if source.store is Store.DEFAULT and live.seed.version is None:
+        lost = Change(key=seed_row.KEY, expected=f"notification_version {seed_row.VERSION}", found=None)
+        difference = replace(difference, missing=(*difference.missing, lost))
+    compared = Compared(version=version, expected=expected, live=live.snapshot, difference=difference)
+    judged = acceptance.judge(compared, subject.acceptance)
+    return Verdict(
+        store=source.store,
+        database=subject.database,
+        schema=found.facts.schema or "",
+        version=version,
+        target=subject.target,
+        difference=judged.difference,
+        unlisted=unlisted(source.versions, live.history, version),
+        accepted=judged.accepted,
+        unused=judged.unused,
+        vital=compared.vital,
+    )
+
+
+def _with_parts(difference: Difference, expected: Snapshot, live: LiveSchema) -> Difference:
+    """Return the difference with what must be created together, and names under which something may exist."""
+    return replace(
         difference,
         missing=tuple(
             _with_renamed(replace(change, parts=_parts(change.key, expected)), difference.extra, live.snapshot)
             for change in difference.missing
         ),
         different=tuple(replace(change, parts=_parts(change.key, expected)) for change in difference.different),
-    )
-    if source.store is Store.DEFAULT and live.seed.version is None:
-        lost = Change(key=seed_row.KEY, expected=f"notification_version {seed_row.VERSION}", found=None)
-        difference = replace(difference, missing=(*difference.missing, lost))
-    return Verdict(
-        store=source.store,
-        database=database,
-        schema=found.facts.schema or "",
-        version=version,
-        target=target,
-        difference=difference,
-        unlisted=unlisted(source.versions, live.history, version),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from packaging.version import Version
 
 from schema_migrator.catalog.facts import leftover_indexes
-from schema_migrator.diagnosis import prediction, repetition, required_objects
+from schema_migrator.diagnosis import acceptance, prediction, repetition, required_objects
 from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unrecorded
 from schema_migrator.planning import refusals, rewrite_span
 from schema_migrator.releases.source import UNVERSIONED
@@ -18,6 +18,7 @@ from schema_migrator.releases.source import UNVERSIONED
 if TYPE_CHECKING:
     from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.snapshot import Snapshot
+    from schema_migrator.diagnosis.acceptance import AcceptedChange
     from schema_migrator.diagnosis.prediction import Predicted, Problem, Proof
     from schema_migrator.diagnosis.rehearsal import Rehearsal
     from schema_migrator.diagnosis.state import Overview, State
@@ -90,7 +91,8 @@ class Plan:
     because the store is not in use yet. `by_tool`: the vendor's binary runs the steps, except one that was started
     before. `online`: the rewrite of a large table, or why it does not run online. `leftovers`: of earlier online
     rewrites. `problems`: manual changes that would make a step fail halfway, or leave Temporal without an object that
-    it needs. `heir`: the role that will own what the steps create; empty if our role stays the owner.
+    it needs, and accepted ones that a step would undo; `undoes`: what steps do to those that need not be kept. `heir`:
+    the role that will own what the steps create; empty if our role stays the owner.
     """
 
     store: Store
@@ -107,6 +109,7 @@ class Plan:
     online: Online | None = None
     leftovers: tuple[Leftover, ...] = ()
     problems: tuple[Problem, ...] = ()
+    undoes: tuple[str, ...] = ()
     heir: str = ""
 
     @property
@@ -137,11 +140,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanInputs:
-    """What a plan can use beyond files, state and target: a rehearsal, the live snapshot, and the tables by name."""
+    """What a plan can use beyond files, state and target: a rehearsal, the live snapshot, and the tables by name.
+
+    `accepted` are the accepted differences.
+    """
 
     rehearsal: Rehearsal
     live: Snapshot
     tables: Mapping[str, Table]
+    accepted: tuple[AcceptedChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +190,8 @@ def build(
     previous = [start, *(step.version for step in pending)]
     steps = [_planned(*pair, state, known) for pair in zip_longest(pending, previous[:-1], seen)]
     unrecorded = isinstance(state, Unrecorded)
+    lacking = required_objects.problems(known.rehearsal, known.live, seen, previous[-1]) if known else ()
+    undone = acceptance.undone(known.accepted, seen, known.rehearsal.known) if known else ()
     online = _online(steps, state, known, options, seen)
     apart = online.versions if online and online.shape else ()
     return Plan(
@@ -199,7 +208,8 @@ def build(
         by_tool=options.by_tool,
         online=online,
         leftovers=overview.whose.leftovers,
-        problems=required_objects.problems(known.rehearsal, known.live, seen, previous[-1]) if known else (),
+        problems=(*lacking, *acceptance.refusals(undone)),
+        undoes=tuple(each.said for each in undone if not each.entry.keep),
         heir=overview.whose.heir if overview.whose.may_give else "",
     )
 

@@ -45,6 +45,10 @@ _READ_ONLY = Problem(
     found="the server is read-only (a standby, or default_transaction_read_only is on)",
     remedy="connect to the primary server",
 )
+UNPROTECTED = Problem(
+    found="without a rehearsal nothing shows whether a step would undo an accepted difference",
+    remedy="let the role rehearse (CREATE on the database), or run it without --accepted",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

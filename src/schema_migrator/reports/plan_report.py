@@ -40,6 +40,7 @@ def plan_json(seen: PlanPreview) -> dict[str, Any]:
         "one_transaction": found.together,
         "adopts": str(found.adopt.version) if found.adopt else None,
         "refusal": seen.refusal or None,
+        "undoes_accepted": list(found.undoes),
         "steps": [_step(step, forecast) for step in found.steps],
         "online": _online(found.online, seen) if found.online else None,
         "unfinished": [_begun_json(rewrite) for rewrite in seen.begun],
@@ -181,6 +182,7 @@ def _notes(seen: PlanPreview) -> list[Line]:
         for size in forecast.sizes
     ]
     notes += _online_notes(seen)
+    notes += [Toned(f"undoes what is accepted: {said}", Tone.PENDING) for said in found.undoes]
     notes += [f"no estimate for {version}: {reason}" for version, reason in _reasons(forecast)]
     notes += _caveats(forecast) if forecast.sampled else []
     notes += [Toned(f"blocked by {_holder(blocker)}", Tone.PENDING) for blocker in blocked_by(found, forecast)]

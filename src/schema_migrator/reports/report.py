@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Change
     from schema_migrator.commands.abandon import Removal
     from schema_migrator.commands.migrate import Migration
+    from schema_migrator.config.accepted import AcceptedDifference
+    from schema_migrator.diagnosis.acceptance import AcceptedChange, UnusedEntry
     from schema_migrator.diagnosis.state import State
     from schema_migrator.diagnosis.verdict import Verdict
     from schema_migrator.releases.source import Release
@@ -113,6 +115,8 @@ def verify_json(found: Verdict) -> dict[str, Any]:
         "missing": [_change(change, _repair(found, change)) for change in found.difference.missing],
         "different": [_change(change, _repair(found, change)) for change in found.difference.different],
         "extra": [_change(change, None) for change in found.difference.extra],
+        "accepted": [_accepted(accepted) for accepted in found.accepted],
+        "unused_acceptances": [{**_entry(unused.entry), "why": unused.why} for unused in found.unused],
         "missing_history": [str(version) for version in found.unlisted],
         "unreadable": list(found.whose.unreadable),
         "notices": notices_json(notices.standing(found.whose)),
@@ -134,21 +138,46 @@ def _change(change: Change, repair: str | None) -> dict[str, str | None]:
     }
 
 
+def _accepted(found: AcceptedChange) -> dict[str, str | None]:
+    return {**_change(found.change, None), **_entry(found.entry)}
+
+
+def _entry(entry: AcceptedDifference) -> dict[str, str | None]:
+    return {
+        "object": entry.object,
+        "accept": str(entry.accept),
+        "reason": entry.reason,
+        "until": str(entry.until) if entry.until else None,
+    }
+
+
 def verify_text(found: Verdict) -> Report:
-    """Return a verdict as lines: what is missing, different and extra, with the SQL that repairs it."""
+    """Return a verdict as lines: what is missing or different, with the SQL that repairs it, extra, and accepted."""
     version = f"{found.version} (ahead of the target {found.target})" if found.ahead else str(found.version)
     heading = f'{found.store} store, database "{found.database}", version {version}: '
-    verdict = Toned("matches", Tone.GOOD, heading) if found.equal else Toned("does NOT match", Tone.REFUSED, heading)
+    matches = f"matches, except for {len(found.accepted)} accepted" if found.accepted else "matches"
+    verdict = Toned(matches, Tone.GOOD, heading) if found.equal else Toned("does NOT match", Tone.REFUSED, heading)
     lacking = ", ".join(str(version) for version in found.unlisted)
     return (
         verdict,
         *(piece for change in found.difference.missing for piece in _missing(change, found)),
         *(piece for change in found.difference.different for piece in _different(change, found)),
         *(f"  extra      {_line(str(change.key))} (tolerated)" for change in found.difference.extra),
+        *(f"  accepted   {_accepted_text(accepted)}" for accepted in found.accepted),
+        *(Toned(f"  unused     {_unused_text(unused)}", Tone.PENDING) for unused in found.unused),
         *(Toned(f"  unreadable {table}", Tone.REFUSED) for table in found.whose.unreadable),
         *(f"  {notice}" for notice in notices.standing(found.whose)),
         *([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []),
     )
+
+
+def _accepted_text(found: AcceptedChange) -> str:
+    until = f", until {found.entry.until}" if found.entry.until else ""
+    return f"{_line(found.entry.object)} is {found.entry.accept}{until}: {_line(found.entry.reason)}"
+
+
+def _unused_text(found: UnusedEntry) -> str:
+    return f"{_line(found.entry.object)}, accepted as {found.entry.accept}: {_line(found.why)}"
 
 
 def _missing(change: Change, found: Verdict) -> tuple[Line | Verbatim, ...]:
