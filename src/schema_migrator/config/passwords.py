@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 from pathlib import Path
 
+from schema_migrator.config import programs
 from schema_migrator.errors import SettingsError
 
 COMMAND_SECONDS = 30
 """The time limit for a command that prints a password, in seconds."""
 _MOST_BYTES = 65536  # a token has some thousands; reading a device or a log by mistake would fill the memory
-_RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 def from_file(path: Path, name: str, kind: str = "password") -> str:
@@ -28,46 +26,7 @@ def from_file(path: Path, name: str, kind: str = "password") -> str:
 
 def from_command(command: str, name: str) -> str:
     """Run a command and return its output without trailing line breaks. Raises SettingsError."""
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise SettingsError(f"{name} is not a command line ({str(error).lower()})", hint=_fix(name)) from None
-    if not words or not words[0]:
-        raise SettingsError(f"{name} is empty", hint=_fix(name))
-    return _decoded(_run(words, name), name, name)
-
-
-def _run(words: list[str], name: str) -> bytes:
-    by_hand = "run it by hand and read its output"
-    try:
-        with subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            output = _printed(process)
-    except OSError as error:
-        raise SettingsError(f'{name} cannot run "{words[0]}" ({error.strerror})', hint=_fix(name)) from None
-    except subprocess.TimeoutExpired:
-        raise SettingsError(f'{name}: "{words[0]}" ran longer than {COMMAND_SECONDS} s', hint=by_hand) from None
-    if process.returncode != 0:
-        raise SettingsError(f'{name}: "{words[0]}" failed with exit code {process.returncode}', hint=by_hand)
-    return output
-
-
-def _printed(process: subprocess.Popen[bytes]) -> bytes:
-    _RUNNING.add(process)
-    try:
-        return process.communicate(timeout=COMMAND_SECONDS)[0]
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        _RUNNING.discard(process)
-
-
-def end_commands() -> None:
-    """Kill the commands that are still running. Threads that wait for one see it as failed."""
-    for process in tuple(_RUNNING):
-        process.kill()
+    return _decoded(programs.output(command, name, seconds=COMMAND_SECONDS), name, name)
 
 
 def _decoded(found: bytes, what: str, name: str, kind: str = "password") -> str:
