@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from schema_migrator.config import durations
+from schema_migrator.config import durations, settings
+from schema_migrator.errors import SettingsError
 
 READ = {
     "24h": timedelta(hours=24),
@@ -16,6 +17,7 @@ READ = {
 }
 TEXTS = {259200: "3d", 129600: "36h", 5400: "90m", 61: "61s", 0: "0s"}
 NONSENSE = ("", "24", "h", "-1h", "1.5h", "24H", "1h 30m", "30m1h", "0h", "36501d", "9" * 5000, "\u0661h")
+WITHIN = "SCHEMA_MIGRATOR_REQUIRE_BACKUP_WITHIN"
 
 
 @pytest.mark.parametrize(("text", "length"), READ.items(), ids=READ)
@@ -35,3 +37,14 @@ def test_nonsense_is_no_duration(text: str) -> None:
 def test_durations_are_written(length: int, text: str) -> None:
     """A duration is shown as it would be given."""
     assert durations.text(timedelta(seconds=length)) == text
+
+
+def test_a_setting(clean: pytest.MonkeyPatch) -> None:
+    """A setting says what a duration looks like."""
+    clean.setenv("SCHEMA_MIGRATOR_BACKUP_COMMAND", "true")
+    clean.setenv(WITHIN, "24h")
+    assert settings.read({}).run.require_backup_within == timedelta(hours=24)
+    clean.setenv(WITHIN, "24")
+    with pytest.raises(SettingsError) as refused:
+        settings.read({})
+    assert str(refused.value) == f'{WITHIN} is "24", expected a duration such as 24h or 7d'
