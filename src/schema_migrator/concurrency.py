@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from schema_migrator.config import passwords
+from schema_migrator.config import programs
 from schema_migrator.errors import MigratorError, Stopped, combine
 from schema_migrator.stop_signals import handled
 
@@ -91,7 +91,7 @@ class Interrupt:
 
     def cancel_all(self) -> None:
         """Cancel everything that is running, in parallel: a server that does not answer must not delay the rest."""
-        passwords.end_commands()
+        programs.end_all()
         with self._cancelling:
             cancels = [*self._cancels, *(partial(_cancel, conn) for conn in tuple(self._conns))]
             threads = [threading.Thread(target=_quietly, args=(cancel,), daemon=True) for cancel in cancels]

@@ -20,6 +20,7 @@ MigratorError             3   no code of its own
 │   ├── TableChanged
 │   ├── StatementTimeout
 │   ├── ToolFailed
+│   ├── BackupUnknown
 │   ├── NoVersion
 │   ├── ResultLost
 │   └── LockLost
@@ -42,6 +43,7 @@ MigratorError             3   no code of its own
 │   ├── DoesNotFit       33
 │   ├── StatementFailed  34
 │   ├── CutoverNotRequested 35
+│   ├── NoBackup         36
 │   ├── FrontendRefused  40
 │   ├── NamespaceMissing 41
 │   └── NamespaceRefused 42
@@ -159,6 +161,10 @@ class ToolFailed(RetryableError):
     """The vendor's tool did not bring the database to the requested version."""
 
 
+class BackupUnknown(RetryableError):
+    """The backup command failed or took too long, so nothing says whether there is a backup."""
+
+
 class NoVersion(RetryableError):
     """No version is recorded. Only describe-schema of the drop-in raises this."""
 
@@ -241,6 +247,10 @@ class NotAtTarget(RefusedError, code=25):
 
 class CutoverNotRequested(RefusedError, code=35):
     """With --hold-cutover: nobody asked for the cutover before the deadline; the copy is kept."""
+
+
+class NoBackup(RefusedError, code=36):
+    """With --require-backup-within: the backup command reports no backup that is new enough."""
 
 
 class FrontendRefused(RefusedError, code=40):

@@ -8,8 +8,8 @@ import math
 import re
 import sys
 import time
-from collections.abc import Mapping, MutableMapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LEVELS = ("debug", "info", "warning", "error")
 """The levels of events, least grave first."""
 _LIBRARIES = ("psycopg", "azure", "botocore", "google", "msal", "urllib3")
+Observer = Callable[[Mapping[str, Any]], None]
+"""Receives an event: its name as `event`, its level, its store if it has one, and its values."""
+_OBSERVERS: list[Observer] = []
 _SHOWN: dict[str, bool] = {}  # whether people read the events at a terminal; empty before `configure`
 
 
@@ -81,15 +84,27 @@ def configure(level: str, *, terminal: bool) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            _observed,
+            partial(_at_least, level),
             _as_in_the_chart,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
             _plain,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[0]),  # observers receive every event
         logger_factory=structlog.PrintLoggerFactory(SafeStderr()),  # type: ignore[arg-type]  # print() needs no more
         cache_logger_on_first_use=True,
     )
+
+
+@contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Call `observer` with every event during the block, also below the level that is logged, from any thread."""
+    _OBSERVERS.append(observer)
+    try:
+        yield
+    finally:
+        _OBSERVERS.remove(observer)
 
 
 def configured() -> bool:
@@ -102,6 +117,23 @@ def configured() -> bool:
 def edge(event: str, **values: object) -> None:
     """Log the first or the last event of a run; on a terminal only at level debug, because the result says the same."""
     (logger().debug if _SHOWN.get("terminal") else logger().info)(event, **values)
+
+
+def _observed(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    for observer in _OBSERVERS:
+        observer(event)
+    return event
+
+
+def _at_least(
+    level: str, _logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Drop an event below a level. A method of another name, such as `critical`, is graver than all of them."""
+    import structlog  # noqa: PLC0415 - see configure
+
+    if method in LEVELS and LEVELS.index(method) < LEVELS.index(level):
+        raise structlog.DropEvent
+    return event
 
 
 def _plain(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -71,6 +71,11 @@ CODES = (
         meaning="nobody asked for the cutover within `--hold-timeout`; the copy is kept",
     ),
     Code(
+        number=36,
+        name="no backup",
+        meaning="`--backup-command` reports no backup that is as new as `--require-backup-within` requires",
+    ),
+    Code(
         number=40,
         name="frontend",
         meaning="the frontend refuses the connection, or the address is not a Temporal frontend",

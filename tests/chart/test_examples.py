@@ -90,7 +90,8 @@ def test_the_chart_takes_their_values() -> None:
         check(rendered(*files, *(f"--set-json={key}={json.dumps(values[key])}" for key in values)))
     base = examples.values("cloudnativepg")
     check(rendered("--values", str(base)))
-    check(rendered("--values", str(base), "--values", str(examples.values("production"))))
+    for more in ("production", "backup"):
+        check(rendered("--values", str(base), "--values", str(examples.values(more))))
 
 
 def test_values_files_are_where_applications_look() -> None:
@@ -217,5 +218,5 @@ def test_a_repair_is_taken_by_itself() -> None:
 def test_values_files_are_no_manifests() -> None:
     """What the walk over manifests leaves out is rendered with the chart instead."""
     left = {str(path.parent.relative_to(examples.EXAMPLES)) for path in examples.EXAMPLES.rglob("values.yaml")}
-    assert left == {"argocd/fleet", "cloudnativepg", "production"}
+    assert left == {"argocd/fleet", "backup", "cloudnativepg", "production"}
     assert all("kind" not in yaml.safe_load(examples.values(folder).read_text()) for folder in left)

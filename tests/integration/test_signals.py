@@ -31,6 +31,7 @@ LARGE = 3000
 """Rows that make a measuring worth while."""
 COUNT = f"SELECT count(*) FROM {TABLE}"
 LEFT = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^schema_migrator'"
+BACKUP_COMMAND = "SCHEMA_MIGRATOR_BACKUP_COMMAND"
 GRACE = 20
 """Seconds until a run that does not end by itself has failed; that it takes fewer than three is measured."""
 
@@ -133,13 +134,18 @@ def test_what_is_ignored_stays_ignored(origin: Origin, tmp_path: Path) -> None:
     assert ended.code == 0, ended.stderr
 
 
-def test_a_password_command_that_hangs(origin: Origin, tmp_path: Path, record_property: Callable[..., None]) -> None:
-    """It is ended too."""
+@pytest.mark.parametrize(("name", "command"), [("SQL_PASSWORD_COMMAND", "status"), (BACKUP_COMMAND, "migrate")])
+def test_a_command_that_hangs(
+    origin: Origin, name: str, command: str, tmp_path: Path, record_property: Callable[..., None]
+) -> None:
+    """One that prints the password, or reports backups, is ended too."""
     script, pid = tmp_path / "command", tmp_path / "pid"
     script.write_text(f"#!/bin/sh\necho $$ > {pid}.new\nmv {pid}.new {pid}\nexec sleep 600\n")
     script.chmod(0o755)
-    env = without_password(origin) | {"SQL_PASSWORD_COMMAND": str(script), "PATH": os.environ["PATH"]}
-    process = start_cli(env, "status")
+    env = origin.env(origin.copy()) | {"SCHEMA_MIGRATOR_REQUIRE_BACKUP_WITHIN": "1d", BACKUP_COMMAND: "true"}
+    if name == "SQL_PASSWORD_COMMAND":
+        del env["SQL_PASSWORD"]
+    process = start_cli(env | {name: str(script), "PATH": os.environ["PATH"]}, command)
     while not pid.exists():
         assert process.poll() is None, finish(process)
         time.sleep(0.05)

@@ -7,7 +7,6 @@ import pytest
 from schema_migrator.config.settings import read_client
 from schema_migrator.errors import SettingsError
 from schema_migrator.temporal.namespace_spec import read_specs
-from schema_migrator.temporal.namespaces import duration
 from schema_migrator.temporal.search_attributes import surplus_columns
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -70,12 +69,6 @@ def test_a_retention_that_is_a_number() -> None:
     """YAML's 72 is no duration: it could be hours or days."""
     found = refused('[{"name": "a", "retention": 72}]')
     assert found == ': number 1, retention is "72", expected a duration such as 72h or 3d, at most 36500d'
-
-
-@pytest.mark.parametrize(("length", "text"), [(259200, "3d"), (129600, "36h"), (5400, "90m"), (61, "61s"), (0, "0s")])
-def test_durations(length: int, text: str) -> None:
-    """A duration is shown as it would be given."""
-    assert duration(timedelta(seconds=length)) == text
 
 
 @pytest.mark.parametrize(

@@ -461,7 +461,7 @@ podFailurePolicy:
       onExitCodes:
         containerName: {{ $name }}
         operator: In
-        values: [2, 3, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32, 33, 34, 35, 40, 41, 42, 70]
+        values: [2, 3, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32, 33, 34, 35, 36, 40, 41, 42, 70]
     {{- end }}
 template:
   metadata:

@@ -1,4 +1,4 @@
-"""How a run ends, in words: errors as lines or JSON, faults of this program, the termination message."""
+"""How a run fails, in words: errors as lines or JSON, and faults of this program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ from schema_migrator.config import chart
 from schema_migrator.errors import MigratorError, SeveralErrors
 from schema_migrator.terminal import Tone, printable, screen, wrapped
 
-_OUTPUT, _LEVEL, _LOG = (f"SCHEMA_MIGRATOR_{name}" for name in ("OUTPUT", "LOG_LEVEL", "TERMINATION_LOG"))
+_OUTPUT, _LEVEL = (f"SCHEMA_MIGRATOR_{name}" for name in ("OUTPUT", "LOG_LEVEL"))
 _SECRET = re.compile(r"PASSWORD|API_KEY|URI|TOKEN|SECRET")
-_MOST_WORDS = 4096  # Kubernetes keeps no more of a termination message
 _SHORTEST_MASKED = 4
 _EXPECTED = ", expected "
 
@@ -37,14 +35,14 @@ def code(error: Exception) -> int:
     return errors.exit_code(error) if isinstance(error, MigratorError) else exit_codes.BUG
 
 
-def fail(error: MigratorError, arguments: Mapping[str, Any], *, as_json: bool) -> None:
-    """Say what was wrong, to standard error and in the termination message."""
+def fail(error: MigratorError, *, as_json: bool) -> str:
+    """Say to standard error what was wrong; return the same for the termination message."""
     for part in error.parts if isinstance(error, SeveralErrors) else (error,):
         if as_json:
             events.logger().error("run.failed", **as_values(part))
         else:
             _line(str(part))
-    _last_words(f"exit code {code(error)}: {error}\n", arguments)
+    return f"exit code {code(error)}: {error}\n"
 
 
 def as_values(error: MigratorError) -> dict[str, Any]:
@@ -61,10 +59,10 @@ def as_values(error: MigratorError) -> dict[str, Any]:
     }
 
 
-def blame_ourselves(error: Exception, arguments: Mapping[str, Any], *, as_json: bool) -> None:
+def blame_ourselves(error: Exception, arguments: Mapping[str, Any], *, as_json: bool) -> tuple[str, str]:
     """Say in one line that this program is at fault, at level debug with the traceback.
 
-    The termination message ends with the traceback too. What is known to be secret is masked.
+    Return the line and the traceback for the termination message. What is known to be secret is masked.
     """
     trace = _masked("".join(traceback.format_exception(error)), arguments)
     frame = (traceback.extract_tb(error.__traceback__) or [None])[-1]
@@ -78,8 +76,7 @@ def blame_ourselves(error: Exception, arguments: Mapping[str, Any], *, as_json: 
         events.logger().error("run.failed", **shown, **more)
     else:
         _line(f"{found}; {hint}" + (f"\n{trace.rstrip()}" if debug else ""))
-    words = f"exit code {exit_codes.BUG}: {found}; {hint}\n"
-    _last_words(words + trace[-(_MOST_WORDS - len(words)) :], arguments)
+    return f"exit code {exit_codes.BUG}: {found}; {hint}\n", trace
 
 
 def _masked(text: str, arguments: Mapping[str, Any]) -> str:
@@ -101,11 +98,3 @@ def _line(text: str) -> None:
         lines = [part for line in lines for part in wrapped(line, shown.columns)]
     text = "\n".join(lines).removeprefix(label)
     print(shown.painted(label, Tone.REFUSED) + text, file=out, flush=True)
-
-
-def _last_words(text: str, arguments: Mapping[str, Any]) -> None:
-    """Write to the termination log, where there is one, whatever the settings are otherwise like."""
-    path = Path(arguments.get(_LOG) or os.environ.get(_LOG) or "/dev/termination-log")
-    with suppress(OSError, ValueError):  # the same words have gone to standard error
-        if path.is_file() or path.is_char_device():
-            path.write_text(chart.named(text), encoding="utf-8", errors="backslashreplace")

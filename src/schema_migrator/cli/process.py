@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from schema_migrator import events
 from schema_migrator.cli import failures
+from schema_migrator.cli.termination import TerminationMessage
 from schema_migrator.errors import MigratorError, ResultLost, SettingsError
 from schema_migrator.reports.layout import Report, rendered
 from schema_migrator.terminal import printable, screen
@@ -61,19 +62,24 @@ def run(
 ) -> int:
     """Parse, do, print; return the exit code."""
     arguments: dict[str, Any] = {}
-    started = time.monotonic()
-    try:
-        arguments = parse(argv)
-        say(output(arguments))
-    except SystemExit as end:  # argparse has shown the help, or the version
-        return int(end.code or 0)
-    except Exception as error:  # noqa: BLE001 - any other exception is a bug, and is reported as one
-        return _failed(error, argv, arguments, started)
-    _log_end(0, started)
+    started, message = time.monotonic(), TerminationMessage()
+    with events.observed(message.note):
+        try:
+            arguments = parse(argv)
+            say(output(arguments))
+        except SystemExit as end:  # argparse has shown the help, or the version
+            return int(end.code or 0)
+        except Exception as error:  # noqa: BLE001 - any other exception is a bug, and is reported as one
+            return _failed(error, argv, arguments, started, message)
+        _log_end(0, started)
+    if message.points:
+        message.write("exit code 0\n", arguments)
     return 0
 
 
-def _failed(error: Exception, argv: Sequence[str], arguments: dict[str, Any], started: float) -> int:
+def _failed(
+    error: Exception, argv: Sequence[str], arguments: dict[str, Any], started: float, message: TerminationMessage
+) -> int:
     """Say why; as JSON the last event comes after that, and else before: the reason is what people look for."""
     code, as_json = failures.code(error), failures.wants_json(argv, arguments)
     if as_json and not events.configured():
@@ -81,9 +87,10 @@ def _failed(error: Exception, argv: Sequence[str], arguments: dict[str, Any], st
     if not as_json:
         _log_end(code, started)
     if isinstance(error, MigratorError):
-        failures.fail(error, arguments, as_json=as_json)
+        message.write(failures.fail(error, as_json=as_json), arguments)
     else:
-        failures.blame_ourselves(error, arguments, as_json=as_json)
+        words, trace = failures.blame_ourselves(error, arguments, as_json=as_json)
+        message.write(words, arguments, tail=trace)
     if as_json:
         _log_end(code, started)
     return code

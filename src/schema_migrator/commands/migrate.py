@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator import events
 from schema_migrator.catalog.owners import UNSEEN
-from schema_migrator.commands import drift
+from schema_migrator.commands import backup, drift
 from schema_migrator.commands.planning import checked_plan, enforce_lock_limit, planned, refuse_blind, with_forecast
 from schema_migrator.commands.rewrite import CutoverRequest
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, patiently, tasks, working
@@ -25,9 +25,11 @@ from schema_migrator.execution.executor import executor_of
 from schema_migrator.online import cleanup, holding
 from schema_migrator.planning import notices
 from schema_migrator.releases.source import UNVERSIONED
-from schema_migrator.runs import failover, readback
+from schema_migrator.runs import failover, point_of_return, readback
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from schema_migrator.catalog.owners import Ownership
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
@@ -37,11 +39,16 @@ if TYPE_CHECKING:
     from schema_migrator.execution.native import Outcome
     from schema_migrator.planning.plan import Plan
     from schema_migrator.runs.context import RunContext
+    from schema_migrator.runs.point_of_return import PointOfReturn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """What a run did to one store: steps applied, indexes rebuilt, and the verdict if the result was compared."""
+    """What a run did to one store: steps applied, indexes rebuilt, and the verdict if the result was compared.
+
+    `point`: where the server was before, None if nothing was changed. `backup`: when the newest backup was finished,
+    None if no backup was required.
+    """
 
     plan: Plan
     outcomes: tuple[Outcome, ...] = ()
@@ -49,6 +56,8 @@ class Migration:
     verdict: Verdict | None = None
     rebuilt: tuple[str, ...] = ()
     whose: Ownership = UNSEEN
+    point: PointOfReturn | None = None
+    backup: datetime | None = None
 
 
 def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
@@ -62,7 +71,9 @@ def migrate(settings: Settings, interrupt: Interrupt) -> tuple[Migration, ...]:
         each(by_store, lambda task: enforce_lock_limit(task, *checked[task.store.store]))
         each(by_store, lambda task: refuse_blind(task, checked[task.store.store][1]))
         each(by_store, lambda task: holding.assert_zone(task.place.conn, task.settings.run))
-        return tuple(each(by_store, lambda task: _reported(task, *checked[task.store.store])).values())
+        saved = backup.assert_fresh(settings.run, [made for _, made in checked.values()])
+        done = each(by_store, lambda task: _reported(task, *checked[task.store.store])).values()
+        return tuple(replace(migration, backup=saved) for migration in done)
 
 
 def set_up(settings: Settings, interrupt: Interrupt) -> bool:
@@ -92,12 +103,13 @@ def _reported(task: StoreTask, seen: Examination, first: Plan) -> Migration:
 def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     """Do the work under the lock, from a new overview: another run may have done it while we waited."""
     started = time.monotonic()
-    if first.empty and all(leftover.kept for leftover in first.leftovers):
+    if not first.changes:
         return _nothing_to_do(first, seen.overview.whose)
     with working(task, CutoverRequest.of(task, first).ask) as work:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.check(task, found)
         _warn_of_undone(made)
+        point = point_of_return.record(task.place.conn, found.facts.role) if made.changes else None
         cleanup.clear(work, made)
         rebuilt = _rebuild_invalid(work, made)
         enforce_lock_limit(task, found, made, first)
@@ -111,7 +123,9 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     seconds = time.monotonic() - started
     whose = found.overview.whose if made.together else patiently(task, lambda: examine.look(task.place)).whose
     _warn(whose)
-    return Migration(plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose)
+    return Migration(
+        plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose, point=point
+    )
 
 
 def _nothing_to_do(plan: Plan, whose: Ownership) -> Migration:

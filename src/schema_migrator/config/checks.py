@@ -1,4 +1,4 @@
-"""Checks of a store's connection settings, before the program contacts any server."""
+"""Checks of settings that depend on one another, before the program contacts any server."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from schema_migrator.config import attributes
 from schema_migrator.errors import SettingsError
 
 if TYPE_CHECKING:
-    from schema_migrator.config.fields import SqlSettings
+    from schema_migrator.config.fields import RunSettings, SqlSettings
     from schema_migrator.releases.source import Store
 
 _NEEDS_TLS = ("tls_ca_file", "tls_cert_file", "tls_key_file", "tls_server_name", "tls_disable_host_verification")
+
+
+def check_backup(run: RunSettings) -> None:
+    """Raise SettingsError if a backup is required and nothing reports it, or the other way round."""
+    if (run.require_backup_within is None) != (run.backup_command is None):
+        raise SettingsError(
+            "only one of --require-backup-within and --backup-command is set, expected both or none",
+            hint="set the other one too",
+        )
 
 
 def check_place(sql: SqlSettings, scope: str) -> None:

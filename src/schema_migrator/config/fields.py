@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -245,6 +246,18 @@ class RunSettings(Given):
         validation_alias=f"{PREFIX}DISK_FREE",
         description="free space on the server's disk, such as 500GB: an online rewrite that needs more is refused;"
         " df: ask the server to run that program; unset: not checked",
+    )
+    require_backup_within: Annotated[timedelta | None, BeforeValidator(values.duration)] = Field(
+        None,
+        validation_alias=f"{PREFIX}REQUIRE_BACKUP_WITHIN",
+        description="refuse to change a store that has tables unless the newest backup is at most this old, such as"
+        " 24h or 7d; requires --backup-command; unset: not checked",
+    )
+    backup_command: str | None = Field(
+        None,
+        validation_alias=f"{PREFIX}BACKUP_COMMAND",
+        description="command that prints when the newest backup was finished, in ISO 8601 with a time zone or as"
+        " seconds since 1970, or nothing if there is none (run without a shell, for a minute at most)",
     )
     adopt: bool = Field(
         default=False,

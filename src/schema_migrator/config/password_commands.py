@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from schema_migrator.config import programs
 from schema_migrator.errors import SettingsError
 
 SECONDS = 30.0
@@ -34,13 +34,7 @@ def parse(text: str, name: str) -> PasswordCommand:
     """Return the command that a text describes. Raises SettingsError, which names the setting `name`."""
     if text.lstrip().startswith("{"):
         return _of_object(_loaded(text, name), name)
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise _wrong(f"{name} is not a command line ({str(error).lower()})", name) from None
-    if not words or not words[0]:
-        raise _wrong(f"{name} is empty", name)
-    return PasswordCommand(words=tuple(words), seconds=SECONDS)
+    return PasswordCommand(words=programs.split(text, name), seconds=SECONDS)
 
 
 def _loaded(text: str, name: str) -> Mapping[str, Any]:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from schema_migrator.config import password_commands
+from schema_migrator.config import password_commands, programs
 from schema_migrator.errors import SettingsError
 
-if TYPE_CHECKING:
-    from schema_migrator.config.password_commands import PasswordCommand
-
 _MOST_BYTES = 65536  # a token has some thousands; reading a device or a log by mistake would fill the memory
-_RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 def from_file(path: Path, name: str, kind: str = "password") -> str:
@@ -30,41 +24,8 @@ def from_file(path: Path, name: str, kind: str = "password") -> str:
 
 def from_command(text: str, name: str) -> str:
     """Run the command that a setting has; return its output without trailing line breaks. Raises SettingsError."""
-    return _decoded(_run(password_commands.parse(text, name), name), name, name)
-
-
-def _run(command: PasswordCommand, name: str) -> bytes:
-    words, seconds = command.words, command.seconds
-    by_hand = "run it by hand and read its output"
-    try:
-        with subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            output = _printed(process, seconds)
-    except OSError as error:
-        raise SettingsError(f'{name} cannot run "{words[0]}" ({error.strerror})', hint=_fix(name)) from None
-    except subprocess.TimeoutExpired:
-        raise SettingsError(f'{name}: "{words[0]}" ran longer than {seconds:g} s', hint=by_hand) from None
-    if process.returncode != 0:
-        raise SettingsError(f'{name}: "{words[0]}" failed with exit code {process.returncode}', hint=by_hand)
-    return output
-
-
-def _printed(process: subprocess.Popen[bytes], seconds: float) -> bytes:
-    _RUNNING.add(process)
-    try:
-        return process.communicate(timeout=seconds)[0]
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        _RUNNING.discard(process)
-
-
-def end_commands() -> None:
-    """Kill the commands that are still running. Threads that wait for one see it as failed."""
-    for process in tuple(_RUNNING):
-        process.kill()
+    command = password_commands.parse(text, name)
+    return _decoded(programs.output(command.words, name, seconds=command.seconds), name, name)
 
 
 def _decoded(found: bytes, what: str, name: str, kind: str = "password") -> str:

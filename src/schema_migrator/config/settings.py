@@ -171,6 +171,7 @@ def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None, *
     chart.assert_secrets(variables)
     environ = _set(_environment(variables))
     run = _read_run(given, environ)
+    checks.check_backup(run)
     if on_stores:
         selection.refuse_unselected(run, given, environ)
     broad = _read_sql("SQL_", given, environ)

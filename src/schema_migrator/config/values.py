@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from schema_migrator.config import sizes, windows
+from schema_migrator.config import durations, sizes, windows
 
 
 def split_names(value: object) -> object:
@@ -46,6 +46,15 @@ def _limit(value: object) -> object:
     """Return a limit in bytes, or None for `off`, which means no limit."""
     limit = size(value, "off")
     return None if limit == "off" else limit
+
+
+def duration(value: object) -> object:
+    """Return the duration that a text describes."""
+    if not isinstance(value, str):
+        return value
+    with suppress(ValueError):
+        return durations.parse(value)
+    raise PydanticCustomError("duration", "a duration such as 24h or 7d")
 
 
 def window(value: object) -> object:

@@ -118,6 +118,16 @@ class Plan:
         return not self.steps and not self.setup and not self.rebuild and self.adopt is None
 
     @property
+    def changes(self) -> bool:
+        """Whether a run changes the store: by the plan itself, or by removing or continuing an online rewrite."""
+        return not self.empty or not all(leftover.kept for leftover in self.leftovers)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the store is not in use yet: it is empty, or at version 0.0."""
+        return isinstance(self.state, Absent) or self.version == UNVERSIONED
+
+    @property
     def dropped(self) -> tuple[str, ...]:
         """The invalid indexes that are dropped: an interrupted rebuild left each beside the index it should replace."""
         return leftover_indexes(self.rebuild)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from schema_migrator.diagnosis.verdict import Verdict
     from schema_migrator.releases.source import Release
     from schema_migrator.reports.layout import Cell, Line, Report
+    from schema_migrator.runs.point_of_return import PointOfReturn
 
 _KILO = 1024
 
@@ -220,8 +221,14 @@ def migration_json(done: Migration) -> dict[str, Any]:
         "rebuilt_indexes": list(done.rebuilt),
         "seconds": round(done.seconds, 3),
         "verified": done.verdict.equal if done.verdict else None,
+        "point_of_return": _point(done.point) if done.point else None,
+        "backup": done.backup.isoformat() if done.backup else None,
         "notices": notices_json(notices.standing(done.whose)),
     }
+
+
+def _point(found: PointOfReturn) -> dict[str, Any]:
+    return {"time": found.time.isoformat(), "lsn": found.lsn, "timeline": found.timeline}
 
 
 def migration_text(done: tuple[Migration, ...]) -> Report:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from schema_migrator.config import durations
 from schema_migrator.config.fields import PREFIX
 from schema_migrator.errors import SettingsError
 
@@ -20,22 +21,16 @@ if TYPE_CHECKING:
 _VARIABLE, _FILE = f"{PREFIX}NAMESPACES", f"{PREFIX}NAMESPACES_FILE"
 SYSTEM = "temporal-system"
 """The name of Temporal's own namespace, which nothing here creates or changes."""
-_DURATION = re.compile(r"(?:([0-9]{1,7})d)?(?:([0-9]{1,7})h)?(?:([0-9]{1,7})m)?(?:([0-9]{1,7})s)?")
-_LONGEST = timedelta(days=36_500)  # the server silently reduces a longer retention to this
-_A_DURATION = f"a duration such as 72h or 3d, at most {_LONGEST.days}d"
+_A_DURATION = f"a duration such as 72h or 3d, at most {durations.LONGEST.days}d"
 _SHOWN = 200
 _LONGEST_NAME = 1000  # bytes; the server's default for limit.maxIDLength
 
 
 def _retention(value: object) -> object:
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None or not value:
-        raise ValueError(_A_DURATION)
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    if not timedelta() < length <= _LONGEST:
-        raise ValueError(_A_DURATION)
-    return length
+    with suppress(ValueError):
+        if isinstance(value, str):
+            return durations.parse(value)
+    raise ValueError(_A_DURATION)
 
 
 def _name(value: object) -> object:

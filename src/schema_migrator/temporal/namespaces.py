@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from schema_migrator import events
+from schema_migrator.config import durations
 from schema_migrator.errors import (
     AlreadyExists,
     FrontendUnavailable,
@@ -170,7 +171,7 @@ def compare(found: Any, spec: NamespaceSpec) -> tuple[FieldDifference, ...]:  # 
     pairs = [
         ("description", info.description, spec.description or None),  # the server ignores an empty text
         ("owner", info.owner_email, spec.owner or None),
-        ("retention", duration(retention), duration(spec.retention) if spec.retention else None),
+        ("retention", durations.text(retention), durations.text(spec.retention) if spec.retention else None),
         *((f"data.{key}", info.data.get(key, ""), value) for key, value in spec.data.items()),
     ]
     return tuple(
@@ -178,15 +179,6 @@ def compare(found: Any, spec: NamespaceSpec) -> tuple[FieldDifference, ...]:  # 
         for field, is_, wants in pairs
         if wants is not None and is_ != wants
     )
-
-
-def duration(length: timedelta) -> str:
-    """Return a duration in the notation of the settings: 3d, 36h, 90m."""
-    seconds = round(length.total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
 
 
 async def _update(there: Frontend, spec: NamespaceSpec) -> None:
