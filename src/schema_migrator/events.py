@@ -128,12 +128,16 @@ def _observed(_logger: object, _method: str, event: structlog.typing.EventDict) 
 def _at_least(
     level: str, _logger: object, method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Drop an event below a level. A method of another name, such as `critical`, is graver than all of them."""
+    """Drop an event below a level. Any other name, such as `critical`, is graver than all levels."""
     import structlog  # noqa: PLC0415 - see configure
 
-    if method in LEVELS and LEVELS.index(method) < LEVELS.index(level):
+    if _gravity(method) < _gravity(level):
         raise structlog.DropEvent
     return event
+
+
+def _gravity(name: str) -> int:
+    return LEVELS.index(name) if name in LEVELS else len(LEVELS)
 
 
 def _plain(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

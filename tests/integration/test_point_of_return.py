@@ -112,6 +112,7 @@ def test_where_it_is_recorded(databases: Databases, tmp_path: Path) -> None:
     log = tmp_path / "termination-log"
     log.touch()
     env = databases.env() | {"SCHEMA_MIGRATOR_TERMINATION_LOG": str(log)}
+    assert points(migrated(env, "--temporal-version", OLD)) == [None, None]  # nothing was there before
     began = datetime.now(UTC)
     done = migrated(env)
     found = recorded(done)
@@ -154,6 +155,7 @@ def test_a_role_that_may_not_see_it(databases: Databases) -> None:
     name = databases.name("default")
     with databases.admin(name) as admin:
         admin.execute(revoke)
+    site(databases, "default").install(release=OLD)
     done = migrated(databases.env("default"), "--store", "default")
     (event,) = recorded(done)
     (point,) = points(done)

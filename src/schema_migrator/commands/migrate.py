@@ -109,7 +109,8 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
         found, made = patiently(task, lambda: checked_plan(task, examine.look(task.place), first))
         named = drift.check(task, found)
         _warn_of_undone(made)
-        point = point_of_return.record(task.place.conn, found.facts.role) if made.changes else None
+        returns = made.changes and not made.fresh  # an empty database has nothing to go back to
+        point = point_of_return.record(task.place.conn, found.facts.role) if returns else None
         cleanup.clear(work, made)
         rebuilt = _rebuild_invalid(work, made)
         enforce_lock_limit(task, found, made, first)
