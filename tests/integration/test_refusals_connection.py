@@ -117,7 +117,7 @@ def test_no_password(refusals: Refusals, databases: Databases) -> None:
     found = refusals.refused(10, SQL_PASSWORD="", SCHEMA_MIGRATOR_WAIT_TIMEOUT="300")
     assert found == [
         f"error: {store}: the server asks for a password for {address(databases, store)}, and none is set; "
-        "set SQL_PASSWORD, SQL_PASSWORD_FILE or SQL_PASSWORD_COMMAND"
+        "set SQL_PASSWORD, SQL_PASSWORD_FILE, SQL_PASSWORD_COMMAND or SQL_AUTH"
         for store in STORES
     ]
 
