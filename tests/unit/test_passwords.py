@@ -201,9 +201,9 @@ def test_timeouts_as_go_writes_them(timeout: object, seconds: float) -> None:
         *(
             (
                 as_object(command="x", timeout=timeout),
-                "timeout in SQL_PASSWORD_COMMAND cannot be used, expected a duration such as 30s",
+                "timeout in SQL_PASSWORD_COMMAND cannot be used, expected a duration such as 30s, at most 24h",
             )
-            for timeout in ("30", "1d", "-5s", "30 s", 30, True, ["30s"])
+            for timeout in ("30", "1d", "-5s", "30 s", 30, True, ["30s"], "24h1ns", f"{'9' * 400}h", "٣s")
         ),
         (
             as_object(command="/no/such", args=[SECRET]),

@@ -17,9 +17,10 @@ from schema_migrator.errors import SettingsError
 
 SECONDS = 30.0
 """The time limit in seconds if the setting gives none, as the server has it."""
+_MOST_SECONDS = 86_400
 _FIELDS = ("command", "args", "timeout")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|m|s|us|µs|ns)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|ns)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +63,11 @@ def _of_object(found: Mapping[str, Any], name: str) -> PasswordCommand:
 def _seconds(value: object, name: str) -> float:
     """Return a duration in Go's notation, such as 1m30s, in seconds; none and zero are the usual limit."""
     text = "0s" if value in (None, "", "0", 0) else value
-    if not isinstance(text, str) or not re.fullmatch(rf"(?:{_PART.pattern})+", text):
-        raise _wrong(f"timeout in {name} cannot be used, expected a duration such as 30s", name)
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)) or SECONDS
+    if isinstance(text, str) and re.fullmatch(rf"(?:{_PART.pattern})+", text):
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        if seconds <= _MOST_SECONDS:
+            return seconds or SECONDS
+    raise _wrong(f"timeout in {name} cannot be used, expected a duration such as 30s, at most 24h", name)
 
 
 def _wrong(found: str, name: str) -> SettingsError:

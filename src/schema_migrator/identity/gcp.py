@@ -31,7 +31,7 @@ def token(_login: Login) -> str:
             url: str,
             method: str = "GET",
             body: bytes | None = None,
-            headers: Any = None,  # noqa: ANN401 - the same
+            headers: Any = None,  # noqa: ANN401 - the library's own signature, which has no types
             timeout: float = ATTEMPT_SECONDS,
             **values: Any,  # noqa: ANN401 - the same
         ) -> Any:  # noqa: ANN401 - the same

@@ -12,7 +12,8 @@ SECRET = "q7Zk"
 VARIABLES = sorted(option.variable for option in all_options())
 # What would run a program, write a file, or wait for an answer is given fixed values alone.
 FIXED = {
-    "PASSWORD_COMMAND": ("/no/such/program x", "'", "", "/bin/false"),
+    "PASSWORD_COMMAND": ("/no/such/program x", "'", "", "/bin/false", "{", '{"command": "/bin/false", "timeout": "1"}'),
+    "SQL_AUTH": ("", "x", "AWS"),
     "SQL_TOOL": ("/no/such/tool", "/"),
     "TERMINATION_LOG": ("/no/such/log", "/"),
     "WAIT_TIMEOUT": ("0", "-1", "1e308", "nan", "x"),
