@@ -194,3 +194,4 @@ def test_a_broken_file_stops_before_anything_is_contacted(databases: Databases, 
     for command in (store.verify, store.plan, store.migrate, store.status):
         with pytest.raises(SettingsError, match="cannot be read"):
             command(SQL_HOST="192.0.2.1")
+    assert ran(store, "rewrite", "status").code == 0

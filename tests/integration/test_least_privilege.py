@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from psycopg import sql
@@ -118,6 +119,14 @@ def creates(site: Site) -> Iterator[int]:
     yield site.run("migrate", **env)
 
 
+def looks(site: Site) -> Iterator[int]:
+    """Look at an upgrade that is to come, and rehearse in a database of somebody else."""
+    databases = site.databases
+    login = f"{databases.user}:{quote(databases.password, safe='')}"
+    uri = f"postgresql://{login}@{databases.host}:{databases.port}/{databases.create()}"
+    yield from (site.run(name, SCHEMA_MIGRATOR_REHEARSE_ON=uri) for name in ("plan", "verify", "status"))
+
+
 def runs(*commands: str) -> Callable[[Site], Iterator[int]]:
     """Return what runs commands, each of them words."""
     return lambda site: (site.run(*command.split()) for command in commands)
@@ -141,6 +150,7 @@ SCENARIOS: dict[str, tuple[Callable[[Site], None], Callable[[Site], Iterator[int
     "status": (Site.install, runs("status", "plan")),
     "wait": (Site.install, runs("wait --for database --for schema")),
     "verify": (Site.install, runs("verify")),
+    "verify --rehearse-on": (older, looks),
     "create-database": (nothing, creates),
 }
 """What is there before, and what a role does with the rights of a block: the exit codes."""

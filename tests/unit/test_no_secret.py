@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 from urllib.parse import quote
 
@@ -63,6 +64,7 @@ PLACES = (
     "SQL_CONNECT_ATTRIBUTES",
     "SQL_TLS",
     "SQL_PLUGIN",
+    "SCHEMA_MIGRATOR_REHEARSE_ON",
 )
 WORDS = (
     'connection failed: connection to server at "10.0.0.1", port 5432 failed: FATAL:  database "temporal" is not there',
@@ -79,7 +81,9 @@ def shown(flags: dict[str, str]) -> str:
     except SettingsError as error:
         return f"{error!r} {error}"
     words = [repr(found)]
-    for store in found.stores:
+    place = found.rehearsal_place
+    elsewhere = [replace(found.stores[0], sql=place.sql)] if place and place.sql else []
+    for store in (*found.stores, *elsewhere):
         words += [store.address, store.direct("there").address]
         words += [str(explain(psycopg.OperationalError(text), store, 1)) for text in WORDS]
         with suppress(psycopg.OperationalError):

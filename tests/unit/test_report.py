@@ -13,6 +13,7 @@ from packaging.version import Version
 
 from schema_migrator.catalog.leftovers import Leftover
 from schema_migrator.catalog.snapshot import Change, Difference, Key, Snapshot
+from schema_migrator.catalog.standby import Standby
 from schema_migrator.commands.migrate import Migration
 from schema_migrator.commands.preview import BegunRewrite, PlanPreview
 from schema_migrator.commands.server_support import ServerSupport
@@ -20,6 +21,8 @@ from schema_migrator.commands.status import StoreStatus
 from schema_migrator.config.accepted import Accept, AcceptedDifference
 from schema_migrator.config.fields import RunSettings
 from schema_migrator.diagnosis.acceptance import AcceptedChange, UnusedEntry
+from schema_migrator.diagnosis.prediction import Problem
+from schema_migrator.diagnosis.stage import Rehearsed
 from schema_migrator.diagnosis.state import Absent, Between, State, Unknown, Unrecorded
 from schema_migrator.diagnosis.verdict import Verdict
 from schema_migrator.estimation.model import (
@@ -70,6 +73,14 @@ SERVER = ServerConditions(
     hidden=(("temporal_server", 12), ("bi", 1)),
     free=Free(data=90 * 1024**3, wal=1024**3),
 )
+STANDBY = Standby(
+    replayed="0/5000148", received="0/5400148", behind=4 * 1024**2, seconds=12.25, receiving=True, paused=False
+)
+ELSEWHERE = Rehearsed(
+    name="auditor@other:5432/scratch",
+    version="18.4",
+    differences=("default collation libc C instead of libc en_US.UTF-8", "extension btree_gin 1.4 instead of 1.3"),
+)
 STATES: dict[str, State] = {
     "absent": Absent(),
     "behind": at("1.3"),
@@ -99,7 +110,8 @@ def status(name: str, state: State) -> StoreStatus:
 
 def statuses() -> list[StoreStatus]:
     """Return one of every state, and two that are at their target and lack something."""
-    whole = replace(status("invalid", STATES["at_target"]), files="/schema/1.29.1")
+    paused = replace(STANDBY, received=None, behind=None, seconds=None, receiving=False, paused=True)
+    whole = replace(status("invalid", STATES["at_target"]), files="/schema/1.29.1", standby=paused)
     broken = [
         replace(whole, invalid=("by_status",), servers=SUPPORT),
         replace(whole, database="keyless", keyless=(TABLE,)),
@@ -177,9 +189,14 @@ def hindered() -> PlanPreview:
     versions = tuple(step.step.version for step in plan.steps)
     why = ('trigger "own"', "row level security")
     online = Online(table=TABLE, size=5 * 1024**3, rewrites=1, versions=versions, blockers=why)
-    begun = (BegunRewrite(leftover=leftover("online_7"), copied=0, continues=False),)
+    begun = (
+        BegunRewrite(leftover=leftover("online_7"), copied=0, continues=False),
+        BegunRewrite(leftover=leftover("online_8"), copied=None, continues=None),
+    )
     undoes = ("step 1.8 drops the index t.i, whose definition is accepted: smaller",)
-    return replace(seen(replace(plan, online=online, undoes=undoes)), begun=begun)
+    lacks = (Problem(found="it does not own one table of the schema: t", remedy="run as the owner", of_role=True),)
+    shown = replace(seen(replace(plan, online=online, undoes=undoes)), begun=begun, role_lacks=lacks)
+    return replace(shown, rehearsed=replace(ELSEWHERE, differences=()), standby=STANDBY)
 
 
 def declined() -> PlanPreview:
@@ -233,6 +250,8 @@ def verdict() -> Verdict:
             ),
         ),
         unused=(UnusedEntry(entry=accepted(index, None), why="it applied until 2026-01-31", expired=True),),
+        standby=STANDBY,
+        rehearsed=ELSEWHERE,
     )
 
 

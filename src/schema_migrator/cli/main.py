@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from schema_migrator.cli import arguments, process, start_event
 from schema_migrator.cli.process import say
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config import option_commands, selection
-from schema_migrator.config.fields import MOST_JOBS
+from schema_migrator.config.fields import MOST_JOBS, SqlSettings
 from schema_migrator.config.settings import Settings, demo_environment, read, read_client
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget, PreflightFailed, SettingsError
 from schema_migrator.reports.layout import Report, joined
@@ -64,10 +65,17 @@ def _plan(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any]) -
     from schema_migrator.commands import preview  # noqa: PLC0415
     from schema_migrator.reports import plan_report, report  # noqa: PLC0415
 
-    seen = preview.show_plan(settings, interrupt, _running(arguments, interrupt))
+    seen = preview.show_plan(settings, interrupt, _running(arguments, interrupt), _embedded)
     as_json = settings.run.output == "json"
     text = report.to_json(map(plan_report.plan_json, seen)) if as_json else joined(map(plan_report.plan_text, seen))
     return _checked(text, [shown.plan.store for shown in seen if not shown.plan.empty], arguments)
+
+
+def _embedded() -> AbstractContextManager[SqlSettings]:
+    """Start the embedded PostgreSQL for rehearsals."""
+    from schema_migrator.demo import rehearsal_server  # noqa: PLC0415
+
+    return rehearsal_server.running()
 
 
 def _running(arguments: dict[str, Any], interrupt: Interrupt) -> str | None:
@@ -83,7 +91,7 @@ def _status(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any])
     from schema_migrator.commands import status  # noqa: PLC0415
     from schema_migrator.reports import report, status_report  # noqa: PLC0415
 
-    found = status.status(settings, interrupt, _running(arguments, interrupt))
+    found = status.status(settings, interrupt, _running(arguments, interrupt), _embedded)
     as_json = settings.run.output == "json"
     text = report.to_json(map(status_report.status_json, found)) if as_json else status_report.status_text(found)
     too_old = [store for store in found if store.too_old_for_servers]
@@ -123,7 +131,7 @@ def _verify(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any])
         raise SettingsError(f"--reason is given without {accept.FLAG}", hint="an entry in the file has its own reason")
     if file is not None:
         accept.check(file, settings)
-    found = verify.verify(settings, interrupt)
+    found = verify.verify(settings, interrupt, _embedded)
     as_json = settings.run.output == "json"
     text = report.to_json(map(report.verify_json, found)) if as_json else joined(map(report.verify_text, found))
     if file is not None:

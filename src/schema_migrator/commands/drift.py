@@ -99,7 +99,7 @@ def _looked(task: StoreTask, found: Examination) -> Examination | None:
         return found
     if not isinstance(state, At | Between) or state.version in (None, UNVERSIONED):
         return None
-    if not found.facts.may_rehearse:
+    if not task.place.may_rehearse(found.facts):
         raise cannot_rehearse(task, found.overview)
     place = _place(task, state.version)
     examined = examine.in_full(place, found.overview, task.target)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from schema_migrator.catalog.facts import leftover_indexes
 from schema_migrator.commands.store_tasks import steadily
+from schema_migrator.config.rehearsal_place import FLAG
 from schema_migrator.diagnosis import examine, verdict
 from schema_migrator.diagnosis.state import Unknown
 from schema_migrator.errors import LockTooLong, PreflightFailed
@@ -35,7 +36,8 @@ def planned(task: StoreTask, overview: Overview) -> tuple[Examination, Plan]:
 def checked_plan(task: StoreTask, overview: Overview, checked: Plan | None = None) -> tuple[Examination, Plan]:
     """Return the examination and the plan. Raises what preflight refuses, unless the plan equals `checked`."""
     run = task.settings.run
-    if isinstance(overview.state, Unknown) and overview.state.refinable and not overview.facts.may_rehearse:
+    refinable = isinstance(overview.state, Unknown) and overview.state.refinable
+    if refinable and not task.place.may_rehearse(overview.facts):
         raise cannot_rehearse(task, overview)
     found = examine.examine(task.place, overview, task.target)
     made = plan.build(
@@ -48,7 +50,7 @@ def checked_plan(task: StoreTask, overview: Overview, checked: Plan | None = Non
     )
     if made != checked:
         rehearsed = not run.no_verify or run.rewrite == "online"
-        way = [*preflight.session(task.place.conn, made, task.store, task.interrupt), *_unprotected(task, found, made)]
+        way = [*_session(task, made), *_unprotected(task, found, made)]
         blockers = _in_place(task, found, made)
         preflight.check(task.place.conn, made, overview, verify=rehearsed, way=way, blockers=blockers)
     return found, made
@@ -65,6 +67,13 @@ def _in_place(task: StoreTask, found: Examination, made: Plan) -> list[Problem]:
     if found.rehearsal is None:
         return in_place.unrehearsed(made, tables.read(task.place.conn, made.schema))
     return in_place.problems(made, measured(task, found, made), least) if in_place.blocked(made, least) else []
+
+
+def _session(task: StoreTask, made: Plan) -> list[Problem]:
+    """Return what keeps the plan from having a session of its own; a run that only looks needs none."""
+    if task.place.stage is not None:
+        return []
+    return preflight.session(task.place.conn, made, task.store, task.interrupt)
 
 
 def _unprotected(task: StoreTask, found: Examination, made: Plan) -> list[Problem]:
@@ -93,6 +102,13 @@ def cannot_rehearse(task: StoreTask, overview: Overview) -> PreflightFailed:
     """Return the refusal of a command that needs a rehearsal, for a role that may not create the scratch schema."""
     problem = preflight.cannot_rehearse(overview.facts, task.store.database)
     return PreflightFailed(f'role "{overview.facts.role}": {problem.found}', hint=problem.remedy)
+
+
+def role_lacks(task: StoreTask, found: Examination, made: Plan) -> tuple[Problem, ...]:
+    """Return what the role would need to migrate, for a run that only looks; empty for any other."""
+    if task.place.stage is None:
+        return ()
+    return preflight.role_lacks(made, found.facts, found.overview.whose)
 
 
 def enforce_lock_limit(task: StoreTask, found: Examination, made: Plan, weighed: Plan | None = None) -> None:
@@ -133,9 +149,10 @@ def forecasted(made: Plan, forecast: Forecast) -> Plan:
 
 
 def measured(task: StoreTask, found: Examination, made: Plan) -> Forecast:
-    """Return the plan's forecast, measured on copies of some rows unless --no-measure was given."""
-    inputs, measure = _plan_inputs(task, found), not task.settings.run.no_measure
-    return trials.forecast(task.place.conn, task.place.source, made, inputs, task.interrupt, measure=measure)
+    """Return the plan's forecast, measured on copies of some rows unless --no-measure or --rehearse-on was given."""
+    inputs = _plan_inputs(task, found)
+    unmeasured = FLAG if task.place.stage else "--no-measure" if task.settings.run.no_measure else ""
+    return trials.forecast(task.place.conn, task.place.source, made, inputs, task.interrupt, unmeasured=unmeasured)
 
 
 def _execution_modes(made: Plan) -> list[object]:

@@ -42,11 +42,12 @@ REQUESTS: Mapping[str, Request] = {
 class RunningRewrite:
     """An unfinished online rewrite: the rows it has copied, its control row, and who works on it.
 
-    `control` is None if a version without that row began it. `runner` is None if no run works on it.
+    `control` is None if a version without that row began it. `runner` is None if no run works on it. `copied` and
+    `control` are None if our role may not read the rewrite's schema.
     """
 
     leftover: Leftover
-    copied: int
+    copied: int | None
     control: Control | None
     runner: str | None
 
@@ -139,12 +140,18 @@ def _of_store(task: StoreTask, overview: Overview, request: Request | None) -> S
 def _running(task: StoreTask, leftover: Leftover) -> RunningRewrite | None:
     """Return the rewrite, None if it is gone by now."""
     conn = task.place.conn
+    copied: int | None
+    controlled: Control | None
     try:
         with transactions.look(conn):
             copied, controlled = leftovers.copied(conn, leftover), control.read(conn, leftover.name)
             holder = advisory_lock.holder(conn)
     except psycopg.errors.UndefinedTable:
         return None
+    except psycopg.errors.InsufficientPrivilege:  # the schema is closed to all roles but the migrating one
+        copied, controlled = None, None
+        with transactions.look(conn):
+            holder = advisory_lock.holder(conn)
     works = holder is not None and (controlled is None or controlled.runner == holder[0])
     return RunningRewrite(
         leftover=leftover, copied=copied, control=controlled, runner=holder[1] if holder and works else None

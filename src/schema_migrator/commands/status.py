@@ -9,7 +9,7 @@ import psycopg
 
 from schema_migrator import events
 from schema_migrator.catalog.owners import UNSEEN
-from schema_migrator.commands import server_support
+from schema_migrator.commands import rehearsal_servers, server_support
 from schema_migrator.commands.rewrite import RunningRewrite, running
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, steadily, tasks
 from schema_migrator.diagnosis import examine
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
     from schema_migrator.catalog.leftovers import Leftover
     from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.catalog.standby import Standby
+    from schema_migrator.commands.rehearsal_servers import EmbeddedServer
     from schema_migrator.commands.server_support import ServerSupport
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
+    from schema_migrator.diagnosis.stage import Rehearsed
     from schema_migrator.diagnosis.state import Overview, State
     from schema_migrator.releases.source import Store
 
@@ -37,7 +40,8 @@ class StoreStatus:
     `files` is the folder with the release's files.
 
     `unlisted`: see diagnosis.verdict.Verdict. `invalid` and `keyless`: see catalog.facts.Facts. `elsewhere`: other
-    schemas that contain tables of the store, if search_path does not name the right one.
+    schemas that contain tables of the store, if search_path does not name the right one. `standby`: how far a standby
+    has replayed. `rehearsed`: the other server on which the store was rehearsed, None if none was needed.
     """
 
     store: Store
@@ -54,6 +58,8 @@ class StoreStatus:
     elsewhere: str = ""
     files: str = ""
     servers: ServerSupport | None = None
+    standby: Standby | None = None
+    rehearsed: Rehearsed | None = None
 
     @property
     def too_old_for_servers(self) -> bool:
@@ -71,14 +77,22 @@ class StoreStatus:
         return next((rewrite for rewrite in self.rewrites if rewrite.leftover == leftover), None)
 
 
-def status(settings: Settings, interrupt: Interrupt, running: str | None = None) -> tuple[StoreStatus, ...]:
-    """Return the status of every store. `running` is the version of the servers, if a frontend has reported it."""
+def status(
+    settings: Settings, interrupt: Interrupt, running: str | None = None, embedded: EmbeddedServer | None = None
+) -> tuple[StoreStatus, ...]:
+    """Return the status of every store. `running` is the version of the servers, if a frontend has reported it.
+
+    `embedded` starts the embedded PostgreSQL, if rehearsals are to run on it.
+    """
 
     def found(task: StoreTask, overview: Overview) -> StoreStatus:
         seen = _status(task, overview)
         return replace(seen, servers=server_support.look(task, overview, _after(seen), running))
 
-    with tasks(settings, interrupt, accepted=settings.accepted) as by_store:
+    with (
+        rehearsal_servers.opened(settings, interrupt, embedded) as stages,
+        tasks(settings, interrupt, accepted=settings.accepted, stages=stages) as by_store,
+    ):
         overviews = looks(by_store)
         return tuple(each(by_store, lambda task: found(task, overviews[task.store.store])).values())
 
@@ -126,6 +140,8 @@ def look(task: StoreTask, overview: Overview) -> StoreStatus:
         keyless=() if reached is None else tuple(overview.facts.keyless),
         elsewhere=notices.elsewhere(overview),
         files=str(task.place.release.folder.absolute()),
+        standby=overview.standby,
+        rehearsed=task.place.stage.seen if task.place.stage else None,
     )
 
 

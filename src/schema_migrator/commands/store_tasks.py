@@ -28,8 +28,10 @@ from schema_migrator.runs.context import RunContext
 if TYPE_CHECKING:
     from packaging.version import Version
 
+    from schema_migrator.commands.rehearsal_servers import Stages
     from schema_migrator.config.accepted import AcceptedDifference
     from schema_migrator.config.settings import Settings, StoreSettings
+    from schema_migrator.diagnosis.stage import Stage
     from schema_migrator.diagnosis.state import Overview
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Release, Store
@@ -75,11 +77,13 @@ def tasks(
     began: float | None = None,
     changing: bool = False,
     accepted: Sequence[AcceptedDifference] = (),
+    stages: Stages = lambda _: None,
 ) -> Iterator[dict[Store, StoreTask]]:
     """Read the files, then connect to every store; yield a task per store. `began`: see connection.connect.
 
     Raises InputError before anything is contacted. With `changing`, that includes a target below what servers of the
-    release need. `accepted`: the accepted differences of all stores.
+    release need. `accepted`: the accepted differences of all stores. `stages`: other servers for rehearsals; a store
+    that has one is only read.
     """
     release = settings.release
     targets = {store.store: release.source(store.store).target(store.target_version) for store in settings.stores}
@@ -97,7 +101,9 @@ def tasks(
         yield {
             store.store: StoreTask(
                 place=replace(
-                    _place(settings, store, release, conns[store.store]), acceptance=_acceptance(store.store, accepted)
+                    _place(settings, store, release, conns[store.store]),
+                    acceptance=_acceptance(store.store, accepted),
+                    stage=_stage(store.store, conns[store.store], stages),
                 ),
                 settings=settings,
                 target=targets[store.store],
@@ -105,6 +111,14 @@ def tasks(
             )
             for store in settings.stores
         }
+
+
+def _stage(store: Store, conn: Connection, stages: Stages) -> Stage | None:
+    """Return the stage of a store, on whose own connection the server then refuses to write."""
+    stage = stages(store)
+    if stage is not None:
+        conn.read_only = True
+    return stage
 
 
 def _refuse_older(release: Release, targets: dict[Store, Version]) -> None:

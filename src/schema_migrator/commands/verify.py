@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from schema_migrator.commands import rehearsal_servers
 from schema_migrator.commands.planning import cannot_rehearse
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, steadily, tasks
+from schema_migrator.config.rehearsal_place import FLAG
 from schema_migrator.diagnosis import examine
 from schema_migrator.diagnosis.state import At
 from schema_migrator.diagnosis.verdict import compared, judge
@@ -16,6 +18,7 @@ from schema_migrator.releases.library import span
 if TYPE_CHECKING:
     from packaging.version import Version
 
+    from schema_migrator.commands.rehearsal_servers import EmbeddedServer
     from schema_migrator.concurrency import Interrupt
     from schema_migrator.config.settings import Settings
     from schema_migrator.diagnosis.examine import Examination
@@ -23,12 +26,16 @@ if TYPE_CHECKING:
     from schema_migrator.diagnosis.verdict import Verdict
 
 
-def verify(settings: Settings, interrupt: Interrupt) -> tuple[Verdict, ...]:
+def verify(settings: Settings, interrupt: Interrupt, embedded: EmbeddedServer | None = None) -> tuple[Verdict, ...]:
     """Return the comparison of every store with its recorded version, or with a higher target if one is set.
 
-    Raises SettingsError before anything is contacted if the accepted differences cannot be read.
+    `embedded` starts the embedded PostgreSQL, if rehearsals are to run on it. Raises SettingsError before anything is
+    contacted if the accepted differences cannot be read.
     """
-    with tasks(settings, interrupt, accepted=settings.accepted) as by_store:
+    with (
+        rehearsal_servers.opened(settings, interrupt, embedded) as stages,
+        tasks(settings, interrupt, accepted=settings.accepted, stages=stages) as by_store,
+    ):
         overviews = looks(by_store)
         return tuple(each(by_store, lambda task: _verify(task, overviews[task.store.store])).values())
 
@@ -45,13 +52,17 @@ def _compared(task: StoreTask, overview: Overview) -> Verdict:
             hint=f"run schema-migrator migrate, or name a version: --{task.store.store}-target-version",
         )
     task = _holding(task, version)
-    if not overview.facts.may_rehearse:
-        raise cannot_rehearse(task, overview)
+    if not task.place.may_rehearse(overview.facts):
+        error = cannot_rehearse(task, overview)
+        error.hint = f"{error.hint.removesuffix(';')}; or rehearse on another server: {FLAG}"
+        raise error
     found = examine.in_full(task.place, overview, version)
     if isinstance(found.state, At) and found.state.release and version == found.state.version:
         release = task.settings.library.release(found.state.release)
         return _compared(replace(task, place=replace(task.place, release=release)), overview)
-    return replace(judge_store(task, found, version), whose=overview.whose)
+    rehearsed = task.place.stage.seen if task.place.stage else None
+    verdict = judge_store(task, found, version)
+    return replace(verdict, whose=overview.whose, rehearsed=rehearsed, standby=overview.standby)
 
 
 def _holding(task: StoreTask, version: Version) -> StoreTask:

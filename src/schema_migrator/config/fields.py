@@ -157,6 +157,12 @@ class RunSettings(Given):
         description="file with the differences from the vendor's schema that are accepted, each with a reason; they"
         " are no drift, and a step that would undo one is refused",
     )
+    rehearse_on: SecretStr | None = Field(
+        None,
+        validation_alias=f"{PREFIX}REHEARSE_ON",
+        description="where to rehearse, for a role that may only read and for a standby: the URI of a database of a"
+        " server of the same major version, or embedded for a private server; nothing is then written to the stores",
+    )
     rewrite: Literal["online", "in-place"] | None = Field(
         None,
         validation_alias=f"{PREFIX}REWRITE",

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from schema_migrator.config import accepted, chart, checks, hosts, passwords, selection, token_checks, uris
+from schema_migrator.config import accepted, chart, checks, hosts, passwords, rehearsal_place, selection, token_checks, uris
 from schema_migrator.config.client_fields import ClientSettings
 from schema_migrator.config.fields import PASSWORDS, PREFIX, RunSettings, SqlSettings
 from schema_migrator.config.options import (
@@ -34,6 +34,7 @@ from schema_migrator.releases.source import Release, Store
 
 if TYPE_CHECKING:
     from schema_migrator.config.accepted import AcceptedDifference
+    from schema_migrator.config.rehearsal_place import RehearsalPlace
 
 # The expected value for each type of error that pydantic reports, by pydantic's name of the error.
 _EXPECTED = {
@@ -134,10 +135,11 @@ class StoreSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of a command."""
+    """All settings of a command. `rehearsal_place`: another server for rehearsals, None for the stores' own."""
 
     run: RunSettings
     stores: tuple[StoreSettings, ...]
+    rehearsal_place: RehearsalPlace | None = None
 
     @cached_property
     def release(self) -> Release:
@@ -180,7 +182,8 @@ def read(flags: Mapping[str, Any], variables: Mapping[str, str] | None = None, *
         name = "SQL_DATABASE" if "SQL_DATABASE" in {**environ, **given} else "the database of SQL_URI"
         selection.refuse_one_name(run.stores, name, broad.database)
     selection.refuse_shared({store.store: (store.sql.host, store.sql.port, store.database) for store in stores})
-    return Settings(run=run, stores=stores)
+    place = rehearsal_place.read(run.rehearse_on, by_flag=rehearsal_place.VARIABLE in given)
+    return Settings(run=run, stores=stores, rehearsal_place=place)
 
 
 def read_client(flags: Mapping[str, Any]) -> ClientSettings:

@@ -62,16 +62,30 @@ def private_server(*, settings: Mapping[str, str] | None = None, bindir: Path | 
 
     Raises ImportError without the wheel, EmbeddedError if PostgreSQL does not start.
     """
-    # PostgreSQL refuses to run as root.
-    account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as name:
+        account = other_account()
         home = Path(name)
         give(home, account)
-        server = create(home, runnable(bindir or wheel_bindir(), home, account), account)
-        try:
-            yield start_on_free_port(server, {**DEFAULTS, **(settings or {})})
-        finally:
-            stop_if_running(server)
+        bindir = runnable(bindir or wheel_bindir(), home, account)
+        with server_in(home, bindir, account, settings or {}) as server:
+            yield server
+
+
+def other_account() -> pwd.struct_passwd | None:
+    """Return the account that runs the server instead of root, which PostgreSQL refuses; None for our own."""
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+@contextmanager
+def server_in(
+    home: Path, bindir: Path, account: pwd.struct_passwd | None, settings: Mapping[str, str]
+) -> Iterator[Server]:
+    """Yield a running server whose files are under `home`, which belongs to the account that runs it."""
+    server = create(home, bindir, account)
+    try:
+        yield start_on_free_port(server, {**DEFAULTS, **settings})
+    finally:
+        stop_if_running(server)
 
 
 def wheel_bindir() -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from schema_migrator.catalog import owners, plain_rows, seed_row, snapshot
+from schema_migrator.catalog import owners, plain_rows, seed_row, snapshot, standby
 from schema_migrator.diagnosis import recognition, rehearsal, state
 from schema_migrator.diagnosis.acceptance import NOTHING, Acceptance
 from schema_migrator.diagnosis.state import Absent, At, Unknown, Unrecorded
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from schema_migrator.catalog.snapshot import Snapshot
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.diagnosis.rehearsal import Rehearsal
+    from schema_migrator.diagnosis.stage import Stage
     from schema_migrator.diagnosis.state import Overview, State
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.library import Library
@@ -36,7 +37,7 @@ class StoreHandle:
     """Everything that a look at a store needs.
 
     `path` is the search_path, if one is given. `library` has all available releases. `acceptance`: the differences
-    that are accepted of the store.
+    that are accepted of the store. `stage`: another server for rehearsals; nothing is then written to the store's.
     """
 
     conn: Connection
@@ -45,6 +46,11 @@ class StoreHandle:
     library: Library
     path: tuple[str, ...]
     acceptance: Acceptance = NOTHING
+    stage: Stage | None = None
+
+    def may_rehearse(self, facts: Facts) -> bool:
+        """Whether the store can be rehearsed: on another server, or in a scratch schema beside it."""
+        return self.stage is not None or facts.may_rehearse
 
     @property
     def source(self) -> Source:
@@ -86,7 +92,8 @@ def look(place: StoreHandle) -> Overview:
         overview = state.look(place.conn, place.release, place.store, place.path)
         schema = overview.facts.schema or ""
         asked = owners.ask(place.conn, schema, place.source.tables)
-    return replace(overview, whose=owners.look(asked, schema, place.path))
+        shown = standby.read(place.conn) if overview.facts.read_only else None
+    return replace(overview, whose=owners.look(asked, schema, place.path), standby=shown)
 
 
 def examine_steadily(
@@ -131,7 +138,7 @@ def _moved(before: Overview, now: Overview) -> bool:
 
 def examine(place: StoreHandle, overview: Overview, target: Version) -> Examination:
     """Return the state. If the version row does not settle it and the role may rehearse, compare snapshots."""
-    if not overview.facts.may_rehearse:
+    if not place.may_rehearse(overview.facts):
         return Examination(overview=overview)
     if not settled(overview, target):
         return in_full(place, overview, target)
@@ -139,12 +146,12 @@ def examine(place: StoreHandle, overview: Overview, target: Version) -> Examinat
 
 
 def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examination:
-    """Rehearse and compare, whatever the version row says. Needs CREATE on the database.
+    """Rehearse and compare, whatever the version row says. Needs CREATE on the database, or a stage.
 
     Raises WrongStore if all tables with the store's names belong to another program.
     """
     live = read_live(place.conn, overview)
-    rehearsed = _rehearsed(place, overview, overview.recorded or UNVERSIONED, target)
+    rehearsed = _rehearsed(place, overview, live, (overview.recorded or UNVERSIONED, target))
     if not _refinable(overview):
         return Examination(overview=overview, live=live, rehearsal=rehearsed)
     if overview.recorded in (None, UNVERSIONED):
@@ -158,17 +165,25 @@ def in_full(place: StoreHandle, overview: Overview, target: Version) -> Examinat
         history=live.history,
         acceptance=place.acceptance,
     )
-    recognised = recognition.recognise(evidence, _other_rehearsals(place, overview.facts.beside))
+    recognised = recognition.recognise(evidence, _other_rehearsals(place, overview, live))
     if isinstance(recognised, Unrecorded) and recognised.version < (overview.recorded or UNVERSIONED):
-        rehearsed = _rehearsed(place, overview, recognised.version, target)
+        rehearsed = _rehearsed(place, overview, live, (recognised.version, target))
     return Examination(overview=replace(overview, state=recognised), live=live, rehearsal=rehearsed)
 
 
-def _rehearsed(place: StoreHandle, overview: Overview, start: Version, target: Version) -> Rehearsal:
-    """Rehearse the store's files, closely where a plan from `start` to the target needs it."""
-    steps = recognition.pending(place.source, start, target)
-    closely = {step.version for step in steps}
-    return rehearsal.rehearse(place.conn, place.source, closely=closely, beside=overview.facts.beside)
+def _rehearsed(place: StoreHandle, overview: Overview, live: LiveSchema, span: tuple[Version, Version]) -> Rehearsal:
+    """Rehearse the store's files, closely where a plan from the first version of the span to the last needs it."""
+    steps = recognition.pending(place.source, *span)
+    return _rehearse(place, overview, live, place.source, {step.version for step in steps})
+
+
+def _rehearse(
+    place: StoreHandle, overview: Overview, live: LiveSchema, source: Source, closely: Collection[Version] = ()
+) -> Rehearsal:
+    """Rehearse a source, on the stage if there is one."""
+    if place.stage is not None:
+        return place.stage.rehearse(place.conn, live.snapshot, source, closely=closely)
+    return rehearsal.rehearse(place.conn, source, closely=closely, beside=overview.facts.beside)
 
 
 def _refuse_strangers(place: StoreHandle, live: Snapshot, rehearsed: Rehearsal) -> None:
@@ -226,7 +241,7 @@ def read_history(conn: Connection, overview: Overview) -> frozenset[Version]:
     return frozenset(version for version in versions if version)
 
 
-def _other_rehearsals(place: StoreHandle, beside: str) -> Iterator[Rehearsal]:
+def _other_rehearsals(place: StoreHandle, overview: Overview, live: LiveSchema) -> Iterator[Rehearsal]:
     """Yield the rehearsals of other releases, newest first.
 
     A release whose steps are the first steps of this release, or of one that was rehearsed before, shows nothing new.
@@ -237,7 +252,7 @@ def _other_rehearsals(place: StoreHandle, beside: str) -> Iterator[Rehearsal]:
         made = _made(other)
         if not any(made == longer[: len(made)] for longer in known):
             known.append(made)
-            yield rehearsal.rehearse(place.conn, other, beside=beside)
+            yield _rehearse(place, overview, live, other)
 
 
 def _made(source: Source) -> list[tuple[Version, tuple[str, ...]]]:

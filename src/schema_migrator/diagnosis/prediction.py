@@ -31,10 +31,14 @@ REPAIR = "repair it first: schema-migrator verify shows the SQL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something that would stop a plan, and what to do about it, one line each."""
+    """Something that would stop a plan, and what to do about it, one line each.
+
+    `of_role`: another role, or another server, would not have the problem.
+    """
 
     found: str
     remedy: str
+    of_role: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

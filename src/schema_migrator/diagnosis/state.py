@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.catalog.standby import Standby
     from schema_migrator.config.settings import StoreSettings
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.releases.source import Release, Source
@@ -91,7 +92,7 @@ State: TypeAlias = Absent | At | Between | Unrecorded | Unknown
 class Overview:
     """The result of one look at a database. `recorded` is the version in the configured database's own row.
 
-    `whose` are the owners, which only examine.look reads.
+    `whose` are the owners, and `standby` is how far a standby has replayed; only examine.look reads them.
     """
 
     facts: Facts
@@ -99,6 +100,7 @@ class Overview:
     recorded: Version | None
     state: State
     whose: Ownership = UNSEEN
+    standby: Standby | None = None
 
 
 def look(

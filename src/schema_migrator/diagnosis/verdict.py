@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from schema_migrator.catalog.owners import Ownership
+    from schema_migrator.catalog.standby import Standby
     from schema_migrator.diagnosis.acceptance import Acceptance
     from schema_migrator.diagnosis.examine import Examination, LiveSchema
     from schema_migrator.diagnosis.rehearsal import Rehearsal
+    from schema_migrator.diagnosis.stage import Rehearsed
     from schema_migrator.releases.source import Source
 
 
@@ -33,7 +35,8 @@ class Verdict:
     `difference` leaves out what is `accepted`. `unused` are entries that accept nothing, and `vital` are the objects
     that no entry can accept. `unlisted` are versions that schema_update_history lacks: the vendor's tool writes the
     history after the version row, so a kill between the two leaves a version out. They are shown but are no reason to
-    refuse. `whose` are the owners, which only the command verify reads.
+    refuse. Only the command verify reads `whose`, the owners; `standby`, how far a standby has replayed; and
+    `rehearsed`, the other server on which the version was rehearsed.
     """
 
     store: Store
@@ -47,6 +50,8 @@ class Verdict:
     unused: tuple[UnusedEntry, ...] = ()
     vital: frozenset[Key] = frozenset()
     whose: Ownership = UNSEEN
+    standby: Standby | None = None
+    rehearsed: Rehearsed | None = None
 
     @property
     def equal(self) -> bool:

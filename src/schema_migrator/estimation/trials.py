@@ -63,11 +63,12 @@ def forecast(
     inputs: PlanInputs | None,
     interrupt: Interrupt,
     *,
-    measure: bool = True,
+    unmeasured: str = "",
 ) -> Forecast:
     """Return what the plan's steps will cost and which transactions block them.
 
-    Without `measure` nothing is tried. Measuring takes some seconds, and is done only if a step works on a large table.
+    With a reason why it is `unmeasured`, nothing is tried. Measuring takes some seconds, and is done only if a step
+    works on a large table.
     `conn` must be in autocommit. If measuring fails, the forecast has the reason, and nothing is raised but Stopped.
     """
     if plan.together or not plan.steps:
@@ -89,8 +90,8 @@ def forecast(
     wanted = extrapolation.tables_to_copy(plan, sizes)
     if not wanted:
         return extrapolation.without_trials(plan, bare, "")
-    if not measure:
-        return extrapolation.without_trials(plan, bare, "--no-measure")
+    if unmeasured:
+        return extrapolation.without_trials(plan, bare, unmeasured)
     started = time.monotonic()
     try:
         large = [size for size in sizes if size.table in wanted]

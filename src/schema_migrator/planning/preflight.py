@@ -44,6 +44,7 @@ WHERE r.rolname = current_user
 _READ_ONLY = Problem(
     found="the server is read-only (a standby, or default_transaction_read_only is on)",
     remedy="connect to the primary server",
+    of_role=True,
 )
 UNPROTECTED = Problem(
     found="without a rehearsal nothing shows whether a step would undo an accepted difference",
@@ -72,7 +73,8 @@ def check(
     """Raise PreflightFailed, naming every problem that would stop a plan; for an empty plan, what Temporal lacks.
 
     `verify`: the run ends with a rehearsal, which needs CREATE on the database. `way`: problems of the connection, such
-    as a pooler. `blockers`: problems that block an online rewrite.
+    as a pooler. `blockers`: problems that block an online rewrite. On a connection that only looks, what our role lacks
+    stops nothing: another role will migrate.
     Raises RewriteBlocked or HarmfulDrift instead if all problems are of that kind. Logs long transactions as a warning.
     """
     facts = overview.facts
@@ -85,6 +87,8 @@ def check(
         problem = _no_scratch_schema(facts, plan.database)
         remedy = f"{problem.remedy} or skip verification and online rewrites: --no-verify"
         found.append(replace(problem, remedy=remedy))
+    if conn.read_only:
+        found = [problem for problem in found if not problem.of_role]
     if found:
         raise _kind(plan, facts, found, blockers)(
             f'role "{facts.role}" cannot migrate database "{plan.database}"',
@@ -94,6 +98,14 @@ def check(
         )
     if not plan.together:
         _warn_of_long_transactions(conn)
+
+
+def role_lacks(plan: Plan, facts: Facts, whose: Ownership) -> tuple[Problem, ...]:
+    """Return what our role, or this server, lacks for the plan, as far as that shows without a query."""
+    found = [] if plan.empty else list(problems(plan, facts, None, whose=whose))
+    if plan.steps and not plan.together and not facts.may_create_schema:
+        found.append(_no_scratch_schema(facts, plan.database))
+    return tuple(problem for problem in found if problem.of_role)
 
 
 def _kind(plan: Plan, facts: Facts, found: Sequence[Problem], blockers: Sequence[Problem]) -> type[RefusedError]:
@@ -136,6 +148,7 @@ def _no_scratch_schema(facts: Facts, database: str) -> Problem:
     return Problem(
         found=f'it may not create the scratch schema of a rehearsal (that requires CREATE on "{database}")',
         remedy=f"as its owner run: GRANT CREATE ON DATABASE {quoted(database)} TO {quoted(facts.role)};",
+        of_role=True,
     )
 
 
@@ -175,6 +188,7 @@ def _schema(plan: Plan, facts: Facts, whose: Ownership) -> list[Problem]:
                 remedy=f"as its owner run: GRANT USAGE, CREATE ON SCHEMA {quoted(facts.schema or '')}"
                 f" TO {quoted(facts.role)};"
                 f" in a CloudNativePG Database: schemas: [{{name: {facts.schema}, owner: {facts.role}}}]",
+                of_role=True,
             )
         )
     if facts.elsewhere and not whose.chosen:
@@ -228,6 +242,7 @@ def _ownership(facts: Facts) -> list[Problem]:
         Problem(
             found=f"it does not own {count} of the schema: {shown}",
             remedy=f"run as the owner, or make it a member: GRANT <owner> TO {quoted(facts.role)};",
+            of_role=True,
         )
     ]
 
@@ -247,6 +262,7 @@ def _extension(plan: Plan, facts: Facts, rights: ExtensionRights) -> list[Proble
             found="it may not create the extension btree_gin (that requires CREATE on the database)",
             remedy=f'as a superuser in "{plan.database}" run: CREATE EXTENSION btree_gin;'
             " in a CloudNativePG Database: extensions: [{name: btree_gin}]",
+            of_role=True,
         )
     ]
 

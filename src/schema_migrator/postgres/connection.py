@@ -13,6 +13,7 @@ import psycopg
 import tenacity
 
 from schema_migrator import events
+from schema_migrator.config import rehearsal_place
 from schema_migrator.errors import MigratorError, NoIdentity, SettingsError, TokenRefused, TokenUnavailable
 from schema_migrator.postgres.connect_failures import ConnectFailure, explain, mistaken, place_of, refusal
 from schema_migrator.postgres.conninfo import is_local, may_go_without_tls, parameters
@@ -90,7 +91,9 @@ def _warn(settings: StoreSettings) -> None:
             "password.exposed",
             flag=settings.exposed,
             reason="every user of this machine can read a flag in the process table",
-            hint="set SQL_PASSWORD, SQL_PASSWORD_FILE or SQL_PASSWORD_COMMAND",
+            hint=f"set {rehearsal_place.VARIABLE}"
+            if settings.exposed == rehearsal_place.FLAG
+            else "set SQL_PASSWORD, SQL_PASSWORD_FILE or SQL_PASSWORD_COMMAND",
         )
 
 

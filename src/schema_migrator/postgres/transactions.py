@@ -216,7 +216,12 @@ def session(conn: Connection, limits: Limits, *, name: str) -> Iterator[None]:
 
 
 def configure(conn: Connection, limits: Limits, name: str, *, local: bool = True) -> None:
-    """Set everything that our statements need, for the transaction if `local`, otherwise for the session."""
+    """Set everything that our statements need, for the transaction if `local`, otherwise for the session.
+
+    On a connection that is marked as read-only, the server refuses every statement that would write.
+    """
+    if local and conn.read_only:
+        conn.execute("SET LOCAL transaction_read_only = on")
     for statement in FIRST:
         conn.execute((statement if local else statement.replace("LOCAL", "SESSION")).encode())
     conn.execute(settings(conn, limits, name, local=local))

@@ -9,9 +9,11 @@ from schema_migrator.estimation.model import BRIEF
 from schema_migrator.planning.notices import notices_json, place_json, place_text
 from schema_migrator.planning.plan import ONLINE_BYTES
 from schema_migrator.reports.layout import Toned
+from schema_migrator.reports.look_report import look_json, look_text
 from schema_migrator.reports.plan_table import span_text, steps_table
 from schema_migrator.reports.prechecks_report import checks_json, checks_text
 from schema_migrator.reports.report import recorded_version, size_text, state_name
+from schema_migrator.reports.rewrite_report import copied_text
 from schema_migrator.reports.servers_report import servers_json, servers_text
 from schema_migrator.terminal import Tone
 
@@ -49,6 +51,8 @@ def plan_json(seen: PlanPreview) -> dict[str, Any]:
         "measured": _measured(forecast) if forecast.sampled else None,
         "blocked_by": [_holder_json(blocker) for blocker in blocked_by(found, forecast)],
         "servers": servers_json(seen.servers) if seen.servers else None,
+        **look_json(seen.standby, seen.rehearsed),
+        "role_lacks": [{"found": problem.found, "remedy": problem.remedy} for problem in seen.role_lacks],
         "notices": notices_json(seen.notices),
     }
 
@@ -152,9 +156,15 @@ def plan_text(seen: PlanPreview) -> Report:
     support = servers_text(seen.servers) if seen.servers else ()
     if found.empty:
         done = Toned(f"at {found.version}, nothing to do", Tone.GOOD, _place(seen))
-        return (done, *support, *map(str, seen.notices))
+        return (done, *support, *_look(seen), *map(str, seen.notices))
     steps = [steps_table(found, seen.forecast), *_notes(seen)] if found.steps else []
-    return (_place(seen) + _heading(found), *steps, *support, *map(str, seen.notices))
+    return (_place(seen) + _heading(found), *steps, *support, *_look(seen), *map(str, seen.notices))
+
+
+def _look(seen: PlanPreview) -> list[str]:
+    """Return from where the plan comes, and what keeps the role that looked from migrating."""
+    lacks = [f"to migrate, another role or server is needed: {problem.found}" for problem in seen.role_lacks]
+    return [*look_text(seen.standby, seen.rehearsed), *lacks]
 
 
 def _place(seen: PlanPreview) -> str:
@@ -229,10 +239,11 @@ def _how(found: Online, seen: PlanPreview) -> str:
 
 
 def _left(rewrite: BegunRewrite) -> str:
-    what, left = "resumes it" if rewrite.continues else "removes it", rewrite.leftover
+    left = rewrite.leftover
+    what = {None: "resumes or removes it", True: "resumes it", False: "removes it"}[rewrite.continues]
     target = "whose comment is missing" if left.lost else f"to {left.target}"
     table = left.table or "a table"
-    return f"unfinished: an online rewrite of {table} {target}, {rewrite.copied} rows copied: migrate {what}"
+    return f"unfinished: an online rewrite of {table} {target}, {copied_text(rewrite.copied)}: migrate {what}"
 
 
 def _kept(leftover: Leftover) -> str:

@@ -12,6 +12,7 @@ from schema_migrator.planning import notices
 from schema_migrator.planning.notices import notices_json, place_json, place_text
 from schema_migrator.releases.library import ranges
 from schema_migrator.reports.layout import Table, Toned, Verbatim
+from schema_migrator.reports.look_report import look_json, look_text
 from schema_migrator.terminal import Tone
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def verify_json(found: Verdict) -> dict[str, Any]:
         "unused_acceptances": [{**_entry(unused.entry), "why": unused.why} for unused in found.unused],
         "missing_history": [str(version) for version in found.unlisted],
         "unreadable": list(found.whose.unreadable),
+        **look_json(found.standby, found.rehearsed),
         "notices": notices_json(notices.standing(found.whose)),
     }
 
@@ -167,6 +169,7 @@ def verify_text(found: Verdict) -> Report:
         *(f"  accepted   {_accepted_text(accepted)}" for accepted in found.accepted),
         *(Toned(f"  unused     {_unused_text(unused)}", Tone.PENDING) for unused in found.unused),
         *(Toned(f"  unreadable {table}", Tone.REFUSED) for table in found.whose.unreadable),
+        *(f"  {line}" for line in look_text(found.standby, found.rehearsed)),
         *(f"  {notice}" for notice in notices.standing(found.whose)),
         *([f"  not in schema_update_history: {lacking} (no harm)"] if lacking else []),
     )

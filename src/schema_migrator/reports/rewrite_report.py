@@ -67,10 +67,15 @@ def _row(store: str, found: RunningRewrite) -> tuple[Cell, ...]:
         found.leftover.table,
         found.leftover.target,
         phase_text(found),
-        str(found.copied),
+        "unknown" if found.copied is None else str(found.copied),
         size_text(found.leftover.log_bytes),
         found.runner or "none: schema-migrator migrate resumes it",
     )
+
+
+def copied_text(rows: int | None) -> str:
+    """Return how many rows a rewrite has copied; None if our role may not see it."""
+    return "an unknown number of rows copied" if rows is None else f"{rows} rows copied"
 
 
 def phase_text(found: RunningRewrite) -> str:

@@ -9,8 +9,9 @@ from schema_migrator.diagnosis.state import Absent, At, Between, Unknown, Unreco
 from schema_migrator.planning import notices
 from schema_migrator.planning.notices import notices_json, place_json, place_text
 from schema_migrator.reports.layout import Table, Toned
+from schema_migrator.reports.look_report import look_json, look_text
 from schema_migrator.reports.report import recorded_version, size_text, state_name
-from schema_migrator.reports.rewrite_report import control_json, phase_text
+from schema_migrator.reports.rewrite_report import control_json, copied_text, phase_text
 from schema_migrator.reports.servers_report import servers_json, servers_text
 from schema_migrator.terminal import Tone
 
@@ -44,6 +45,7 @@ def status_json(found: StoreStatus) -> dict[str, Any]:
         "online": [_leftover(leftover, found) for leftover in found.whose.leftovers],
         "other_schemas": found.elsewhere or None,
         "servers": servers_json(found.servers) if found.servers else None,
+        **look_json(found.standby, found.rehearsed),
         "notices": notices_json(notices.standing(found.whose)),
     }
 
@@ -84,8 +86,9 @@ def status_text(found: tuple[StoreStatus, ...]) -> Report:
     heads = ("store", "database", "version", "target", "state and what migrate does")
     rows = [(str(s.store), s.database, recorded_version(s.state) or "-", str(s.target), _verdict(s)) for s in found]
     files = dict.fromkeys(f"files of release {s.release}: {s.files}" for s in found if s.files)
+    seen = [f"{s.store}: {line}" for s in found for line in look_text(s.standby, s.rehearsed)]
     told = [f"{s.store}: {notice}" for s in found for notice in notices.standing(s.whose)]
-    return (Table(heads, tuple(rows)), *files, *told)
+    return (Table(heads, tuple(rows)), *files, *seen, *told)
 
 
 def _verdict(found: StoreStatus) -> Cell:
@@ -148,7 +151,7 @@ def _left(leftover: Leftover, found: StoreStatus) -> Line:
         return Toned(text, Tone.PENDING)
     if leftover.unfinished:
         own = found.rewrite_of(leftover)
-        done = f" ({phase_text(own)}), {own.copied} rows copied" if own else ""
+        done = f" ({phase_text(own)}), {copied_text(own.copied)}" if own else ""
         text = (
             f"online rewrite of {leftover.table} to {leftover.target} unfinished{done}{logs}:"
             " migrate resumes it, migrate --abandon removes it"

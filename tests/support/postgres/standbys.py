@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from schema_migrator.demo.embedded_postgres import Server, private_server, start, stop_if_running
+from schema_migrator.demo.embedded_postgres import Server, give_tree, private_server, start, stop_if_running
 from support.postgres.engine import Connection, Engine
 from support.waiting import await_true
 
@@ -98,16 +98,28 @@ def _idle(admin: Connection, slot: str) -> bool:
 
 @contextmanager
 def copied(server: Server, name: str, settings: Mapping[str, str], *options: str) -> Iterator[Server]:
-    """Run a copy of a server, made by pg_basebackup, which is known to that server by a name."""
+    """Run a copy of a server, made by pg_basebackup if it is there, which is known to that server by a name."""
     data = server.datadir.parent / f"{server.datadir.name}_{name}"
     taken = ("-D", str(data), "-d", address(server, name), "-c", "fast", "--no-sync")
-    server.run("pg_basebackup", *taken, *options)
+    if (server.bindir / "pg_basebackup").exists():
+        server.run("pg_basebackup", *taken, *options)
+    else:
+        _copy_stopped(server, data)
     made = start(replace(server, datadir=data), {"fsync": "off", **settings})
     try:
         yield made
     finally:
         stop_if_running(made)
         shutil.rmtree(data)
+
+
+def _copy_stopped(server: Server, data: Path) -> None:
+    """Copy the files of a server while it is stopped, as those of a standby: npm's packages lack pg_basebackup."""
+    server.stop("fast")
+    shutil.copytree(server.datadir, data)
+    (data / "standby.signal").touch()
+    give_tree(data, server.account)
+    server.start()
 
 
 def address(server: Server, name: str) -> str:
