@@ -2,8 +2,8 @@
 
 docs/reference has the settings, the exit codes, the text of --help, JSON output and events, CONTRIBUTING.md and
 docs/architecture.md the rooms, the chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs,
-docs/connecting.md that of libpq's parameters, docs/supported-versions.md its table. What names the version of the
-program gets the one of its source.
+docs/connecting.md that of libpq's parameters, docs/monitoring.md the metrics, docs/supported-versions.md its table.
+What names the version of the program gets the one of its source.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import yaml
 
+import metrics_page
 import reference_pages
 import supported_versions
 from schema_migrator import __version__
@@ -191,6 +192,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/kubernetes.md": {"exit-codes": exit_codes},
     "docs/catalogs.md": {"register": register},
     "docs/connecting.md": {"attributes": connect_attributes},
+    "docs/monitoring.md": {"metrics": metrics_page.table},
     "docs/supported-versions.md": {"supported-versions": supported_versions.table},
     "charts/temporal-migrations/README.md": {"values": chart_values},
 }

@@ -85,7 +85,8 @@ def test_a_hooks_account_is_there_before_it() -> None:
     account = one(manifests, "ServiceAccount")
     annotations = account["metadata"]["annotations"]
     assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade,post-install,post-upgrade,test"
-    assert (annotations["helm.sh/hook-weight"], annotations["helm.sh/hook-delete-policy"]) == ("-10", POLICY)
+    kept = "before-hook-creation"  # for the CronJob
+    assert (annotations["helm.sh/hook-weight"], annotations["helm.sh/hook-delete-policy"]) == ("-10", kept)
     verify = one(manifests, "Job", "-verify")
     assert verify["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
     assert verify["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation"
@@ -108,8 +109,9 @@ def test_an_ordinary_job() -> None:
     job = one(manifests, "Job")
     assert job["metadata"]["name"] == f"release-temporal-migrations-{trigger(manifests)[:10]}"
     wave = "argocd.argoproj.io/sync-wave"
-    waves = {item["kind"]: item["metadata"]["annotations"].get(wave) for item in manifests if "-ns-" not in str(item)}
-    assert waves == {"ServiceAccount": "-2", "Job": "-1", "ConfigMap": "0", "Pod": None}
+    those = [item for item in manifests if "-ns-" not in str(item)]
+    waves = {item["kind"]: item["metadata"].get("annotations", {}).get(wave) for item in those}
+    assert waves == {"ServiceAccount": "-2", "Job": "-1", "ConfigMap": "0", "CronJob": None, "Pod": None}
     assert "helm.sh/hook" not in job["metadata"]["annotations"]
 
 
@@ -323,6 +325,9 @@ def test_common_labels() -> None:
         found = [manifest["metadata"]["labels"]]
         if manifest["kind"] == "Job":
             found.append(manifest["spec"]["template"]["metadata"]["labels"])
+        if manifest["kind"] == "CronJob":
+            template = manifest["spec"]["jobTemplate"]
+            found += [template["metadata"]["labels"], template["spec"]["template"]["metadata"]["labels"]]
         assert {labels["team"] for labels in found} == {"platform"}
         assert {labels["app.kubernetes.io/name"] for labels in found} == {"temporal-migrations"}
 

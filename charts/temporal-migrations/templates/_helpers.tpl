@@ -355,6 +355,7 @@ initContainers:
 {{- $args := list .command }}
 {{- if and $bootstrap $own.update }}{{ $args = append $args "--update" }}{{ end }}
 {{- if eq .command "preflight" }}{{ $args = list "wait" "--for" "database" }}{{ end }}
+{{- if eq .command "drift" }}{{ $args = concat (list "verify" "--output" "json") (include "temporal-migrations.metricsArgs" $root | fromJsonArray) }}{{ end }}
 containers:
   - {{ include "temporal-migrations.container" (dict "root" $root "job" .command "name" .command "args" $args "tls" $tls) | nindent 4 | trim }}
 {{- if or $tls $files $root.Values.extraVolumes }}
@@ -471,6 +472,46 @@ template:
 {{- $_ := set $values "backoffLimit" $own.backoffLimit }}
 {{- $root := dict "Values" $values "Chart" .Chart "Release" .Release }}
 {{- include "temporal-migrations.jobSpec" (dict "root" $root "command" "preflight") }}
+{{- end }}
+
+{{- /* Whether a CronJob compares the schemas with their versions. An older release's values lack it. */}}
+{{- define "temporal-migrations.checksDrift" -}}
+{{- if and (default dict .Values.driftCheck).enabled (ne .Values.mode "prepare") (include "temporal-migrations.migrates" .) }}true{{ end -}}
+{{- end }}
+
+{{- /* A CronJob's name has 52 characters at most: Kubernetes adds 11 to its Jobs'. */}}
+{{- define "temporal-migrations.driftName" -}}
+{{- $full := include "temporal-migrations.fullname" . -}}
+{{- if le (len $full) 46 }}{{ $full }}{{ else }}{{ $full | trunc 37 | trimAll "-." }}-{{ sha256sum $full | trunc 8 }}{{ end }}-drift
+{{- end }}
+
+{{- /* The arguments for the metrics file, as a JSON list: none without a volume. */}}
+{{- define "temporal-migrations.metricsArgs" -}}
+{{- $own := .Values.driftCheck.metrics }}
+{{- $file := default (printf "%s_%s.prom" .Release.Namespace (include "temporal-migrations.driftName" .)) $own.file }}
+{{- $labels := printf "namespace=%s,installation=%s" .Release.Namespace .Release.Name }}
+{{- ternary (list "--metrics-file" (printf "/var/lib/metrics/%s" $file) "--metrics-labels" $labels) list (not (empty $own.volume)) | toJson -}}
+{{- end }}
+
+{{- /* The CronJob's Job: the migration's pod, which only verifies, with its own deadline, and the volume for metrics. */}}
+{{- define "temporal-migrations.driftSpec" -}}
+{{- $own := .Values.driftCheck }}
+{{- $values := merge (dict) .Values }}
+{{- $_ := set $values "activeDeadlineSeconds" $own.activeDeadlineSeconds }}
+{{- $_ := set $values "backoffLimit" $own.backoffLimit }}
+{{- $_ := set $values "ttlSecondsAfterFinished" nil }}
+{{- with $own.metrics.volume }}
+  {{- $_ := set $values "extraVolumes" (append $values.extraVolumes (merge (dict "name" "metrics") .)) }}
+  {{- $_ := set $values "extraVolumeMounts" (append $values.extraVolumeMounts (dict "name" "metrics" "mountPath" "/var/lib/metrics")) }}
+{{- end }}
+{{- $root := dict "Values" $values "Chart" .Chart "Release" .Release }}
+{{- include "temporal-migrations.jobSpec" (dict "root" $root "command" "drift" "account" (include "temporal-migrations.laterAccount" .)) }}
+{{- end }}
+
+{{- /* The account of a pod that runs when the hooks' account is gone: the namespace's own, unless the account has an
+identity and is kept; empty for the account of all pods. */}}
+{{- define "temporal-migrations.laterAccount" -}}
+{{- if and .Values.serviceAccount.create (eq .Values.mode "hook") (not .Values.serviceAccount.annotations) }}default{{ end -}}
 {{- end }}
 
 {{- /* The Job that creates namespaces: the same, with its own fields instead of the migration's. */}}
