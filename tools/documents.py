@@ -1,9 +1,9 @@
 """Write the generated parts of the documents; --check only compares.
 
-docs/reference has the settings, the exit codes, the text of --help, JSON output and events, CONTRIBUTING.md and
-docs/architecture.md the rooms, the chart's README its values, docs/catalogs.md the register of PostgreSQL's catalogs,
-docs/connecting.md that of libpq's parameters, docs/supported-versions.md its table. What names the version of the
-program gets the one of its source.
+The chart has a value for every setting, and its README lists all values. docs/reference has the settings, the exit
+codes, the text of --help, JSON output and events, CONTRIBUTING.md and docs/architecture.md the rooms, docs/catalogs.md
+the register of PostgreSQL's catalogs, docs/connecting.md that of libpq's parameters, docs/monitoring.md the metrics,
+docs/supported-versions.md its table. What names the version of the program gets the one of its source.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from pathlib import Path
 
 import yaml
 
+import chart_options
+import metrics_page
 import reference_pages
 import supported_versions
 from schema_migrator import __version__
 from schema_migrator.catalog.table_register import REGISTER, Fate
 from schema_migrator.cli.arguments import parser
+from schema_migrator.config import chart
 from schema_migrator.config.attributes import REGISTER as ATTRIBUTES
 from schema_migrator.config.options import Option, client_options, run_options, sql_options
 from schema_migrator.exit_codes import CODES
@@ -64,11 +67,18 @@ def settings() -> str:
 
 def table(options: Iterable[Option]) -> list[str]:
     """Return the lines of a Markdown table."""
+    values = chart.values()
     rows = (
         f"| `{option.flag}` | `{option.variable}` | {code(option.default)} | {escaped(option.meaning)} |"
+        f" {in_chart(values[option.variable])} |"
         for option in options
     )
-    return ["| flag | variable | default | meaning |", "| --- | --- | --- | --- |", *rows]
+    return ["| flag | variable | default | meaning | in the chart |", "| --- | --- | --- | --- | --- |", *rows]
+
+
+def in_chart(names: str) -> str:
+    """Return the names of one or several of the chart's values in code type."""
+    return ", ".join(code(name) for name in names.split(" and "))
 
 
 def code(text: str) -> str:
@@ -191,6 +201,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/kubernetes.md": {"exit-codes": exit_codes},
     "docs/catalogs.md": {"register": register},
     "docs/connecting.md": {"attributes": connect_attributes},
+    "docs/monitoring.md": {"metrics": metrics_page.table},
     "docs/supported-versions.md": {"supported-versions": supported_versions.table},
     "charts/temporal-migrations/README.md": {"values": chart_values},
 }
@@ -215,6 +226,8 @@ STAMPS = {
 
 def generated(document: str, text: str) -> str:
     """Return the document with all parts as they have to be. Raises MarkersMissingError."""
+    if document in chart_options.WRITERS:
+        return chart_options.WRITERS[document](text)
     for name, make in PARTS.get(document, {}).items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         part = make()
@@ -226,9 +239,9 @@ def generated(document: str, text: str) -> str:
 
 def main() -> None:
     """Write, or with --check end with 1 if there is something to write, or the program logs other events."""
-    for document in dict.fromkeys((*PARTS, *STAMPS)):
+    for document in dict.fromkeys((*chart_options.WRITERS, *PARTS, *STAMPS)):
         path = ROOT / document
-        before = path.read_text(encoding="utf-8")
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
         after = generated(document, before)
         if "--check" not in sys.argv[1:]:
             path.write_text(after, encoding="utf-8")

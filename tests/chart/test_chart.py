@@ -54,7 +54,7 @@ def test_our_program_takes_its_variables(values: str) -> None:
     references = {item["name"] for item in container["env"] if "valueFrom" in item}
     assert references <= {word.partition("=")[0] for word in told}
     assert told[0] == container["name"]
-    given_by_hand = {chart.VARIABLE, "SCHEMA_MIGRATOR_STATEMENT_TIMEOUT"}
+    given_by_hand = {chart.VARIABLE, "PGSSLNEGOTIATION"}
     assert not variables.keys() - chart.values("migrate").keys() - given_by_hand  # messages name each one's value
     variables[chart.VARIABLE] = told[0]  # without its Secrets, whose files are not here
     with patch.dict(os.environ, variables, clear=True):
@@ -85,7 +85,8 @@ def test_a_hooks_account_is_there_before_it() -> None:
     account = one(manifests, "ServiceAccount")
     annotations = account["metadata"]["annotations"]
     assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade,post-install,post-upgrade,test"
-    assert (annotations["helm.sh/hook-weight"], annotations["helm.sh/hook-delete-policy"]) == ("-10", POLICY)
+    kept = "before-hook-creation"  # for the CronJob
+    assert (annotations["helm.sh/hook-weight"], annotations["helm.sh/hook-delete-policy"]) == ("-10", kept)
     verify = one(manifests, "Job", "-verify")
     assert verify["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
     assert verify["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation"
@@ -108,8 +109,9 @@ def test_an_ordinary_job() -> None:
     job = one(manifests, "Job")
     assert job["metadata"]["name"] == f"release-temporal-migrations-{trigger(manifests)[:10]}"
     wave = "argocd.argoproj.io/sync-wave"
-    waves = {item["kind"]: item["metadata"]["annotations"].get(wave) for item in manifests if "-ns-" not in str(item)}
-    assert waves == {"ServiceAccount": "-2", "Job": "-1", "ConfigMap": "0", "Pod": None}
+    those = [item for item in manifests if "-ns-" not in str(item)]
+    waves = {item["kind"]: item["metadata"].get("annotations", {}).get(wave) for item in those}
+    assert waves == {"ServiceAccount": "-2", "Job": "-1", "ConfigMap": "0", "CronJob": None, "Pod": None}
     assert "helm.sh/hook" not in job["metadata"]["annotations"]
 
 
@@ -202,7 +204,9 @@ def test_a_preflight() -> None:
     assert migrates.pop("args") == ["migrate"]
     assert (looks.pop("name"), migrates.pop("name")) == ("preflight", "migrate")
     mine, theirs = variables(looks), variables(migrates)
-    assert {name for name in mine if mine[name] != theirs[name]} == {chart.VARIABLE, "SCHEMA_MIGRATOR_WAIT_TIMEOUT"}
+    own = {name for name in mine if mine[name] != theirs.get(name)}
+    assert own == {chart.VARIABLE, "SCHEMA_MIGRATOR_WAIT_TIMEOUT"}
+    assert theirs.keys() <= mine.keys()
     assert mine["SCHEMA_MIGRATOR_WAIT_TIMEOUT"] == "30"
     assert looks | {"env": []} == migrates | {"env": []}
 
@@ -319,10 +323,13 @@ def test_a_part_of_another_chart(tmp_path: Path, *, wanted: bool) -> None:
 
 def test_common_labels() -> None:
     """On every object and every pod; the chart's own stay, because people select by them."""
-    for manifest in render("everything"):
+    for manifest in render("everything", *set_json(extraObjects=[])):
         found = [manifest["metadata"]["labels"]]
         if manifest["kind"] == "Job":
             found.append(manifest["spec"]["template"]["metadata"]["labels"])
+        if manifest["kind"] == "CronJob":
+            template = manifest["spec"]["jobTemplate"]
+            found += [template["metadata"]["labels"], template["spec"]["template"]["metadata"]["labels"]]
         assert {labels["team"] for labels in found} == {"platform"}
         assert {labels["app.kubernetes.io/name"] for labels in found} == {"temporal-migrations"}
 
@@ -500,6 +507,9 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
     ("--set-string", "extraEnv[0].name=SCHEMA_MIGRATOR_ADOPT,extraEnv[0].value=true"): (
         "extraEnv has SCHEMA_MIGRATOR_ADOPT, which the chart sets itself: use its value instead of extraEnv"
     ),
+    ("--set-string", "extraEnv[0].name=SCHEMA_MIGRATOR_JOBS,extraEnv[0].value=2"): (
+        "extraEnv has SCHEMA_MIGRATOR_JOBS, which the chart sets itself: use its value instead of extraEnv"
+    ),
     ("--set-json", 'annotations={"helm.sh/hook":"pre-install"}'): (
         "annotations has helm.sh/hook, which the chart sets itself: remove it"
     ),
@@ -515,7 +525,27 @@ REFUSALS: Mapping[tuple[str, ...], str] = {
     ),
     ("--set", "settings=null"): "missing property 'settings'",
     ("--set", "connection.tls=null"): "missing property 'tls'",
-    ("--set", "settings.waitTimeout=null"): "missing property 'waitTimeout'",
+    ("--set-json", "settings.waitTimeout=-1"): "at '/settings/waitTimeout': minimum: got -1, want 0",
+    ("--set-json", "settings.maxReplicaLag=true"): "at '/settings/maxReplicaLag': 'not' failed",
+    ("--set", "settings.maxSlotWal=some"): "at '/settings/maxSlotWal': 'some' does not match pattern",
+    (
+        "--set-string",
+        "settings.requireBackupWithin=24",
+    ): "at '/settings/requireBackupWithin': '24' does not match pattern",
+    ("--set", "settings.walTimeout=1"): "additional properties 'walTimeout' not allowed",
+    (
+        "--set",
+        "serviceAccount.identity.awsRoleArn=role",
+    ): "at '/serviceAccount/identity/awsRoleArn': 'role' does not match",
+    ("--set", "serviceAccount.identity.gcpServiceAccount=a@b.iam.gserviceaccount.com"): (
+        "serviceAccount.identity is set, but the chart creates no account: set serviceAccount.create, or annotate your"
+        " own"
+    ),
+    ("--set-json", 'commonAnnotations={"helm.sh/hook":"x"}'): (
+        "commonAnnotations has helm.sh/hook, which the chart sets itself: remove it"
+    ),
+    ("--set", "networkPolicy.egress=1"): "additional properties 'egress' not allowed",
+    ("--set-json", "networkPolicy.databasePorts=[0]"): "at '/networkPolicy/databasePorts/0': minimum: got 0, want 1",
     ("--set", "databases.visibility=null"): "missing property 'visibility'",
     ("--set-string", "connection.port=99999"): "at '/connection/port': '99999' does not match pattern",
     ("--set", "extraEnv[0].value=x"): "at '/extraEnv/0': missing property 'name'",
@@ -553,7 +583,7 @@ def test_every_value_is_in_the_schema() -> None:
 
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    free = ("podSecurityContext.", "securityContext.", "resources.")
+    free = ("podSecurityContext.", "securityContext.", "resources.", "settings.metricsLabels.")
     assert {name for name in said(values) if not name.startswith(free)} == {
         name for name in keys(schema) if ".connection." not in name
     }

@@ -18,6 +18,8 @@ from support.kubernetes.helm import CHART, Manifest, rendered
 from support.postgres.databases import RELEASES
 
 pytestmark = pytest.mark.chart
+OF_THEIR_OWN = ("secrets/external-secrets", "secrets/csi", "identity/aws", "identity/gcp", "identity/azure")
+"""The folders whose values need no others."""
 HEAD = {"metadata": {"name": "a"}, "spec": {}}
 
 
@@ -92,6 +94,8 @@ def test_the_chart_takes_their_values() -> None:
     check(rendered("--values", str(base)))
     for more in ("production", "backup"):
         check(rendered("--values", str(base), "--values", str(examples.values(more))))
+    for own in OF_THEIR_OWN:
+        check(rendered("--values", str(examples.values(own))))
 
 
 def test_values_files_are_where_applications_look() -> None:
@@ -138,6 +142,22 @@ def test_one_secret_of_one_role() -> None:
     assert {(one["sql"]["existingSecret"], one["sql"]["secretKey"]) for one in stores.values()} == {
         ("temporal-db", "password")
     }
+
+
+def test_secrets_of_others() -> None:
+    """The chart's values name the Secret that the operator makes, and the file that the driver mounts."""
+    made = examples.one("ExternalSecret", "temporal-db")["spec"]
+    keys = {(made["target"]["name"], item["secretKey"]) for item in made["data"]}
+    named = references(rendered("--values", str(examples.values("secrets/external-secrets"))))
+    assert {(item["name"], item["key"]) for item in named} == keys
+    manifests = rendered("--values", str(examples.values("secrets/csi")))
+    assert references(manifests) == []
+    spec = one(manifests, "Job")["spec"]["template"]["spec"]
+    (volume,), ((mount,),) = spec["volumes"], [item["volumeMounts"] for item in spec["containers"]]
+    given = examples.one("SecretProviderClass", volume["csi"]["volumeAttributes"]["secretProviderClass"])
+    (file,) = yaml.safe_load(given["spec"]["parameters"]["objects"])
+    env = {item["name"]: item.get("value") for item in spec["containers"][0]["env"]}
+    assert env["DEFAULT_SQL_PASSWORD_FILE"] == f"{mount['mountPath']}/{file['objectName']}"
 
 
 def references(part: object) -> list[dict[str, str]]:
@@ -218,5 +238,5 @@ def test_a_repair_is_taken_by_itself() -> None:
 def test_values_files_are_no_manifests() -> None:
     """What the walk over manifests leaves out is rendered with the chart instead."""
     left = {str(path.parent.relative_to(examples.EXAMPLES)) for path in examples.EXAMPLES.rglob("values.yaml")}
-    assert left == {"argocd/fleet", "backup", "cloudnativepg", "production"}
+    assert left == {"argocd/fleet", "backup", "cloudnativepg", "production", *OF_THEIR_OWN}
     assert all("kind" not in yaml.safe_load(examples.values(folder).read_text()) for folder in left)

@@ -51,7 +51,7 @@ def test_off_by_default() -> None:
 
 def test_a_hook_after_the_servers() -> None:
     """Never before everything else: it would wait for a frontend that waits for it."""
-    manifests = render("everything")
+    manifests = render("everything", *set_json(commonAnnotations={}))
     job = bootstrap(manifests)
     assert job["metadata"]["name"] == "release-temporal-migrations-namespaces"
     assert job["metadata"]["annotations"] == {

@@ -22,8 +22,9 @@ EPOCH = 1_700_000_000
 CI = sorted(path.stem.removesuffix("-values") for path in (CHART / "ci").glob("*-values.yaml"))
 NAME = f"temporal-migrations-{__version__}.tgz"
 SIGNER = "Chart signer <signer@git.example>"
-TEMPLATES = ("NOTES.txt", "_helpers.tpl", "accepted.yaml", "job.yaml", "namespaces.yaml", "preflight.yaml")
-TEMPLATES += ("serviceaccount.yaml", "tests/verify.yaml", "trigger.yaml", "verify.yaml")
+TEMPLATES = ("NOTES.txt", "_helpers.tpl", "_options.tpl", "accepted.yaml", "drift.yaml", "extra.yaml", "job.yaml")
+TEMPLATES += ("namespaces.yaml", "networkpolicy.yaml", "preflight.yaml", "serviceaccount.yaml", "tests/verify.yaml")
+TEMPLATES += ("trigger.yaml", "verify.yaml")
 
 
 def package(destination: Path, *args: str, chart: Path = CHART, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -86,8 +86,7 @@ BACKUPS = [
 def example() -> list[str]:
     """Return the arguments of the script in the example's values."""
     values = yaml.safe_load((EXAMPLES / "values.yaml").read_text())
-    command = next(item["value"] for item in values["extraEnv"] if item["name"].endswith("BACKUP_COMMAND"))
-    program, script, *args = command.split()
+    program, script, *args = values["settings"]["backupCommand"].split()
     assert (program, script) == ("python", "/etc/backup/newest.py")
     return args
 

@@ -89,11 +89,12 @@ def test_an_online_rewrite(origin: Origin) -> None:
     database = origin.copy()
     env = origin.env(database) | {"SCHEMA_MIGRATOR_OUTPUT": "json", "SCHEMA_MIGRATOR_HEARTBEAT": "0.01"}
     assert checked(run_cli(env, "plan", *rewriting.ONLINE))
-    done = finish(origin.migrate(database, *rewriting.ONLINE, "--output", "json", "--heartbeat", "0.01"))
+    options = ("--output", "json", "--heartbeat", "0.01", "--log-level", "debug")
+    done = finish(origin.migrate(database, *rewriting.ONLINE, *options))
     assert done.code == 0, done.stderr
     assert "Decimal" not in done.stderr
     names = {event["event"] for event in checked(done)}
-    assert {"online.started", "online.verified"} <= names
+    assert {"online.started", "online.verified", "online.phase_entered", "online.budgets"} <= names
 
 
 def test_a_held_cutover(origin: Origin) -> None:

@@ -106,7 +106,10 @@ def test_the_charts_words(refusals: Refusals, databases: Databases, tmp_path: Pa
     words.touch()
     told = {"SCHEMA_MIGRATOR_CHART": "migrate", "SCHEMA_MIGRATOR_TERMINATION_LOG": str(words)}
     (line,) = refusals.refused(10, "--store", "default", SQL_PASSWORD="", **told)
-    expected = "set SQL_PASSWORD (in the chart: connection.existingSecret), SQL_PASSWORD_FILE (in the chart: extraEnv)"
+    expected = (
+        "set SQL_PASSWORD (in the chart: connection.existingSecret),"
+        " SQL_PASSWORD_FILE (in the chart: connection.passwordFile)"
+    )
     assert line.startswith(f"error: default: the server asks for a password for {address(databases, 'default')}")
     assert expected in line
     assert expected in words.read_text()

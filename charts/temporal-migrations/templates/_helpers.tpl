@@ -51,8 +51,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   {{- $key := printf "%sKey" $field }}
   {{- if and (hasKey $own $field) (not (hasKey $own $key)) }}{{ $_ := set $made $key "" }}{{ end }}
 {{- end }}
-{{- range $field := list "passwordCommand" "auth" }}
-  {{- if or (hasKey $own "existingSecret") (hasKey $own "passwordCommand") (hasKey $own "auth") }}{{ $_ := set $made $field (default "" (index $own $field)) }}{{ end }}
+{{- if or (hasKey $own "existingSecret") (hasKey $own "passwordCommand") (hasKey $own "passwordFile") (hasKey $own "auth") }}
+  {{- range $field := list "passwordCommand" "passwordFile" "auth" }}
+    {{- if not (hasKey $own $field) }}{{ $_ := set $made $field "" }}{{ end }}
+  {{- end }}
 {{- end }}
 {{- toYaml $made -}}
 {{- end }}
@@ -103,7 +105,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and (eq .Values.mode "prepare") (le (int64 .Values.prepare.activeDeadlineSeconds) (int64 .Values.prepare.holdTimeout)) }}
   {{- fail "prepare.activeDeadlineSeconds ends the Job before prepare.holdTimeout: set it higher" }}
 {{- end }}
-{{- range $place, $given := dict "annotations" .Values.annotations "serviceAccount.annotations" .Values.serviceAccount.annotations }}
+{{- if and (include "temporal-migrations.identityAnnotations" .) (not .Values.serviceAccount.create) }}
+  {{- fail "serviceAccount.identity is set, but the chart creates no account: set serviceAccount.create, or annotate your own" }}
+{{- end }}
+{{- range $place, $given := dict "annotations" .Values.annotations "serviceAccount.annotations" .Values.serviceAccount.annotations "commonAnnotations" (default dict .Values.commonAnnotations) }}
   {{- range $name, $_ := $given }}
     {{- if hasPrefix "helm.sh/" $name }}
       {{- fail (printf "%s has %s, which the chart sets itself: remove it" $place $name) }}
@@ -112,6 +117,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- $made := list }}
 {{- range (include "temporal-migrations.env" . | fromYamlArray) }}{{ $made = append $made .name }}{{ end }}
+{{- range include "temporal-migrations.settings" . | fromJsonArray }}{{ $made = append $made .variable }}{{ end }}
 {{- range .Values.extraEnv }}
   {{- if has .name $made }}
     {{- fail (printf "extraEnv has %s, which the chart sets itself: use its value instead of extraEnv" .name) }}
@@ -124,7 +130,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   {{- if not .address }}
     {{- fail "namespaceBootstrap has no address: set namespaceBootstrap.address to the frontend's, such as temporal-frontend:7233" }}
   {{- end }}
-  {{- if not .namespaces }}
+  {{- if not (or .namespaces .namespacesFile) }}
     {{- fail "namespaceBootstrap has no namespaces: set namespaceBootstrap.namespaces" }}
   {{- end }}
   {{- if and .tls.enabled (not .tls.existingSecret) (or .tls.caKey .tls.certKey .tls.keyKey) }}
@@ -157,9 +163,13 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
 - name: TEMPORAL_VERSION
   value: {{ .Values.serverVersion | quote }}
 {{- end }}
-{{- range $setting, $variable := dict "executor" "EXECUTOR" "waitTimeout" "WAIT_TIMEOUT" "lockTimeout" "LOCK_TIMEOUT" "onDrift" "ON_DRIFT" "adopt" "ADOPT" "noVerify" "NO_VERIFY" "logLevel" "LOG_LEVEL" }}
-- name: SCHEMA_MIGRATOR_{{ $variable }}
-  value: {{ index $.Values.settings $setting | toString | quote }}
+{{- range include "temporal-migrations.settings" . | fromJsonArray }}
+{{- $text := include "temporal-migrations.valueText" (dict "row" . "value" (index $.Values.settings .value)) }}
+{{- /* The first follows below, because it depends on another value; the second is the migration's alone. */}}
+{{- if and $text (not (has .value (list "allowOlderTargets" "metricsFile"))) }}
+- name: {{ .variable }}
+  value: {{ $text | quote }}
+{{- end }}
 {{- end }}
 {{- if .Values.accepted }}
 - name: SCHEMA_MIGRATOR_ACCEPTED
@@ -179,18 +189,21 @@ secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if eq .mo
   value: {{ . | quote }}
 {{- end }}
 {{- end }}
-{{- range $setting, $variable := dict "rewrite" "REWRITE" "maxLockSeconds" "MAX_LOCK_SECONDS" }}
-{{- with index $.Values.settings $setting }}
-- name: SCHEMA_MIGRATOR_{{ $variable }}
-  value: {{ . | toString | quote }}
-{{- end }}
-{{- end }}
 {{- /* Without a version of the servers, only the targets are known. */}}
 - name: SCHEMA_MIGRATOR_ALLOW_OLDER_TARGETS
   value: {{ or .Values.settings.allowOlderTargets (not .Values.serverVersion) | toString | quote }}
 {{- range $key := $stores }}
 {{- $store := index $.Values.databases $key }}
 {{ include "temporal-migrations.storeEnv" (dict "mode" $.Values.mode "name" (kebabcase $key) "store" $store "connection" (include "temporal-migrations.connection" (dict "root" $ "store" $store) | fromYaml)) }}
+{{- end }}
+{{- end }}
+
+{{- /* Where a container that compares rehearses; empty for the others, and where that is the stores' own server. */}}
+{{- define "temporal-migrations.rehearseOn" -}}
+{{- $own := default dict .root.Values.rehearseOn }}
+{{- if and $own.existingSecret (has .name (list "verify" "drift")) }}
+- name: SCHEMA_MIGRATOR_REHEARSE_ON
+  valueFrom: { {{ include "temporal-migrations.secretKey" (dict "mode" .root.Values.mode "secret" $own.existingSecret "key" $own.uriKey) }} }
 {{- end }}
 {{- end }}
 
@@ -212,6 +225,23 @@ resources: {{- toYaml .Values.resources | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
   - { name: schema-files, mountPath: /etc/temporal-migrations/schema }
+{{- end }}
+
+{{- /* A value as the text of a variable: lists and pairs are joined by commas, numbers have no exponent if they are whole. */}}
+{{- define "temporal-migrations.text" -}}
+{{- if kindIs "slice" . }}{{ join "," . }}
+{{- else if kindIs "map" . }}
+{{- $pairs := list }}{{ range $name, $value := . }}{{ $pairs = append $pairs (printf "%s=%s" $name $value) }}{{ end }}{{ join "," $pairs }}
+{{- else if and (kindIs "float64" .) (eq (floor .) (float64 .)) }}{{ int64 . }}
+{{- else if not (kindIs "invalid" .) }}{{ toString . }}
+{{- end }}
+{{- end }}
+
+{{- /* The text of a value of a section, empty if the program's own default applies. `row`: what is known of the value. */}}
+{{- define "temporal-migrations.valueText" -}}
+{{- $text := include "temporal-migrations.text" .value }}
+{{- if and .row.false (eq $text "false") }}{{ $text = .row.false }}{{ end }}
+{{- if ne $text .row.default }}{{ $text }}{{ end -}}
 {{- end }}
 
 {{- define "temporal-migrations.storeEnv" -}}
@@ -246,14 +276,15 @@ volumeMounts:
 {{- else if $connection.passwordCommand }}
 - name: {{ $prefix }}PASSWORD_COMMAND
   value: {{ ternary $connection.passwordCommand (toJson $connection.passwordCommand) (kindIs "string" $connection.passwordCommand) | quote }}
-{{- else if and $connection.existingSecret (not $connection.uriKey) }}
+{{- else if and $connection.existingSecret (not $connection.uriKey) (not $connection.passwordFile) }}
 - name: {{ $prefix }}PASSWORD
   valueFrom: { {{ include "temporal-migrations.secretKey" (dict "mode" $.mode "secret" $connection.existingSecret "key" $connection.passwordKey) }} }
 {{- end }}
-{{- range $variable, $field := dict "CONNECT_ATTRIBUTES" "connectAttributes" "DIRECT_HOST" "directHost" }}
-{{- with index $connection $field }}
-- name: {{ $prefix }}{{ $variable }}
-  value: {{ . | quote }}
+{{- range include "temporal-migrations.connectionSettings" . | fromJsonArray }}
+{{- $text := include "temporal-migrations.valueText" (dict "row" . "value" (index $connection .value)) }}
+{{- if $text }}
+- name: {{ $prefix }}{{ .variable }}
+  value: {{ $text | quote }}
 {{- end }}
 {{- end }}
 {{- if $connection.tls.enabled }}
@@ -280,14 +311,28 @@ volumeMounts:
 {{- $own := .Values.namespaceBootstrap -}}
 - name: TEMPORAL_ADDRESS
   value: {{ $own.address | quote }}
+{{- if $own.namespaces }}
 - name: SCHEMA_MIGRATOR_NAMESPACES
   value: {{ $own.namespaces | toJson | quote }}
+{{- end }}
 - name: SCHEMA_MIGRATOR_WAIT_TIMEOUT
   value: {{ $own.waitTimeout | toString | quote }}
 - name: SCHEMA_MIGRATOR_ON_DRIFT
   value: {{ $own.onDifference | quote }}
-- name: SCHEMA_MIGRATOR_LOG_LEVEL
-  value: {{ .Values.settings.logLevel | quote }}
+{{- range include "temporal-migrations.settings" . | fromJsonArray }}
+{{- $text := include "temporal-migrations.valueText" (dict "row" . "value" (index $.Values.settings .value)) }}
+{{- if and $text (has .value (list "logLevel" "output" "terminationLog")) }}
+- name: {{ .variable }}
+  value: {{ $text | quote }}
+{{- end }}
+{{- end }}
+{{- range include "temporal-migrations.bootstrapSettings" . | fromJsonArray }}
+{{- $text := include "temporal-migrations.valueText" (dict "row" . "value" (index $own .value)) }}
+{{- if $text }}
+- name: {{ .variable }}
+  value: {{ $text | quote }}
+{{- end }}
+{{- end }}
 {{- if $own.apiKey.existingSecret }}
 - name: TEMPORAL_API_KEY
   valueFrom: { {{ include "temporal-migrations.secretKey" (dict "mode" .Values.mode "secret" $own.apiKey.existingSecret "key" $own.apiKey.key) }} }
@@ -322,7 +367,7 @@ volumeMounts:
 {{- end -}}
 restartPolicy: Never
 serviceAccountName: {{ default (include "temporal-migrations.serviceAccountName" $root) .account | quote }}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ and (not $bootstrap) (not .account) (default false $root.Values.serviceAccount.automountToken) }}
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
 {{- $pull := list }}
@@ -364,6 +409,7 @@ initContainers:
 {{- $args := list .command }}
 {{- if and $bootstrap $own.update }}{{ $args = append $args "--update" }}{{ end }}
 {{- if eq .command "preflight" }}{{ $args = list "wait" "--for" "database" }}{{ end }}
+{{- if eq .command "drift" }}{{ $args = concat (list "verify" "--output" "json") (include "temporal-migrations.metricsArgs" $root | fromJsonArray) }}{{ end }}
 containers:
   - {{ include "temporal-migrations.container" (dict "root" $root "job" .command "name" .command "args" $args "tls" $tls) | nindent 4 | trim }}
 {{- $accepted := and (not $bootstrap) $root.Values.accepted }}
@@ -393,6 +439,7 @@ volumes:
 {{- $root := .root }}
 {{- $tls := .tls }}
 {{- $env := include (ternary "temporal-migrations.bootstrapEnv" "temporal-migrations.env" (eq .name "namespaces")) $root | fromYamlArray }}
+{{- $env = concat $env (include "temporal-migrations.rehearseOn" . | fromYamlArray) }}
 {{- $told := list .job }}
 {{- range $env }}
   {{- if .valueFrom }}
@@ -410,6 +457,11 @@ env:
   - name: SCHEMA_MIGRATOR_CHART
     value: {{ join " " $told | quote }}
   {{- include (ternary "temporal-migrations.bootstrapEnv" "temporal-migrations.env" (eq .name "namespaces")) $root | nindent 2 }}
+  {{- include "temporal-migrations.rehearseOn" . | nindent 2 }}
+  {{- if and (eq .name "migrate") $root.Values.settings.metricsFile }}
+  - name: SCHEMA_MIGRATOR_METRICS_FILE
+    value: {{ $root.Values.settings.metricsFile | quote }}
+  {{- end }}
   {{- with $root.Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -418,7 +470,7 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext: {{- toYaml $root.Values.securityContext | nindent 2 }}
 resources: {{- toYaml $root.Values.resources | nindent 2 }}
-terminationMessagePath: /dev/termination-log
+terminationMessagePath: {{ default "/dev/termination-log" $root.Values.settings.terminationLog | quote }}
 terminationMessagePolicy: FallbackToLogsOnError
 {{- $files := and (ne .name "namespaces") (include "temporal-migrations.schemaFiles" $root) }}
 {{- $accepted := and (ne .name "namespaces") $root.Values.accepted }}
@@ -465,11 +517,8 @@ podFailurePolicy:
     {{- end }}
 template:
   metadata:
-    labels:
-      {{- mergeOverwrite (include "temporal-migrations.labels" $root | fromYaml) $root.Values.podLabels | toYaml | nindent 6 }}
-    {{- with $root.Values.podAnnotations }}
-    annotations: {{- toYaml . | nindent 6 }}
-    {{- end }}
+    labels: {{- include "temporal-migrations.podLabels" $root | nindent 6 }}
+    {{- include "temporal-migrations.annotations" (dict "root" $root "given" $root.Values.podAnnotations) | nindent 4 }}
   spec:
     {{- include "temporal-migrations.pod" . | nindent 4 }}
 {{- end }}
@@ -492,11 +541,53 @@ template:
 {{- include "temporal-migrations.jobSpec" (dict "root" $root "command" "preflight") }}
 {{- end }}
 
+{{- /* Whether a CronJob compares the schemas with their versions. An older release's values lack it. */}}
+{{- define "temporal-migrations.checksDrift" -}}
+{{- if and (default dict .Values.driftCheck).enabled (ne .Values.mode "prepare") (include "temporal-migrations.migrates" .) }}true{{ end -}}
+{{- end }}
+
+{{- /* A CronJob's name has 52 characters at most: Kubernetes adds 11 to its Jobs'. */}}
+{{- define "temporal-migrations.driftName" -}}
+{{- $full := include "temporal-migrations.fullname" . -}}
+{{- if le (len $full) 46 }}{{ $full }}{{ else }}{{ $full | trunc 37 | trimAll "-." }}-{{ sha256sum $full | trunc 8 }}{{ end }}-drift
+{{- end }}
+
+{{- /* The arguments for the metrics file, as a JSON list: none without a volume. */}}
+{{- define "temporal-migrations.metricsArgs" -}}
+{{- $own := .Values.driftCheck.metrics }}
+{{- $file := default (printf "%s_%s.prom" .Release.Namespace (include "temporal-migrations.driftName" .)) $own.file }}
+{{- $args := list "--metrics-file" (printf "/var/lib/metrics/%s" $file) }}
+{{- if not .Values.settings.metricsLabels }}{{ $args = concat $args (list "--metrics-labels" (printf "namespace=%s,installation=%s" .Release.Namespace .Release.Name)) }}{{ end }}
+{{- ternary list $args (empty $own.volume) | toJson -}}
+{{- end }}
+
+{{- /* The CronJob's Job: the migration's pod, which only verifies, with its own deadline, and the volume for metrics. */}}
+{{- define "temporal-migrations.driftSpec" -}}
+{{- $own := .Values.driftCheck }}
+{{- $values := merge (dict) .Values }}
+{{- $_ := set $values "activeDeadlineSeconds" $own.activeDeadlineSeconds }}
+{{- $_ := set $values "backoffLimit" $own.backoffLimit }}
+{{- $_ := set $values "ttlSecondsAfterFinished" nil }}
+{{- with $own.metrics.volume }}
+  {{- $_ := set $values "extraVolumes" (append $values.extraVolumes (merge (dict "name" "metrics") .)) }}
+  {{- $_ := set $values "extraVolumeMounts" (append $values.extraVolumeMounts (dict "name" "metrics" "mountPath" "/var/lib/metrics")) }}
+{{- end }}
+{{- $root := dict "Values" $values "Chart" .Chart "Release" .Release }}
+{{- include "temporal-migrations.jobSpec" (dict "root" $root "command" "drift" "account" (include "temporal-migrations.laterAccount" .)) }}
+{{- end }}
+
+{{- /* The account of a pod that runs when the hooks' account is gone: the namespace's own, unless the account has an
+identity and is kept; empty for the account of all pods. */}}
+{{- define "temporal-migrations.laterAccount" -}}
+{{- if and .Values.serviceAccount.create (eq .Values.mode "hook") (not (include "temporal-migrations.identity" .)) }}default{{ end -}}
+{{- end }}
+
 {{- /* The Job that creates namespaces: the same, with its own fields instead of the migration's. */}}
 {{- define "temporal-migrations.bootstrapSpec" -}}
 {{- $own := .Values.namespaceBootstrap }}
 {{- $values := merge (dict) .Values }}
-{{- range list "extraEnv" "extraEnvFrom" "extraVolumes" "extraVolumeMounts" "extraInitContainers" }}{{ $_ := set $values . list }}{{ end }}
+{{- range list "extraEnv" "extraEnvFrom" "extraInitContainers" }}{{ $_ := set $values . list }}{{ end }}
+{{- range list "extraVolumes" "extraVolumeMounts" }}{{ $_ := set $values . (default list (index $own .)) }}{{ end }}
 {{- range list "nodeSelector" "tolerations" "activeDeadlineSeconds" "backoffLimit" }}
   {{- if not (kindIs "invalid" (index $own .)) }}{{ $_ := set $values . (index $own .) }}{{ end }}
 {{- end }}
@@ -508,6 +599,62 @@ template:
 {{- printf "%s %s" (include "temporal-migrations.bootstrapSpec" .) .Chart.Version | sha256sum -}}
 {{- end }}
 
-{{- define "temporal-migrations.hookPolicy" -}}
-helm.sh/hook-delete-policy: {{ .Values.hookDeletePolicy }}
+{{- /* An object's annotations: a hook's own, then those given for it, then those of every object. */}}
+{{- define "temporal-migrations.annotations" -}}
+{{- with merge (dict) (default dict .hook) (default dict .given) (default dict .root.Values.commonAnnotations) -}}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* The annotations of a hook, as YAML; `policy`: when it is deleted, if not as the Jobs are. */}}
+{{- define "temporal-migrations.hook" -}}
+helm.sh/hook: {{ .on }}
+helm.sh/hook-weight: {{ .weight | quote }}
+helm.sh/hook-delete-policy: {{ default .root.Values.hookDeletePolicy .policy }}
+{{- end }}
+
+{{- /* Whether the account of the pods is somebody: to a cloud, or to the API server. */}}
+{{- define "temporal-migrations.identity" -}}
+{{- $own := .Values.serviceAccount }}
+{{- if or $own.annotations $own.automountToken (include "temporal-migrations.identityAnnotations" .) }}true{{ end -}}
+{{- end }}
+
+{{- /* What each cloud looks for at an account. */}}
+{{- define "temporal-migrations.identityAnnotations" -}}
+{{- $own := default dict .Values.serviceAccount.identity }}
+{{- range $field, $name := dict "awsRoleArn" "eks.amazonaws.com/role-arn" "azureClientId" "azure.workload.identity/client-id" "gcpServiceAccount" "iam.gke.io/gcp-service-account" }}
+{{- with index $own $field }}
+{{ $name }}: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* A pod's labels; Azure's webhook looks for one of its own. */}}
+{{- define "temporal-migrations.podLabels" -}}
+{{- $azure := ternary (dict "azure.workload.identity/use" "true") dict (not (empty (default dict .Values.serviceAccount.identity).azureClientId)) }}
+{{- mergeOverwrite (include "temporal-migrations.labels" . | fromYaml) $azure .Values.podLabels | toYaml }}
+{{- end }}
+
+{{- /* Whether a store takes a cloud's tokens. */}}
+{{- define "temporal-migrations.usesCloud" -}}
+{{- $clouds := list }}
+{{- range $key := include "temporal-migrations.stores" . | splitList "," | compact }}
+  {{- $connection := include "temporal-migrations.connection" (dict "root" $ "store" (index $.Values.databases $key)) | fromYaml }}
+  {{- $clouds = append $clouds $connection.auth }}
+{{- end }}
+{{- if compact $clouds }}true{{ end -}}
+{{- end }}
+
+{{- /* The ports of the databases, as a JSON list of numbers. */}}
+{{- define "temporal-migrations.databasePorts" -}}
+{{- $ports := list }}
+{{- range $key := include "temporal-migrations.stores" . | splitList "," | compact }}
+  {{- $connection := include "temporal-migrations.connection" (dict "root" $ "store" (index $.Values.databases $key)) | fromYaml }}
+  {{- range list $connection.port $connection.directPort }}
+    {{- $ports = concat $ports (include "temporal-migrations.text" . | splitList "," | compact) }}
+  {{- end }}
+{{- end }}
+{{- $numbers := list }}
+{{- range $ports | uniq | sortAlpha }}{{ $numbers = append $numbers (int .) }}{{ end }}
+{{- default (list 5432) (default $numbers .Values.networkPolicy.databasePorts) | toJson -}}
 {{- end }}

@@ -7,11 +7,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
 from schema_migrator import events
-from schema_migrator.cli import failures
+from schema_migrator.cli import failures, metrics_file
 from schema_migrator.cli.termination import TerminationMessage
 from schema_migrator.errors import MigratorError, ResultLost, SettingsError
 from schema_migrator.reports.layout import Report, rendered
@@ -63,15 +63,25 @@ def run(
     """Parse, do, print; return the exit code."""
     arguments: dict[str, Any] = {}
     started, message = time.monotonic(), TerminationMessage()
-    with events.observed(message.note):
+    with ExitStack() as stack:
+        stack.enter_context(events.observed(message.note))
+        close: Callable[[int], None] = lambda _: None  # noqa: E731 - until there is a metrics file
         try:
             arguments = parse(argv)
+            close = metrics_file.begin(arguments, stack)
             say(output(arguments))
         except SystemExit as end:  # argparse has shown the help, or the version
             return int(end.code or 0)
         except Exception as error:  # noqa: BLE001 - any other exception is a bug, and is reported as one
-            return _failed(error, argv, arguments, started, message)
-        _log_end(0, started)
+            code = _failed(error, argv, arguments, started, message)
+        else:
+            code = _succeeded(arguments, started, message)
+        close(code)
+    return code
+
+
+def _succeeded(arguments: dict[str, Any], started: float, message: TerminationMessage) -> int:
+    _log_end(0, started)
     if message.points:
         message.write("exit code 0\n", arguments)
     return 0

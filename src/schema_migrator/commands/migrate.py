@@ -103,6 +103,7 @@ def _reported(task: StoreTask, seen: Examination, first: Plan) -> Migration:
 def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     """Do the work under the lock, from a new overview: another run may have done it while we waited."""
     started = time.monotonic()
+    _log_plan(first)
     if not first.changes:
         return _nothing_to_do(first, seen.overview.whose)
     with working(task, CutoverRequest.of(task, first).ask) as work:
@@ -127,6 +128,11 @@ def _migrate(task: StoreTask, seen: Examination, first: Plan) -> Migration:
     return Migration(
         plan=made, outcomes=outcomes, seconds=seconds, verdict=verdict, rebuilt=rebuilt, whose=whose, point=point
     )
+
+
+def _log_plan(plan: Plan) -> None:
+    version = None if plan.recorded is None else str(plan.recorded)
+    events.logger().debug("store.planned", version=version, target=str(plan.target), steps=len(plan.steps))
 
 
 def _nothing_to_do(plan: Plan, whose: Ownership) -> Migration:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from schema_migrator import events
 from schema_migrator.commands import rehearsal_servers
 from schema_migrator.commands.planning import cannot_rehearse
 from schema_migrator.commands.store_tasks import StoreTask, each, looks, steadily, tasks
@@ -84,5 +85,16 @@ def _holding(task: StoreTask, version: Version) -> StoreTask:
 
 
 def judge_store(task: StoreTask, found: Examination, version: Version) -> Verdict:
-    """Return the comparison of an examined store with the rehearsal of a version."""
-    return judge(task.subject, found, version)
+    """Return, and log, the comparison of an examined store with the rehearsal of a version."""
+    verdict = judge(task.subject, found, version)
+    events.logger().debug(
+        "schema.compared",
+        version=str(version),
+        recorded=None if found.overview.recorded is None else str(found.overview.recorded),
+        target=str(task.target),
+        equal=verdict.equal,
+        missing=len(verdict.difference.missing),
+        different=len(verdict.difference.different),
+        extra=len(verdict.difference.extra),
+    )
+    return verdict

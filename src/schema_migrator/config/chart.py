@@ -14,34 +14,25 @@ from functools import cache
 from pathlib import Path
 
 from schema_migrator.config.fields import PREFIX
-from schema_migrator.config.options import all_options, flag_of, scope_of
+from schema_migrator.config.options import client_options, flag_of, run_options, scope_of, sql_options
 from schema_migrator.errors import SettingsError
 from schema_migrator.releases.source import Store
 
 VARIABLE = f"{PREFIX}CHART"
 
-_SETTINGS = {
-    "EXECUTOR": "executor",
-    "WAIT_TIMEOUT": "waitTimeout",
-    "LOCK_TIMEOUT": "lockTimeout",
-    "MAX_LOCK_SECONDS": "maxLockSeconds",
-    "REWRITE": "rewrite",
-    "ON_DRIFT": "onDrift",
-    "ADOPT": "adopt",
-    "NO_VERIFY": "noVerify",
-    "ALLOW_OLDER_TARGETS": "allowOlderTargets",
-    "LOG_LEVEL": "logLevel",
+_ELSEWHERE = {
+    "TEMPORAL_VERSION": "serverVersion",
+    f"{PREFIX}SOURCES": "schemaFiles.image",
+    f"{PREFIX}ACCEPTED": "accepted",
+    f"{PREFIX}REHEARSE_ON": "rehearseOn.existingSecret",
+    f"{PREFIX}HOLD_CUTOVER": "mode",
+    f"{PREFIX}HOLD_TIMEOUT": "prepare.holdTimeout",
+    f"{PREFIX}CUTOVER_WINDOW": "prepare.cutoverWindow",
 }
+"""The settings of a run whose value is not in `settings` under the same name."""
 _CONNECTION = {
     "URI": "uriKey",
-    "HOST": "host",
-    "PORT": "port",
-    "USER": "user",
     "PASSWORD": "existingSecret",
-    "PASSWORD_COMMAND": "passwordCommand",
-    "AUTH": "auth",
-    "CONNECT_ATTRIBUTES": "connectAttributes",
-    "DIRECT_HOST": "directHost",
     "TLS": "tls.enabled",
     "TLS_CA_FILE": "tls.caKey",
     "TLS_CERT_FILE": "tls.certKey",
@@ -49,33 +40,37 @@ _CONNECTION = {
     "TLS_SERVER_NAME": "tls.serverName",
     "TLS_DISABLE_HOST_VERIFICATION": "tls.disableHostVerification",
 }
+"""The settings of a connection whose value is not in `connection` under the same name."""
 _SECTIONS = {
     Store.DEFAULT: "databases.default",
     Store.VISIBILITY: "databases.visibility",
     Store.SECONDARY_VISIBILITY: "databases.secondaryVisibility",
 }
 _NAMESPACES = {
-    "TEMPORAL_ADDRESS": "address",
     "TEMPORAL_API_KEY": "apiKey.existingSecret",
     "TEMPORAL_TLS": "tls.enabled",
     "TEMPORAL_TLS_SERVER_CA_CERT_PATH": "tls.caKey",
     "TEMPORAL_TLS_CLIENT_CERT_PATH": "tls.certKey",
     "TEMPORAL_TLS_CLIENT_KEY_PATH": "tls.keyKey",
     "TEMPORAL_TLS_SERVER_NAME": "tls.serverName",
-    f"{PREFIX}NAMESPACES": "namespaces",
 }
+"""The settings of a client whose value is not in `namespaceBootstrap` under the same name."""
 _OF_ONE_JOB = {
     "preflight": {f"{PREFIX}WAIT_TIMEOUT": "preflight.waitTimeout"},
+    "drift": {f"{PREFIX}METRICS_FILE": "driftCheck.metrics.volume"},
     "namespaces": {
         f"{PREFIX}WAIT_TIMEOUT": "namespaceBootstrap.waitTimeout",
         f"{PREFIX}ON_DRIFT": "namespaceBootstrap.onDifference",
     },
 }
 """The settings that have a separate chart value in one Job, by the Job's name."""
-_KEYS = {"HOST": "hostKey", "PORT": "portKey", "USER": "userKey", "PASSWORD": "passwordKey"}
-"""The chart values that name a key of a Secret, if they differ from the value in _CONNECTION."""
-ANY = "extraEnv"
-"""The chart value for every variable that has no value of its own."""
+_KEYS = {
+    "HOST": "connection.hostKey",
+    "PORT": "connection.portKey",
+    "USER": "connection.userKey",
+    "PASSWORD": "connection.passwordKey",
+}
+"""The chart values that name a key of a Secret, for settings that have another value too."""
 
 # The name of a setting in a message, with its value if the message gives one.
 _NAMED = re.compile(
@@ -92,20 +87,36 @@ _COMMAND = re.compile(
 
 
 def values(job: str = "") -> dict[str, str]:
-    """Return the name of the chart value for each variable that has one in this Job, by the variable's name."""
-    names = {PREFIX + name: f"settings.{value}" for name, value in _SETTINGS.items()}
-    names |= {name: f"namespaceBootstrap.{value}" for name, value in _NAMESPACES.items()}
-    names |= {"TEMPORAL_VERSION": "serverVersion", f"{PREFIX}STORES": _of_every_store("enabled")}
-    names |= {f"{PREFIX}SOURCES": "schemaFiles.image", f"{PREFIX}ACCEPTED": "accepted"}
-    names |= {f"{PREFIX}HOLD_CUTOVER": "mode", f"{PREFIX}HOLD_TIMEOUT": "prepare.holdTimeout"}
-    names[f"{PREFIX}CUTOVER_WINDOW"] = "prepare.cutoverWindow"
-    names |= {f"SQL_{name}": f"connection.{value}" for name, value in _CONNECTION.items()}
+    """Return the name of the chart value of each variable in a Job, by the variable's name.
+
+    `make docs` writes the values, their schema and their variables into the chart for those that have the same name.
+    """
+    names = {option.variable: f"settings.{camel(option.variable)}" for option in run_options()} | _ELSEWHERE
+    names[f"{PREFIX}STORES"] = _of_every_store("enabled")
+    names |= {option.variable: f"namespaceBootstrap.{_of_client(option.variable)}" for option in client_options()}
+    fields = {option.variable.removeprefix("SQL_") for option in sql_options()} - {"DATABASE"}
+    connection = {name: f"connection.{_CONNECTION.get(name, camel(name))}" for name in fields}
+    names |= {f"SQL_{name}": value for name, value in connection.items()}
     names["SQL_DATABASE"] = _of_every_store("database")
     for store, section in _SECTIONS.items():
-        names |= {scope_of(store) + name: f"{section}.connection.{value}" for name, value in _CONNECTION.items()}
+        names |= {scope_of(store) + name: f"{section}.{value}" for name, value in connection.items()}
         names |= {f"{scope_of(store)}DATABASE": f"{section}.database"}
         names |= {f"{store.prefix}_TARGET_VERSION": f"{section}.targetVersion"}
     return names | _OF_ONE_JOB.get(job, {})
+
+
+def camel(variable: str) -> str:
+    """Return a variable's name as the chart writes it.
+
+    >>> camel("SCHEMA_MIGRATOR_MAX_LOCK_SECONDS")
+    'maxLockSeconds'
+    """
+    first, *others = variable.removeprefix(PREFIX).lower().split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def _of_client(variable: str) -> str:
+    return _NAMESPACES.get(variable, camel(variable.removeprefix("TEMPORAL_")))
 
 
 def _of_every_store(value: str) -> str:
@@ -147,9 +158,7 @@ def _named(text: str, job: str) -> str:
 def _by_name(job: str) -> Mapping[str, str]:
     """Return the names of the chart values by variable and by flag."""
     own = values(job)
-    variables = {option.variable: own.get(option.variable, ANY) for option in all_options()}
-    flags = {flag_of(name): value if value != ANY else f"{name} in {ANY}" for name, value in variables.items()}
-    return {**flags, **variables}
+    return {**{flag_of(name): value for name, value in own.items()}, **own}
 
 
 def assert_secrets(environ: Mapping[str, str]) -> None:
@@ -195,8 +204,8 @@ def _place(variable: str) -> str:
     """Return the name of the chart value that sets the Secret's key for a variable."""
     _, _, name = variable.partition("_SQL_")
     if not name:
-        return values().get(variable, ANY)
-    return f"connection.{_KEYS.get(name, _CONNECTION.get(name, name))}"
+        return values()[variable]
+    return _KEYS.get(name, values()[f"SQL_{name}"])
 
 
 def pod() -> str:

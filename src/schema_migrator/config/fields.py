@@ -273,6 +273,17 @@ class RunSettings(Given):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias=f"{PREFIX}LOG_LEVEL", description="lowest level of event to log"
     )
+    metrics_file: Path | None = Field(
+        None,
+        validation_alias=f"{PREFIX}METRICS_FILE",
+        description="file for metrics in Prometheus' text format, replaced while the command runs and at its end; for"
+        " the textfile collector of node_exporter, whose files end in .prom",
+    )
+    metrics_labels: Annotated[tuple[tuple[str, str], ...], NoDecode, BeforeValidator(values.labels)] = Field(
+        (),
+        validation_alias=f"{PREFIX}METRICS_LABELS",
+        description="labels of all metrics, such as namespace=temporal,installation=blue, to tell installations apart",
+    )
     termination_log: Path = Field(
         Path("/dev/termination-log"),
         validation_alias=f"{PREFIX}TERMINATION_LOG",

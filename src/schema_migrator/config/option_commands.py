@@ -18,6 +18,8 @@ _RESULTS = _SERVERS | {"releases"}
 _EVERY = _RESULTS | {"demo"}
 
 _MIGRATING = frozenset({"migrate"})
+MEASURED = frozenset({"migrate", "verify"})
+"""The commands that write metrics."""
 _BOOTSTRAPPING = frozenset({"namespaces"})
 
 _READ_BY = {
@@ -60,6 +62,8 @@ _READ_BY = {
     f"{PREFIX}BACKUP_COMMAND": _MIGRATING,
     f"{PREFIX}ADOPT": _PLANNING,
     f"{PREFIX}LOG_LEVEL": _EVERY,
+    f"{PREFIX}METRICS_FILE": MEASURED,
+    f"{PREFIX}METRICS_LABELS": MEASURED,
     f"{PREFIX}TERMINATION_LOG": _EVERY,
     f"{PREFIX}NAMESPACES": _BOOTSTRAPPING,
     f"{PREFIX}NAMESPACES_FILE": _BOOTSTRAPPING,

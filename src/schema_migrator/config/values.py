@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,11 @@ from pydantic_core import PydanticCustomError
 
 from schema_migrator.config import durations, sizes, windows
 
+OWN_LABELS = ("command", "database", "kind", "phase", "release", "store", "table", "target", "unit", "version")
+"""The labels of single metrics, whose names are not for all of them."""
+# Prometheus keeps names with two underscores for itself.
+_LABEL = re.compile(rf"(?!__|(?:{'|'.join(OWN_LABELS)})$)[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
+
 
 def split_names(value: object) -> object:
     """Split one or several texts at their commas and return the names without duplicates."""
@@ -20,6 +26,19 @@ def split_names(value: object) -> object:
         return value
     names = [name.strip() for text in texts for name in str(text).split(",")]
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def labels(value: object) -> object:
+    """Return the labels that a text gives to metrics, as pairs of name and value."""
+    if not isinstance(value, str):
+        return value
+    pairs = tuple(
+        (name.strip(), content.strip()) for name, _, content in (part.partition("=") for part in value.split(","))
+    )
+    names = [name for name, _ in pairs]
+    if len(set(names)) == len(names) and all(_LABEL.fullmatch(name) and content for name, content in pairs):
+        return pairs
+    raise PydanticCustomError("labels", "labels such as namespace=temporal,installation=blue, none of them twice")
 
 
 def folders(text: str) -> tuple[Path, ...]:

@@ -103,6 +103,25 @@ def _archive(most: int, found: Archive) -> Iterator[Reason]:
         )
 
 
+def figures(run: RunSettings, found: Reading) -> dict[str, int | None]:
+    """Return what has been used of each budget that the server shows, and its limit; None if unknown or not limited.
+
+    Sizes are in bytes. Of several replicas or slots, it is the one that is furthest behind.
+    """
+    lags = [replica.behind for replica in found.replicas.seen if replica.behind is not None] if found.replicas else []
+    retained = [slot.kept for slot in found.replicas.idle] if found.replicas else []
+    return {
+        "replica_lag": max(lags, default=None),
+        "replica_lag_limit": run.max_replica_lag,
+        "slot_wal": max(retained, default=None),
+        "slot_wal_limit": run.max_slot_wal,
+        "archive_lag": found.archive.behind if found.archive else None,
+        "archive_lag_limit": run.max_archive_lag,
+        "active_sessions": found.active,
+        "active_sessions_limit": run.max_load,
+    }
+
+
 def busy(run: RunSettings, found: Reading) -> Reason | None:
     """Return that too many sessions of others are active, None if not."""
     if run.max_load is None or found.active is None or found.active <= run.max_load:

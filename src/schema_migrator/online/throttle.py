@@ -57,7 +57,9 @@ class Throttle:
     heeds_pause: bool = True
     _quick: int = field(init=False)
     _asked_for: int | None = None
-    _commit_seconds: float = 0.0
+    _commit_seconds: float | None = None
+    _log_bytes: int = 0
+    _beat: events.Interval = field(init=False)
     _told: int = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _asked: float = 0.0
@@ -67,6 +69,7 @@ class Throttle:
 
     def __post_init__(self) -> None:
         self._quick = self.tuner.most
+        self._beat = events.Interval(seconds=self.work.settings.run.heartbeat, at_once=True)
         self._told = self.allowed
 
     @property
@@ -82,8 +85,8 @@ class Throttle:
         if self._quick < self.tuner.workers:
             limit = self.work.settings.run.max_commit_seconds
             return (
-                f"a small commit takes {self._commit_seconds:.2g} s, the limit is {limit:g} s; more connections work"
-                " again below half of it"
+                f"a small commit takes {self._commit_seconds or 0:.2g} s, the limit is {limit:g} s; more connections"
+                " work again below half of it"
             )
         return ""
 
@@ -126,7 +129,8 @@ class Throttle:
 
     def limit_log(self, conn: Connection) -> None:
         """Raise NoSpace if the change log is larger than its limit; in an open transaction."""
-        limit, size = self.work.settings.run.max_change_log, self._size(conn, "log")
+        limit = self.work.settings.run.max_change_log
+        self._log_bytes = size = self._size(conn, "log")
         if limit is not None and size > limit:
             raise NoSpace(
                 f'the change log of "{self.live.table}" has {sizes.text(size)}, the limit is {sizes.text(limit)}',
@@ -153,7 +157,22 @@ class Throttle:
         with self._transaction(conn):
             self._weigh(conn)
             found = budgets.read(conn, self.work.settings.run)
+        self._tell(found)
         return self._judge(found)
+
+    def _tell(self, found: Reading) -> None:
+        """Log at each heartbeat what has been used of the budgets."""
+        run = self.work.settings.run
+        if self._beat.due():
+            events.logger().debug(
+                "online.budgets",
+                table=self.live.table,
+                **budgets.figures(run, found),
+                commit_seconds=self._commit_seconds,
+                commit_seconds_limit=run.max_commit_seconds or None,
+                change_log=self._log_bytes,
+                change_log_limit=run.max_change_log,
+            )
 
     def _transaction(self, conn: Connection) -> AbstractContextManager[object]:
         limits = session_settings.Limits(table_lock=self.work.settings.run.wait_timeout, statement=0)
@@ -172,12 +191,12 @@ class Throttle:
         limit = self.work.settings.run.max_commit_seconds
         self._asked_for = asked.jobs if asked else None
         if limit:
-            self._commit_seconds = self._commit(conn)
+            self._commit_seconds = taken = self._commit(conn)
             now = min(self._quick, self.tuner.workers)
-            self._quick = budgets.workers(now, self.tuner.most, self._commit_seconds, limit)
+            self._quick = budgets.workers(now, self.tuner.most, taken, limit)
         if self.allowed != self._told:
             self._told = self.allowed
-            seconds = round(self._commit_seconds, 3)
+            seconds = round(self._commit_seconds or 0, 3)
             events.logger().info(
                 "online.workers", allowed=self._told, brake=self.brake or None, commit_seconds=seconds, limit=limit
             )

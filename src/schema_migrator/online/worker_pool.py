@@ -174,6 +174,7 @@ class WorkerPool:
         """Record the phase that the run has entered, for other sessions to read."""
         with self.transaction(self.conns[0], live.schema):
             control.enter(self.conns[0], live.ours, self.work.lock.pid, phase)
+        events.logger().debug("online.phase_entered", table=live.table, phase=phase)
 
     @contextmanager
     def transaction(self, conn: Connection, schema: str) -> Iterator[Batch]:

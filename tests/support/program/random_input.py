@@ -16,6 +16,7 @@ FIXED = {
     "SQL_AUTH": ("", "x", "AWS"),
     "SQL_TOOL": ("/no/such/tool", "/"),
     "TERMINATION_LOG": ("/no/such/log", "/"),
+    "METRICS_FILE": ("/no/such/folder/metrics.prom", "/", ""),
     "WAIT_TIMEOUT": ("0", "-1", "1e308", "nan", "x"),
     "SOURCES": ("/no/such/folder", "/dev/null", "/proc"),
 }
@@ -105,7 +106,7 @@ def value_of(variable: str) -> st.SearchStrategy[str]:
         return st.sampled_from(fixed)
     if variable.endswith(("SQL_PASSWORD", "API_KEY")):
         return st.tuples(TEXT, TEXT).map(SECRET.join)
-    return uris() if variable.endswith("_URI") else TEXT
+    return uris() if variable.endswith(("_URI", "REHEARSE_ON")) else TEXT
 
 
 def uris() -> st.SearchStrategy[str]:
