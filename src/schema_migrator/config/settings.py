@@ -16,7 +16,17 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from schema_migrator.config import accepted, chart, checks, hosts, passwords, rehearsal_place, selection, token_checks, uris
+from schema_migrator.config import (
+    accepted,
+    chart,
+    checks,
+    hosts,
+    passwords,
+    rehearsal_place,
+    selection,
+    token_checks,
+    uris,
+)
 from schema_migrator.config.client_fields import ClientSettings
 from schema_migrator.config.fields import PASSWORDS, PREFIX, RunSettings, SqlSettings
 from schema_migrator.config.options import (
