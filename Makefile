@@ -116,8 +116,9 @@ licences: sbom ## Check the licences of all components and write docs/licences.m
 test-chart: setup sources crds $(TOOLS)/helm ## Render chart and examples with helm, and check them against the schemas of their kinds and the program's settings
 	HELM=$(TOOLS)/helm $(BIN)/pytest -m chart tests/chart
 
-test-e2e: setup sources crds $(TOOLS)/helm ## Run the chart in the cluster of the current kubeconfig, which needs Argo CD (IMAGE, RESULTS, E2E)
-	HELM=$(TOOLS)/helm SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m e2e tests/e2e $(if $(RESULTS),--results $(RESULTS)) $(E2E)
+FLUX := SCHEMA_MIGRATOR_TEST_SOURCE_CONTROLLER=$(TOOLS)/source-controller SCHEMA_MIGRATOR_TEST_HELM_CONTROLLER=$(TOOLS)/helm-controller
+test-e2e: setup sources crds $(TOOLS)/helm $(TOOLS)/source-controller $(TOOLS)/helm-controller ## Run the chart in the cluster of the current kubeconfig, which needs Argo CD (IMAGE, RESULTS, E2E)
+	HELM=$(TOOLS)/helm $(FLUX) SCHEMA_MIGRATOR_TEST_OURS=$(IMAGE) $(BIN)/pytest -m e2e tests/e2e $(if $(RESULTS),--results $(RESULTS)) $(E2E)
 
 # Go tools are modules that go.sum pins.
 $(TOOLS)/%: tools/%/go.mod tools/%/go.sum | setup
@@ -131,6 +132,7 @@ lint: setup $(TOOLS)/actionlint ## Check style, types, layers, documents and wor
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 	$(BIN)/lint-imports
 	$(BIN)/python tools/documents.py --check
 	$(BIN)/python tools/references.py

@@ -112,15 +112,15 @@ def needed_on_linux(component: Document) -> bool:
 def licences(package: str) -> Document:
     """Return the licences of an installed Python package as its metadata have them."""
     try:
-        about = metadata(package)
+        about = metadata(package).json
     except PackageNotFoundError:
         raise SbomError(
             f"the package {package} is not installed, expected it for its licence; run `make setup`"
         ) from None
-    if expression := about.get("License-Expression"):
+    if expression := about.get("license_expression"):
         return {"licenses": [{"expression": expression}]}
-    classifiers = [text.rpartition(" :: ")[2] for text in about.get_all("Classifier", []) if text.startswith("License")]
-    return {"licenses": [{"license": {"name": name}} for name in classifiers or [about.get("License")] if name]}
+    classifiers = [text.rpartition(" :: ")[2] for text in about.get("classifier", []) if text.startswith("License")]
+    return {"licenses": [{"license": {"name": name}} for name in classifiers or [about.get("license")] if name]}
 
 
 def dependencies(entries: Iterable[Document], kept: set[str]) -> Iterator[Document]:

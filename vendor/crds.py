@@ -13,6 +13,8 @@ CRDS = fetch.HERE.parent / "crds"
 FILES: Mapping[str, str] = {
     "github.com/argoproj/argo-cd/v3": "manifests/crds/*",
     "github.com/cloudnative-pg/cloudnative-pg": "config/crd/bases/*",
+    "github.com/fluxcd/helm-controller": "config/crd/bases/*",
+    "github.com/fluxcd/source-controller": "config/crd/bases/*",
     "github.com/external-secrets/external-secrets": "config/crds/bases/external-secrets.io_*",
     "github.com/prometheus-operator/prometheus-operator": "example/prometheus-operator-crd/*_prometheusrules.yaml",
 }

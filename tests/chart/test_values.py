@@ -176,7 +176,7 @@ PORTS = {
         [[53, 53], [5432], [7233]],
     ),
     "a cloud's": (
-        {"connection": {"auth": "aws", "tls": {"enabled": True}}},
+        {"connection": {"host": "db", "user": "a", "auth": "aws", "tls": {"enabled": True}}},
         [[53, 53], [5432], [80, 443, 988]],
     ),
     "of others": (

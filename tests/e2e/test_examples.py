@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from kubernetes.dynamic.exceptions import DynamicApiError, ResourceNotFoundError
 
-from support.kubernetes import crds, examples
-from support.kubernetes.cluster import Cluster, until
+from support.kubernetes import examples
+from support.kubernetes.cluster import Cluster
+from support.kubernetes.custom_kinds import custom_kinds
 from support.kubernetes.helm import Manifest
 from support.kubernetes.installation import namespace
 
@@ -19,30 +20,9 @@ FIELD = "there-is-no-such-field"
 @pytest.fixture(scope="module")
 def place(cluster: Cluster) -> Iterator[str]:
     """Make a namespace, and the kinds that the cluster lacks; those go again."""
-    until(lambda: not leaving(cluster), "end of kinds that go")
-    there = {item["metadata"]["name"] for item in cluster.items("CustomResourceDefinition")}
     needed = {(item["apiVersion"], item["kind"]) for item in examples.every()}
-    made = [crd for crd in crds.found() if crd["metadata"]["name"] not in there and crds.kinds(crd) & needed]
-    for crd in made:
-        cluster.apply(crd)
-        until(lambda name=crd["metadata"]["name"]: established(cluster, name), "new kind")
-    cluster.client.resources.invalidate_cache()
-    with namespace(cluster) as name:
+    with custom_kinds(cluster, needed), namespace(cluster) as name:
         yield name
-    for crd in made:
-        cluster.delete("CustomResourceDefinition", crd["metadata"]["name"])
-
-
-def leaving(cluster: Cluster) -> list[str]:
-    """Return the custom kinds that are being deleted, as an earlier run has left them."""
-    found = cluster.items("CustomResourceDefinition")
-    return [item["metadata"]["name"] for item in found if item["metadata"].get("deletionTimestamp")]
-
-
-def established(cluster: Cluster, name: str) -> bool:
-    """Tell whether the server serves a custom kind."""
-    found = (cluster.get("CustomResourceDefinition", name) or {}).get("status") or {}
-    return any((one["type"], one["status"]) == ("Established", "True") for one in found.get("conditions") or [])
 
 
 def moved(manifest: Manifest, namespace: str) -> Manifest:

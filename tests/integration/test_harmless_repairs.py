@@ -11,10 +11,11 @@ from packaging.version import Version
 from schema_migrator.catalog.seed_row import Seed
 from schema_migrator.catalog.snapshot import Change, Key, Snapshot
 from schema_migrator.diagnosis import rehearsal
+from schema_migrator.diagnosis.acceptance import NOTHING
 from schema_migrator.diagnosis.examine import Examination, LiveSchema
 from schema_migrator.diagnosis.rehearsal import Rehearsal
 from schema_migrator.diagnosis.repair import repair
-from schema_migrator.diagnosis.verdict import Verdict, compared, judge
+from schema_migrator.diagnosis.verdict import Subject, Verdict, compared, judge
 from schema_migrator.releases.source import Source
 from support.postgres.databases import STORES, fresh
 from support.postgres.engine import Engine
@@ -145,7 +146,8 @@ def judged(source: Source, rehearsed: Rehearsal, version: Version, live: Snapsho
     """Return the verdict on a live schema."""
     looked = LiveSchema(snapshot=live, seed=Seed(version=None), history=frozenset())
     found = Examination(overview=overview(at(str(version))), live=looked, rehearsal=rehearsed)
-    return judge("temporal", source, found, version, source.latest)
+    subject = Subject(source=source, database="temporal", target=source.latest, acceptance=NOTHING)
+    return judge(subject, found, version)
 
 
 def assert_harmless(change: Change, pieces: tuple[str, ...]) -> None:

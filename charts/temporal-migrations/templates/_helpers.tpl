@@ -53,7 +53,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- if or (hasKey $own "existingSecret") (hasKey $own "passwordCommand") (hasKey $own "passwordFile") (hasKey $own "auth") }}
   {{- range $field := list "passwordCommand" "passwordFile" "auth" }}
-    {{- if not (hasKey $own $field) }}{{ $_ := set $made $field "" }}{{ end }}
+    {{- /* Whole: a command may be an object, whose fields the merge above has mixed. */}}
+    {{- $_ := set $made $field (default "" (index $own $field)) }}
   {{- end }}
 {{- end }}
 {{- toYaml $made -}}

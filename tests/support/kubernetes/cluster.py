@@ -18,8 +18,13 @@ PAUSE = 0.3
 APIS: Mapping[str, str] = {
     "Application": "argoproj.io/v1alpha1",
     "ApplicationSet": "argoproj.io/v1alpha1",
+    "CronJob": "batch/v1",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
+    "Deployment": "apps/v1",
+    "HelmRelease": "helm.toolkit.fluxcd.io/v2",
     "Job": "batch/v1",
+    "NetworkPolicy": "networking.k8s.io/v1",
+    "StatefulSet": "apps/v1",
 }
 """Kinds that are not of the core API."""
 
