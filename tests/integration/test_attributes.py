@@ -14,8 +14,8 @@ import trustme
 
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config.attributes import NAMES, REGISTER, Attribute, Fate
-from schema_migrator.config.fields import SqlSettings
 from schema_migrator.config.settings import read
+from schema_migrator.config.sql_fields import SqlSettings
 from schema_migrator.errors import MigratorError, SettingsError, TlsRejected
 from schema_migrator.postgres import connection
 from schema_migrator.postgres.conninfo import APPLICATION

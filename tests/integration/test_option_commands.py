@@ -9,8 +9,9 @@ from pydantic_settings import BaseSettings
 
 from schema_migrator.cli import main
 from schema_migrator.config.client_fields import ClientSettings
-from schema_migrator.config.fields import RunSettings, SqlSettings
+from schema_migrator.config.fields import RunSettings
 from schema_migrator.config.options import Option, client_options, run_options, sql_options
+from schema_migrator.config.sql_fields import SqlSettings
 from support.postgres.databases import Databases
 from support.program.references import run_here
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schema_migrator.config import settings as module
-from schema_migrator.config.fields import PASSWORDS
 from schema_migrator.config.settings import read
+from schema_migrator.config.sql_fields import PASSWORDS
 from schema_migrator.config.uris import spread
 from schema_migrator.errors import MigratorError, SettingsError
 from schema_migrator.postgres.connect_failures import explain

@@ -14,13 +14,14 @@ from schema_migrator.cli import arguments, process, start_event
 from schema_migrator.cli.process import say
 from schema_migrator.concurrency import Interrupt
 from schema_migrator.config import option_commands, selection
-from schema_migrator.config.fields import MOST_JOBS, SqlSettings
+from schema_migrator.config.fields import MOST_JOBS
 from schema_migrator.config.settings import Settings, demo_environment, read, read_client
 from schema_migrator.errors import NotAsRehearsed, NotAtTarget, PreflightFailed, SettingsError
 from schema_migrator.reports.layout import Report, joined
 
 if TYPE_CHECKING:
     from schema_migrator.commands.accept import Refused
+    from schema_migrator.config.sql_fields import SqlSettings
     from schema_migrator.diagnosis.verdict import Verdict
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from schema_migrator.config.fields import SqlSettings
 from schema_migrator.config.rehearsal_place import EMBEDDED, VARIABLE
 from schema_migrator.config.settings import StoreSettings
+from schema_migrator.config.sql_fields import SqlSettings
 from schema_migrator.diagnosis.stage import OtherServer, Stage
 from schema_migrator.errors import MigratorError, SettingsError, Stopped
 from schema_migrator.postgres import connection

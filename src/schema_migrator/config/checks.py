@@ -11,7 +11,8 @@ from schema_migrator.config import attributes
 from schema_migrator.errors import SettingsError
 
 if TYPE_CHECKING:
-    from schema_migrator.config.fields import RunSettings, SqlSettings
+    from schema_migrator.config.fields import RunSettings
+    from schema_migrator.config.sql_fields import SqlSettings
     from schema_migrator.releases.source import Store
 
 _NEEDS_TLS = ("tls_ca_file", "tls_cert_file", "tls_key_file", "tls_server_name", "tls_disable_host_verification")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from schema_migrator.config import option_commands
 from schema_migrator.config.client_fields import ClientSettings
-from schema_migrator.config.fields import PREFIX, RunSettings, SqlSettings
+from schema_migrator.config.fields import PREFIX, RunSettings
+from schema_migrator.config.sql_fields import SqlSettings
 from schema_migrator.releases.source import Store
 
 if TYPE_CHECKING:

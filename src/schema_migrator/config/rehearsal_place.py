@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from schema_migrator.config import uris
-from schema_migrator.config.fields import PASSWORDS, PREFIX, SqlSettings
+from schema_migrator.config.fields import PREFIX
+from schema_migrator.config.sql_fields import PASSWORDS, SqlSettings
 from schema_migrator.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -6,15 +6,11 @@ A flag overrides a variable, and a store's own setting overrides the common one.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
-
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings
 
 from schema_migrator.config import (
     accepted,
@@ -28,7 +24,7 @@ from schema_migrator.config import (
     uris,
 )
 from schema_migrator.config.client_fields import ClientSettings
-from schema_migrator.config.fields import PASSWORDS, PREFIX, RunSettings, SqlSettings
+from schema_migrator.config.fields import PREFIX, RunSettings
 from schema_migrator.config.options import (
     all_options,
     client_options,
@@ -37,7 +33,9 @@ from schema_migrator.config.options import (
     run_options,
     scope_of,
 )
-from schema_migrator.config.unknown_variables import refuse_unknown, service_link
+from schema_migrator.config.sql_fields import PASSWORDS, SqlSettings
+from schema_migrator.config.unknown_variables import refuse_unknown
+from schema_migrator.config.validation import validated
 from schema_migrator.errors import SettingsError
 from schema_migrator.releases.library import Library
 from schema_migrator.releases.source import Release, Store
@@ -46,28 +44,12 @@ if TYPE_CHECKING:
     from schema_migrator.config.accepted import AcceptedDifference
     from schema_migrator.config.rehearsal_place import RehearsalPlace
 
-# The expected value for each type of error that pydantic reports, by pydantic's name of the error.
-_EXPECTED = {
-    "literal_error": "{expected}",
-    "enum": "{expected}",
-    "too_short": f"one or more of {', '.join(Store)}",
-    "bool_parsing": "true or false",
-    "int_parsing": "a whole number",
-    "int_parsing_size": "a whole number",
-    "float_parsing": "a number of seconds",
-    "finite_number": "a number of seconds",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le}",
-}
-_SHOWN = 100
 _DATABASES = {
     Store.DEFAULT: "temporal",
     Store.VISIBILITY: "temporal_visibility",
     Store.SECONDARY_VISIBILITY: "temporal_secondary_visibility",
 }
 """The names in Temporal's documentation, which apply if no setting gives another one."""
-_M = TypeVar("_M", bound=BaseSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +182,7 @@ def read_client(flags: Mapping[str, Any]) -> ClientSettings:
     """Read the flags and variables of a client of Temporal's frontend. Raises SettingsError."""
     names = {option.variable: option.variable for option in client_options()}
     given, environ = _set(flags), _set(read_environment(ClientSettings, os.environ))
-    return _validated(ClientSettings, names, _chosen(names, environ) | _chosen(names, given), given)
+    return validated(ClientSettings, names, _chosen(names, environ) | _chosen(names, given), given)
 
 
 def demo_environment() -> dict[str, str]:
@@ -230,7 +212,7 @@ def _set(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_run(given: Mapping[str, Any], environ: Mapping[str, str]) -> RunSettings:
     names = {option.variable: option.variable for option in run_options()}
-    return _validated(RunSettings, names, _chosen(names, environ) | _chosen(names, given), given)
+    return validated(RunSettings, names, _chosen(names, environ) | _chosen(names, given), given)
 
 
 def _read_sql(scope: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> SqlSettings:
@@ -240,7 +222,7 @@ def _read_sql(scope: str, given: Mapping[str, Any], environ: Mapping[str, str]) 
         variables = {name: value for name, value in variables.items() if name not in PASSWORDS}
     values = variables | flags
     _refuse_two_passwords([variable for variable, name in names.items() if name in PASSWORDS & values.keys()])
-    sql = _validated(SqlSettings, names, uris.spread(values, f"{scope}URI", PASSWORDS), given)
+    sql = validated(SqlSettings, names, uris.spread(values, f"{scope}URI", PASSWORDS), given)
     checks.check_place(sql, scope)
     checks.check_attributes(sql, scope)
     return sql
@@ -280,35 +262,3 @@ def _chosen(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, An
 def _refuse_two_passwords(variables: list[str]) -> None:
     if len(variables) > 1:
         raise SettingsError(f"{' and '.join(variables)} are both set, expected one of them", hint="unset the others")
-
-
-def _validated(kind: type[_M], names: Mapping[str, str], values: dict[str, Any], given: Mapping[str, Any]) -> _M:
-    for variable, name in names.items():
-        if not _is_text(values.get(name)):
-            raise SettingsError(f"{variable} cannot be used, expected UTF-8 text")
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-    # Raised outside of the handler: pydantic's error, as its context, would show the value of a password.
-    field = str(first["loc"][0])
-    raise _explain(first, next(variable for variable, name in names.items() if name == field), given)
-
-
-def _is_text(value: object) -> bool:
-    """Whether a value can be encoded as UTF-8; variables may contain bytes that are not."""
-    return not isinstance(value, str) or not any("\ud800" <= char <= "\udfff" for char in value)
-
-
-def _explain(first: Any, variable: str, given: Mapping[str, Any]) -> SettingsError:  # noqa: ANN401 - pydantic's dict
-    value = first["input"]
-    link = service_link(variable, value)
-    if link is not None:
-        return link
-    name = flag_of(variable) if variable in given else variable
-    context = {key: str(text).removesuffix(".0").replace("'", "") for key, text in first.get("ctx", {}).items()}
-    expected = _EXPECTED.get(first["type"], first["msg"]).format(**context)
-    hidden = re.search("PASSWORD|API_KEY", variable) or not isinstance(value, str) or "://" in value or "@" in value
-    shown = value if hidden or len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
-    found = f"{name} cannot be used" if hidden else f'{name} is "{shown}"'
-    return SettingsError(f"{found}, expected {expected}")

@@ -10,7 +10,7 @@ from schema_migrator.config import attributes, checks
 from schema_migrator.errors import SettingsError
 
 if TYPE_CHECKING:
-    from schema_migrator.config.fields import SqlSettings
+    from schema_migrator.config.sql_fields import SqlSettings
     from schema_migrator.releases.source import Store
 
 _ACCOUNTS = ".gserviceaccount.com"

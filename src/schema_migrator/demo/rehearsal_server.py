@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from schema_migrator.config.fields import SqlSettings
 from schema_migrator.config.rehearsal_place import VARIABLE
+from schema_migrator.config.sql_fields import SqlSettings
 from schema_migrator.demo.embedded_postgres import (
     EmbeddedError,
     Server,

@@ -22,7 +22,7 @@ from schema_migrator.postgres import pooler
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schema_migrator.config.fields import SqlSettings
+    from schema_migrator.config.sql_fields import SqlSettings
     from schema_migrator.planning.plan import Plan
     from schema_migrator.postgres.connection import Connection
     from schema_migrator.runs.context import RunContext

@@ -17,8 +17,8 @@ from schema_migrator.errors import SettingsError
 from schema_migrator.identity import tokens
 
 if TYPE_CHECKING:
-    from schema_migrator.config.fields import SqlSettings
     from schema_migrator.config.settings import StoreSettings
+    from schema_migrator.config.sql_fields import SqlSettings
 
 PROGRAM: LiteralString = "schema-migrator/"
 """The prefix of the application_name of every session of this program, whatever its version."""
