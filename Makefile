@@ -92,8 +92,8 @@ dist/images/%-$(ARCH).tar: FORCE
 
 FORCE:
 
-bundle: wheel chart sbom image-archives ## Pack images, chart, wheels and SBOMs into one archive for a network without registries (BUNDLE, for example '--python 3.12')
-	$(BIN)/python tools/bundle.py $(VERSION) $(COMMIT_TIME) --arch $(ARCH) $(BUNDLE)
+bundle: wheel chart sbom image-archives ## Pack images, chart, wheels and SBOMs into one archive for a network without registries (BUNDLE, for example '--python 3.12'; CLOUDS)
+	$(BIN)/python tools/bundle.py $(VERSION) $(COMMIT_TIME) --arch $(ARCH) $(if $(CLOUDS),--clouds $(CLOUDS)) $(BUNDLE)
 
 verify-build: setup $(TOOLS)/helm ## Build everything that is released twice, from clean checkouts, and name the first difference (VERIFY, for example '--only wheel')
 	HELM=$(TOOLS)/helm $(BIN)/python tools/verify_build.py $(VERIFY)

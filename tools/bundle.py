@@ -29,7 +29,7 @@ Check what arrived, then load images, chart and wheel. registry.example stands f
       docker tag $image registry.example/$image && docker push registry.example/$image
     done
     helm push chart/temporal-migrations-{version}.tgz oci://registry.example/charts
-    pip install --no-index --find-links wheels "temporal-schema-migrator[namespaces]"
+    pip install --no-index --find-links wheels "temporal-schema-migrator[{extras}]"
 
 Without a registry: `ctr --namespace k8s.io images import images/slim-{first}.tar` on each node, and
 `helm install temporal-migrations chart/temporal-migrations-{version}.tgz` with your values.
@@ -64,6 +64,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("time", type=int, help="of all files in the archive, in seconds since 1970")
     parser.add_argument("--arch", nargs="+", choices=MACHINES, default=["amd64"], help="of images and wheels")
     parser.add_argument("--python", nargs="+", default=["3.13"], metavar="3.N", help="of the wheels (default: 3.13)")
+    parser.add_argument("--clouds", default="", metavar="aws,gcp,azure", help="whose libraries the wheels include")
     return parser.parse_args()
 
 
@@ -76,7 +77,12 @@ def collect(content: Path, args: argparse.Namespace) -> None:
     copy(f"temporal_schema_migrator-{args.version}-*.whl", content / "wheels", 1)
     for arch in args.arch:
         for python in args.python:
-            fetch_wheels(content / "wheels", MACHINES[arch], python)
+            fetch_wheels(content / "wheels", MACHINES[arch], python, extras(args))
+
+
+def extras(args: argparse.Namespace) -> list[str]:
+    """Return the extras of the program whose dependencies are in the bundle."""
+    return ["namespaces", *filter(None, args.clouds.split(","))]
 
 
 def copy(pattern: str, folder: Path, least: int) -> None:
@@ -91,9 +97,10 @@ def copy(pattern: str, folder: Path, least: int) -> None:
         shutil.copyfile(path, folder / path.name)
 
 
-def fetch_wheels(folder: Path, machine: str, python: str) -> None:
-    """Download the locked dependencies for a machine and a Python."""
-    exporting = [UV, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--extra", "namespaces"]
+def fetch_wheels(folder: Path, machine: str, python: str, extras: Sequence[str]) -> None:
+    """Download the locked dependencies for a machine and a Python, those of the extras included."""
+    exporting = [UV, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project"]
+    exporting += [word for extra in extras for word in ("--extra", extra)]
     with tempfile.NamedTemporaryFile("w+", suffix=".txt") as locked:
         run([*exporting, "--output-file", locked.name])
         platforms = [option for name in WHEELS for option in ("--platform", f"{name}_{machine}")]
@@ -113,6 +120,7 @@ def readme(args: argparse.Namespace) -> str:
     return README.format(
         version=args.version,
         first=args.arch[0],
+        extras=",".join(extras(args)),
         pythons=", ".join(args.python),
         machines=", ".join(MACHINES[arch] for arch in args.arch),
     )
