@@ -4,13 +4,18 @@ One statement takes keys from the change log and their rows from the live table,
 change that it finds logged, and a change that it does not see is logged and replayed later. So the order of changes
 does not matter.
 
+If many entries are left, several connections replay them, each the entries of its own share of the keys. Two of them
+with the same key could restore an older row: the one whose snapshot is older may be the last to write.
+
 Rows are looked up by the primary key's index, even after the proof. So the change log also records for each key whether
 its row should exist: an index that does not lead to a row must not cause its deletion from the copy.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
@@ -26,6 +31,7 @@ from schema_migrator.postgres import session_settings, transactions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from schema_migrator.online.progress import Progress
     from schema_migrator.online.source_table import SourceTable
     from schema_migrator.online.worker_pool import WorkerPool
     from schema_migrator.postgres.connection import Connection
@@ -40,7 +46,7 @@ _ROUNDS = 50
 _REPLAY: LiteralString = """
 WITH taken AS (
   DELETE FROM {ours}.log WHERE schema_migrator_turn IN (
-    SELECT schema_migrator_turn FROM {ours}.log ORDER BY 1 LIMIT %s)
+    SELECT schema_migrator_turn FROM {ours}.log {of_share} ORDER BY 1 LIMIT %s)
   RETURNING {key}, schema_migrator_turn, schema_migrator_stays
 ), keys AS MATERIALIZED (
   SELECT DISTINCT ON ({key}) {renamed}, schema_migrator_turn, schema_migrator_stays FROM taken
@@ -69,11 +75,25 @@ SELECT {texts}, f.schema_migrator_stays, array_agg(f.schema_migrator_place::text
 FROM wrong f GROUP BY {of_f}, f.schema_migrator_stays LIMIT 1
 """
 
+# By each type's own hash function: values that are equal have the same one, whatever they look like.
+_HASH: LiteralString = "pg_catalog.hash_array(ARRAY[{}])"
+
 _NOTED: LiteralString = ", noted AS (INSERT INTO {} SELECT {} FROM keys)"
 
 
-def statement(live: SourceTable, columns: Sequence[str], *, noting: bool = False) -> sql.Composed:
-    """Return the query that replays log entries; its parameter is the maximum number of them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One of `of` shares of all keys; equal keys are in the same one."""
+
+    number: int = 0
+    of: int = 1
+
+
+ALL = Share()
+
+
+def statement(live: SourceTable, columns: Sequence[str], *, noting: bool = False, share: Share = ALL) -> sql.Composed:
+    """Return the query that replays log entries of a share of the keys; its parameter is the maximum number of them.
 
     With `noting` it also notes their keys, for `replay_proof`.
 
@@ -90,6 +110,7 @@ def statement(live: SourceTable, columns: Sequence[str], *, noting: bool = False
     return sql.SQL(_REPLAY).format(
         **places(live),
         **{f"of_{alias}": listed(live.key_names, alias) for alias in aliases},
+        of_share=_of_share(live, share),
         of_k=listed(renamed, "k"),
         of_f=listed(renamed, "f"),
         renamed=sql.SQL(", ").join(named),
@@ -101,39 +122,91 @@ def statement(live: SourceTable, columns: Sequence[str], *, noting: bool = False
     )
 
 
+def _of_share(live: SourceTable, share: Share) -> sql.Composed:
+    """Return the condition for the log entries of a share."""
+    if share == ALL:
+        return sql.Composed([])
+    hashed = sql.SQL(" # ").join(sql.SQL(_HASH).format(sql.Identifier(name)) for name in live.key_names)
+    text = sql.SQL("WHERE pg_catalog.mod(({}) & 2147483647, {}) = {}")
+    return text.format(hashed, sql.Literal(share.of), sql.Literal(share.number))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Backlog:
+    """How far a drain has come. `first`: the oldest entry at its beginning; `fewest`: the smallest backlog so far."""
+
+    table: str
+    progress: Progress
+    patience: float
+    first: int | None = None
+    fewest: int | None = None
+    since: float = field(default_factory=time.monotonic)
+
+    def note(self, oldest: int, left: int) -> None:
+        """Take note of what is left. Raises TableLockTimeout if that has not shrunk for `patience` seconds."""
+        if self.fewest is None or left < self.fewest:
+            self.fewest, self.since = left, time.monotonic()
+        self.first = oldest if self.first is None else self.first
+        self.progress.reach(oldest - self.first, total=oldest - self.first + left)
+        if time.monotonic() - self.since > self.patience:
+            raise TableLockTimeout(
+                f'rows of "{self.table}" change faster than they can be replayed: {left} are left after'
+                f" {self.patience:g} s",
+                hint="run it again at a quieter time: it resumes; or migrate --abandon",
+            )
+
+
 def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str], *, noting: bool = False) -> None:
     """Replay until few log entries are left; `noting`: see `statement`.
 
     Raises TableLockTimeout if the backlog does not shrink for `wait_timeout` seconds because writers are faster, and
     NotAsRehearsed if change log and table contradict each other: the table is damaged, or was emptied.
     """
-    conn, query = pool.conns[0], statement(live, columns, noting=noting)
-    patience = pool.work.settings.run.wait_timeout
-    batch, rounds = _MANY, 0
-    first, fewest, since = None, None, time.monotonic()
+    conn, rounds, left = pool.conns[0], 0, 0
     progress = pool.progress(live.table, "replay", "changes", None)
+    backlog = _Backlog(table=live.table, progress=progress, patience=pool.work.settings.run.wait_timeout)
     while True:
         pool.work.interrupt.check()
         pool.throttle.keep(conn)
+        batch, workers = min(_MOST, max(_MANY, left // 10)), _workers(pool, left)
+        if workers > 1:
+            _replay_together(pool, live, columns, batch // workers, workers, noting=noting)
         with pool.transaction(conn, live.schema):
-            conn.execute("SET LOCAL synchronous_commit = off")
-            _replay(conn, live, query, batch)
-            few, (oldest, left) = _few(conn, live, LITTLE), _backlog(conn, live)
+            if workers == 1:
+                _replay_some(conn, live, statement(live, columns, noting=noting), batch)
+            few, (oldest, left) = _few(conn, live, LITTLE), _seen(conn, live)
         if few:
             return
         rounds += 1
         if rounds % _ROUNDS == 0:
             vacuum(pool, live)
-        batch = min(_MOST, max(_MANY, left // 10))
-        if fewest is None or left < fewest:
-            fewest, since = left, time.monotonic()
-        first = oldest if first is None else first
-        progress.reach(oldest - first, total=oldest - first + left)
-        if time.monotonic() - since > patience:
-            raise TableLockTimeout(
-                f'rows of "{live.table}" change faster than they can be replayed: {left} are left after {patience:g} s',
-                hint="run it again at a quieter time: it resumes; or migrate --abandon",
-            )
+        backlog.note(oldest, left)
+
+
+def _workers(pool: WorkerPool, left: int) -> int:
+    """Return how many connections replay that many entries: several only if each has enough of them."""
+    return max(1, min(pool.throttle.allowed, left // _MANY))
+
+
+def _replay_together(
+    pool: WorkerPool, live: SourceTable, columns: Sequence[str], most: int, workers: int, *, noting: bool
+) -> None:
+    """Replay up to `most` entries on each of some workers. Each has a share of the keys until all have ended."""
+    together = replace(pool, failed=threading.Event(), over=threading.Event(), busy=set(), cancelled=set())
+
+    def job(conn: Connection) -> None:
+        number = pool.conns.index(conn)
+        if number < workers:
+            share = Share(number=number, of=workers)
+            with together.transaction(conn, live.schema):
+                _replay_some(conn, live, statement(live, columns, noting=noting, share=share), most)
+
+    together.each(job)
+
+
+def _replay_some(conn: Connection, live: SourceTable, query: sql.Composed, most: int) -> None:
+    conn.execute("SET LOCAL synchronous_commit = off")
+    _replay(conn, live, query, most)
 
 
 def finish(conn: Connection, live: SourceTable, columns: Sequence[str]) -> None:
@@ -149,7 +222,7 @@ def assert_little(conn: Connection, live: SourceTable) -> None:
         )
 
 
-def _backlog(conn: Connection, live: SourceTable) -> tuple[int, int]:
+def _seen(conn: Connection, live: SourceTable) -> tuple[int, int]:
     """Return the oldest entry's turn and the approximate number of entries, in constant time; zeros if it is empty."""
     query = "SELECT coalesce(min(schema_migrator_turn), 0), coalesce(max(schema_migrator_turn), -1) FROM {}.log"
     with transactions.planner(conn, seqscan="off"):
