@@ -43,8 +43,8 @@ EMPTY: Mapping[str, Any] = {"object": {}, "array": [], "string": ""}
 MEANINGS = {
     "executor": "`native`, or `sql-tool` for the vendor's binary, which only the image with the tag `-tools` has",
     "sqlTool": "the vendor's temporal-sql-tool; empty: that of the image with the tag `-tools`",
-    "noVerify": "do not prove the result by a rehearsal, which needs CREATE on the database; an installation is read"
-    " back instead",
+    "noVerify": "do not verify the result by a rehearsal, which needs CREATE on the database; after an installation,"
+    " the schema is read back instead",
     "onDrift": "what to do about manual changes of the schema: `warn`, or `fail` before anything is touched",
     "ignoreReplicas": "replicas and slots to ignore, by application_name or slot",
     "metricsFile": "file for the migration's metrics in Prometheus' text format, in a volume of `extraVolumes`; the"
@@ -55,7 +55,7 @@ MEANINGS = {
     "namespacesFile": "file with a JSON list of namespaces, instead of `namespaceBootstrap.namespaces`",
     "directHost": "server's address behind a transaction pooler, for CREATE INDEX CONCURRENTLY and online rewrites",
     "connectAttributes": "additional connection parameters, as a query string: `search_path=temporal`",
-    "plugin": "the vendor's name of the kind of database; the program needs none",
+    "plugin": "the vendor's name for the kind of database; the program needs none",
 }
 """What is said of a value in the chart, where the option's own words are about a command line."""
 

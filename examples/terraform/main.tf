@@ -1,4 +1,4 @@
-# The migrations, then the servers. Terraform and OpenTofu take the same file.
+# The migrations, then the servers. The file works with Terraform and OpenTofu.
 terraform {
   required_version = ">= 1.6"
   required_providers {
@@ -54,7 +54,7 @@ resource "helm_release" "temporal" {
   chart      = "temporal"
   version    = "1.6.0"
 
-  # The remaining values are those of official-chart/application.yaml.
+  # The remaining values are those of ../official-chart/application.yaml.
   values = [yamlencode({ server = { image = { tag = var.server_version } } })]
 
   depends_on = [helm_release.migrations]

@@ -71,7 +71,7 @@ def test_every_option_has_flag_variable_and_meaning() -> None:
     assert all(option.field.description for option in options)
     meanings = {option.variable: option.meaning for option in options}
     assert meanings["SCHEMA_MIGRATOR_OUTPUT"] == "format of the results on standard output (text, json)"
-    assert meanings["SQL_PLUGIN"] == "the vendor's name of the kind of database (postgres12, postgres12_pgx)"
+    assert meanings["SQL_PLUGIN"] == "the vendor's name for the kind of database (postgres12, postgres12_pgx)"
     assert meanings["SQL_PORT"] == "port; for several hosts, one for all or one for each, separated by commas"
     flags = {option.variable: option.flag for option in options}
     assert flags["SCHEMA_MIGRATOR_LOCK_TIMEOUT"] == "--lock-timeout"

@@ -65,19 +65,19 @@ _OWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "verify": {
         "--write-accepted": {
             "metavar": "FILE",
-            "help": "write a file of accepted differences for what is there now; entries of --accepted that apply stay",
+            "help": "write the current differences to a file of accepted ones; entries of --accepted that apply stay",
         },
         "--reason": {
             "metavar": "TEXT",
-            "help": "with --write-accepted: the reason in new entries (unset: empty, for you to write)",
+            "help": "with --write-accepted: the reason in new entries (unset: empty, for you to fill in)",
         },
     },
     "rewrite": {
         "action": {
             "metavar": "ACTION",
             "choices": ("status", "swap", "pause", "resume", "jobs"),
-            "help": "status; swap: cut over as soon as the copy is ready; pause and resume it; jobs N: let no more than"
-            " N connections work",
+            "help": "status; swap: cut over as soon as the copy is ready; pause and resume it; jobs N: use at most"
+            " N connections",
         },
         "number": {"metavar": "N", "nargs": "?", "type": int, "help": "with jobs: the number of connections"},
     },

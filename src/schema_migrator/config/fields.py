@@ -70,7 +70,7 @@ class RunSettings(Given):
         min_length=1,
         validation_alias=f"{PREFIX}STORES",
         description="stores to work on (default, visibility, secondary-visibility), separated by commas;"
-        " --store repeats",
+        " --store can be repeated",
     )
     sources: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(values.split_folders)] = Field(
         (Path("releases"),),
@@ -97,7 +97,7 @@ class RunSettings(Given):
         ge=0,
         le=MOST_SECONDS,
         validation_alias=f"{PREFIX}WAIT_TIMEOUT",
-        description="seconds to wait for the database, for a step's table locks, and while an online rewrite pauses",
+        description="seconds to wait for the database, for a step's table locks, and while an online rewrite is paused",
     )
     lock_timeout: float = Field(
         600,
@@ -147,19 +147,20 @@ class RunSettings(Given):
         "warn",
         validation_alias=f"{PREFIX}ON_DRIFT",
         description="what to do if the schema was changed by hand: warn, or fail before anything is touched;"
-        " for the command namespaces: if one differs and is not updated",
+        " for the command namespaces: if a namespace differs and is not updated",
     )
     accepted: Path | None = Field(
         None,
         validation_alias=f"{PREFIX}ACCEPTED",
-        description="file with the differences from the vendor's schema that are accepted, each with a reason; they"
-        " are no drift, and a step that would undo one is refused",
+        description="file of accepted differences from the vendor's schema, each with a reason; they are not drift, and"
+        " a step that would undo one is refused",
     )
     rehearse_on: SecretStr | None = Field(
         None,
         validation_alias=f"{PREFIX}REHEARSE_ON",
-        description="where to rehearse, for a role that may only read and for a standby: the URI of a database of a"
-        " server of the same major version, or embedded for a private server; nothing is then written to the stores",
+        description="where to rehearse, for a role that may only read or for a standby: the URI of a database on"
+        " another server of the same major version, or embedded for a private server; nothing is then written to the"
+        " stores",
     )
     rewrite: Literal["online", "in-place"] | None = Field(
         None,
@@ -175,14 +176,14 @@ class RunSettings(Given):
     hold_cutover: bool = Field(
         default=False,
         validation_alias=f"{PREFIX}HOLD_CUTOVER",
-        description="do all of an online rewrite but the cutover, and keep the copy up to date until somebody runs"
+        description="do all of an online rewrite except the cutover, and keep the copy up to date until somebody runs"
         " schema-migrator rewrite swap, or migrate without this option",
     )
     cutover_window: Annotated[windows.Window | None, BeforeValidator(values.window)] = Field(
         None,
         validation_alias=f"{PREFIX}CUTOVER_WINDOW",
         description="hours in which the cutover of an online rewrite may begin, such as 02:00-04:00, in UTC, or"
-        " 02:00-04:00 Europe/Berlin; until then as with --hold-cutover; unset: at any time",
+        " 02:00-04:00 Europe/Berlin; until then the run waits as with --hold-cutover; unset: at any time",
     )
     hold_timeout: float = Field(
         604_800,
@@ -202,16 +203,16 @@ class RunSettings(Given):
         ge=1,
         le=MOST_JOBS,
         validation_alias=f"{PREFIX}JOBS",
-        description="connections on which an online rewrite works, as far as the server accepts them; unset: as many"
-        " as make it faster, up to 16, max_parallel_workers, and a quarter of the connections that are free",
+        description="most connections that an online rewrite may use, as far as the server accepts them; unset: as many"
+        " as make it faster, up to 16, max_parallel_workers, and a quarter of the free connections",
     )
     max_commit_seconds: float = Field(
         0.25,
         ge=0,
         le=MOST_SECONDS,
         validation_alias=f"{PREFIX}MAX_COMMIT_SECONDS",
-        description="while a small commit takes longer, in seconds, an online rewrite works on half of its connections,"
-        " down to one; 0: no limit",
+        description="seconds that a small commit may take; while it takes longer, an online rewrite halves its"
+        " connections, down to one; 0: no limit",
     )
     max_load: int | None = Field(
         None,
@@ -274,8 +275,8 @@ class RunSettings(Given):
     metrics_file: Path | None = Field(
         None,
         validation_alias=f"{PREFIX}METRICS_FILE",
-        description="file for metrics in Prometheus' text format, replaced while the command runs and at its end; for"
-        " the textfile collector of node_exporter, whose files end in .prom",
+        description="file for metrics in Prometheus' text format, replaced while the command runs and at its end; the"
+        " textfile collector of node_exporter reads only files that end in .prom",
     )
     metrics_labels: Annotated[tuple[tuple[str, str], ...], NoDecode, BeforeValidator(values.labels)] = Field(
         (),

@@ -54,13 +54,15 @@ class SqlSettings(Given):
     tls_key_file: Path | None = Field(None, description="client certificate's key")
     tls_server_name: str | None = Field(None, description="name expected in the server's certificate")
     tls_disable_host_verification: bool | None = Field(
-        None, description="accept a certificate for any name; without a CA file any certificate at all"
+        None, description="accept a certificate for any name; without a CA file, accept any certificate"
     )
     plugin: Literal["postgres12", "postgres12_pgx"] | None = Field(
-        None, description="the vendor's name of the kind of database"
+        None, description="the vendor's name for the kind of database"
     )
     direct_host: Annotated[str | None, BeforeValidator(hosts.bare)] = Field(
-        None, description="address of the server behind a transaction pooler, for CREATE INDEX CONCURRENTLY"
+        None,
+        description="address of the server behind a transaction pooler, for CREATE INDEX CONCURRENTLY and online"
+        " rewrites",
     )
     direct_port: Annotated[str | None, BeforeValidator(hosts.ports)] = Field(
         None, description="port of the server behind a transaction pooler"

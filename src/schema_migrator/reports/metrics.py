@@ -165,8 +165,8 @@ def _of_run(run: RunMetrics, now: float) -> Iterator[Metric]:
     yield _metric("run_info", "version of schema-migrator and release of the files", [(info, 1)])
     yield _metric("run_start_time_seconds", "when the run began", _sample(run.started))
     length = (now if run.ended is None else run.ended) - run.started
-    yield _metric("run_duration_seconds", "duration of the run, so far if it still works", _sample(length))
-    yield _metric("run_running", "1 while the run works, 0 after its end", _sample(run.ended is None))
+    yield _metric("run_duration_seconds", "duration of the run so far", _sample(length))
+    yield _metric("run_running", "1 during the run, 0 after its end", _sample(run.ended is None))
     yield _metric("run_end_time_seconds", "when the run ended", _sample(run.ended))
     yield _metric("run_exit_code", "exit code of the run", _sample(run.exit_code))
 
@@ -178,16 +178,16 @@ def _of_stores(stores: Stores) -> Iterator[Metric]:
     yield _each("store_steps_applied", "steps that this run has applied", stores, _applied)
     yield _each("schema_matches", "whether the schema matches its version", stores, _matches)
     differences = [sample for store in stores for sample in _differences(store)]
-    yield _metric("schema_differences", "objects that differ from what the version has", differences)
+    yield _metric("schema_differences", "objects that differ from the version", differences)
 
 
 def _of_rewrites(stores: Stores) -> Iterator[Metric]:
     phases = [({"store": of.store, "table": of.table, "phase": of.phase}, 1.0) for of in stores]
     yield _metric("rewrite_phase", "phase of an online rewrite", phases)
-    yield _each("rewrite_paused", "whether the rewrite pauses", stores, lambda of: of.paused)
-    yield _each("rewrite_workers", "connections that work", stores, _progress("workers"))
+    yield _each("rewrite_paused", "whether the rewrite is paused", stores, lambda of: of.paused)
+    yield _each("rewrite_workers", "connections at work", stores, _progress("workers"))
     yield _each("rewrite_done", "what the phase has done, in its unit", stores, _progress("done"), "unit")
-    yield _each("rewrite_left", "what the phase has still to do, in its unit", stores, _progress("left"), "unit")
+    yield _each("rewrite_left", "what the phase still has to do, in its unit", stores, _progress("left"), "unit")
     yield _each("rewrite_per_second", "what the phase does per second", stores, _progress("per_second"), "unit")
     yield _each("rewrite_left_seconds", "estimated time left in the phase", stores, _progress("seconds_left"))
 
