@@ -305,7 +305,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_embedded_server_without_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder for temporary files that is gone is no fault of the program."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    with pytest.raises(PreflightFailed, match="does not start: .*No such file"), rehearsal_server.running():
+    with pytest.raises(PreflightFailed, match=r"does not start: .*No such file"), rehearsal_server.running():
         pass
 
 
