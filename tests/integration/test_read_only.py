@@ -302,6 +302,13 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(name)
 
 
+def test_the_embedded_server_without_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder for temporary files that is gone is no fault of the program."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(PreflightFailed, match=r"does not start: .*No such file"), rehearsal_server.running():
+        pass
+
+
 def test_what_a_killed_run_leaves_of_the_embedded_server(folder: Path) -> None:
     """The next run stops the server and removes its folder; one that is in use stays."""
     code = (

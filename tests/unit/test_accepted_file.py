@@ -1,11 +1,13 @@
 """The file of accepted differences: what is read from it, what is refused, and what is written."""
 
+import os
 import random
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+from schema_migrator.commands import accept
 from schema_migrator.config import accepted, settings
 from schema_migrator.config.accepted import Accept, AcceptedDifference
 from schema_migrator.errors import SettingsError
@@ -62,6 +64,8 @@ def test_each_field(tmp_path: Path) -> None:
         (f"{table()}\n{table()}", f"has two entries for the {INDEX} of the visibility store"),
         ("accepted = 1", "has more than tables [[accepted]]"),
         ("[other]", "has more than tables [[accepted]]"),
+        (f"accepted = {'[' * 5000}{']' * 5000}", "has more than tables [[accepted]]"),
+        (f"accepted = {'1' * 5000}", "has more than tables [[accepted]]"),
         ("accepted", "is not valid TOML: "),
         (b"\xff", "is not UTF-8 text"),
     ],
@@ -98,7 +102,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     entries = [
         AcceptedDifference(
             store=texts.choice(list(Store)),
-            object=f"index t{number}.{''.join(texts.choices(letters, k=5))}i",
+            object=f"index {' ' * (number % 2)}t{number}.{''.join(texts.choices(letters, k=5))}i",
             accept=Accept.EXTRA,
             definition=f"x{''.join(texts.choices(letters, k=20))}",
             reason=f"x{''.join(texts.choices(letters, k=20))}",
@@ -108,6 +112,18 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
         for number in range(50)
     ]
     assert accepted.read(file(tmp_path, accepted.written(entries))) == tuple(entries)
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """A name that is too long and a reason that is no text are input; nothing is left in the folder."""
+    with pytest.raises(SettingsError, match="cannot be written"):
+        accept.check(tmp_path / ("a" * 300), "mine", settings.read({}, {}))
+    with pytest.raises(SettingsError, match="--reason is not UTF-8 text"):
+        accept.check(tmp_path / "accepted.toml", os.fsdecode(b"\xff"), settings.read({}, {}))
+    (folder := tmp_path / "accepted.toml").mkdir()
+    with pytest.raises(SettingsError, match="cannot be written"):
+        accept.write(folder, "mine", settings.read({}, {}), [])
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_day_counts_to_its_end() -> None:

@@ -118,6 +118,10 @@ FAILURES: dict[str, tuple[type[MigratorError], str]] = {
         BackupUnknown,
         f'{NAME}: "{sys.executable}" failed with exit code 1; run it by hand and read its output',
     ),
+    "cat /dev/zero": (
+        BackupUnknown,
+        f'{NAME}: "cat" printed more than 1 MB; run it by hand and read its output',
+    ),
     "sleep 60": (BackupUnknown, f'{NAME}: "sleep" ran longer than 0.2 s; run it by hand and read its output'),
 }
 

@@ -1,5 +1,6 @@
 """The metrics of a run: what its events say, in Prometheus' text format, in a file that is always whole."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -225,6 +226,27 @@ def test_the_file(tmp_path: Path, clean: pytest.MonkeyPatch) -> None:
     (steps,) = families["schema_migrator_store_steps_planned"].samples
     assert (code.value, steps.value, steps.labels["store"]) == (23.0, 5.0, "visibility")
     assert [found.name for found in tmp_path.iterdir()] == ["verify.prom"]
+
+
+@pytest.mark.parametrize("made", [os.mkfifo, lambda path: path.symlink_to(os.devnull)])
+def test_nothing_but_a_regular_file_is_replaced(tmp_path: Path, made: Callable[[Path], None]) -> None:
+    """A run of root would otherwise put a file in the place of a device."""
+    path = tmp_path / "verify.prom"
+    made(path)
+    before = path.lstat()
+    with pytest.raises(SettingsError, match="something other than a regular file"), written(path):
+        pass
+    assert path.lstat() == before
+
+
+@pytest.mark.usefixtures("_logged", "clean")
+def test_labels_that_are_no_text(tmp_path: Path, clean: pytest.MonkeyPatch) -> None:
+    """The command refuses them, and the file has its exit code."""
+    clean.setenv(LABELS, os.fsdecode(b"namespace=\xff"))
+    path = tmp_path / "verify.prom"
+    with written(path) as close:
+        close(2)
+    assert values(path)["schema_migrator_run_exit_code"] == 2.0
 
 
 @pytest.mark.usefixtures("_logged", "clean")

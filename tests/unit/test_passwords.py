@@ -198,6 +198,10 @@ def test_timeouts_as_go_writes_them(timeout: object, seconds: float) -> None:
         (as_object(command="x", args=SECRET), "args in SQL_PASSWORD_COMMAND cannot be used, expected a list of texts"),
         (as_object(command="x", args=[1]), "args in SQL_PASSWORD_COMMAND cannot be used, expected a list of texts"),
         (as_object(command="x", args=[f"{SECRET}\0"]), "SQL_PASSWORD_COMMAND has a zero byte"),
+        (
+            as_object(command="x", args=[f"{SECRET}\ud800"]),
+            "SQL_PASSWORD_COMMAND has half of a surrogate pair, expected UTF-8 text",
+        ),
         *(
             (
                 as_object(command="x", timeout=timeout),

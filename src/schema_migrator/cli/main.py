@@ -131,7 +131,7 @@ def _verify(settings: Settings, interrupt: Interrupt, arguments: dict[str, Any])
     if file is None and arguments["reason"]:
         raise SettingsError(f"--reason is given without {accept.FLAG}", hint="an entry in the file has its own reason")
     if file is not None:
-        accept.check(file, settings)
+        accept.check(file, arguments["reason"] or "", settings)
     found = verify.verify(settings, interrupt, _embedded)
     as_json = settings.run.output == "json"
     text = report.to_json(map(report.verify_json, found)) if as_json else joined(map(report.verify_text, found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -83,6 +84,8 @@ class MetricsFile:
     def _write(self) -> None:
         from prometheus_client import CollectorRegistry, write_to_textfile  # noqa: PLC0415 - few runs need it
 
+        if os.path.lexists(self._path) and (self._path.is_symlink() or not self._path.is_file()):
+            raise OSError(errno.EEXIST, "there is something other than a regular file")  # a device, a pipe, /dev/stdout
         registry = CollectorRegistry()
         registry.register(self)
         write_to_textfile(str(self._path), registry)
@@ -118,6 +121,7 @@ def begin(arguments: Mapping[str, Any], stack: ExitStack) -> Callable[[int], Non
 
 def _labels(arguments: Mapping[str, Any]) -> dict[str, str]:
     text = str(arguments.get(_LABELS) or os.environ.get(_LABELS) or "").strip()
-    with suppress(ValueError):  # the command itself refuses them
+    with suppress(ValueError):  # the command itself refuses them, also bytes that are no UTF-8
+        text.encode()
         return dict(values.labels(text)) if text else {}  # type: ignore[call-overload]  # pairs, of a text
     return {}

@@ -34,9 +34,20 @@ class Refused:
     change: Change
 
 
-def check(path: Path, settings: Settings) -> None:
-    """Raise SettingsError if the file exists and is not the one that the settings name: its reasons would be lost."""
-    if path.exists() and not (settings.run.accepted and path.samefile(settings.run.accepted)):
+def check(path: Path, reason: str, settings: Settings) -> None:
+    """Raise SettingsError if the file exists and is not the one that the settings name: its reasons would be lost.
+
+    Also raise it if the reason is no text, or the file's name none that the system takes.
+    """
+    try:
+        reason.encode()
+    except UnicodeEncodeError:
+        raise SettingsError("--reason is not UTF-8 text", hint="correct --reason") from None
+    try:
+        lost = path.exists() and not (settings.run.accepted and path.samefile(settings.run.accepted))
+    except OSError as error:  # such as a name that is too long
+        raise _unwritable(path, error) from error
+    if lost:
         raise SettingsError(
             f'{FLAG} "{path}" exists already',
             hint="to keep its reasons, name it by --accepted too; to begin again, remove it",
@@ -81,10 +92,15 @@ def _replace(path: Path, text: str) -> None:
         made.chmod(0o644)
         made.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            if made:
+        raise _unwritable(path, error) from error
+    finally:
+        if made:
+            with suppress(OSError):  # it has its name by now, unless something failed
                 made.unlink()
-        raise SettingsError(
-            f'{FLAG} "{path}" cannot be written ({error.strerror})',
-            hint="name a file in a folder that this program may write to",
-        ) from error
+
+
+def _unwritable(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f'{FLAG} "{path}" cannot be written ({error.strerror})',
+        hint="name a file in a folder that this program may write to",
+    )

@@ -24,7 +24,7 @@ HEAD = """\
 # A step that would undo one is refused, unless its entry has keep = false.
 """
 _EXAMPLE = "index executions_visibility.by_status"
-_OBJECT = re.compile(r"[a-z]+ \S.*", re.DOTALL)
+_OBJECT = re.compile(r"[a-z]+ .+", re.DOTALL)
 _FIELDS = ("store", "object", "accept", "definition", "reason", "until", "keep")
 _SHOWN = 200
 
@@ -70,9 +70,11 @@ def read(path: Path) -> tuple[AcceptedDifference, ...]:
         raise SettingsError(f"{place} is not UTF-8 text", hint=f"correct {VARIABLE}") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{place} is not valid TOML: {error}", hint="correct the file") from error
+    except (ValueError, RecursionError):  # a number or a nesting that is longer than Python reads
+        raise _none(place) from None
     tables = found.pop("accepted", [])
     if found or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise SettingsError(f"{place} has more than tables [[accepted]]", hint="correct the file")
+        raise _none(place)
     entries = tuple(_entry(table, f"{place}: entry {number}") for number, table in enumerate(tables, 1))
     _refuse_twice(entries, place)
     return entries
@@ -81,6 +83,10 @@ def read(path: Path) -> tuple[AcceptedDifference, ...]:
 def written(entries: Iterable[AcceptedDifference]) -> str:
     """Return the text of the file, which `read` returns as the same entries."""
     return "\n".join([HEAD, *map(_table, entries)])
+
+
+def _none(place: str) -> SettingsError:
+    return _wrong(f"{place} has more than tables [[accepted]]")
 
 
 def _entry(table: Mapping[str, Any], place: str) -> AcceptedDifference:

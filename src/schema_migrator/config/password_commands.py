@@ -57,6 +57,8 @@ def _of_object(found: Mapping[str, Any], name: str) -> PasswordCommand:
     words = (command, *args)
     if any("\0" in word for word in words):
         raise _wrong(f"{name} has a zero byte", name)
+    if any("\ud800" <= letter <= "\udfff" for word in words for letter in word):
+        raise _wrong(f"{name} has half of a surrogate pair, expected UTF-8 text", name)
     return PasswordCommand(words=words, seconds=_seconds(found.get("timeout"), name))
 
 

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -41,17 +41,23 @@ def running() -> Iterator[SqlSettings]:
     Raises SettingsError if it is not installed, PreflightFailed if it does not start.
     """
     programs = _programs()
-    try:
-        with _home() as home:
-            account = other_account()
-            give(home, account)
-            bindir = runnable(programs, home, account)
-            remove_leftovers(bindir, account)
-            with server_in(home, bindir, account, {}) as server:
-                yield _settings(server)
-    except EmbeddedError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise PreflightFailed(f"the embedded PostgreSQL does not start: {last}", hint=_INSTEAD) from error
+    with ExitStack() as stack:
+        try:
+            server = _started(programs, stack)
+        except (EmbeddedError, OSError) as error:  # OSError: no folder for temporary files, or a full one
+            last = str(error).strip().splitlines()[-1]
+            raise PreflightFailed(f"the embedded PostgreSQL does not start: {last}", hint=_INSTEAD) from error
+        yield _settings(server)
+
+
+def _started(programs: Path, stack: ExitStack) -> Server:
+    """Start a server, which `stack` stops and removes. Raises EmbeddedError and OSError."""
+    home = stack.enter_context(_home())
+    account = other_account()
+    give(home, account)
+    bindir = runnable(programs, home, account)
+    remove_leftovers(bindir, account)
+    return stack.enter_context(server_in(home, bindir, account, {}))
 
 
 def _programs() -> Path:
