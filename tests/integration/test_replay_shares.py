@@ -1,4 +1,4 @@
-"""The replay of a long change log on several connections: each key is on one of them."""
+"""The replay of the change log on several connections: each key is on one of them."""
 
 from collections.abc import Iterator
 
@@ -68,7 +68,7 @@ def in_share(owner: Connection, share: Share) -> list[str]:
 
 
 def test_several_connections_replay(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long log is shared; the rows end as they were written last, and none is there twice."""
+    """The log is shared; the rows end as they were written last, and none is there twice."""
     database = origin.copy()
     with origin.held(database) as held:
         held.kill()
@@ -85,8 +85,9 @@ def test_several_connections_replay(origin: Origin, monkeypatch: pytest.MonkeyPa
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """Return the processes of the server that replay, as they come; a log of forty entries is a long one."""
-    monkeypatch.setattr(replay, "_MANY", 20)
+    """Return the processes of the server that replay, as they come; the log is read in small pieces."""
+    monkeypatch.setattr(replay, "_MANY", 60)
+    monkeypatch.setattr(replay, "_EACH", 10)
     monkeypatch.setattr(replay, "LITTLE", 10)
     seen, right = set[int](), replay._replay
 

@@ -4,7 +4,7 @@ One statement takes keys from the change log and their rows from the live table,
 change that it finds logged, and a change that it does not see is logged and replayed later. So the order of changes
 does not matter.
 
-If many entries are left, several connections replay them, each the entries of its own share of the keys. Two of them
+Several connections replay the log, each the entries of its own share of the keys. Two of them
 with the same key could restore an older row: the one whose snapshot is older may be the last to write.
 
 Rows are looked up by the primary key's index, even after the proof. So the change log also records for each key whether
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 LITTLE = 100
 """The number of keys that may be left for the cutover: they take some tens of milliseconds."""
 _MANY, _MOST = 2000, 20_000
+_EACH = 50
+"""The number of keys that are worth another connection. Writers are overtaken only if the last rounds are fast too."""
 _ROUNDS = 50
 # A row is looked up once, by its key and in the table, never by an index-only scan, and its key is compared again: an
 # index entry may lead to another row. The last log entry of a key says whether its row exists. If a later entry was
@@ -185,7 +187,7 @@ def drain(pool: WorkerPool, live: SourceTable, columns: Sequence[str], *, noting
 
 def _workers(pool: WorkerPool, left: int) -> int:
     """Return how many connections replay that many entries: several only if each has enough of them."""
-    return max(1, min(pool.throttle.allowed, left // _MANY))
+    return max(1, min(pool.throttle.allowed, left // _EACH))
 
 
 def _replay_together(
