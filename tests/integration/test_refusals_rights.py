@@ -158,7 +158,8 @@ def test_a_standby_behind_its_target(refusals: Refusals, databases: Databases) -
             "    connect to the primary server",
         ]
     assert refusals.refused(12, "--store", "default", command="verify") == [
-        f'error: default: role "{databases.user}": {said}; connect to the primary server'
+        f'error: default: role "{databases.user}": {said}; connect to the primary server; or rehearse on another server:'
+        " --rehearse-on"
     ]
 
 
