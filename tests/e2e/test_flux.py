@@ -12,7 +12,7 @@ from support.kubernetes.cluster import Cluster, until
 from support.kubernetes.custom_kinds import custom_kinds
 from support.kubernetes.flux import chart_repository, controllers
 from support.kubernetes.helm import Manifest
-from support.kubernetes.installation import NEWER, OLDER, Installation
+from support.kubernetes.installation import NEWER, OLDER, PREFLIGHT, Installation
 
 # The kinds are added and taken away where those of the examples are.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("examples")]
@@ -42,23 +42,29 @@ class Releases:
         spec = {**found["spec"], **SOON, "chart": chart, "values": self.installation.values(values)}
         self.cluster.apply({**found, "metadata": metadata, "spec": spec})
 
-    def condition(self, name: str) -> Manifest:
-        """Return what Flux says of a release: whether it is ready, and why; empty before it says anything."""
+    def condition(self, name: str, kind: str = "Ready") -> Manifest:
+        """Return a condition of a release: whether it is ready, and why; empty before Flux says anything."""
         found = self.cluster.get("HelmRelease", name, self.installation.namespace) or {}
         if (found.get("status") or {}).get("observedGeneration") != found["metadata"]["generation"]:
             return {}
-        said = [item for item in found["status"].get("conditions", []) if item["type"] == "Ready"]
+        said = [item for item in found["status"].get("conditions", []) if item["type"] == kind]
         return dict(said[0]) if said else {}
+
+    def failure(self, name: str) -> str:
+        """Return why a release could not be installed or upgraded; empty if it could, or before it was tried."""
+        found = self.condition(name, "Released")
+        return str(found["message"]) if found.get("status") == "False" else ""
 
     def await_ready(self, name: str) -> None:
         """Wait until Flux says that a release is ready."""
         until(lambda: self.condition(name).get("status") == "True", f"ready release {name}", 240)
 
     def delete(self) -> None:
-        """Delete all releases, each after what depends on it; Flux uninstalls them."""
-        for item in self.cluster.items("HelmRelease", self.installation.namespace):
-            self.cluster.delete("HelmRelease", item["metadata"]["name"], self.installation.namespace)
-        until(lambda: not self.cluster.items("HelmRelease", self.installation.namespace), "end of releases", 120)
+        """Delete all releases, which Flux uninstalls, then their source: Flux has to be there to let them go."""
+        for kind in ("HelmRelease", "HelmRepository"):
+            for item in self.cluster.items(kind, self.installation.namespace):
+                self.cluster.delete(kind, item["metadata"]["name"], self.installation.namespace)
+            until(lambda kind=kind: not self.cluster.items(kind, self.installation.namespace), f"end of {kind}", 120)
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +93,9 @@ def test_hook_mode(releases: Releases, installation: Installation, measured: Mea
     installation.secret("wrong")
     releases.apply("temporal-migrations", {})
     releases.apply("temporal", {"mode": "job", "verify": {"enabled": True}})
-    said = until(
-        lambda: found if (found := releases.condition("temporal-migrations")).get("status") == "False" else None,
-        "failure",
-        240,
-    )
-    assert (
-        "exit code 10" in said["message"]
-        or "BackoffLimitExceeded" in said["message"]
-        or "PodFailurePolicy" in said["message"]
-    )
+    said = until(lambda: releases.failure("temporal-migrations"), "failed release", 240)
+    assert f"job {PREFLIGHT} failed: PodFailurePolicy" in said
+    assert "exit code 10" in installation.last_words(PREFLIGHT)[-1]
     assert "dependency" in releases.condition("temporal").get("message", "")
     installation.secret()
     began = time.monotonic()
@@ -107,7 +106,7 @@ def test_hook_mode(releases: Releases, installation: Installation, measured: Mea
     releases.apply("temporal-migrations", {"serverVersion": NEWER})
     releases.await_ready("temporal-migrations")
     installation.assert_at(NEWER)
-    measured(f"Flux: {said['message']}; ready {repaired:.0f} s after the Secret was corrected; then upgraded")
+    measured(f"Flux: {said}; ready {repaired:.0f} s after the Secret was corrected; then upgraded")
 
 
 def test_job_mode(releases: Releases, installation: Installation, measured: Measured) -> None:

@@ -27,7 +27,9 @@ def apply(installation: Installation, version: str) -> None:
     """Render the chart, apply it, and wait for the Job, as the documents say."""
     with values_file(installation.values({"serverVersion": version, "mode": "job"})) as given:
         place = ("--namespace", installation.namespace)
-        made = helm("template", RELEASE, str(CHART), "--no-hooks", *place, "--values", str(given))
+        # Only a published helm knows a Kubernetes of its own time.
+        version = ("--kube-version", installation.cluster.version())
+        made = helm("template", RELEASE, str(CHART), "--no-hooks", *place, *version, "--values", str(given))
     assert made.returncode == 0, made.stderr
     kubectl("apply", "--filename", "-", given=made.stdout)
     kubectl("wait", *place, "--for", "condition=complete", "job", "--selector", JOBS, "--timeout", "4m")

@@ -31,7 +31,7 @@ def place(cluster: Cluster) -> Iterator[str]:
 def values(version: str) -> dict[str, Any]:
     """Return the values for images that are in the cluster, and a database without a volume."""
     return {
-        "password": "fifteen letters",
+        "password": "fifteen-letters",
         "postgres": {"image": POSTGRES, "storage": ""},
         "server": {"image": SERVER, "numHistoryShards": 4},
         "temporal-migrations": {"serverVersion": version, "image": image(IMAGE)},

@@ -157,9 +157,9 @@ def test_a_standby_behind_its_target(refusals: Refusals, databases: Databases) -
             f"  - {said}",
             "    connect to the primary server",
         ]
+    hint = "connect to the primary server; or rehearse on another server: --rehearse-on"
     assert refusals.refused(12, "--store", "default", command="verify") == [
-        f'error: default: role "{databases.user}": {said}; connect to the primary server; or rehearse on another server:'
-        " --rehearse-on"
+        f'error: default: role "{databases.user}": {said}; {hint}'
     ]
 
 

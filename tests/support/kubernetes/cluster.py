@@ -22,6 +22,7 @@ APIS: Mapping[str, str] = {
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
     "Deployment": "apps/v1",
     "HelmRelease": "helm.toolkit.fluxcd.io/v2",
+    "HelmRepository": "source.toolkit.fluxcd.io/v1",
     "Job": "batch/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "StatefulSet": "apps/v1",
@@ -90,7 +91,8 @@ class Cluster:
     def logs(self, pod: str, namespace: str, container: str) -> str:
         """Return what a container has written."""
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        return str(self.client.request("get", path, query_params=[("container", container)], serialize=False).data)
+        answer = self.client.request("get", path, query_params=[("container", container)], serialize=False)
+        return bytes(answer.data).decode()
 
     def events(self, namespace: str, reason: str) -> list[str]:
         """Return the messages of a namespace's events of that reason."""
